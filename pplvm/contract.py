@@ -1,0 +1,200 @@
+"""What a program must obey to become log-weights (K, B), and the words in which it is told."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.rejector import Rejector
+from pyro.util import check_site_shape
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
+
+__all__ = ["ProgramError", "latents", "plate_scale", "sample_sites", "violations"]
+
+Site = Any
+"""A message of a Pyro trace: a dictionary with "name", "fn", "value", "cond_indep_stack", ..."""
+
+
+class ProgramError(ValueError):
+    """A program cannot be turned into per-datum log-weights; the message names the site and the cure."""
+
+
+def sample_sites(trace: Trace) -> dict[str, Site]:
+    """The sites of a trace that carry a log-density: no subsampling, no `pyro.deterministic`."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site) and "_deterministic" not in site["infer"]
+    }
+
+
+def latents(trace: Trace) -> dict[str, Site]:
+    """The sites of a trace that are drawn, in program order."""
+    return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+
+
+def plate_scale(sites: list[Site]) -> float:
+    """The one factor N/B (or `poutine.scale`) that all sites carry; it multiplies the loss, not the weights.
+
+    Raises:
+        ProgramError: sites are scaled differently, or by a tensor.
+    """
+    first = sites[0]["scale"]
+    for site in sites:
+        if isinstance(site["scale"], torch.Tensor) or site["scale"] != first:
+            raise ProgramError(_unequal_scale(site, sites[0]))
+    return float(first)
+
+
+def violations(
+    model: Trace, guide: Trace | None, owned: set[int], summed_out: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """Every rule that a program breaks, one sentence each.
+
+    Arguments:
+        model: the model's trace, replayed against the guide's.
+        guide: the guide's trace; None where no guide is used.
+        owned: ids of the parameters that the program's modules own.
+        summed_out: latents of the model that the guide must leave out.
+    """
+    traces = {"model": model} | ({"guide": guide} if guide is not None else {})
+    if not any(site["is_observed"] for site in sample_sites(model).values()):
+        yield "the model has no observed site: give the site that holds the data obs=x"
+    if guide is not None:
+        yield from _latent_mismatches(model, guide, summed_out)
+    for role, trace in traces.items():
+        for site in sample_sites(trace).values():
+            yield from _site_violations(role, site)
+    sites = [site for trace in traces.values() for site in sample_sites(trace).values()]
+    yield from {_unequal_scale(site, sites[0]) for site in sites if _scale(site) != _scale(sites[0])}
+    for role, trace in traces.items():
+        yield from _foreign_params(role, trace, owned)
+
+
+def _site_violations(role: str, site: Site) -> Iterator[str]:
+    name = site["name"]
+    frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+    if not any(frame.dim == -1 for frame in frames):
+        yield (
+            f"{role} site {name!r} is outside the batch plate: put it inside "
+            f'`with pyro.plate("batch", len(x), dim=-1):`, with all its other dimensions in .to_event()'
+        )
+        return
+    if any(frame.name == "batch" and frame.dim != -1 for frame in frames):
+        yield f"{role} site {name!r}: the plate 'batch' must be at dim=-1, further plates to its left"
+    if isinstance(site["fn"], Rejector):
+        yield (
+            f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
+            "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
+        )
+    try:
+        site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    except ValueError as error:
+        yield f"{role} site {name!r} gives its value no density: {_one_line(error)}"
+        return
+    try:
+        check_site_shape(site, max_plate_nesting=float("inf"))
+    except ValueError as error:
+        yield (
+            f"{role} site {name!r} has batch dimensions that no plate declares: "
+            f"use .to_event() ({_one_line(error)})"
+        )
+
+
+def _latent_mismatches(model: Trace, guide: Trace, summed_out: frozenset[str]) -> Iterator[str]:
+    in_model = {name: site for name, site in latents(model).items() if name not in summed_out}
+    in_guide = {
+        name: site for name, site in sample_sites(guide).items() if not site["infer"].get("is_auxiliary")
+    }
+    for name in in_model.keys() - in_guide.keys():
+        hint = _closest(name, in_guide.keys() - in_model.keys())
+        yield f"the guide has no site {name!r}, a latent of the model: add it to the guide{hint}"
+    for name in in_guide.keys() - in_model.keys():
+        what = "no latent of the model"
+        if name in sample_sites(model):
+            what = "summed out" if name in summed_out else "observed in the model"
+        hint = _closest(name, in_model.keys() - in_guide.keys())
+        yield f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary"
+    for name in in_model.keys() & in_guide.keys():
+        yield from _pair_mismatch(name, in_model[name], in_guide[name])
+
+
+def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
+    if q["is_observed"]:
+        yield f"guide site {name!r} is observed in the guide: remove obs="
+    if p["fn"].event_shape != q["fn"].event_shape:
+        shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
+        yield f"site {name!r} has event shape {shapes}: make them equal"
+    elif not isinstance(q["fn"], dist.Delta) and not _same_support(p["fn"].support, q["fn"].support):
+        yield (
+            f"site {name!r} has support {_words(q['fn'].support)} in the guide and "
+            f"{_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
+        )
+    sizes = [{(f.dim, f.size, f.full_size) for f in s["cond_indep_stack"] if f.vectorized} for s in (p, q)]
+    if sizes[0] != sizes[1]:
+        told = [", ".join(f"{_frame_size(f)} at dim {f[0]}" for f in sorted(s)) or "none" for s in sizes]
+        yield (
+            f"site {name!r} is in plates of size {told[1]} in the guide and {told[0]} in the model: "
+            "give both the same plates"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _frame_size(frame: tuple[int, int, int | None]) -> str:
+    _, size, full = frame
+    return f"{size}" if full in (None, size) else f"{size} of {full}"
+
+
+def _closest(name: str, names: Any) -> str:
+    found = get_close_matches(name, list(names), n=1, cutoff=0.3)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _scale(site: Site) -> float | None:
+    return None if isinstance(site["scale"], torch.Tensor) else float(site["scale"])
+
+
+def _unequal_scale(site: Site, first: Site) -> str:
+    return (
+        f"site {site['name']!r} is scaled by {site['scale']} and site {first['name']!r} by {first['scale']}: a "
+        "scale inside a log-weight is no bound; scale all sites by one number, or weight terms in the objective"
+    )
+
+
+def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
+    for name, site in trace.nodes.items():
+        if site["type"] != "param":
+            continue
+        value = site["value"]
+        if id(value.unconstrained() if hasattr(value, "unconstrained") else value) not in owned:
+            yield (
+                f"{role} has pyro.param({name!r}), which no module owns, so no optimizer sees it: make it an "
+                "nn.Parameter (or PyroParam) of the program"
+            )
+
+
+def _same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
+    return _signature(a) == _signature(b)
+
+
+def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
+    """What tells two supports apart, open or closed ends aside."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.real_vector:
+        support = constraints.real
+    kind = type(support).__name__.removesuffix("_eq").replace("half_open_interval", "interval")
+    ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
+    return kind, *(end.tolist() if isinstance(end, torch.Tensor) else end for end in ends)
+
+
+def _words(support: constraints.Constraint) -> str:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return str(support)

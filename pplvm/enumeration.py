@@ -1,0 +1,141 @@
+"""Discrete latents summed out: every state of every site in a dimension of its own, left of all plates.
+
+A site of n coordinates with S states each (its event dimensions and the plates nested in the batch) takes
+S^n states, so this is for small n; there are no further approximations.
+"""
+
+from math import prod
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from pplvm.contract import ProgramError, Site, latents
+from pplvm.particles import Pair, sum_sites
+
+__all__ = ["coordinates", "enumerate_guide", "enumerate_model", "is_enumerable", "latent_states", "support"]
+
+MOST_STATES = 2**20
+
+
+def coordinates(fn: Distribution) -> Distribution:
+    """The distribution of single coordinates: without `.to_event()`, `.mask()` and `.expand()` around it."""
+    while isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def is_enumerable(site: Site) -> bool:
+    """Whether a site has a finite number of states."""
+    return bool(coordinates(site["fn"]).has_enumerate_support)
+
+
+def latent_states(trace: Trace) -> int | None:
+    """Joint states of a trace's latents, None if one of them is continuous."""
+    sites = latents(trace).values()
+    return prod(map(_states, sites)) if all(map(is_enumerable, sites)) else None
+
+
+def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
+    """Log p(x, z) and log q(z | x) of every state z of the guide's latents: two tables (S, B).
+
+    Raises:
+        ProgramError: a latent is continuous, or there are too many states.
+    """
+    assert pair.guide is not None
+    enumerator = _Enumerate(first_dim=-1 - pair.nesting)
+    guide_trace = pair.run(enumerator(pair.guide), 1, args, kwargs)
+    model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    log_p, log_q = (_joint(pair, trace) for trace in (model_trace, guide_trace))
+    log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+    return log_p.flatten(0, -2), log_q.flatten(0, -2)
+
+
+def enumerate_model(
+    pair: Pair, guide_trace: Trace | None, num_particles: int, args: tuple, kwargs: dict
+) -> tuple[Tensor, Trace]:
+    """Log p(x, z) with all latents but those of the guide's trace summed out (K, B), and the run's trace.
+
+    Raises:
+        ProgramError: a latent that is not in the guide is continuous, or there are too many states.
+    """
+    first_dim = -1 - pair.nesting - (num_particles > 1)
+    model = pair.model if guide_trace is None else poutine.replay(pair.model, trace=guide_trace)
+    model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
+    log_p = _joint(pair, model_trace)  # (S_n, ..., S_1, [K], B)
+    plain = 1 if num_particles == 1 else 2
+    log_p = log_p.flatten(0, -1 - plain).logsumexp(0) if log_p.dim() > plain else log_p
+    return log_p.reshape(num_particles, -1), model_trace
+
+
+def _joint(pair: Pair, trace: Trace) -> Tensor:
+    return sum_sites(pair.site_terms(trace))
+
+
+class _Enumerate(Messenger):
+    """Give each latent that has no value yet all of its states."""
+
+    def __init__(self, first_dim: int) -> None:
+        super().__init__()
+        self.first_dim = first_dim
+
+    def __enter__(self) -> "_Enumerate":
+        self.dim, self.states = self.first_dim, 1
+        return super().__enter__()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["done"] or msg["is_observed"] or type(msg["fn"]).__name__ == "_Subsample":
+            return
+        if not is_enumerable(msg):
+            raise ProgramError(
+                f"site {msg['name']!r} ({type(coordinates(msg['fn'])).__name__}) has no finite number of states and "
+                "cannot be summed out: draw it in the guide"
+            )
+        self.states *= _states(msg)
+        if self.states > MOST_STATES:
+            raise ProgramError(
+                f"summing out site {msg['name']!r} takes {float(self.states):.1e} joint states, more than "
+                f"{MOST_STATES}: use an objective that draws it, such as LeaveOneOut"
+            )
+        msg["value"] = self._all_states(msg)
+        msg["done"] = True
+        self.dim -= 1
+
+    def _all_states(self, msg: Any) -> Tensor:
+        """(S^n, 1..., nested plates..., 1, event...), the states in dimension `self.dim`."""
+        states = support(msg["fn"])
+        shape = _grid_shape(msg)
+        places = torch.arange(len(states), device=states.device)
+        grid = torch.cartesian_prod(*[places] * prod(shape)).reshape(-1, *shape)
+        nested = _nested_sizes(msg)
+        event = grid.shape[1 + len(nested) :]
+        values = states[grid.reshape(len(grid), *nested, 1, *event)]
+        others = -self.dim - 2 - len(nested)
+        return values[(slice(None), *[None] * others)]
+
+
+def _states(site: Site) -> int:
+    """States of one site, per datum (exact, however large)."""
+    return len(support(site["fn"])) ** prod(_grid_shape(site))
+
+
+def support(fn: Distribution) -> Tensor:
+    single = coordinates(fn)
+    return single.enumerate_support(expand=False).reshape(-1, *single.event_shape)
+
+
+def _nested_sizes(site: Site) -> list[int]:
+    """Sizes of the plates nested in the batch, by dimension, 1 where a dimension has none."""
+    sizes = {f.dim: f.size for f in site["cond_indep_stack"] if f.vectorized and f.name != "particles"}
+    return [sizes.get(dim, 1) for dim in range(min(sizes, default=-1), -1)]
+
+
+def _grid_shape(site: Site) -> list[int]:
+    fn = site["fn"]
+    own = len(coordinates(fn).event_shape)
+    return [*_nested_sizes(site), *fn.event_shape[: len(fn.event_shape) - own]]

@@ -1,0 +1,1 @@
+"""Evaluation: what a program and its estimators are worth."""

@@ -1,0 +1,99 @@
+"""Is a mean zero? Hotelling's test, the verdict, and the smallest bias that the test could have seen.
+
+References:
+    Hotelling, The generalization of Student's ratio, 1931
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["BiasTest", "bias_test"]
+
+
+@dataclass(frozen=True)
+class BiasTest:
+    """What random projections of measured minus reference gradient say."""
+
+    t2: float  # Hotelling's statistic
+    p_value: float
+    z: Tensor  # (p,), each projection's mean over its standard error
+    detectable: float  # smallest relative bias along the gradient that is seen with the stated power
+    verdict: str  # "unbiased", "biased" or "undecided"
+
+
+def bias_test(
+    mean: Tensor,
+    covariance: Tensor,
+    draws: int,
+    gradient: Tensor,
+    alpha: float = 1e-3,
+    power: float = 0.95,
+    tolerance: float = 0.05,
+) -> BiasTest:
+    """Test the mean of p projections against zero.
+
+    A projection that never varies is no matter of chance: it is exact up to rounding, or plainly biased.
+
+    Arguments:
+        mean: (p,), mean deviation from the reference.
+        covariance: (p, p), of that mean.
+        draws: degrees of freedom of the covariance, plus one.
+        gradient: (p,), the same projections of the reference gradient.
+        alpha: the chance of calling an unbiased estimator biased.
+        power: with which the detectable bias is seen.
+        tolerance: "unbiased" is said only if a bias of this fraction of the gradient would have been seen.
+    """
+    scale = gradient.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    deviations = covariance.diagonal().clamp(min=0).sqrt()
+    varies = deviations > ROUNDING * scale
+    wrong = ~varies & (mean.abs() > 100 * ROUNDING * scale)
+    z = torch.where(
+        varies, mean / deviations.where(varies, torch.ones_like(deviations)), torch.zeros_like(mean)
+    )
+    z = z.masked_fill(wrong, math.inf)
+    p = int(varies.sum())
+    if bool(wrong.any()):
+        return BiasTest(math.inf, 0.0, z, 0.0, "biased")
+    if p == 0:
+        return BiasTest(0.0, 1.0, z, 0.0, "unbiased")
+    if draws - 1 < p + 1:
+        return BiasTest(math.nan, math.nan, z, math.nan, "undecided")
+    return _hotelling(
+        mean[varies], covariance[varies][:, varies], draws, gradient[varies], z, alpha, power, tolerance
+    )
+
+
+ROUNDING = 1e-6
+"""Relative rounding of a float32 gradient: deviations below it are arithmetic, not estimation."""
+
+
+def _hotelling(
+    mean: Tensor,
+    covariance: Tensor,
+    draws: int,
+    gradient: Tensor,
+    z: Tensor,
+    alpha: float,
+    power: float,
+    tolerance: float,
+) -> BiasTest:
+    from scipy import optimize, stats
+
+    p, freedom = len(mean), draws - 1
+    inverse = torch.linalg.pinv(covariance, hermitian=True)
+    t2 = float(mean @ inverse @ mean)
+    factor, second = (freedom - p + 1) / (p * freedom), freedom - p + 1
+    p_value = float(stats.f.sf(t2 * factor, p, second))
+    critical = stats.f.isf(alpha, p, second)
+
+    def missed(noncentrality: float) -> float:
+        return stats.ncf.sf(critical, p, second, noncentrality) - power
+
+    needed = optimize.brentq(missed, 1e-6, 1e4)
+    along = float(gradient @ inverse @ gradient)
+    detectable = math.sqrt(needed / along) if along > 0 else math.inf
+    verdict = "biased" if p_value < alpha else "unbiased" if detectable <= tolerance else "undecided"
+    return BiasTest(t2, p_value, z, detectable, verdict)

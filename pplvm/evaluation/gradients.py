@@ -1,0 +1,273 @@
+"""Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
+
+For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
+the gradient that it should have (`pplvm.evaluation.reference`). Replicates of different estimators share
+their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import xarray as xr
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pplvm.evaluation.bias import BiasTest, bias_test
+from pplvm.evaluation.moments import Covariance, Moments
+from pplvm.evaluation.parameters import Parameters
+from pplvm.evaluation.reference import Reference, Target, references_for
+from pplvm.evaluation.report import to_dataset
+from pplvm.objectives.objective import Loss
+
+__all__ = ["Comparison", "Measurement", "compare_gradients"]
+
+
+class Measurement:
+    """What streams in from one estimator on one minibatch."""
+
+    def __init__(
+        self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int
+    ) -> None:
+        self.reference, self.parameters, self.directions, self.kept = reference, parameters, directions, kept
+        size = parameters.size
+        self.centre = torch.zeros(size) if reference is None else reference.gradient
+        self.gradient = Moments(size)  # of the gradient minus the reference
+        self.projections = Covariance(directions.shape[0] * len(parameters.names))
+        self.spread = Moments(1)  # of the squared distance to the reference
+        self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
+        self.cosine = Moments(1)
+        self.milliseconds: list[float] = []  # of the kept draws, as are the next
+        self.records: list[dict[str, float]] = []
+        self.entries: list[Tensor] = []
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean gradient, (P,), float64."""
+        return self.gradient.mean + self.centre
+
+    def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> None:
+        """Take in one replicate gradient (P,)."""
+        deviation = (gradient - self.centre).double()
+        self.gradient.add(deviation)
+        self.projections.add(self.project(deviation))
+        self.spread.add(deviation.square().sum().reshape(1))
+        norm = gradient.double().norm()
+        cosine = torch.dot(gradient.double(), self.centre.double()) / (norm * self.centre.double().norm())
+        self.cosine.add(cosine.nan_to_num().reshape(1))
+        self.alignment.add(self._aligned(gradient.double()))
+        if len(self.records) < self.kept:
+            self.milliseconds.append(milliseconds)
+            self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
+            self.entries.append(gradient[entries])
+
+    def project(self, vector: Tensor) -> Tensor:
+        """Random signed sums of each parameter tensor's entries, (J x tensors,)."""
+        signed = self.directions * vector  # (J, P)
+        return torch.cat([signed[:, part].sum(1) for part in self.parameters.slices])
+
+    def _aligned(self, gradient: Tensor) -> Tensor:
+        sides = [self.parameters.side(side) for side in ("model", "guide")]
+        centre = self.centre.double()
+        return torch.stack(
+            [torch.dot(gradient[s], centre[s]) / centre[s].square().sum() for s in sides]
+        ).nan_to_num(posinf=0.0, neginf=0.0)
+
+
+class Comparison:
+    """A running comparison: `rounds()` draws, `result()` says what is known so far.
+
+    Arguments:
+        losses: estimators by name, all on one program.
+        batches: fixed minibatches, each (B, ...), at least one.
+        replicates: gradients per estimator and minibatch.
+        reference_draws: of references that are estimates themselves.
+        warm_up: steps in which baselines learn before they are frozen.
+        seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
+        kept: replicates per minibatch whose single values are kept for the record.
+
+    Raises:
+        ValueError: no estimator, no batch, or fewer than 2 replicates; losses of different programs.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Loss],
+        batches: Sequence[Tensor],
+        replicates: int = 250,
+        reference_draws: int = 40,
+        warm_up: int = 50,
+        seed: int = 0,
+        kept: int = 250,
+    ) -> None:
+        if not losses or not batches or replicates < 2:
+            raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
+        programs = {id(loss.program) for loss in losses.values()}
+        if len(programs) != 1:
+            raise ValueError(
+                "compare_gradients compares estimators of one program; these losses hold several"
+            )
+        self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
+        self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
+        self.program = next(iter(losses.values())).program
+        self.parameters = Parameters.of(self.program, self.batches[0])
+        self.measurements: dict[str, list[Measurement]] = {}
+        self.evaluations: dict[str, float] = {}
+
+    @property
+    def number_of_rounds(self) -> int:
+        return len(self.batches) * self.replicates
+
+    def rounds(self) -> Iterator[int]:
+        """Draw one replicate of every estimator at a time; yields the number drawn so far."""
+        self._prepare()
+        generator = torch.Generator().manual_seed(self.seed)
+        directions = (
+            torch.randint(0, 2, (self._directions(), self.parameters.size), generator=generator) * 2 - 1
+        )
+        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
+        done = 0
+        for number, x in enumerate(self.batches):
+            references = self._references(x, number)
+            for name, loss in self.losses.items():
+                measurement = Measurement(
+                    references[target_of(loss)], self.parameters, directions.double(), self.kept
+                )
+                self.measurements.setdefault(name, []).append(measurement)
+            for draw in range(self.replicates):
+                self._draw(x, number, draw)
+                done += 1
+                yield done
+
+    def result(self) -> xr.Dataset:
+        """Everything known so far (`pplvm.evaluation.report.to_dataset`)."""
+        return to_dataset(self)
+
+    def bias(self, name: str) -> BiasTest | None:
+        """The bias test of one estimator, pooled over minibatches; None without a reference."""
+        found = [m for m in self.measurements[name] if m.gradient.count > 1]
+        references = [m.reference for m in found if m.reference is not None]
+        if not found or len(references) < len(found):
+            return None
+        M = len(found)
+        covariance = sum(m.projections.matrix / m.gradient.count for m in found) / M**2
+        for m, reference in zip(found, references, strict=True):
+            if reference.draws is not None:
+                projected = torch.stack([m.project(d.double()) for d in reference.draws])
+                covariance = covariance + torch.cov(projected.T) / len(projected) / M**2
+        return bias_test(
+            mean=sum(m.projections.mean for m in found) / M,
+            covariance=covariance,
+            draws=sum(m.gradient.count - 1 for m in found) + 1,
+            gradient=sum(m.project(m.centre.double()) for m in found) / M,
+            alpha=ALPHA / len(self.losses),
+        )
+
+    def _directions(self) -> int:
+        """Projections per tensor: few enough for the draws to estimate their covariance."""
+        return max(1, min(4, self.number_of_rounds // (10 * len(self.parameters.names))))
+
+    def _prepare(self) -> None:
+        torch.manual_seed(self.seed)
+        for name, loss in self.losses.items():
+            self.evaluations[name] = evaluations_per_datum(loss, self.batches[0])
+            if loss.control is not None:
+                settle(loss, self.batches, self.warm_up)
+
+    def _references(self, x: Tensor, number: int) -> dict[Target, Reference | None]:
+        torch.manual_seed(_stream(self.seed, number, -1))
+        targets = {target_of(loss) for loss in self.losses.values()}
+        return references_for(self.program, self.parameters, x, targets, self.reference_draws)
+
+    def _draw(self, x: Tensor, number: int, draw: int) -> None:
+        for name, loss in self.losses.items():
+            torch.manual_seed(_stream(self.seed, number, draw))
+            self.program.zero_grad(set_to_none=True)
+            _wait(x)
+            start = time.perf_counter()
+            value = loss(x)
+            if value.requires_grad:
+                value.backward()
+            _wait(x)
+            spent = (time.perf_counter() - start) * 1e3
+            gradient = self.parameters.gradient()
+            self.measurements[name][number].add(float(value.detach()), gradient, spent, self.entries)
+
+
+ALPHA = 0.01
+"""The chance that any of the compared estimators is called biased although none is."""
+
+
+def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> xr.Dataset:
+    """Compare gradient estimators of one program at its present parameters.
+
+    Arguments:
+        losses, batches, options: as for `Comparison`.
+
+    Returns:
+        A dataset with dims chain (minibatch), draw, estimator, coord, group, side; ArviZ reads it as it is.
+
+    Example:
+        >>> from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+        >>> from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+        >>> program = SigmoidBeliefNet(data_size=6, latent_sizes=(2,))
+        >>> losses = {"reinforce": Loss(ScoreFunction(), program), "rloo": Loss(LeaveOneOut(), program)}
+        >>> result = compare_gradients(losses, [torch.ones(5, 6)], replicates=20)
+        >>> bool(result.variance.sel(estimator="rloo") < result.variance.sel(estimator="reinforce"))
+        True
+    """
+    comparison = Comparison(losses, batches, **options)
+    for _ in comparison.rounds():
+        pass
+    return comparison.result()
+
+
+def target_of(loss: Loss) -> Target:
+    """What a loss estimates, and with how many particles; Pyro's own estimate the elbo."""
+    from pplvm.bounds import elbo
+
+    kind = getattr(loss.objective, "target", elbo)
+    return kind, 1 if kind is elbo or isinstance(kind, str) else loss.objective.num_particles
+
+
+def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
+    """Let a baseline learn at the present parameters of the program, then freeze it."""
+    assert loss.control is not None
+    loss.control.train()
+    learned = list(loss.control.parameters())
+    optimizer = torch.optim.Adam(learned, lr=1e-2) if learned else None
+    for step in range(steps):
+        loss.zero_grad(set_to_none=True)
+        loss(batches[step % len(batches)]).backward()
+        if optimizer is not None:
+            optimizer.step()
+    loss.control.eval()
+
+
+def evaluations_per_datum(loss: Loss, x: Tensor) -> float:
+    """Likelihood evaluations that one gradient costs, per datum: counted, not declared."""
+    loss(x)  # the first batch of a program is checked by an extra run
+    with _Count() as count:
+        value = loss(x)
+    del value
+    return count.evaluations / len(x)
+
+
+class _Count(Messenger):
+    def __enter__(self) -> "_Count":
+        self.evaluations = 0
+        return super().__enter__()
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["is_observed"] and "_deterministic" not in msg["infer"]:
+            self.evaluations += msg["fn"].batch_shape.numel()
+
+
+def _stream(seed: int, minibatch: int, draw: int) -> int:
+    return (seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1
+
+
+def _wait(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)

@@ -1,0 +1,71 @@
+"""Streaming moments: what is kept does not grow with the number of draws.
+
+References:
+    Welford, Note on a method for calculating corrected sums of squares and products, 1962
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["Covariance", "Moments"]
+
+
+class Moments:
+    """Mean and variance of each entry of a vector, in float64.
+
+    Example:
+        >>> moments = Moments(1)
+        >>> for value in (1.0, 3.0):
+        ...     moments.add(torch.tensor([value]))
+        >>> moments.mean.item(), moments.variance.item()
+        (2.0, 2.0)
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(size, dtype=torch.float64)  # (size,)
+        self._squares = torch.zeros(size, dtype=torch.float64)
+
+    def add(self, value: Tensor) -> None:
+        """Take in one draw, (size,)."""
+        self.count += 1
+        value = value.to(self.mean)
+        gap = value - self.mean
+        self.mean += gap / self.count
+        self._squares += gap * (value - self.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Unbiased, (size,); not a number before the second draw."""
+        return (
+            self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self._squares, math.nan)
+        )
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Of the mean, (size,)."""
+        return (self.variance / max(self.count, 1)).sqrt()
+
+
+class Covariance:
+    """Mean and covariance matrix of a short vector, in float64."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(size, dtype=torch.float64)  # (size,)
+        self._products = torch.zeros(size, size, dtype=torch.float64)
+
+    def add(self, value: Tensor) -> None:
+        """Take in one draw, (size,)."""
+        self.count += 1
+        value = value.to(self.mean)
+        gap = value - self.mean
+        self.mean += gap / self.count
+        self._products += torch.outer(gap, value - self.mean)
+
+    @property
+    def matrix(self) -> Tensor:
+        """Unbiased, (size, size)."""
+        return self._products / max(self.count - 1, 1)

@@ -1,0 +1,90 @@
+"""A program's parameters as one vector: names, slices, and which half of the program uses them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor, nn
+
+from pplvm.contract import latents, sample_sites
+
+__all__ = ["Parameters", "users"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The trainable parameters of a program, in a fixed order."""
+
+    names: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+    sides: tuple[str, ...]  # "model" or "guide", per tensor; a shared one counts to the model
+
+    @classmethod
+    def of(cls, program: nn.Module, x: Tensor) -> "Parameters":
+        """Collect them; one run of the program on x tells the sides."""
+        named = [(name, p) for name, p in program.named_parameters() if p.requires_grad]
+        used = users(program.model, program.guide, [p for _, p in named], x)
+        sides = tuple("model" if "model" in halves else "guide" for halves in used)
+        return cls(tuple(name for name, _ in named), tuple(p for _, p in named), sides)
+
+    @property
+    def size(self) -> int:
+        """P, the length of the vector."""
+        return sum(p.numel() for p in self.tensors)
+
+    @property
+    def slices(self) -> list[slice]:
+        """Where each tensor lies in the vector."""
+        ends = torch.tensor([0, *[p.numel() for p in self.tensors]]).cumsum(0).tolist()
+        return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+    def side(self, which: str) -> Tensor:
+        """Entries of one side, a mask (P,)."""
+        parts = [torch.full((p.numel(),), s == which) for p, s in zip(self.tensors, self.sides, strict=True)]
+        return torch.cat(parts)
+
+    def gradient(self) -> Tensor:
+        """The gradients as they stand in `.grad`, zero where there is none: (P,), on the CPU."""
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.tensors]
+        return torch.cat(parts).cpu()
+
+    def gradient_of(self, value: Tensor) -> Tensor:
+        """The gradient of a scalar, its graph kept, (P,)."""
+        found = torch.autograd.grad(value, self.tensors, retain_graph=True, allow_unused=True)
+        parts = [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(self.tensors, found, strict=True)
+        ]
+        return torch.cat(parts).cpu()
+
+    def entry_name(self, entry: int) -> str:
+        """The name of one entry of the vector, e.g. decoder.weight[3,7]."""
+        for name, tensor, part in zip(self.names, self.tensors, self.slices, strict=True):
+            if entry < part.stop:
+                place = torch.unravel_index(torch.tensor(entry - part.start), tensor.shape or (1,))
+                return f"{name}[{','.join(str(int(i)) for i in place)}]"
+        raise IndexError(f"entry {entry} is outside the {self.size} parameters")
+
+
+def users(
+    model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
+) -> list[set[str]]:
+    """For each parameter, which halves of the program its density depends on at fixed draws."""
+    with torch.random.fork_rng():
+        drawn = poutine.trace(guide).get_trace(*args)
+        still = Trace()
+        for name, site in latents(drawn).items():
+            still.nodes[name] = dict(site, value=site["value"].detach())
+        found: list[set[str]] = [set() for _ in tensors]
+        for half, program in (("model", model), ("guide", guide)):
+            trace = poutine.trace(poutine.replay(program, trace=still)).get_trace(*args)
+            densities = [s["fn"].log_prob(s["value"]).sum() for s in sample_sites(trace).values()]
+            value = sum(densities[1:], start=densities[0]) if densities else torch.zeros(())
+            if value.requires_grad:
+                gradients = torch.autograd.grad(value, list(tensors), allow_unused=True)
+                for halves, gradient in zip(found, gradients, strict=True):
+                    halves |= {half} if gradient is not None else set()
+    return found

@@ -1,0 +1,242 @@
+"""A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+
+if TYPE_CHECKING:
+    from pplvm.evaluation.bias import BiasTest
+    from pplvm.evaluation.gradients import Comparison, Measurement
+
+__all__ = ["to_dataset"]
+
+SIDES = ("model", "guide")
+
+MEANINGS = {
+    "variance": "trace of the Monte Carlo covariance of the gradient within a minibatch",
+    "variance_low": "lower end of its 95 % interval",
+    "variance_high": "upper end of its 95 % interval",
+    "variance_between": "trace of the covariance of the mean gradient between minibatches",
+    "snr": "norm of the mean gradient over the root of the variance, debiased; nan below the floor",
+    "snr_floor": "what a gradient without signal would read before debiasing: 1 / sqrt(replicates)",
+    "t2": "Hotelling's T2 of random projections of measured minus reference gradient",
+    "detectable_bias": "smallest relative bias along the gradient that the test sees with the stated power",
+    "relative_bias": "debiased norm of measured minus reference gradient over the norm of the reference",
+    "alignment": "inner product of measured and reference gradient over the squared norm of the reference",
+    "work": "variance times median milliseconds",
+    "work_evaluations": "variance times likelihood evaluations per datum",
+    "group_z": "largest projection of a tensor's bias, in standard errors",
+    "cosine": "between one replicate gradient and the reference",
+}
+
+
+def to_dataset(comparison: Comparison) -> xr.Dataset:
+    """Collect what was measured so far; estimators without two replicates of their own are left out.
+
+    Raises:
+        ValueError: nothing was measured yet.
+    """
+    rows = {name: _measured(found) for name, found in comparison.measurements.items()}
+    rows = {name: found for name, found in rows.items() if found}
+    if not rows:
+        raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
+    summaries = {name: _summary(comparison, name, found) for name, found in rows.items()}
+    variables = {
+        key: ("estimator", [summary[key] for summary in summaries.values()])
+        for key in next(iter(summaries.values()))
+    }
+    data = xr.Dataset(variables, coords={"estimator": list(rows)})
+    data = (
+        data.merge(_groups(comparison, rows)).merge(_sides(comparison, rows)).merge(_draws(comparison, rows))
+    )
+    for name, meaning in MEANINGS.items():
+        data[name].attrs["long_name"] = meaning
+    data.attrs.update(_circumstances(comparison))
+    return data.transpose("chain", "draw", "estimator", ...)
+
+
+def _measured(found: list[Measurement]) -> list[Measurement]:
+    return [m for m in found if m.gradient.count > 1]
+
+
+def _summary(comparison: Comparison, name: str, found: list[Measurement]) -> dict[str, float | str | int]:
+    from pplvm.evaluation.gradients import target_of
+
+    kind, K = target_of(comparison.losses[name])
+    label = kind if isinstance(kind, str) else kind.__name__
+    variance, error = _variance(found)
+    spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
+    milliseconds = float(np.median(np.concatenate([m.milliseconds for m in found])))
+    evaluations = comparison.evaluations[name]
+    cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
+    return {
+        "target": label if K == 1 else f"{label}, K={K}",
+        "particles": getattr(comparison.losses[name].objective, "num_particles", 1),
+        "evaluations": evaluations,
+        "ms": milliseconds,
+        "replicates": sum(m.gradient.count for m in found),
+        "variance": variance,
+        "variance_low": variance / spread,
+        "variance_high": variance * spread,
+        "variance_between": _between(found),
+        "snr": _signal_to_noise(found),
+        "snr_floor": 1 / math.sqrt(sum(m.gradient.count for m in found) / len(found)),
+        "cosine_mean": float(np.mean(cosines)),
+        "cosine_q05": float(np.quantile(cosines, 0.05)),
+        "cosine_q95": float(np.quantile(cosines, 0.95)),
+        **_verdict(comparison.bias(name), found),
+        "work": variance * milliseconds,
+        "work_low": variance / spread * milliseconds,
+        "work_high": variance * spread * milliseconds,
+        "work_evaluations": variance * evaluations,
+        "note": "",
+    }
+
+
+def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float | str]:
+    if test is None:
+        missing = {
+            "t2": math.nan,
+            "p_value": math.nan,
+            "detectable_bias": math.nan,
+            "relative_bias": math.nan,
+        }
+        return {**missing, "verdict": "undecided", "reference": "none"}
+    reference = found[0].reference
+    assert reference is not None
+    label = reference.label
+    if reference.draws is not None:
+        error = reference.draws.double().var(0).sum().div(len(reference.draws)).sqrt()
+        label += f" (s.e. {100 * float(error / reference.gradient.norm()):.2g} %)"
+    return {
+        "t2": test.t2,
+        "p_value": test.p_value,
+        "detectable_bias": test.detectable,
+        "relative_bias": _relative_bias(found),
+        "verdict": test.verdict,
+        "reference": label,
+    }
+
+
+def _variance(found: list[Measurement]) -> tuple[float, float]:
+    """The trace of the covariance within minibatches, and its standard error."""
+    M = len(found)
+    variance = sum(float(m.gradient.variance.sum()) for m in found) / M
+    error = math.sqrt(sum(float(m.spread.standard_error) ** 2 for m in found)) / M
+    return variance, error
+
+
+def _between(found: list[Measurement]) -> float:
+    if len(found) < 2:
+        return math.nan
+    means = torch.stack([m.mean for m in found])
+    noise = sum(float(m.gradient.standard_error.square().sum()) for m in found) / len(found)
+    return float(means.var(0).sum()) - noise
+
+
+def _signal_to_noise(found: list[Measurement]) -> float:
+    noise = sum(float(m.gradient.variance.sum()) for m in found)
+    squared = sum(
+        float(m.mean.square().sum()) - float(m.gradient.standard_error.square().sum()) for m in found
+    )
+    if noise == 0:
+        return math.inf
+    return math.sqrt(squared / noise) if squared > 0 else math.nan
+
+
+def _relative_bias(found: list[Measurement]) -> float:
+    M = len(found)
+    gap = sum(m.gradient.mean for m in found) / M
+    squared = float(gap.square().sum())
+    for m in found:
+        squared -= float(m.gradient.standard_error.square().sum()) / M**2
+        if m.reference is not None and m.reference.draws is not None:
+            squared -= float(m.reference.draws.double().var(0).sum()) / len(m.reference.draws) / M**2
+    norm = float((sum(m.centre.double() for m in found) / M).norm())
+    return math.sqrt(max(squared, 0.0)) / norm if norm > 0 else math.nan
+
+
+def _groups(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
+    parameters = comparison.parameters
+    variance, z = [], []
+    for name, found in rows.items():
+        each = sum(m.gradient.variance for m in found) / len(found)
+        variance.append([float(each[part].sum()) for part in parameters.slices])
+        test = comparison.bias(name)
+        z.append(
+            [math.nan] * len(parameters.names)
+            if test is None
+            else [float(part[part.abs().argmax()]) for part in test.z.reshape(len(parameters.names), -1)]
+        )
+    return xr.Dataset(
+        {"group_variance": (("estimator", "group"), variance), "group_z": (("estimator", "group"), z)},
+        coords={"estimator": list(rows), "group": list(parameters.names)},
+    )
+
+
+def _sides(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
+    mean, error = [], []
+    for found in rows.values():
+        present = [
+            all(m.reference is not None and float(m.centre[m.parameters.side(s)].norm()) > 0 for m in found)
+            for s in SIDES
+        ]
+        average = sum(m.alignment.mean for m in found) / len(found)
+        spread = torch.stack([m.alignment.standard_error for m in found]).square().sum(0).sqrt() / len(found)
+        mean.append([float(a) if p else math.nan for a, p in zip(average, present, strict=True)])
+        error.append([float(e) if p else math.nan for e, p in zip(spread, present, strict=True)])
+    return xr.Dataset(
+        {"alignment": (("estimator", "side"), mean), "alignment_se": (("estimator", "side"), error)},
+        coords={"estimator": list(rows), "side": list(SIDES)},
+    )
+
+
+def _draws(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
+    chains = min(len(found) for found in rows.values())
+    draws = min(len(m.records) for found in rows.values() for m in found[:chains])
+    cut = {name: found[:chains] for name, found in rows.items()}
+
+    def records(key: str) -> np.ndarray:
+        return np.stack([[[r[key] for r in m.records[:draws]] for m in found] for found in cut.values()], -1)
+
+    times = np.stack([[m.milliseconds[:draws] for m in found] for found in cut.values()], -1)
+    entries = np.stack(
+        [[torch.stack(m.entries[:draws]).numpy() for m in found] for found in cut.values()], 2
+    ).astype(np.float32)
+    dims = ("chain", "draw", "estimator")
+    coords = {
+        "chain": range(chains),
+        "draw": range(draws),
+        "estimator": list(rows),
+        "coord": [comparison.parameters.entry_name(int(i)) for i in comparison.entries],
+    }
+    single = {key: (dims, records(key)) for key in ("loss", "grad_norm", "cosine")}
+    return xr.Dataset(
+        {**single, "milliseconds": (dims, times), "grad": ((*dims, "coord"), entries)}, coords=coords
+    )
+
+
+def _circumstances(comparison: Comparison) -> dict[str, str | int | float]:
+    from importlib.metadata import version
+
+    from pplvm.evaluation.gradients import ALPHA
+
+    return {
+        "schema": "pplvm gradients 1",
+        "program": type(comparison.program).__name__,
+        "batch_size": len(comparison.batches[0]),
+        "minibatches": len(comparison.batches),
+        "parameters": comparison.parameters.size,
+        "seed": comparison.seed,
+        "alpha": ALPHA,
+        "power": 0.95,
+        **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
+    }
+
+
+PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}

@@ -1,0 +1,81 @@
+"""Signal-to-noise of gradients against the number of particles, model and guide apart.
+
+Rainforth et al. predict for the iwae bound a slope of +1/2 on the model's side and, for plain pathwise
+gradients, -1/2 on the guide's.
+
+References:
+    Rainforth et al., Tighter variational bounds are not necessarily better, 2018, arXiv:1802.04537
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pplvm.evaluation.gradients import settle
+from pplvm.evaluation.moments import Moments
+from pplvm.evaluation.parameters import Parameters
+from pplvm.objectives.objective import Loss
+
+__all__ = ["ParticleSweep"]
+
+
+class ParticleSweep:
+    """Replicate gradients at several K.
+
+    Arguments:
+        losses: by estimator and K, all on one program.
+        x: one minibatch, (B, ...).
+        replicates: gradients per estimator and K.
+        seed: replicate r of every estimator starts from (seed, r).
+    """
+
+    def __init__(
+        self, losses: Mapping[str, Mapping[int, Loss]], x: Tensor, replicates: int = 100, seed: int = 0
+    ) -> None:
+        self.losses, self.x, self.replicates, self.seed = losses, x, replicates, seed
+        program = next(iter(next(iter(losses.values())).values())).program
+        self.parameters = Parameters.of(program, x)
+        self.signal: dict[tuple[str, int, str], float] = {}
+
+    @property
+    def number_of_rounds(self) -> int:
+        return sum(len(by_particles) for by_particles in self.losses.values())
+
+    def rounds(self) -> Iterator[int]:
+        """Measure one estimator at one K at a time; yields the number done."""
+        done = 0
+        for name, by_particles in self.losses.items():
+            for K, loss in by_particles.items():
+                self._measure(name, K, loss)
+                done += 1
+                yield done
+
+    def _measure(self, name: str, K: int, loss: Loss) -> None:
+        if loss.control is not None:
+            settle(loss, [self.x], steps=30)
+        moments = Moments(self.parameters.size)
+        for draw in range(self.replicates):
+            torch.manual_seed(self.seed * 1_000_003 + draw)
+            loss.program.zero_grad(set_to_none=True)
+            loss(self.x).backward()
+            moments.add(self.parameters.gradient())
+        for side in ("model", "guide"):
+            inside = self.parameters.side(side)
+            noise = float(moments.variance[inside].sum())
+            squared = float(moments.mean[inside].square().sum()) - noise / self.replicates
+            if noise > 0:
+                self.signal[name, K, side] = math.sqrt(squared / noise) if squared > 0 else 0.0
+
+    def result(self) -> xr.Dataset:
+        """`sweep_snr` (zero where nothing stands above the noise) and `sweep_floor`, by estimator, k and side."""
+        names, sides = list(self.losses), ["model", "guide"]
+        ks = sorted({K for by_particles in self.losses.values() for K in by_particles})
+        signal = [[[self.signal.get((n, K, s), math.nan) for s in sides] for K in ks] for n in names]
+        values = xr.DataArray(
+            signal, dims=("estimator", "k", "side"), coords={"estimator": names, "k": ks, "side": sides}
+        )
+        floor = xr.full_like(values, 1 / math.sqrt(self.replicates)).where(values.notnull())
+        return xr.Dataset({"sweep_snr": values, "sweep_floor": floor})

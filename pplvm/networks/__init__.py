@@ -1,0 +1,1 @@
+"""nn.Modules: parameters and buffers, no randomness, no Pyro."""

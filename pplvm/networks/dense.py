@@ -1,0 +1,46 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them; a single linear layer if nothing is hidden.
+
+    Arguments:
+        in_size, out_size: sizes of the last dimension, (..., in_size) -> (..., out_size).
+        hidden_sizes: widths in between.
+        activation: the module class applied after each hidden layer.
+
+    Example:
+        >>> import torch
+        >>> MLP(3, 2, hidden_sizes=(5,))(torch.zeros(7, 4, 3)).shape
+        torch.Size([7, 4, 2])
+    """
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        hidden_sizes: Sequence[int] = (),
+        activation: type[nn.Module] = nn.Tanh,
+    ) -> None:
+        super().__init__()
+        sizes = [in_size, *hidden_sizes]
+        layers: list[nn.Module] = []
+        for narrow, wide in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(narrow, wide), activation()]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], out_size))
+
+    @property
+    def last(self) -> nn.Linear:
+        """The output layer."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

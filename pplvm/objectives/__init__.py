@@ -1,0 +1,1 @@
+"""Objectives: swappable Pyro ELBOs, each a bound and a gradient rule."""

@@ -1,0 +1,96 @@
+"""Objectives on log p(x) itself: summed out exactly, or averaged over draws from the prior."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pplvm.bounds import Bound, elbo, iwae
+from pplvm.contract import latents, plate_scale, sample_sites
+from pplvm.enumeration import enumerate_model, is_enumerable
+from pplvm.objectives.objective import Estimate, Objective
+from pplvm.objectives.pathwise import require_paths
+from pplvm.particles import Pair, inspect_pair, pair_up, sum_sites
+
+__all__ = ["Exact", "PriorSampling"]
+
+
+class Exact(Objective):
+    """Sum out all discrete latents of the model; log p(x) itself where there are no others.
+
+        value = mean_k [ log sum_d p(x, d, z_k) - log q(z_k | x) ],     z_k ~ q, the continuous latents
+
+    The guide holds the continuous latents only, and is not run if there are none.
+
+    Arguments:
+        num_particles: K, draws of the continuous latents.
+
+    Raises:
+        ProgramError: there are too many states; a continuous latent is not in the guide.
+
+    Example:
+        >>> from pplvm.objectives.objective import Loss
+        >>> from pplvm.programs.mixture import MixtureOfGaussians
+        >>> import torch
+        >>> loss = Loss(Exact(), MixtureOfGaussians())
+        >>> loss(torch.zeros(5, 2)).backward()
+    """
+
+    @property
+    def target(self) -> Bound | str:
+        return "log p(x)" if self._pair is None or self._pair.guide is None else elbo
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        K = self.num_particles if pair.guide is not None else 1
+        drawn = pair.run_guide(K, args, kwargs) if pair.guide is not None else None
+        log_weights, model_trace = enumerate_model(pair, drawn, K, args, kwargs)
+        if drawn is not None:
+            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            log_weights = log_weights - sum_sites(pair.log_probs(drawn, K))
+        value = elbo(log_weights)
+        return Estimate(value, value, plate_scale(list(sample_sites(model_trace).values())))
+
+    def _pair_up(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> Pair:
+        model_trace, _, _ = inspect_pair(model, None, args, kwargs)
+        discrete = {name for name, site in latents(model_trace).items() if is_enumerable(site)}
+        rest = latents(model_trace).keys() - discrete
+        return pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
+
+
+class PriorSampling(Objective):
+    """Monte Carlo on log p(x) with draws from the prior, held fixed as a proposal.
+
+        value = log mean_k p(x | z_k),     gradient = sum_k w~_k d log p(x, z_k),     z_k ~ p(z)
+
+    Consistent but biased at finite K, ever more so as the prior rarely meets the posterior.
+
+    Arguments:
+        num_particles: K, at least 1.
+
+    References:
+        Owen, Monte Carlo theory, methods and examples, 2013, chapter 9 (self-normalized importance sampling)
+    """
+
+    uses_guide = False
+
+    @property
+    def target(self) -> str:
+        return "log p(x)"
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        trace = pair.run(_Detached()(pair.model), self.num_particles, args, kwargs)
+        log_p = pair.log_probs(trace, self.num_particles)
+        prior = sum_sites({name: log_p[name] for name in latents(trace)})
+        value = iwae(sum_sites(log_p) - prior.detach())
+        return Estimate(value, value, plate_scale(list(sample_sites(trace).values())))
+
+
+class _Detached(Messenger):
+    """Cut the path of every draw, so that only densities carry gradients."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
+            msg["value"] = msg["value"].detach()

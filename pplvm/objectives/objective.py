@@ -1,0 +1,166 @@
+"""What every objective is, a Pyro ELBO, and the one joint between objective and program, `Loss`.
+
+An objective is a bound and a gradient rule. It yields two tensors per datum, both (B,): the value, which
+is reported, and the surrogate, which is differentiated:
+
+    loss = -scale * sum_b [ surrogate_b + (value_b - surrogate_b).detach() ]
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from pyro.poutine import Trace
+from torch import Tensor, nn
+
+from pplvm.particles import Pair, Particles, gather, pair_up
+
+__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
+
+
+class ObjectiveError(ValueError):
+    """An objective and a program, or a bound and a rule, that together would be biased or undefined."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One evaluation of an objective on a batch, in nats."""
+
+    value: Tensor  # (B,), the bound
+    surrogate: Tensor  # (B,), whose gradient is the estimator
+    scale: float = 1.0  # N/B of a subsampled plate
+
+
+class Objective(ELBO):
+    """A bound and a gradient rule; children write `estimate`, all else follows from it.
+
+    Works in `Loss(objective, program)` and in `pyro.infer.SVI`. The first batch of a program is checked
+    with Pyro's validation on (a second, short run); from then on nothing is read back to the host.
+
+    Arguments:
+        num_particles: K, at least 1.
+
+    Raises:
+        ObjectiveError: num_particles is no integer of at least 1.
+    """
+
+    control: nn.Module | None = None
+    """A baseline or control variate with state of its own; `Loss` registers its parameters."""
+
+    uses_guide = True
+    """Whether the guide is run at all."""
+
+    least_particles = 1
+    """The smallest K at which the estimator is defined."""
+
+    def __init__(self, num_particles: int = 1) -> None:
+        if isinstance(num_particles, bool) or not isinstance(num_particles, int):
+            raise ObjectiveError(
+                f"{type(self).__name__}: num_particles must be an integer, got {num_particles!r}"
+            )
+        if num_particles < self.least_particles:
+            raise ObjectiveError(
+                f"{type(self).__name__}: num_particles must be at least {self.least_particles}, "
+                f"got {num_particles}"
+            )
+        super().__init__(num_particles=num_particles, vectorize_particles=True)
+        self._pair: Pair | None = None
+        self._seen: tuple[Any, Any] = (None, None)
+
+    @property
+    @abstractmethod
+    def target(self) -> Callable[[Tensor], Tensor] | str:
+        """What the gradient is an estimate of: the expectation of a bound, "log p(x)" or "wake-sleep"."""
+
+    @abstractmethod
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        """Evaluate value and surrogate of a checked program on one batch."""
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The loss, summed over the batch; its value is minus the bound, its gradient the estimator."""
+        estimate = self.estimate(self._checked(model, guide, args, kwargs), *args, **kwargs)
+        value, surrogate = estimate.value, estimate.surrogate
+        return -estimate.scale * (surrogate + (value - surrogate).detach()).sum()
+
+    @torch.no_grad()
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        return loss.item()
+
+    def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
+        """K particles from the guide."""
+        return gather(pair, self.num_particles, args, kwargs)
+
+    def _checked(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> Pair:
+        used = guide if self.uses_guide else None
+        if self._pair is None or self._seen != (model, used):
+            self._seen, self._pair = (model, used), self._pair_up(model, used, args, kwargs)
+        return self._pair
+
+    def _pair_up(
+        self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict
+    ) -> Pair:
+        return pair_up(model, guide, args, kwargs)
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> tuple[Trace, Trace]:
+        drawn = self.draw(self._checked(model, guide, args, kwargs), *args, **kwargs)
+        return drawn.model_trace, drawn.guide_trace
+
+
+class Loss(nn.Module):
+    """An objective tied to a program: minus the bound in nats per datum, as a module to train.
+
+    Arguments:
+        objective: one of `pplvm.objectives`, or a Pyro ELBO that has `differentiable_loss`.
+        program: a module with methods `model(x)` and `guide(x)`.
+
+    Raises:
+        ObjectiveError: the objective is a Pyro ELBO that cannot be differentiated as a module.
+        TypeError: objective or program is of another kind.
+
+    Example:
+        >>> from pplvm.objectives.pathwise import Pathwise
+        >>> from pplvm.programs.vae import VAE
+        >>> loss = Loss(Pathwise(num_particles=4), VAE(data_size=8, latent_size=2, hidden_sizes=(5,)))
+        >>> loss(torch.zeros(3, 8)).backward()
+    """
+
+    def __init__(self, objective: ELBO, program: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(objective, ELBO):
+            raise TypeError(f"Loss: {objective!r} is no objective; pass an instance, e.g. LeaveOneOut()")
+        if not hasattr(objective, "differentiable_loss"):
+            name = type(objective).__name__
+            raise ObjectiveError(
+                f"Loss: Pyro's {name} has no differentiable_loss; wrap it: PyroObjective({name}())"
+            )
+        if not isinstance(program, nn.Module) or not all(
+            callable(getattr(program, method, None)) for method in ("model", "guide")
+        ):
+            raise TypeError(
+                f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)"
+            )
+        self.objective, self.program = objective, program
+        self.control = getattr(objective, "control", None)
+
+    def forward(self, *args: Any) -> Tensor:
+        with pyro.settings.context(module_local_params=True):
+            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
+        return loss / len(args[0])

@@ -1,0 +1,231 @@
+"""Gradients along the path of reparameterized draws, z = t(noise; phi), for guides without discrete sites.
+
+Pathwise                 gradient of bound(w) through everything
+AnalyticKL               the same for the elbo, each KL in closed form where torch knows it
+StickTheLanding          the elbo's, without the guide's score, whose mean is zero
+DoublyReparameterized    the iwae's, without the guide's score, whose mean is put back along the path
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyro import poutine
+from torch.distributions import kl_divergence
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pplvm.bounds import Bound, elbo, iwae
+from pplvm.contract import latents, plate_scale, sample_sites
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.particles import Pair, Particles, owners, sum_sites
+
+__all__ = ["AnalyticKL", "DoublyReparameterized", "Pathwise", "StickTheLanding"]
+
+
+class Pathwise(Objective):
+    """Differentiate the bound through the draws (the reparameterization trick).
+
+        gradient = d bound(w)
+
+    With `iwae` and a guide that has nothing to learn it is importance sampling of log p(x).
+
+    Arguments:
+        bound: maps log-weights (K, B) to one value per datum (B,).
+        num_particles: K, at least 1.
+
+    Raises:
+        ObjectiveError: the guide draws a site without a path (a discrete one, say) that depends on
+            parameters, whose gradient would be silently missed.
+
+    Example:
+        >>> objective = Pathwise(iwae, num_particles=64)
+
+    References:
+        Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114
+        Rezende, Mohamed and Wierstra, Stochastic backpropagation, 2014, arXiv:1401.4082
+    """
+
+    def __init__(self, bound: Bound = elbo, num_particles: int = 1) -> None:
+        super().__init__(num_particles)
+        self.bound = bound
+
+    @property
+    def target(self) -> Bound:
+        return self.bound
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = self.draw(pair, *args, **kwargs)
+        require_paths(self, drawn.score_sites)
+        value = self.bound(drawn.log_weights)
+        return Estimate(value, value, drawn.scale)
+
+
+class AnalyticKL(Objective):
+    """The elbo with each site's KL(q || p) in closed form where torch knows one, drawn elsewhere.
+
+        gradient = d mean_k [ sum of log p at observed sites - sum of KL terms ]
+
+    A closed form stands for a site only if all that its prior depends on is drawn before it in the guide.
+
+    Arguments:
+        num_particles: K, at least 1.
+
+    Raises:
+        ObjectiveError: as `Pathwise`.
+
+    References:
+        Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114, appendix B
+    """
+
+    @property
+    def target(self) -> Bound:
+        return elbo
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = self.draw(pair, *args, **kwargs)
+        require_paths(self, drawn.score_sites)
+        log_weights = drawn.log_weights
+        for name, divergence in _closed_forms(drawn).items():
+            drawn_term = drawn.log_p_sites[name] - drawn.log_q_sites[name]
+            log_weights = log_weights - drawn_term - pair.per_datum(divergence)
+        value = elbo(log_weights)
+        return Estimate(value, value, drawn.scale)
+
+
+class StickTheLanding(Objective):
+    """The pathwise elbo without the guide's score: no variance at all where q is the posterior.
+
+        gradient = d mean_k [ log p(x, z_k(phi)) - log q(z_k(phi); stop(phi)) ]
+
+    Arguments:
+        num_particles: K, at least 1; the gradient is the mean over particles.
+
+    Raises:
+        ObjectiveError: as `Pathwise`; or the guide is no method of the module that owns its parameters.
+
+    References:
+        Roeder, Wu and Duvenaud, Sticking the landing, 2017, arXiv:1703.09194
+    """
+
+    @property
+    def target(self) -> Bound:
+        return elbo
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        log_weights, _, scale = _stopped_weights(self, pair, args, kwargs)
+        value = elbo(log_weights)
+        return Estimate(value, value, scale)
+
+
+class DoublyReparameterized(Objective):
+    """The importance-weighted bound whose encoder gradient keeps its signal as K grows (DReG).
+
+        gradient of phi = sum_k w~_k^2 d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
+        gradient of theta = sum_k w~_k d log p(x, z_k)
+
+    Arguments:
+        num_particles: K, at least 1; K = 1 is `StickTheLanding`.
+
+    Raises:
+        ObjectiveError: as `StickTheLanding`.
+
+    References:
+        Tucker, Lawson, Gu and Maddison, Doubly reparameterized gradient estimators for Monte Carlo
+        objectives, 2019, arXiv:1810.04152
+    """
+
+    @property
+    def target(self) -> Bound:
+        return iwae
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        log_weights, reweigh, scale = _stopped_weights(self, pair, args, kwargs)
+        reweigh(log_weights.detach().softmax(0))
+        value = iwae(log_weights)
+        return Estimate(value, value, scale)
+
+
+def require_paths(objective: Objective, score_sites: Sequence[str]) -> None:
+    if score_sites:
+        names = " and ".join(repr(name) for name in score_sites)
+        raise ObjectiveError(
+            f"{type(objective).__name__} differentiates along the path of a draw, but guide site {names} has none "
+            "(no rsample), so its gradient would be silently biased: use LeaveOneOut or ScoreFunction"
+        )
+
+
+def _closed_forms(drawn: Particles) -> dict[str, Tensor]:
+    """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide."""
+    in_model, in_guide = list(latents(drawn.model_trace)), list(latents(drawn.guide_trace))
+    known = {}
+    for number, name in enumerate(in_guide):
+        p, q = drawn.model_trace.nodes[name], drawn.guide_trace.nodes[name]
+        drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
+        if drawn_later or p["mask"] is not q["mask"]:
+            continue
+        try:
+            known[name] = scale_and_mask(kl_divergence(q["fn"], p["fn"]), mask=p["mask"])
+        except NotImplementedError:
+            continue
+    return known
+
+
+def _stopped_weights(
+    objective: Objective, pair: Pair, args: tuple, kwargs: dict
+) -> tuple[Tensor, Callable[[Tensor], None], float]:
+    """Log-weights whose log q sees phi through the draws only, and a way to weigh what flows into them."""
+    K = objective.num_particles
+    guide_trace = pair.run_guide(K, args, kwargs)
+    missed = [n for n, site in latents(guide_trace).items() if not site["fn"].has_rsample]
+    require_paths(objective, missed)
+    weights: list[Tensor] = []
+    tapped = guide_trace.copy()
+    for name, site in latents(guide_trace).items():
+        tapped.nodes[name] = dict(
+            site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting)
+        )
+    stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
+    model_trace = pair.run_model(K, tapped, args, kwargs)
+    log_p, log_q = (sum_sites(pair.log_probs(trace, K)) for trace in (model_trace, stopped_trace))
+    scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
+    return log_p - log_q, weights.append, scale
+
+
+def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> Tensor:
+    """The same draw, whose incoming gradient is multiplied by (K, B) weights, if any are named by then."""
+    if not value.requires_grad:
+        return value
+    value = value.view_as(value)
+
+    def weigh(gradient: Tensor) -> Tensor:
+        if not weights or len(weights[0]) == 1:
+            return gradient
+        K, B = weights[0].shape
+        return gradient * weights[0].reshape(K, *[1] * (nesting - 1), B, *[1] * event_dim)
+
+    value.register_hook(weigh)
+    return value
+
+
+def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> Trace:
+    """The guide's densities at given draws, its parameters held still."""
+    modules = owners(pair.guide)
+    if not modules:
+        raise ObjectiveError(
+            f"{type(objective).__name__} holds the guide's parameters still, so it must know them: make the guide a "
+            "method of the nn.Module that owns them"
+        )
+    call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
+    still = {name: parameter.detach() for name, parameter in call.named_parameters()}
+    return pair.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
+
+
+class _Call(nn.Module):
+    def __init__(self, owner: nn.Module, program: Callable[..., Any]) -> None:
+        super().__init__()
+        self.owner, self.program = owner, program
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(*args, **kwargs)

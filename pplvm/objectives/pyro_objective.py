@@ -1,0 +1,176 @@
+"""Pyro's own ELBOs that differentiate by themselves, TraceGraph_ELBO, RenyiELBO and ReweightedWakeSleep, in a `Loss`.
+
+Trace_ELBO, TraceMeanField_ELBO and TraceEnum_ELBO need no adapter: `Loss(Trace_ELBO(), program)`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.infer import ELBO, RenyiELBO, ReweightedWakeSleep, TraceGraph_ELBO
+from pyro.poutine import Trace
+from pyro.poutine.runtime import effectful
+from torch import Tensor
+
+from pplvm.bounds import elbo, iwae, renyi
+from pplvm.contract import latents, sample_sites
+from pplvm.objectives.objective import ObjectiveError
+from pplvm.particles import inspect_pair, owners
+
+__all__ = ["PyroObjective"]
+
+
+class PyroObjective(ELBO):
+    """A Pyro ELBO as a differentiable loss whose gradient is, to the bit, what Pyro's `loss_and_grads` gives.
+
+        loss = value + sum_p (p * g_p - stop(p * g_p)),     g_p = Pyro's gradient of parameter p
+
+    Pyro reads the host at every site; so does this.
+
+    What they compute (Pyro 1.9.2):
+        TraceGraph_ELBO        the elbo, unbiased.
+        RenyiELBO(alpha)       the Renyi bound; its gradient is right for reparameterized guides only (at a
+                               discrete site it is the limit of many particles, zero at alpha = 0), and its
+                               value is no bound under a subsampled plate, whose N/B enters the logarithm.
+        ReweightedWakeSleep    the batch as one datum with one weight a particle, not a weight per datum; for
+                               programs with one observed site.
+
+    Arguments:
+        objective: the Pyro ELBO.
+        allow_biased: measure a combination that is known to be biased instead of refusing it.
+
+    Raises:
+        ObjectiveError: at construction, the ELBO is of another kind; on the first batch, the combination of
+            ELBO and program is biased as listed and `allow_biased` is off.
+
+    Example:
+        >>> objective = PyroObjective(TraceGraph_ELBO(num_particles=10, vectorize_particles=True))
+    """
+
+    def __init__(self, objective: ELBO, allow_biased: bool = False) -> None:
+        if not isinstance(objective, TraceGraph_ELBO | RenyiELBO | ReweightedWakeSleep):
+            raise ObjectiveError(
+                f"PyroObjective adapts TraceGraph_ELBO, RenyiELBO and ReweightedWakeSleep, not "
+                f"{type(objective).__name__}; ELBOs with differentiable_loss go into Loss as they are"
+            )
+        super().__init__(num_particles=objective.num_particles)
+        self.objective, self.allow_biased = objective, allow_biased
+        self._seen: tuple[Any, Any] | None = None
+
+    @property
+    def target(self) -> Callable[[Tensor], Tensor] | str:
+        if isinstance(self.objective, RenyiELBO):
+            return iwae if self.objective.alpha == 0 else renyi(self.objective.alpha)
+        return "wake-sleep" if isinstance(self.objective, ReweightedWakeSleep) else elbo
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        if self._seen != (model, guide):
+            self._refuse_biased(model, guide, args, kwargs)
+            self._seen = (model, guide)
+        run = _taking_observations(guide) if isinstance(self.objective, ReweightedWakeSleep) else guide
+        if not torch.is_grad_enabled():
+            return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
+        parameters = [p for owner in owners(model, guide) for p in owner.parameters() if p.requires_grad]
+        value, gradients = self._run(parameters, model, run, args, kwargs)
+        surrogate = sum((p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None)
+        return value + (surrogate - surrogate.detach()) if isinstance(surrogate, Tensor) else value
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        with torch.no_grad():
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
+    def _run(
+        self,
+        parameters: list[Tensor],
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple,
+        kwargs: dict,
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        kept = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        try:
+            value = _first(
+                self.objective.loss_and_grads(model, _announcing(guide, parameters), *args, **dict(kwargs))
+            )
+            gradients = [p.grad for p in parameters]
+        finally:
+            for p, grad in zip(parameters, kept, strict=True):
+                p.grad = grad
+        like = parameters[0] if parameters else args[0]
+        return torch.tensor(value, dtype=like.dtype, device=like.device), gradients
+
+    def _refuse_biased(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> None:
+        if self.allow_biased or isinstance(self.objective, TraceGraph_ELBO):
+            return
+        model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
+        for why in _biases(self.objective, model_trace, guide_trace):
+            raise ObjectiveError(f"Pyro's {type(self.objective).__name__} {why}, or pass allow_biased=True")
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> tuple[Trace, Trace]:
+        return self.objective._get_trace(model, guide, args, kwargs)
+
+
+def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> list[str]:
+    found = []
+    drawn = latents(guide_trace) if guide_trace is not None else {}
+    if isinstance(objective, RenyiELBO):
+        for name, site in drawn.items():
+            if not site["fn"].has_rsample:
+                found.append(
+                    f"gives the discrete guide site {name!r} a wrong gradient: use LeaveOneOut(renyi(alpha), K)"
+                )
+        for name, site in sample_sites(model_trace).items():
+            if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
+                found.append(
+                    f"puts the scale of site {name!r} inside the logarithm: use Pathwise(renyi(alpha), K)"
+                )
+    else:
+        batch = max((f.size for s in drawn.values() for f in s["cond_indep_stack"] if f.dim == -1), default=1)
+        if batch > 1:
+            found.append(f"weights the batch of {batch} jointly, as one datum: pass one datum at a time")
+    return found
+
+
+def _announcing(guide: Callable[..., Any], parameters: list[Tensor]) -> Callable[..., Any]:
+    """A guide with a param site, without which Pyro's RenyiELBO takes no gradient, and none in the store."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        effectful(lambda: parameters, type="param")(name="parameters of modules")
+        return guide(*args, **kwargs)
+
+    return wrapped
+
+
+def _taking_observations(guide: Callable[..., Any]) -> Callable[..., Any]:
+    """A guide of the data as Pyro's sleep phase calls it, with the dreamt data beside the real."""
+
+    def wrapped(x: Tensor, *args: Any, observations: dict[str, Tensor] | None = None, **kwargs: Any) -> Any:
+        if observations:
+            if len(observations) > 1:
+                raise ObjectiveError(
+                    f"ReweightedWakeSleep: more than one observed site: {sorted(observations)}"
+                )
+            x = next(iter(observations.values()))
+        return guide(x, *args, **kwargs)
+
+    return wrapped
+
+
+def _first(value: float | tuple[float, float]) -> float:
+    value = value[0] if isinstance(value, tuple) else value
+    return value.item() if isinstance(value, Tensor) else float(value)

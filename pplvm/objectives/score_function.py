@@ -1,0 +1,142 @@
+"""Score-function gradients, for guides with discrete sites; reparameterized sites keep their path.
+
+    gradient = d bound(w) along paths + sum_k credit_k d log q_score(z_k | x)
+
+credit_k is what particle k earned, minus a baseline that does not depend on it.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pplvm.bounds import Bound, elbo
+from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.particles import Pair, Particles
+
+__all__ = ["LeaveOneOut", "ScoreFunction"]
+
+
+class ScoreFunction(Objective):
+    """Weigh the score of each draw by what it earned (REINFORCE), minus a baseline (NVIL).
+
+        elbo:          credit_k = (log w_k - b) / K
+        other bounds:  credit_k = bound(w) - b
+
+    Arguments:
+        bound: maps log-weights (K, B) to one value per datum (B,).
+        num_particles: K, at least 1.
+        baseline: None, a `MovingAverage` or a `LearnedBaseline`; its parameters join those of the `Loss`.
+
+    Example:
+        >>> objective = ScoreFunction(elbo, num_particles=5, baseline=MovingAverage())
+
+    References:
+        Williams, Simple statistical gradient-following algorithms, 1992
+        Mnih and Gregor, Neural variational inference and learning in belief networks, 2014, arXiv:1402.0030
+    """
+
+    def __init__(
+        self,
+        bound: Bound = elbo,
+        num_particles: int = 1,
+        baseline: MovingAverage | LearnedBaseline | None = None,
+    ) -> None:
+        super().__init__(num_particles)
+        self.bound = bound
+        self.control = baseline
+
+    @property
+    def target(self) -> Bound:
+        return self.bound
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = self.draw(pair, *args, **kwargs)
+        log_weights = drawn.log_weights.detach()
+        signal, share = self._signal(log_weights)
+        prediction = torch.zeros_like(signal) if self.control is None else self.control(*args)
+        credit = share * (signal - prediction.detach())
+        surrogate = along_paths(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
+        if self.control is not None:
+            if prediction.requires_grad:
+                surrogate = surrogate - (signal - prediction).square().mean(0) / drawn.scale
+            self.control.observe(signal)
+        return Estimate(self.bound(log_weights), surrogate, drawn.scale)
+
+    def _signal(self, log_weights: Tensor) -> tuple[Tensor, float]:
+        """What a particle's score is weighed by (K, B), and its share of the bound."""
+        if self.bound is elbo:  # the other particles' terms do not depend on this one
+            return log_weights, 1 / self.num_particles
+        return self.bound(log_weights).expand_as(log_weights), 1.0
+
+
+class LeaveOneOut(Objective):
+    """Credit each particle with what the bound loses without it: RLOO with `elbo`, VIMCO with `iwae`.
+
+        credit_k = bound(w) - bound(w with entry k replaced by the mean of the others)
+
+    Arguments:
+        bound: maps log-weights (K, B) to one value per datum (B,).
+        num_particles: K, at least 2.
+        mean: of the other weights, "geometric" (of the log-weights) or "arithmetic" (of the weights);
+            RLOO and the published VIMCO are geometric.
+
+    Raises:
+        ObjectiveError: num_particles is below 2; mean has another name.
+
+    Example:
+        >>> rloo = LeaveOneOut(elbo, num_particles=4)
+
+    References:
+        Mnih and Rezende, Variational inference for Monte Carlo objectives, 2016, arXiv:1602.06725
+        Kool, van Hoof and Welling, Buy 4 REINFORCE samples, get a baseline for free, 2019
+    """
+
+    least_particles = 2
+
+    def __init__(
+        self,
+        bound: Bound = elbo,
+        num_particles: int = 2,
+        mean: Literal["geometric", "arithmetic"] = "geometric",
+    ) -> None:
+        super().__init__(num_particles)
+        if mean not in ("geometric", "arithmetic"):
+            raise ObjectiveError(f"LeaveOneOut: mean must be 'geometric' or 'arithmetic', got {mean!r}")
+        self.bound, self.mean = bound, mean
+
+    @property
+    def target(self) -> Bound:
+        return self.bound
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = self.draw(pair, *args, **kwargs)
+        log_weights = drawn.log_weights.detach()
+        value = self.bound(log_weights)
+        credit = value - self.bound(without_each(log_weights, self.mean))
+        surrogate = along_paths(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
+        return Estimate(value, surrogate, drawn.scale)
+
+
+def along_paths(bound: Bound, drawn: Particles) -> Tensor:
+    """The bound (B,), differentiated through the model, the paths and, where it matters, the score.
+
+    In the elbo the score sites' own log q has a gradient of mean zero, so it is left out; elsewhere
+    -sum_k w~_k d log q(z_k) belongs to the gradient.
+    """
+    log_q = drawn.log_q - drawn.log_q_score if bound is elbo else drawn.log_q
+    return bound(drawn.log_p - log_q)
+
+
+def without_each(log_weights: Tensor, mean: str = "geometric") -> Tensor:
+    """Entry [j, k, b]: weight j of datum b when weight k is replaced by the mean of the others, (K, K, B)."""
+    K = len(log_weights)
+    itself = torch.eye(K, dtype=torch.bool, device=log_weights.device).unsqueeze(-1)  # (K, K, 1)
+    if mean == "geometric":
+        others = (log_weights.sum(0) - log_weights) / (K - 1)  # (K, B)
+    else:
+        rows = log_weights.unsqueeze(1).masked_fill(itself, -torch.inf)  # (K, K, B)
+        others = rows.logsumexp(0) - math.log(K - 1)
+    return torch.where(itself, others, log_weights.unsqueeze(1))

@@ -1,0 +1,231 @@
+"""The waist: any Pyro model and guide become log-weights, K particles by B data.
+
+    log_w[k, b] = log p(x_b, z_kb) - log q(z_kb | x_b),   z_kb ~ q(z | x_b)
+
+Shape letters, here and everywhere: K particles, B batch, D data, Z latent, C H W image.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.poutine.broadcast_messenger import BroadcastMessenger
+from pyro.poutine.indep_messenger import IndepMessenger
+from torch import Tensor, nn
+
+from pplvm.contract import ProgramError, Site, latents, plate_scale, sample_sites, violations
+
+__all__ = ["Pair", "Particles", "draw_particles", "gather", "inspect_pair", "owners", "pair_up", "sum_sites"]
+
+Program = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Particles:
+    """What is left of a program once it has run: log-densities, K particles by B data, in nats."""
+
+    log_p: Tensor  # (K, B)
+    log_q: Tensor  # (K, B)
+    log_q_score: Tensor  # (K, B), the sites of log_q whose draws carry no gradient; the rest counts zero
+    log_p_sites: dict[str, Tensor]  # each (K, B)
+    log_q_sites: dict[str, Tensor]  # each (K, B)
+    score_sites: tuple[str, ...]  # sites of log_q_score with something to learn
+    scale: float  # N/B of a subsampled plate: multiplies the loss, never a weight
+    model_trace: Trace
+    guide_trace: Trace
+
+    @property
+    def log_weights(self) -> Tensor:
+        return self.log_p - self.log_q  # (K, B)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and a guide that passed every rule of `pplvm.contract`, ready to run with K particles."""
+
+    model: Program
+    guide: Program | None
+    nesting: int  # plates per site at most; particles are the dimension to their left
+
+    def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
+        assert self.guide is not None
+        return self.run(self.guide, num_particles, args, kwargs)
+
+    def run_model(self, num_particles: int, guide_trace: Trace | None, args: tuple, kwargs: dict) -> Trace:
+        model = self.model if guide_trace is None else poutine.replay(self.model, trace=guide_trace)
+        return self.run(model, num_particles, args, kwargs)
+
+    def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
+        """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
+        tracer = poutine.trace()
+        with pyro.validation_enabled(False):
+            if num_particles == 1:
+                tracer(program).get_trace(*args, **kwargs)
+            else:
+                with _ParticlePlate("particles", num_particles, dim=-1 - self.nesting):
+                    tracer(program).get_trace(*args, **kwargs)
+        return tracer.trace
+
+    def log_probs(self, trace: Trace, num_particles: int) -> dict[str, Tensor]:
+        """The log-density of each site, unscaled and masked, nested plates summed: (K, B)."""
+        terms = zip(sample_sites(trace), self.site_terms(trace).values(), strict=True)
+        return {name: term.expand(num_particles, -1) for name, term in terms}
+
+    def site_terms(self, trace: Trace) -> dict[str, Tensor]:
+        """The same with whatever dimensions stand left of the plates: (..., B)."""
+        return {name: self.per_datum(_log_prob(site)) for name, site in sample_sites(trace).items()}
+
+    def per_datum(self, term: Tensor) -> Tensor:
+        """A term of a site's batch shape, summed over the plates nested in the batch: (..., B)."""
+        if self.nesting == 1:
+            return term
+        nested = tuple(range(-min(self.nesting, term.dim()), -1))
+        return term.sum(nested) if nested else term
+
+
+def draw_particles(
+    model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any
+) -> Particles:
+    """Run the guide, replay the model, sum the sites.
+
+    Arguments:
+        model, guide: Pyro programs whose sites all lie in one plate at dim -1, the batch; further plates
+            may nest inside it.
+        args, kwargs: what both are called with.
+        num_particles: K, at least 1; the K draws are vectorized in the dimension left of all plates.
+
+    Raises:
+        ProgramError: the program breaks a rule; the message names the site and the cure.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     with pyro.plate("batch", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("batch", len(x)):
+        ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+        >>> draw_particles(model, guide, torch.zeros(3), num_particles=5).log_weights.shape
+        torch.Size([5, 3])
+    """
+    return gather(pair_up(model, guide, args, kwargs), num_particles, args, kwargs)
+
+
+def pair_up(
+    model: Program,
+    guide: Program | None,
+    args: tuple,
+    kwargs: dict,
+    summed_out: frozenset[str] = frozenset(),
+) -> Pair:
+    """Check a program on one batch, with Pyro's validation on; leaves the random state as it was.
+
+    Arguments:
+        summed_out: latents of the model that the guide leaves out, because they are summed out.
+
+    Raises:
+        ProgramError: all that the program breaks, one sentence each.
+    """
+    model_trace, guide_trace, broken = inspect_pair(model, guide, args, kwargs, summed_out)
+    if broken:
+        raise ProgramError("; ".join(broken))
+    traces = [trace for trace in (model_trace, guide_trace) if trace is not None]
+    frames = [f for t in traces for s in sample_sites(t).values() for f in s["cond_indep_stack"]]
+    return Pair(model, guide, max(-frame.dim for frame in frames if frame.vectorized))
+
+
+def inspect_pair(
+    model: Program,
+    guide: Program | None,
+    args: tuple,
+    kwargs: dict,
+    summed_out: frozenset[str] = frozenset(),
+) -> tuple[Trace, Trace | None, list[str]]:
+    """One validated run: the model's trace, the guide's, and every rule that they break."""
+    owned = {id(p) for owner in owners(model, guide) for p in owner.parameters()}
+    with torch.random.fork_rng(_devices(args)), _param_store_kept(owned), pyro.validation_enabled(True):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs) if guide is not None else None
+        drawn = Trace() if guide_trace is None else _latent_part(guide_trace)
+        model_trace = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args, **kwargs)
+        broken = list(violations(model_trace, guide_trace, owned, summed_out))
+    return model_trace, guide_trace, broken
+
+
+def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
+    """Draw K particles from a checked pair."""
+    guide_trace = pair.run_guide(num_particles, args, kwargs)
+    model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
+    log_p_sites = pair.log_probs(model_trace, num_particles)
+    log_q_sites = pair.log_probs(guide_trace, num_particles)
+    log_p = sum_sites(log_p_sites)
+    score = {n: log_q_sites[n] for n, site in latents(guide_trace).items() if not site["fn"].has_rsample}
+    none = torch.zeros_like(log_p)
+    return Particles(
+        log_p=log_p,
+        log_q=sum_sites(log_q_sites) if log_q_sites else none,
+        log_q_score=sum_sites(score) if score else none,
+        log_p_sites=log_p_sites,
+        log_q_sites=log_q_sites,
+        score_sites=tuple(name for name, log_q in score.items() if log_q.requires_grad),
+        scale=plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()]),
+        model_trace=model_trace,
+        guide_trace=guide_trace,
+    )
+
+
+def sum_sites(sites: dict[str, Tensor]) -> Tensor:
+    """The joint log-density of (K, B) terms."""
+    first, *rest = sites.values()
+    return sum(rest, start=first)
+
+
+def owners(*programs: Program | None) -> list[nn.Module]:
+    """The modules whose parameters programs use: the program itself, or what it is a method of."""
+    found = [getattr(program, "__self__", program) for program in programs]
+    return list({id(owner): owner for owner in found if isinstance(owner, nn.Module)}.values())
+
+
+def _log_prob(site: Site) -> Tensor:
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
+
+
+class _ParticlePlate(IndepMessenger):
+    """`pyro.plate` without its subsampling, which would cost a site a run."""
+
+    def _process_message(self, msg: Any) -> None:
+        super()._process_message(msg)
+        BroadcastMessenger._pyro_sample(msg)
+
+
+def _latent_part(guide_trace: Trace) -> Trace:
+    part = Trace()
+    part.nodes.update(guide_trace.nodes)
+    for name, site in sample_sites(guide_trace).items():
+        if site["is_observed"]:
+            del part.nodes[name]
+    return part
+
+
+def _devices(args: tuple) -> list[int]:
+    return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
+
+
+@contextmanager
+def _param_store_kept(owned: set[int]) -> Iterator[None]:
+    """Take back what a check put into Pyro's global store, modules' own parameters aside."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            if id(store._params[name]) not in owned:
+                del store[name]

@@ -1,0 +1,71 @@
+"""The variational autoencoder."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pplvm.networks.dense import MLP
+
+__all__ = ["VAE"]
+
+
+class VAE(nn.Module):
+    """p(z) = N(0, I), p(x | z) = Bernoulli or N(decoder(z), scale^2), q(z | x) = N(encoder(x)).
+
+    Arguments:
+        data_size: D, the size of one flattened datum.
+        latent_size: Z.
+        hidden_sizes: of the encoder; the decoder has them in reverse.
+        likelihood: "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data.
+        data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
+
+    Raises:
+        ValueError: likelihood has another name.
+
+    References:
+        Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114
+    """
+
+    zeros: Tensor
+
+    def __init__(
+        self,
+        data_size: int,
+        latent_size: int = 16,
+        hidden_sizes: Sequence[int] = (200,),
+        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        data_mean: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if likelihood not in ("bernoulli", "gaussian"):
+            raise ValueError(f"VAE: likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
+        self.likelihood = likelihood
+        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus)
+        self.decoder = MLP(latent_size, data_size, hidden_sizes[::-1], nn.Softplus)
+        if likelihood == "gaussian":
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("zeros", torch.zeros(latent_size))
+        if data_mean is not None:
+            start = data_mean.clamp(0.01, 0.99).logit() if likelihood == "bernoulli" else data_mean
+            with torch.no_grad():
+                self.decoder.last.bias.copy_(start.flatten())
+
+    def model(self, x: Tensor) -> None:
+        x = x.flatten(1)
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(self.zeros, 1.0).to_event(1))  # (K, B, Z)
+            pyro.sample("x", self._likelihood(self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        loc, log_scale = self.encoder(x.flatten(1)).chunk(2, dim=-1)
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    def _likelihood(self, output: Tensor) -> dist.TorchDistribution:
+        if self.likelihood == "bernoulli":
+            return dist.Bernoulli(logits=output)
+        return dist.Normal(output, self.log_scale.exp())
