@@ -10,12 +10,14 @@ MAY_IMPORT = {
     "data": set(),
     "networks": set(),
     "distributions": set(),
-    "particles": set(),
+    "contract": set(),
+    "particles": {"contract"},
+    "enumeration": {"contract", "particles"},
     "training": set(),
     "plots": set(),
     "programs": {"networks", "distributions"},
-    "objectives": {"particles", "bounds"},
-    "evaluation": {"particles", "bounds", "objectives"},
+    "objectives": {"contract", "particles", "enumeration", "bounds"},
+    "evaluation": {"contract", "particles", "enumeration", "bounds", "objectives"},
     "catalog": {"data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli"}

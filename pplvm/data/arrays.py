@@ -1,0 +1,108 @@
+"""From an array of numbers, in a file or not, to `ImageData`: levels found, bad rows refused, split made."""
+
+__all__ = ["from_rows", "read_array"]
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pplvm.data.image_data import ImageData
+from pplvm.data.streams import permutation
+
+SPLIT_SEED = 80_10_10  # constant, so that the splits of one array never overlap
+SPLITS = ("train", "valid", "test", "all")
+
+
+def read_array(path: Path, key: str | None = None) -> np.ndarray:
+    """The array of an `.npy` file, or the one called `key` of an `.npz` file; nothing is ever unpickled.
+
+    Arguments:
+        path: of the file.
+        key: may be left out for a file of one array.
+    Raises FileNotFoundError, and ValueError for a wrong key or a file that cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the path of a .npy or .npz file")
+    keys: list[str] = []  # an .npy file has none
+    try:
+        with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray) and key is None:
+                return loaded
+            if not isinstance(loaded, np.ndarray):
+                keys = list(loaded)
+                chosen = keys[0] if key is None and len(keys) == 1 else key
+                if chosen in keys:
+                    return loaded[chosen]
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read as numbers in .npy or .npz: save them with numpy.save or numpy.savez"
+        ) from error
+    wanted = "needs a key" if key is None else f"has no array {key!r}"
+    raise ValueError(f"{path} {wanted}: its keys are {', '.join(keys) or 'none'}")
+
+
+def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None = None) -> ImageData:
+    """The rows of one split. Two-valued arrays become binary, integers and floats k/255 grey, others real.
+
+    Arguments:
+        array: (N, ...) integers in 0 to 255, or floats.
+        name: what messages call it.
+        split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
+        labels: N of them, if known.
+    Raises ValueError for no data, NaN or infinity, other numbers, and another split.
+
+    Example:
+        >>> from_rows(np.array([[0, 255], [7, 0]], np.uint8), "toy", "all").spec.levels
+        256
+    """
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"data set {name!r} is empty, its shape is {array.shape}: give it at least one row")
+    stored = _floats(array, name) if array.dtype.kind == "f" else _integers(array, name)
+    part = _part(len(stored), split, name)
+    images = torch.from_numpy(stored)[part]
+    numbers = None if labels is None else torch.tensor(labels)[part]
+    if stored.dtype == np.float32:
+        return ImageData(images, name, None, numbers)
+    top = 255 if stored.max() > 1 else 1
+    binary = bool(((stored == 0) | (stored == top)).all())
+    return ImageData(images, name, 2 if binary else 256, numbers, top)
+
+
+def _floats(array: np.ndarray, name: str) -> np.ndarray:
+    """Float32, or uint8 if every value is exactly k/255, as torchvision's ToTensor makes them."""
+    with np.errstate(over="ignore"):  # too large for float32 is infinity, refused below
+        rows = array.astype(np.float32)
+    bad = ~np.isfinite(rows).reshape(len(rows), -1).all(1)  # (N,)
+    if bad.any():
+        raise ValueError(
+            f"row {bad.argmax()} of data set {name!r} holds NaN or infinity: remove or repair it"
+        )
+    if rows.min() < 0 or rows.max() > 1:
+        return rows
+    numerators = np.rint(rows * np.float32(255))
+    return numerators.astype(np.uint8) if (numerators / np.float32(255) == rows).all() else rows
+
+
+def _integers(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype.kind not in "biu" or array.min() < 0 or array.max() > 255:
+        raise ValueError(
+            f"data set {name!r} holds {array.dtype} that are not grey levels from 0 to 255: "
+            "save images as uint8 and other numbers as float32"
+        )
+    return array.astype(np.uint8)
+
+
+def _part(size: int, split: str, name: str) -> Tensor:
+    """The rows of a split, (n,), in the order of the array."""
+    if split not in SPLITS:
+        raise ValueError(f"there is no split {split!r}: use {', '.join(SPLITS)}")
+    tenth = size // 10
+    if split in ("valid", "test") and tenth == 0:
+        raise ValueError(f"data set {name!r} has {size} rows, too few for a split {split!r}: it takes 10")
+    edges = {"valid": (0, tenth), "test": (tenth, 2 * tenth), "train": (2 * tenth, size), "all": (0, size)}
+    return permutation(size, SPLIT_SEED)[slice(*edges[split])].sort().values

@@ -1,0 +1,67 @@
+"""Minibatches: float32 tensors and nothing else, in an order that (seed, epoch) alone decides."""
+
+__all__ = ["batches", "fixed_batch"]
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pplvm.data.image_data import ImageData
+from pplvm.data.streams import permutation
+
+
+def batches(
+    data: ImageData,
+    size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    device: torch.device | str | None = None,
+) -> Iterator[Tensor]:
+    """One epoch of minibatches, (B, *shape) float32.
+
+    Arguments:
+        data: to draw from; if dynamically binarized, it is drawn anew for the epoch.
+        size: the number of data in a batch, B.
+        seed, epoch: decide the order.
+        shuffle: False for the order of the data.
+        drop_last: leave out a last batch that is smaller than the others.
+        device: where the batches go.
+    Raises ValueError, at once, for a size below 1 or above the number of data.
+
+    Example:
+        >>> data = ImageData(torch.zeros(5, 2), "toy", levels=None)
+        >>> [tuple(x.shape) for x in batches(data, 2)]
+        [(2, 2), (2, 2), (1, 2)]
+    """
+    _check_size(data, size)
+    order = permutation(len(data), seed, epoch) if shuffle else torch.arange(len(data))  # (N,)
+    stop = len(data) - len(data) % size if drop_last else len(data)
+    return (data.rows(order[i : i + size], epoch).to(device) for i in range(0, stop, size))
+
+
+def fixed_batch(data: ImageData, size: int, seed: int = 0, number: int = 0) -> Tensor:
+    """Minibatch `number` of the order that `seed` fixes, (size, *shape): the one of `batches` in epoch 0.
+
+    Raises ValueError for a size as in `batches` and for a number past the last whole minibatch.
+    """
+    _check_size(data, size)
+    if not 0 <= number < len(data) // size:
+        raise ValueError(
+            f"there is no minibatch {number} of {size} in data set {data.spec.name!r}: "
+            f"its {len(data)} data make the minibatches 0 to {len(data) // size - 1}"
+        )
+    return data.rows(permutation(len(data), seed)[number * size : (number + 1) * size])
+
+
+def _check_size(data: ImageData, size: int) -> None:
+    if size < 1:
+        raise ValueError(f"the batch size is {size}: it must be at least 1")
+    if size > len(data):
+        raise ValueError(
+            f"the batch size {size} is larger than data set {data.spec.name!r}, which has {len(data)} data: "
+            f"use at most {len(data)}"
+        )

@@ -1,0 +1,136 @@
+"""The user's own data: an array file, a folder of images, or any torch data set by import path."""
+
+__all__ = ["from_array", "from_dataset", "from_folder"]
+
+import importlib
+import sys
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pplvm.data.arrays import from_rows, read_array
+from pplvm.data.image_data import ImageData
+
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # as PIL names them
+GREY_MODES = ("1", "L", "LA")
+
+
+def from_array(path: str | Path, key: str | None = None, split: str = "train") -> ImageData:
+    """The rows of an array in a `.npy` or `.npz` file, with levels and splits as `from_rows` finds them.
+
+    Arguments:
+        path: of the file.
+        key: of the array in an `.npz` file; may be left out if it holds one.
+        split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
+    Raises FileNotFoundError, and ValueError for a wrong key, no data, NaN or infinity.
+    """
+    return from_rows(read_array(Path(path), key), Path(path).name, split)
+
+
+def from_folder(path: str | Path, split: str = "train") -> ImageData:
+    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour.
+
+    Transparency is dropped. The labels are the numbers of the subfolders in alphabetic order, if every
+    image is in one.
+
+    Arguments:
+        path: of the folder.
+        split: as in `from_array`.
+    Raises FileNotFoundError, and ValueError for no image, and for the first that is unreadable or differs.
+    """
+    from PIL import Image
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give the path of a folder of images")
+    endings = Image.registered_extensions()
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in endings and not f.name.startswith("."))
+    if not files:
+        raise ValueError(f"folder {folder} has no images: put files such as .png or .jpg into it")
+    images = [_read_image(file) for file in files]
+    _check_shapes([str(file) for file in files], images)
+    places = [file.relative_to(folder).parts for file in files]
+    names = sorted({place[0] for place in places})
+    labels = [names.index(place[0]) for place in places] if all(len(p) > 1 for p in places) else None
+    return from_rows(np.stack(images), folder.name, split, labels)
+
+
+def from_dataset(import_path: str, split: str = "train") -> ImageData:
+    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched too.
+
+    Arguments:
+        import_path: "my_module:my_dataset", an instance or a callable that returns one; its items are
+            tensors, or tuples that begin with one.
+        split: as in `from_array`.
+    Raises ValueError for a path that leads nowhere, items of different shapes and what `from_rows` refuses.
+    """
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found = _find(import_path)
+        dataset = found() if callable(found) else found
+        if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
+            raise ValueError(
+                f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is"
+            )
+        items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
+    finally:
+        sys.path.remove(here)
+    _check_shapes([f"item {i} of {import_path}" for i in range(len(items))], items)
+    return from_rows(np.stack(items) if items else np.empty(0), import_path, split)
+
+
+def _check_shapes(names: list[str], arrays: list[np.ndarray]) -> None:
+    for name, array in zip(names, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"{name} has shape {array.shape}, but {names[0]} has {arrays[0].shape}: give all one shape"
+            )
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """One image, (H, W) or (3, H, W) uint8."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode not in EIGHT_BIT_MODES:
+                raise ValueError(f"its mode is {image.mode}, and only eight-bit images are read")
+            grey = image.mode in GREY_MODES
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))  # (H, W) or (H, W, 3)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"image {path} cannot be read ({error}): replace or remove it") from error
+    return pixels if grey else pixels.transpose(2, 0, 1)
+
+
+def _find(import_path: str) -> Any:
+    module, _, name = import_path.partition(":")
+    if not module or not name:
+        raise ValueError(f"{import_path!r} is not an import path: write my_module:my_dataset")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module exists, and something that it imports does not
+        raise ValueError(
+            f"there is no module {module!r} for {import_path!r}: run where it lies, or install it"
+        ) from error
+    if not hasattr(found, name):
+        public = ", ".join(other for other in vars(found) if not other.startswith("_"))
+        raise ValueError(f"module {module!r} has no {name!r}: it has {public}")
+    return getattr(found, name)
+
+
+def _item(item: Any, name: str) -> np.ndarray:
+    tensor = item[0] if isinstance(item, tuple | list) and item else item
+    if not isinstance(tensor, Tensor):
+        raise ValueError(
+            f"{name} begins with a {type(tensor).__name__}: return a tensor, or a tuple that begins with one "
+            "(torchvision's ToTensor makes one of an image)"
+        )
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -1,0 +1,123 @@
+"""Arrays of every kind: which levels they have, how they are split, which are refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from pplvm.data.arrays import from_rows, read_array
+
+GREY = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
+
+
+@pytest.mark.parametrize(
+    ("array", "levels", "value"),
+    [
+        (GREY, 256, 4 / 255),
+        (GREY.astype(np.int64), 256, 4 / 255),
+        (GREY.astype(">i2"), 256, 4 / 255),
+        (GREY.astype(np.float32) / 255, 256, 4 / 255),
+        (GREY.astype(np.float64) / 255, 256, 4 / 255),
+        (GREY % 8 // 4, 2, 1.0),
+        (GREY % 8 > 0, 2, 1.0),
+        (GREY % 8 // 4 * np.uint8(255), 2, 1.0),
+        ((GREY % 8 // 4).astype(np.float64), 2, 1.0),
+        (GREY * 0.01, None, 0.04),
+        ((GREY * 0.01).astype(">f8"), None, 0.04),
+        (GREY.astype(np.float16), None, 4.0),
+        (-GREY.astype(np.float32) / 255, None, -4 / 255),
+    ],
+)
+def test_the_levels_are_found(array, levels, value):
+    data = from_rows(array, "mine", "all")
+    assert (data.spec.levels, data.spec.size, data.spec.shape) == (levels, 20, (3,))
+    assert data[0][1].item() == pytest.approx(value, rel=1e-6)
+    assert data[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [10, 23, 105])
+def test_the_splits_are_disjoint_covering_and_repeatable(size):
+    array = np.arange(size, dtype=np.float32)[:, None] - 0.5
+    parts = {
+        split: from_rows(array, "mine", split).images[:, 0].tolist() for split in ("train", "valid", "test")
+    }
+    assert [len(part) for part in parts.values()] == [size - 2 * (size // 10), size // 10, size // 10]
+    assert sorted(sum(parts.values(), [])) == array[:, 0].tolist()
+    assert from_rows(array, "mine", "test").images[:, 0].tolist() == parts["test"]
+    assert parts["valid"] != array[: size // 10, 0].tolist() or size == 10
+
+
+def test_labels_follow_their_rows():
+    data = from_rows(GREY, "mine", "train", labels=(GREY[:, 0] // 4).tolist())
+    assert torch.equal(data.images[:, 0] // 4, data.labels)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_the_first_bad_row_is_named(bad):
+    array = np.ones((20, 3))
+    array[[7, 12], 1] = bad
+    with pytest.raises(ValueError, match="row 7 of data set 'mine' holds NaN or infinity"):
+        from_rows(array, "mine", "all")
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((0, 3)), r"'mine' is empty, its shape is \(0, 3\)"),
+        (np.zeros((3, 0)), "'mine' is empty"),
+        (np.float32(3.0).reshape(()), r"'mine' is empty, its shape is \(\)"),
+        (np.array([[256]]), "holds int64 that are not grey levels"),
+        (np.array([[-1]]), "not grey levels from 0 to 255"),
+        (np.array([["a"]]), "not grey levels"),
+        (np.array([[1j]]), "holds complex128 that are not grey levels"),
+    ],
+)
+def test_other_arrays_are_refused(array, words):
+    with pytest.raises(ValueError, match=words):
+        from_rows(array, "mine", "all")
+
+
+def test_splits_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="no split 'dev': use train, valid, test, all"):
+        from_rows(GREY, "mine", "dev")
+    with pytest.raises(ValueError, match="has 9 rows, too few for a split 'valid': it takes 10"):
+        from_rows(GREY[:9], "mine", "valid")
+
+
+def test_arrays_are_read_by_key(tmp_path):
+    np.save(tmp_path / "one.npy", GREY)
+    np.savez(tmp_path / "one.npz", x=GREY)
+    np.savez_compressed(tmp_path / "two.npz", x=GREY, y=GREY[:, 0])
+    assert np.array_equal(read_array(tmp_path / "one.npy"), GREY)
+    assert np.array_equal(read_array(tmp_path / "one.npz"), GREY)
+    assert np.array_equal(read_array(tmp_path / "two.npz", "y"), GREY[:, 0])
+
+
+def test_wrong_keys_are_told_the_right_ones(tmp_path):
+    np.savez(tmp_path / "two.npz", x=GREY, y=GREY)
+    np.save(tmp_path / "one.npy", GREY)
+    with pytest.raises(ValueError, match="two.npz needs a key: its keys are x, y"):
+        read_array(tmp_path / "two.npz")
+    with pytest.raises(ValueError, match="two.npz has no array 'z': its keys are x, y"):
+        read_array(tmp_path / "two.npz", "z")
+    with pytest.raises(ValueError, match="one.npy has no array 'x': its keys are none"):
+        read_array(tmp_path / "one.npy", "x")
+
+
+def test_unreadable_files_are_refused(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], dtype=object))
+    (tmp_path / "words.npy").write_text("not an array")
+    (tmp_path / "nothing.npy").write_bytes(b"")
+    np.save(tmp_path / "whole.npy", GREY)
+    np.savez(tmp_path / "whole.npz", x=GREY)
+    for name in ("whole.npy", "whole.npz"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name.replace("whole", "cut")).write_bytes(content[: len(content) // 2])
+    for name in ("objects.npy", "objects.npz", "words.npy", "nothing.npy", "cut.npy", "cut.npz"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as numbers"):
+            read_array(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file .*gone.npy"):
+        read_array(tmp_path / "gone.npy")

@@ -1,0 +1,61 @@
+"""Static and dynamic binarization, and what is refused."""
+
+import pytest
+import torch
+
+from pplvm.data.binarization import binarize
+from pplvm.data.image_data import ImageData
+
+GREY = ImageData(torch.tensor([[0, 127, 128, 255]], dtype=torch.uint8), "grey", 256, torch.tensor([3]))
+
+
+def test_static_is_one_above_the_threshold():
+    static = binarize(GREY, "static")
+    assert static[0].tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert (static.spec.levels, static.spec.binarization) == (2, "static")
+    assert binarize(GREY, "static", threshold=0.6)[0].tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert binarize(GREY, "static", threshold=0.0)[0].tolist() == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_a_half_is_not_above_a_half():
+    assert binarize(ImageData(torch.tensor([[0.5, 0.75]]), "floats", None), "static")[0].tolist() == [
+        0.0,
+        1.0,
+    ]
+
+
+def test_dynamic_keeps_the_grey_values_and_promises_two_levels():
+    dynamic = binarize(GREY, "dynamic")
+    assert dynamic.images is GREY.images
+    assert (dynamic.spec.levels, dynamic.spec.binarization) == (2, "dynamic")
+    assert {dynamic.rows(torch.tensor([0]), epoch)[0, 0].item() for epoch in range(50)} == {0.0}
+    assert {dynamic.rows(torch.tensor([0]), epoch)[0, 1].item() for epoch in range(50)} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("how", ["static", "dynamic"])
+def test_labels_and_name_stay(how):
+    assert binarize(GREY, how).labels.tolist() == [3]
+    assert binarize(GREY, how).spec.name == "grey"
+
+
+@pytest.mark.parametrize("how", ["none", "static", "dynamic"])
+def test_binary_data_pass_unchanged(how):
+    ink = ImageData(torch.tensor([[0, 1]], dtype=torch.uint8), "ink", 2)
+    assert binarize(ink, how) is ink
+    assert ink.spec.binarization == "given"
+
+
+def test_none_leaves_grey_data_alone():
+    assert binarize(GREY, "none") is GREY
+
+
+@pytest.mark.parametrize("how", ["static", "dynamic"])
+def test_values_outside_the_unit_interval_are_refused(how):
+    real = ImageData(torch.tensor([[-2.0, 3.0]]), "waves", None)
+    with pytest.raises(ValueError, match="'waves' has values from -2 to 3 .* scale them"):
+        binarize(real, how)
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(ValueError, match="'stochastic': use none, static or dynamic"):
+        binarize(GREY, "stochastic")
