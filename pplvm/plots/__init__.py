@@ -1,0 +1,1 @@
+"""Curves, tables and reports: records and arrays in, Axes and text out."""

@@ -1,0 +1,219 @@
+"""The gradient comparison as a ranked table: printed, or written as comma-separated values."""
+
+import csv
+import math
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+__all__ = [
+    "interval",
+    "number",
+    "per_estimator",
+    "ranking",
+    "relative_work",
+    "rows",
+    "shortened",
+    "text_table",
+    "write_metrics_csv",
+    "z_score",
+]
+
+VERDICTS = ("unbiased", "undecided", "biased")
+LEFT_ALIGNED = ("estimator", "target", "verdict")
+DROPPED_FIRST = ("cosine", "evals", "max |z|", "K", "SNR", "ms", "target")
+
+
+def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
+    """The values of a variable that has no dimension but `estimator`, by estimator.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+        variable: its name; ValueError if the data set lacks it.
+    """
+    if variable not in ds:
+        raise ValueError(f"the data set has no variable {variable!r}: pass what compare_gradients returned")
+    return dict(zip(map(str, ds["estimator"].values), ds[variable].values.tolist(), strict=True))
+
+
+def ranking(ds: xr.Dataset) -> list[str]:
+    """The estimators, best first: unbiased, undecided, biased; in each by variance x ms, unknown ones last.
+
+    Example:
+        >>> import xarray as xr
+        >>> values = {"work": [3.0, 1.0, 2.0], "verdict": ["unbiased", "biased", "unbiased"]}
+        >>> variables = {name: ("estimator", column) for name, column in values.items()}
+        >>> ranking(xr.Dataset(variables, {"estimator": ["a", "b", "c"]}))
+        ['c', 'a', 'b']
+    """
+    work, verdict = per_estimator(ds, "work"), per_estimator(ds, "verdict")
+    return sorted(work, key=lambda n: (VERDICTS.index(verdict[n]), math.isnan(work[n]), work[n]))
+
+
+def relative_work(ds: xr.Dataset) -> dict[str, float]:
+    """Variance x ms of every estimator over that of the best of the same target, the first in the ranking.
+
+    The best must have a finite, positive figure: an estimator without variance is no yardstick.
+    """
+    work, target = per_estimator(ds, "work"), per_estimator(ds, "target")
+    best: dict[str, float] = {}
+    for name in ranking(ds):
+        if 0 < work[name] < math.inf:
+            best.setdefault(target[name], work[name])
+    return {name: work[name] / best.get(target[name], math.nan) for name in work}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number to so many significant digits, an exponent only where needed, `-` for NaN.
+
+    Example:
+        >>> number(0.012345), number(123456.0), number(1.2e-7), number(float("nan"))
+        ('0.0123', '1.23e+05', '1.20e-07', '-')
+    """
+    if not math.isfinite(value) or value == 0:
+        return "-" if math.isnan(value) else f"{value:g}"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -3 <= exponent < 5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A number and its interval in the same decimals and with one exponent.
+
+    Example:
+        >>> interval(0.1234, 0.1, 0.15), interval(1.2e-5, 1.1e-5, 1.4e-5)
+        ('0.123 [0.100, 0.150]', '1.20 [1.10, 1.40]e-05')
+    """
+    if math.isnan(low) or math.isnan(high) or not math.isfinite(value) or value == 0:
+        return number(value)
+    exponent = math.floor(math.log10(abs(value)))
+    if -3 <= exponent < 5:
+        decimals, scale, suffix = max(2 - exponent, 0), 1.0, ""
+    else:
+        decimals, scale, suffix = 2, 10.0**exponent, f"e{exponent:+03d}"
+    shown, shown_low, shown_high = (f"{v / scale:.{decimals}f}" for v in (value, low, high))
+    return f"{shown} [{shown_low}, {shown_high}]{suffix}"
+
+
+def z_score(value: float) -> str:
+    """Standard errors to one decimal, `-` for NaN."""
+    return "-" if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
+
+
+def shortened(name: str, width: int) -> str:
+    """The name, or its last characters: the part of an import path that tells it from others.
+
+    Example:
+        >>> shortened("my_module.of_mine:MyEstimator", 16)
+        '...e:MyEstimator'
+    """
+    return name if len(name) <= width else "..." + name[3 - width :]
+
+
+def rows(ds: xr.Dataset) -> list[dict[str, str]]:
+    """The cells of the table by column, one row an estimator, best first."""
+    relative = relative_work(ds)
+    return [_row(ds.sel(estimator=name), name, relative[name]) for name in ranking(ds)]
+
+
+def text_table(ds: xr.Dataset, width: int = 120) -> str:
+    """The comparison as one aligned table for a terminal, best first, with a legend beneath it.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+        width: columns of the terminal; the less important columns are left out until the table fits.
+    """
+    table = rows(ds)
+    for row in table:
+        row["estimator"] = shortened(row["estimator"], 28)
+    columns, left_out = list(table[0]), []
+    for column in DROPPED_FIRST:
+        if _table_width(table, columns) > width:
+            columns.remove(column)
+            left_out.append(column)
+    lines = [_line({c: c for c in columns}, table, columns)]
+    lines += ["-" * len(lines[0])] + [_line(row, table, columns) for row in table] + [""]
+    legend = [text for column, text in _legend(ds).items() if column not in left_out]
+    if left_out:
+        legend.append(f"left out to fit {width} columns: {', '.join(left_out)}.")
+    for text in legend:
+        lines += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def write_metrics_csv(ds: xr.Dataset, path: str | Path) -> None:
+    """Write one row an estimator, best first, with every variable that has no dimension but `estimator`.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+        path: the file to write, in a folder that exists; an old one is overwritten.
+    """
+    columns = {str(name): per_estimator(ds, str(name)) for name in ds if ds[name].dims == ("estimator",)}
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["estimator", *columns])
+        writer.writerows([name, *(values[name] for values in columns.values())] for name in ranking(ds))
+
+
+def _row(one: xr.Dataset, name: str, relative: float) -> dict[str, str]:
+    snr, floor = float(one["snr"]), float(one["snr_floor"])
+    z = abs(one["group_z"])  # (G,)
+    return {
+        "estimator": name,
+        "target": str(one["target"].item()),
+        "K": str(int(one["particles"])),
+        "evals": f"{float(one['evaluations']):g}",
+        "ms": number(float(one["ms"])),
+        "variance [95 %]": interval(*(float(one[v]) for v in ("variance", "variance_low", "variance_high"))),
+        "SNR": f"<{number(floor, 2)}" if math.isnan(snr) and not math.isnan(floor) else number(snr),
+        "cosine": number(float(one["cosine_mean"]), 2),
+        "max |z|": z_score(float(z.max()) if z.notnull().any() else math.nan),
+        "verdict": _verdict(one["verdict"].item(), float(one["relative_bias"])),
+        "var x ms": number(relative) + ("" if math.isnan(relative) else "x"),
+    }
+
+
+def _verdict(verdict: str, relative_bias: float) -> str:
+    if verdict != "biased":
+        return verdict
+    return "BIASED" if math.isnan(relative_bias) else f"BIASED {number(100 * relative_bias, 2)}%"
+
+
+def _legend(ds: xr.Dataset) -> dict[str, str]:
+    """What the columns mean, by the column without which the line is not needed."""
+    targets = list(dict.fromkeys(map(str, ds["target"].values)))
+    comparable = "; rows of different targets do not compare" if len(targets) > 1 else ""
+    alpha, power = ds.attrs.get("alpha", math.nan), ds.attrs.get("power", math.nan)
+    return {
+        "variance [95 %]": "variance: of one gradient at a fixed minibatch, summed over coordinates.",
+        "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
+        "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
+        "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
+        "verdict": f"verdict: Hotelling's test at level {alpha:g}; smallest bias it would have seen "
+        f"(power {power:g}): {_range(ds, 'detectable_bias', 100)} % of the norm.",
+    }
+
+
+def _range(ds: xr.Dataset, variable: str, scale: float = 1.0) -> str:
+    """The smallest and the largest value over estimators."""
+    values = ds[variable].dropna("estimator") * scale  # (E,)
+    if not values.size:
+        return "unknown"
+    low, high = number(float(values.min()), 2), number(float(values.max()), 2)
+    return low if low == high else f"{low} to {high}"
+
+
+def _widths(table: list[dict[str, str]], columns: list[str]) -> list[int]:
+    return [max(len(column), *(len(row[column]) for row in table)) for column in columns]
+
+
+def _table_width(table: list[dict[str, str]], columns: list[str]) -> int:
+    return sum(_widths(table, columns)) + 2 * (len(columns) - 1)
+
+
+def _line(row: dict[str, str], table: list[dict[str, str]], columns: list[str]) -> str:
+    widths = zip(columns, _widths(table, columns), strict=True)
+    return "  ".join(row[c].ljust(w) if c in LEFT_ALIGNED else row[c].rjust(w) for c, w in widths)

@@ -1,0 +1,123 @@
+"""The HTML report: self-contained, escaped, and with a verdict that follows from the figures."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pplvm.plots.gradients import save_figures
+from pplvm.plots.report import html_report, summary
+
+VOID = {"meta", "img", "link", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """What a page loads, its rows by class, its text; unbalanced tags are an error."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.sources, self.open, self.rows, self.tags, self.text = [], [], [], set(), ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.add(tag)
+        self.sources += [attributes[key] for key in ("src", "href", "srcset", "data") if key in attributes]
+        if tag == "tr" and "class" in attributes:
+            self.rows.append(attributes["class"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("count", [1, 4, 14])
+def test_the_page_needs_nothing_but_itself(compared, tmp_path, count):
+    ds = compared(count)
+    figures = save_figures(ds, tmp_path)
+    html = html_report(ds, figures)
+    page = Page(html)
+    assert [base64.b64decode(s.removeprefix("data:image/png;base64,")) for s in page.sources] == [
+        figure.read_bytes() for figure in figures
+    ]
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert not {"script", "link", "iframe"} & page.tags
+
+
+def test_biased_rows_are_marked_and_every_estimator_is_there(compared):
+    ds = compared(14)
+    page = Page(html_report(ds, []))
+    assert page.rows.count("biased") == 2 * 3 and page.rows.count("undecided") == 2
+    for name in ds["estimator"].values:
+        assert name in page.text
+    for expected in ("pplvm compare vae digits --seed 7", "2.15.0", "arXiv:1802.04537", "1931", "41.5"):
+        assert expected in page.text
+    assert "the gradient of a tempered bound" in page.text
+
+
+def test_names_are_escaped(compared):
+    ds = compared(4)
+    nasty = "<script>alert('x')</script>&amp;"
+    ds = ds.assign_coords(
+        estimator=[nasty, *ds["estimator"].values[1:]], group=[nasty, *ds["group"].values[1:]]
+    )
+    ds.attrs["program"] = ds.attrs["command"] = nasty
+    ds["note"][:], ds["target"][:], ds["reference"][:] = nasty, nasty, nasty
+    page = Page(html_report(ds, []))
+    assert "script" not in page.tags
+    assert page.text.count(nasty) >= 9
+
+
+def test_missing_figures_and_attributes_do_not_break_the_page(compared):
+    ds = compared(4)
+    for name in ds:
+        if ds[name].dtype.kind == "f":
+            ds[name][:] = np.nan
+    ds.attrs.clear()
+    assert "nan" not in Page(html_report(ds, [])).text.split()
+
+
+def test_a_figure_that_does_not_exist_is_named(compared, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no figure at .*gone.png: write the figures"):
+        html_report(compared(4), [tmp_path / "gone.png"])
+
+
+@pytest.fixture
+def known(compared):
+    """Four estimators of the elbo: pathwise is unbiased and cheapest, rloo biased and cheaper still."""
+    ds = compared(4)
+    work = np.array([2.0, 5.0, 20.0, 1.0])
+    ds["work"][:], ds["work_low"][:], ds["work_high"][:] = work, work * 0.9, work * 1.1
+    ds["work_evaluations"][:] = work
+    ds["verdict"][:] = ["unbiased", "unbiased", "undecided", "biased"]
+    return ds
+
+
+def test_the_verdict_names_winner_factor_and_runner_up(known):
+    first, *others = summary(known)
+    assert "pathwise wins; the runner-up score-function needs 2.50 times" in first and "overlap" not in first
+    assert others == ["Biased: rloo.", "Undecided, neither shown biased nor cleared: sticking-the-landing."]
+
+
+def test_the_verdict_admits_overlap_and_another_winner_by_evaluations(known):
+    known["work_high"][0], known["work_evaluations"][0] = 4.8, 9.0
+    sentence = summary(known)[0]
+    assert "their 95 % intervals overlap, so the order is not settled" in sentence
+    assert "Counted in model evaluations instead of milliseconds, score-function would win" in sentence
+
+
+def test_the_verdict_compares_within_a_target_only(known):
+    known["target"][:] = ["elbo", "iwae-16", "iwae-16", "log p(x)"]
+    assert summary(known)[:3] == [
+        f"Gradient of {target}: {name} is the only unbiased estimator measured, so nothing is compared."
+        for target, name in (("elbo", "pathwise"), ("iwae-16", "score-function"))
+    ] + [
+        "Gradient of log p(x): no estimator that was measured is shown to be unbiased.",
+    ]

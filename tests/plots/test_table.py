@@ -1,0 +1,103 @@
+"""The printed table: order, marks, width, figures that are missing; the metrics file."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from pplvm.plots.table import interval, number, ranking, relative_work, rows, text_table, write_metrics_csv
+
+
+def test_ranking_is_unbiased_then_undecided_then_biased_and_by_work(compared):
+    ds = compared(5)
+    ds["verdict"][:] = ["biased", "unbiased", "undecided", "unbiased", "unbiased"]
+    ds["work"][:] = [0.1, 5.0, 0.2, np.nan, 3.0]
+    names = list(ds["estimator"].values)
+    assert ranking(ds) == [names[i] for i in (4, 1, 3, 2, 0)]
+
+
+def test_the_yardstick_is_the_best_unbiased_estimator_of_the_same_target(compared):
+    ds = compared(5)
+    ds["verdict"][:] = ["biased", "unbiased", "unbiased", "unbiased", "unbiased"]
+    ds["target"][:] = ["elbo", "elbo", "elbo", "elbo", "iwae-16"]
+    ds["work"][:] = [1.0, 4.0, 2.0, 0.0, 50.0]
+    assert list(relative_work(ds).values()) == [0.5, 2.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("count", [4, 9, 14])
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal_and_is_aligned(compared, count, width):
+    lines = text_table(compared(count), width).splitlines()
+    table = lines[: count + 2]
+    assert max(map(len, lines)) <= width
+    assert {len(line) for line in table} == {len(table[1])}
+    assert [line.split()[0] for line in table[2:]] == ranking(compared(count))
+    assert {"estimator", "target", "verdict", "variance"} <= set(table[0].split())
+
+
+def test_biased_rows_and_only_they_are_marked(compared):
+    ds = compared(14)
+    biased = {row["estimator"] for row in rows(ds) if "BIASED" in row["verdict"]}
+    assert biased == {"pyro-renyi", "straight-through", "gumbel-softmax"}
+    assert text_table(ds).count("BIASED 42%") == 3
+
+
+def test_the_legend_names_the_floor_the_smallest_bias_and_the_limits_of_comparison(compared):
+    legend = " ".join(text_table(compared(9)).splitlines()[12:])
+    assert "different targets do not compare" in legend
+    assert "floor: 0.040" in legend
+    assert "smallest bias it would have seen (power 0.9)" in legend
+    assert "different targets" not in text_table(compared(4))
+
+
+def test_missing_figures_are_dashes(compared):
+    ds = compared(4)
+    for name in (
+        "work",
+        "variance",
+        "variance_low",
+        "variance_high",
+        "cosine_mean",
+        "snr_floor",
+        "detectable_bias",
+    ):
+        ds[name][:] = np.nan
+    ds["snr"][:], ds["group_z"][:] = np.nan, np.nan
+    for row in rows(ds):
+        assert [row[c] for c in ("variance [95 %]", "SNR", "cosine", "max |z|", "var x ms")] == ["-"] * 5
+    assert "unknown" in text_table(ds)
+
+
+def test_a_signal_below_the_floor_is_shown_as_below_it(compared):
+    ds = compared(4)
+    ds["snr"][:], ds["snr_floor"][:] = [np.nan, 0.5, 0.5, 0.5], 0.04
+    shown = {row["estimator"]: row["SNR"] for row in rows(ds)}
+    assert shown["pathwise"] == "<0.040" and shown["rloo"] == "0.500"
+
+
+def test_numbers_keep_their_significant_digits():
+    assert [number(v) for v in (0.0, 0.00123, 12.34, 54321.0, 1e9, math.inf)] == [
+        *("0", "0.00123", "12.3", "54321", "1.00e+09", "inf"),
+    ]
+    assert interval(3e-7, 2.5e-7, 4e-7) == "3.00 [2.50, 4.00]e-07"
+    assert interval(2.0, math.nan, 3.0) == "2.00"
+
+
+def test_metrics_file_round_trips(compared, tmp_path):
+    ds, path = compared(9), tmp_path / "metrics.csv"
+    write_metrics_csv(ds, path)
+    with open(path, newline="", encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    assert [record["estimator"] for record in records] == ranking(ds)
+    assert set(records[0]) == {"estimator"} | {n for n in ds if ds[n].dims == ("estimator",)}
+    for record in records:
+        one = ds.sel(estimator=record["estimator"])
+        for name in ("variance", "work_high", "snr"):
+            np.testing.assert_equal(float(record[name]), one[name].item())
+        assert record["note"] == one["note"].item()
+
+
+def test_a_dataset_of_another_kind_is_refused_in_one_sentence(compared):
+    with pytest.raises(ValueError, match="no variable 'work': pass what compare_gradients returned"):
+        ranking(compared(4).drop_vars("work"))
