@@ -1,0 +1,88 @@
+"""Deep latent variable models as Pyro programs, under any estimator that is legal for them.
+
+Names stand here in the order of the data's path; each is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pplvm.bounds import elbo, iwae, renyi
+    from pplvm.data.batches import batches
+    from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
+    from pplvm.data.binarization import binarize
+    from pplvm.evaluation.gradients import compare_gradients
+    from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+    from pplvm.objectives.exact import Exact, PriorSampling
+    from pplvm.objectives.local_expectation import LocalExpectation
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import AnalyticKL, DoublyReparameterized, Pathwise, StickTheLanding
+    from pplvm.objectives.pyro_objective import PyroObjective
+    from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+    from pplvm.particles import draw_particles
+    from pplvm.programs.mixture import MixtureOfGaussians
+    from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+    from pplvm.programs.vae import VAE
+    from pplvm.training.fit import fit
+
+_HOMES = {
+    "pplvm.data.images": ("digits", "mnist", "fashion_mnist", "binarized_mnist"),
+    "pplvm.data.binarization": ("binarize",),
+    "pplvm.data.batches": ("batches",),
+    "pplvm.programs.mixture": ("MixtureOfGaussians",),
+    "pplvm.programs.sigmoid_belief": ("SigmoidBeliefNet",),
+    "pplvm.programs.vae": ("VAE",),
+    "pplvm.particles": ("draw_particles",),
+    "pplvm.bounds": ("elbo", "iwae", "renyi"),
+    "pplvm.objectives.objective": ("Loss",),
+    "pplvm.objectives.exact": ("Exact", "PriorSampling"),
+    "pplvm.objectives.pathwise": ("Pathwise", "AnalyticKL", "StickTheLanding", "DoublyReparameterized"),
+    "pplvm.objectives.score_function": ("ScoreFunction", "LeaveOneOut"),
+    "pplvm.objectives.baselines": ("MovingAverage", "LearnedBaseline"),
+    "pplvm.objectives.local_expectation": ("LocalExpectation",),
+    "pplvm.objectives.pyro_objective": ("PyroObjective",),
+    "pplvm.training.fit": ("fit",),
+    "pplvm.evaluation.gradients": ("compare_gradients",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "VAE",
+    "AnalyticKL",
+    "DoublyReparameterized",
+    "Exact",
+    "LearnedBaseline",
+    "LeaveOneOut",
+    "LocalExpectation",
+    "Loss",
+    "MixtureOfGaussians",
+    "MovingAverage",
+    "Pathwise",
+    "PriorSampling",
+    "PyroObjective",
+    "ScoreFunction",
+    "SigmoidBeliefNet",
+    "StickTheLanding",
+    "batches",
+    "binarize",
+    "binarized_mnist",
+    "compare_gradients",
+    "digits",
+    "draw_particles",
+    "elbo",
+    "fashion_mnist",
+    "fit",
+    "iwae",
+    "mnist",
+    "renyi",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pplvm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

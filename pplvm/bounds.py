@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 __all__ = ["Bound", "elbo", "iwae", "renyi"]
@@ -25,11 +24,13 @@ def elbo(log_weights: Tensor) -> Tensor:
         log_weights: (K, ...), in nats.
 
     Example:
+        >>> import torch
         >>> elbo(torch.tensor([[0.0], [2.0]]))
         tensor([1.])
 
     References:
-        Jordan, Ghahramani, Jaakkola and Saul, An introduction to variational methods for graphical models, 1999
+        Jordan, Ghahramani, Jaakkola and Saul, An introduction to variational methods for graphical models,
+        1999
     """
     return log_weights.mean(0)
 
@@ -41,6 +42,7 @@ def iwae(log_weights: Tensor) -> Tensor:
         log_weights: (K, ...), in nats.
 
     Example:
+        >>> import torch
         >>> iwae(torch.tensor([[1.0], [1.0]]))
         tensor([1.])
 
@@ -60,6 +62,7 @@ def renyi(alpha: float) -> Bound:
         ValueError: alpha is not finite.
 
     Example:
+        >>> import torch
         >>> renyi(0.5)(torch.tensor([[1.0], [1.0]]))
         tensor([1.])
 

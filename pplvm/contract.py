@@ -8,9 +8,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
-from pyro.util import check_site_shape
+from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
+from pyro.util import check_site_shape
 
 __all__ = ["ProgramError", "latents", "plate_scale", "sample_sites", "violations"]
 
@@ -42,11 +43,12 @@ def plate_scale(sites: list[Site]) -> float:
     Raises:
         ProgramError: sites are scaled differently, or by a tensor.
     """
-    first = sites[0]["scale"]
+    first = sites[0]
     for site in sites:
-        if isinstance(site["scale"], torch.Tensor) or site["scale"] != first:
-            raise ProgramError(_unequal_scale(site, sites[0]))
-    return float(first)
+        if isinstance(site["scale"], torch.Tensor) or site["scale"] != first["scale"]:
+            named = [(f"site {s['name']!r}", s["scale"]) for s in (first, site)]
+            raise ProgramError(next(_scale_mismatches(named)))
+    return float(first["scale"])
 
 
 def violations(
@@ -68,8 +70,10 @@ def violations(
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)
-    sites = [site for trace in traces.values() for site in sample_sites(trace).values()]
-    yield from {_unequal_scale(site, sites[0]) for site in sites if _scale(site) != _scale(sites[0])}
+        yield from _second_batch_plates(role, trace)
+    yield from _scale_mismatches(
+        [(f"{r} site {n!r}", site["scale"]) for r, t in traces.items() for n, site in sample_sites(t).items()]
+    )
     for role, trace in traces.items():
         yield from _foreign_params(role, trace, owned)
 
@@ -85,15 +89,18 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         return
     if any(frame.name == "batch" and frame.dim != -1 for frame in frames):
         yield f"{role} site {name!r}: the plate 'batch' must be at dim=-1, further plates to its left"
-    if isinstance(site["fn"], Rejector):
+    if isinstance(_innermost(site["fn"]), Rejector):
         yield (
             f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
             "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
         )
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    except ValueError as error:
-        yield f"{role} site {name!r} gives its value no density: {_one_line(error)}"
+    except (ValueError, RuntimeError) as error:
+        yield (
+            f"{role} site {name!r} gives its value no density: make the two agree in shape and support "
+            f"({_one_line(error)})"
+        )
         return
     try:
         check_site_shape(site, max_plate_nesting=float("inf"))
@@ -104,21 +111,34 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         )
 
 
+def _second_batch_plates(role: str, trace: Trace) -> Iterator[str]:
+    inside: dict[str, str] = {}  # plate at dim -1, first site in it
+    for name, site in sample_sites(trace).items():
+        inside |= {f.name: inside.get(f.name, name) for f in site["cond_indep_stack"] if f.dim == -1}
+    batch = "batch" if "batch" in inside else next(iter(inside), None)
+    for plate, name in inside.items():
+        if plate != batch:
+            yield (
+                f"{role} site {name!r} is in plate {plate!r} at dim=-1, where {batch!r} holds the data: "
+                "put it into that plate; what all data share is no latent here but a parameter"
+            )
+
+
 def _latent_mismatches(model: Trace, guide: Trace, summed_out: frozenset[str]) -> Iterator[str]:
     in_model = {name: site for name, site in latents(model).items() if name not in summed_out}
     in_guide = {
         name: site for name, site in sample_sites(guide).items() if not site["infer"].get("is_auxiliary")
     }
-    for name in in_model.keys() - in_guide.keys():
+    for name in sorted(in_model.keys() - in_guide.keys()):
         hint = _closest(name, in_guide.keys() - in_model.keys())
         yield f"the guide has no site {name!r}, a latent of the model: add it to the guide{hint}"
-    for name in in_guide.keys() - in_model.keys():
+    for name in sorted(in_guide.keys() - in_model.keys()):
         what = "no latent of the model"
         if name in sample_sites(model):
             what = "summed out" if name in summed_out else "observed in the model"
         hint = _closest(name, in_model.keys() - in_guide.keys())
         yield f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary"
-    for name in in_model.keys() & in_guide.keys():
+    for name in sorted(in_model.keys() & in_guide.keys()):
         yield from _pair_mismatch(name, in_model[name], in_guide[name])
 
 
@@ -156,15 +176,16 @@ def _closest(name: str, names: Any) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _scale(site: Site) -> float | None:
-    return None if isinstance(site["scale"], torch.Tensor) else float(site["scale"])
-
-
-def _unequal_scale(site: Site, first: Site) -> str:
-    return (
-        f"site {site['name']!r} is scaled by {site['scale']} and site {first['name']!r} by {first['scale']}: a "
-        "scale inside a log-weight is no bound; scale all sites by one number, or weight terms in the objective"
-    )
+def _scale_mismatches(named: list[tuple[str, Any]]) -> Iterator[str]:
+    """Sites, in words, whose scale is a tensor or not that of the first."""
+    for site, scale in named:
+        if isinstance(scale, torch.Tensor):
+            yield f"{site} is scaled by a tensor: scale all sites by one Python number"
+        elif not isinstance(named[0][1], torch.Tensor) and scale != named[0][1]:
+            yield (
+                f"{site} is scaled by {scale:g} and {named[0][0]} by {named[0][1]:g}: a scale inside a "
+                "log-weight is no bound; scale all sites by one number, or weight terms in the objective"
+            )
 
 
 def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
@@ -172,6 +193,8 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
         if site["type"] != "param":
             continue
         value = site["value"]
+        if _MODULE_NAMESPACE_DIVIDER in name:  # told by pyro.module
+            continue
         if id(value.unconstrained() if hasattr(value, "unconstrained") else value) not in owned:
             yield (
                 f"{role} has pyro.param({name!r}), which no module owns, so no optimizer sees it: make it an "
@@ -185,16 +208,23 @@ def _same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
 
 def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
     """What tells two supports apart, open or closed ends aside."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if support is constraints.real_vector:
-        support = constraints.real
-    kind = type(support).__name__.removesuffix("_eq").replace("half_open_interval", "interval")
+    support = _of_coordinates(support)
+    kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
     ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
-    return kind, *(end.tolist() if isinstance(end, torch.Tensor) else end for end in ends)
+    return kind, *(end if end is None else torch.as_tensor(end).unique().tolist() for end in ends)
 
 
 def _words(support: constraints.Constraint) -> str:
-    while isinstance(support, constraints.independent):
+    return str(_of_coordinates(support))
+
+
+def _of_coordinates(support: Any) -> Any:
+    while hasattr(support, "base_constraint"):  # of .to_event(), of mixtures
         support = support.base_constraint
-    return str(support)
+    return support
+
+
+def _innermost(fn: Any) -> Any:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn

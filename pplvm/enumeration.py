@@ -1,15 +1,17 @@
 """Discrete latents summed out: every state of every site in a dimension of its own, left of all plates.
 
 A site of n coordinates with S states each (its event dimensions and the plates nested in the batch) takes
-S^n states, so this is for small n; there are no further approximations.
+S^n states, so this is for small n; there are no further approximations. A mask on a latent hides its density
+from the log-weights, not from the states' probabilities.
 """
 
-from math import prod
+from math import log10, prod
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -52,7 +54,8 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     guide_trace = pair.run(enumerator(pair.guide), 1, args, kwargs)
     model_trace = pair.run_model(1, guide_trace, args, kwargs)
     log_p, log_q = (_joint(pair, trace) for trace in (model_trace, guide_trace))
-    log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+    hidden = _hidden(pair, latents(guide_trace))
+    log_p, log_q = torch.broadcast_tensors(log_p + hidden, log_q + hidden)
     return log_p.flatten(0, -2), log_q.flatten(0, -2)
 
 
@@ -67,7 +70,9 @@ def enumerate_model(
     first_dim = -1 - pair.nesting - (num_particles > 1)
     model = pair.model if guide_trace is None else poutine.replay(pair.model, trace=guide_trace)
     model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
-    log_p = _joint(pair, model_trace)  # (S_n, ..., S_1, [K], B)
+    drawn = latents(guide_trace) if guide_trace is not None else {}
+    summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
+    log_p = _joint(pair, model_trace) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)
     plain = 1 if num_particles == 1 else 2
     log_p = log_p.flatten(0, -1 - plain).logsumexp(0) if log_p.dim() > plain else log_p
     return log_p.reshape(num_particles, -1), model_trace
@@ -75,6 +80,25 @@ def enumerate_model(
 
 def _joint(pair: Pair, trace: Trace) -> Tensor:
     return sum_sites(pair.site_terms(trace))
+
+
+def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
+    """What masks took from the densities of sites: (..., B)."""
+    total: Tensor | float = 0.0
+    for site in sites.values():
+        fn = _unmasked(site["fn"])
+        if site["mask"] is not None or fn is not site["fn"]:
+            seen = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+            total = total + pair.per_datum(fn.log_prob(site["value"]) - seen)
+    return total
+
+
+def _unmasked(fn: Distribution) -> Distribution:
+    if isinstance(fn, MaskedDistribution):
+        return _unmasked(fn.base_dist)
+    if isinstance(fn, Independent) and (inner := _unmasked(fn.base_dist)) is not fn.base_dist:
+        return inner.to_event(fn.reinterpreted_batch_ndims)
+    return fn
 
 
 class _Enumerate(Messenger):
@@ -93,14 +117,14 @@ class _Enumerate(Messenger):
             return
         if not is_enumerable(msg):
             raise ProgramError(
-                f"site {msg['name']!r} ({type(coordinates(msg['fn'])).__name__}) has no finite number of states and "
-                "cannot be summed out: draw it in the guide"
+                f"site {msg['name']!r} ({type(coordinates(msg['fn'])).__name__}) has no finite number of "
+                "states and cannot be summed out: draw it in the guide"
             )
         self.states *= _states(msg)
         if self.states > MOST_STATES:
             raise ProgramError(
-                f"summing out site {msg['name']!r} takes {float(self.states):.1e} joint states, more than "
-                f"{MOST_STATES}: use an objective that draws it, such as LeaveOneOut"
+                f"summing out site {msg['name']!r} takes 10^{log10(self.states):.0f} joint states, more than "
+                f"{MOST_STATES:,}: use an objective that draws it, such as LeaveOneOut"
             )
         msg["value"] = self._all_states(msg)
         msg["done"] = True

@@ -18,12 +18,23 @@ from pyro.poutine import Trace
 from pyro.poutine.broadcast_messenger import BroadcastMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from pplvm.contract import ProgramError, Site, latents, plate_scale, sample_sites, violations
+from pplvm.contract import ProgramError, Site, plate_scale, sample_sites, violations
 
 __all__ = ["Pair", "Particles", "draw_particles", "gather", "inspect_pair", "owners", "pair_up", "sum_sites"]
 
 Program = Callable[..., Any]
+
+MOST_TOLD = 5
+"""Broken rules told at once: a loop over data would break one rule a datum."""
+
+CURES = {
+    "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside "
+    "the batch's",
+    "Multiple sample sites named": "give each site a name of its own, and enter a plate twice as one object, "
+    'batch = pyro.plate("batch", len(x))',
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class Pair:
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with pyro.validation_enabled(False):
+        with _validation(False):
             if num_particles == 1:
                 tracer(program).get_trace(*args, **kwargs)
             else:
@@ -102,6 +113,7 @@ def draw_particles(
 
     Raises:
         ProgramError: the program breaks a rule; the message names the site and the cure.
+        ValueError: num_particles is no integer of at least 1.
 
     Example:
         >>> import pyro.distributions as dist
@@ -115,7 +127,12 @@ def draw_particles(
         >>> draw_particles(model, guide, torch.zeros(3), num_particles=5).log_weights.shape
         torch.Size([5, 3])
     """
-    return gather(pair_up(model, guide, args, kwargs), num_particles, args, kwargs)
+    if not isinstance(num_particles, int) or num_particles < 1:
+        raise ValueError(
+            f"draw_particles: num_particles must be an integer of at least 1, got {num_particles!r}"
+        )
+    with pyro.get_param_store().scope():
+        return gather(pair_up(model, guide, args, kwargs), num_particles, args, kwargs)
 
 
 def pair_up(
@@ -135,7 +152,8 @@ def pair_up(
     """
     model_trace, guide_trace, broken = inspect_pair(model, guide, args, kwargs, summed_out)
     if broken:
-        raise ProgramError("; ".join(broken))
+        more = [f"and {len(broken) - MOST_TOLD} more"] if len(broken) > MOST_TOLD else []
+        raise ProgramError("; ".join([*broken[:MOST_TOLD], *more]))
     traces = [trace for trace in (model_trace, guide_trace) if trace is not None]
     frames = [f for t in traces for s in sample_sites(t).values() for f in s["cond_indep_stack"]]
     return Pair(model, guide, max(-frame.dim for frame in frames if frame.vectorized))
@@ -149,12 +167,18 @@ def inspect_pair(
     summed_out: frozenset[str] = frozenset(),
 ) -> tuple[Trace, Trace | None, list[str]]:
     """One validated run: the model's trace, the guide's, and every rule that they break."""
-    owned = {id(p) for owner in owners(model, guide) for p in owner.parameters()}
-    with torch.random.fork_rng(_devices(args)), _param_store_kept(owned), pyro.validation_enabled(True):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs) if guide is not None else None
-        drawn = Trace() if guide_trace is None else _latent_part(guide_trace)
-        model_trace = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args, **kwargs)
+    store = pyro.get_param_store()
+    with torch.random.fork_rng(_devices(args)), store.scope(), _validation(True):
+        guide_trace = _traced("guide", guide, args, kwargs) if guide is not None else None
+        replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
+        try:
+            model_trace, misfit = _traced("model", replayed, args, kwargs), None
+        except Exception as error:  # on its own draws the model shows where the guide's do not fit
+            model_trace, misfit = _traced("model", model, args, kwargs), error
+        owned = {id(p) for owner in owners(model, guide) for p in owner.parameters()}
         broken = list(violations(model_trace, guide_trace, owned, summed_out))
+    if misfit is not None and not broken:
+        raise misfit
     return model_trace, guide_trace, broken
 
 
@@ -165,7 +189,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     log_p_sites = pair.log_probs(model_trace, num_particles)
     log_q_sites = pair.log_probs(guide_trace, num_particles)
     log_p = sum_sites(log_p_sites)
-    score = {n: log_q_sites[n] for n, site in latents(guide_trace).items() if not site["fn"].has_rsample}
+    score = {n: log_q_sites[n] for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
     none = torch.zeros_like(log_p)
     return Particles(
         log_p=log_p,
@@ -205,13 +229,15 @@ class _ParticlePlate(IndepMessenger):
         BroadcastMessenger._pyro_sample(msg)
 
 
-def _latent_part(guide_trace: Trace) -> Trace:
-    part = Trace()
-    part.nodes.update(guide_trace.nodes)
-    for name, site in sample_sites(guide_trace).items():
-        if site["is_observed"]:
-            del part.nodes[name]
-    return part
+def _traced(role: str, program: Program, args: tuple, kwargs: dict) -> Trace:
+    """A program's trace; where Pyro itself refuses, the cure is added to its words."""
+    try:
+        return poutine.trace(program).get_trace(*args, **kwargs)
+    except (RuntimeError, ValueError) as error:
+        for fault, cure in CURES.items():
+            if fault in str(error):
+                raise ProgramError(f"{role}: {str(error).splitlines()[0]}: {cure}") from error
+        raise
 
 
 def _devices(args: tuple) -> list[int]:
@@ -219,13 +245,11 @@ def _devices(args: tuple) -> list[int]:
 
 
 @contextmanager
-def _param_store_kept(owned: set[int]) -> Iterator[None]:
-    """Take back what a check put into Pyro's global store, modules' own parameters aside."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
+def _validation(on: bool) -> Iterator[None]:
+    """Pyro's switch, which on its way back would set torch's default to its own."""
+    before = Distribution._validate_args
     try:
-        yield
+        with pyro.validation_enabled(on):
+            yield
     finally:
-        for name in set(store.keys()) - before:
-            if id(store._params[name]) not in owned:
-                del store[name]
+        Distribution.set_default_validate_args(before)

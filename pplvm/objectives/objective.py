@@ -161,6 +161,6 @@ class Loss(nn.Module):
         self.control = getattr(objective, "control", None)
 
     def forward(self, *args: Any) -> Tensor:
-        with pyro.settings.context(module_local_params=True):
+        with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
         return loss / len(args[0])

@@ -1,0 +1,112 @@
+"""Names for the command line: what each stands for, and nothing imported until it is asked for."""
+
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+__all__ = ["DATASETS", "OBJECTIVES", "PROGRAMS", "Entry", "find", "load"]
+
+
+class Entry(NamedTuple):
+    """Where a name leads, and what to say of it."""
+
+    path: str  # module:name
+    summary: str
+
+
+DATASETS = {
+    "digits": Entry(
+        "pplvm.data.images:digits", "scikit-learn's 8x8 digits, 1,797 images, 17 grey levels (default)"
+    ),
+    "mnist": Entry("pplvm.data.images:mnist", "28x28 digits, 60,000 + 10,000, read from --data-root"),
+    "fashion-mnist": Entry("pplvm.data.images:fashion_mnist", "28x28 garments, the same layout"),
+    "binarized-mnist": Entry(
+        "pplvm.data.images:binarized_mnist", "the static split, .npz or .amat in --data-root"
+    ),
+}
+
+PROGRAMS = {
+    "sigmoid-belief-net": Entry(
+        "pplvm.programs.sigmoid_belief:SigmoidBeliefNet",
+        "layers of Bernoulli latents over binary data (default)",
+    ),
+    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
+    "mixture-of-gaussians": Entry(
+        "pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"
+    ),
+}
+
+OBJECTIVES = {
+    "score-function": Entry("pplvm.objectives.presets:score_function", "elbo: REINFORCE, no baseline"),
+    "score-average": Entry(
+        "pplvm.objectives.presets:score_average", "elbo: REINFORCE, moving-average baseline"
+    ),
+    "nvil": Entry("pplvm.objectives.presets:nvil", "elbo: REINFORCE, baseline learned from the data"),
+    "rloo": Entry("pplvm.objectives.presets:rloo", "elbo: leave-one-out"),
+    "local-expectation": Entry(
+        "pplvm.objectives.local_expectation:LocalExpectation", "elbo: each coordinate summed out"
+    ),
+    "score-iwae": Entry("pplvm.objectives.presets:score_iwae", "iwae: REINFORCE, no baseline"),
+    "vimco": Entry("pplvm.objectives.presets:vimco", "iwae: leave-one-out, geometric"),
+    "vimco-arithmetic": Entry("pplvm.objectives.presets:vimco_arithmetic", "iwae: leave-one-out, arithmetic"),
+    "renyi": Entry("pplvm.objectives.presets:renyi", "renyi(alpha): leave-one-out"),
+    "pathwise": Entry("pplvm.objectives.pathwise:Pathwise", "elbo: reparameterized"),
+    "analytic-kl": Entry("pplvm.objectives.pathwise:AnalyticKL", "elbo: reparameterized, KL in closed form"),
+    "stick-the-landing": Entry("pplvm.objectives.pathwise:StickTheLanding", "elbo: path without the score"),
+    "iwae": Entry("pplvm.objectives.presets:iwae_pathwise", "iwae: reparameterized"),
+    "dreg": Entry("pplvm.objectives.pathwise:DoublyReparameterized", "iwae: doubly reparameterized"),
+    "exact": Entry("pplvm.objectives.exact:Exact", "log p(x): discrete latents summed out"),
+    "prior-sampling": Entry("pplvm.objectives.exact:PriorSampling", "log p(x): draws from the prior"),
+    "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),
+    "pyro-mean-field": Entry("pplvm.objectives.presets:pyro_mean_field", "Pyro's TraceMeanField_ELBO"),
+    "pyro-tracegraph": Entry("pplvm.objectives.presets:pyro_trace_graph", "Pyro's TraceGraph_ELBO"),
+    "pyro-renyi": Entry(
+        "pplvm.objectives.presets:pyro_renyi", "Pyro's RenyiELBO, alpha 0; biased if discrete"
+    ),
+    "pyro-rws": Entry(
+        "pplvm.objectives.presets:pyro_rws", "Pyro's ReweightedWakeSleep; weights a batch jointly"
+    ),
+}
+
+
+def find(kind: str, names: dict[str, Entry], wanted: str) -> Any:
+    """What a name, or an import path `module:name`, leads to.
+
+    Raises:
+        LookupError: there is no such name (the closest is offered), module or attribute.
+    """
+    if ":" in wanted:
+        return load(wanted)
+    if wanted not in names:
+        raise LookupError(
+            f"unknown {kind} {wanted!r}{_closest(wanted, list(names))}; `pplvm list` shows all, "
+            "my_module:MyName names your own"
+        )
+    return load(names[wanted].path)
+
+
+def load(path: str) -> Any:
+    """Import `module:name`, looking in the current directory too.
+
+    Raises:
+        LookupError: the module or the name does not exist.
+    """
+    module_name, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
+            raise LookupError(f"no module {module_name!r} here ({os.getcwd()}) or installed") from error
+        raise
+    if not hasattr(module, name):
+        raise LookupError(f"{module_name} has no {name!r}{_closest(name, dir(module))}")
+    return getattr(module, name)
+
+
+def _closest(wanted: str, names: list[str]) -> str:
+    found = get_close_matches(wanted, names, n=1, cutoff=0.4)
+    return f", did you mean {found[0]!r}?" if found else ""

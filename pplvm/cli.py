@@ -1,0 +1,170 @@
+"""The command line: words in, exit code out; nothing heavy is imported before a command needs it.
+
+Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 numbers that are no numbers,
+130 interrupted.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line of complaint, and the way to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the entry point of `pplvm`."""
+    parser = _build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    name = f"pplvm {arguments.command}"
+    try:
+        return importlib.import_module(arguments.handler).run(arguments)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted before anything was finished", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            raise
+        reason = " ".join(str(error).split()) or "no reason given"
+        if isinstance(error, FloatingPointError):
+            code = 3
+        elif isinstance(error, ValueError | LookupError | OSError):
+            code = 2
+        else:
+            code = 1
+            reason = f"{type(error).__name__}: {reason} (--debug shows where)"
+        print(f"{name}: {reason}", file=sys.stderr)
+        return code
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="pplvm", description="Deep latent variable models as Pyro programs.")
+    parser.add_argument("--version", action=_Version, help="print the version")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_compare(commands)
+    _add_check(commands)
+    listing = commands.add_parser("list", help="show programs, objectives and data sets")
+    listing.add_argument("kind", nargs="?", choices=("programs", "objectives", "data"), help="only these")
+    _finish(listing, "pplvm.commands.listing")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=options.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(0, f"pplvm {version('pplvm')}\n")
+
+
+def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare gradient estimators: bias, variance, cost",
+        description="Compare gradient estimators of one program at frozen parameters on fixed minibatches.",
+    )
+    compare.add_argument("--program", default="sigmoid-belief-net", help="name or module:Name [%(default)s]")
+    _add_program_and_data(compare, batch_size=50)
+    group = compare.add_argument_group("estimators")
+    group.add_argument(
+        "--estimators",
+        help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal one",
+    )
+    group.add_argument("--particles", type=int, default=4, help="K of estimators that have it [%(default)s]")
+    group.add_argument(
+        "--sweep", default="K=1,2,4,8,16", help="particles for signal-to-noise; '' for none [%(default)s]"
+    )
+    group = compare.add_argument_group("measurement")
+    group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
+    group.add_argument(
+        "--replicates", type=_at_least(2), default=200, help="gradients each, a minibatch [%(default)s]"
+    )
+    group.add_argument(
+        "--sweep-replicates", type=_at_least(2), default=100, help="gradients each, a K [%(default)s]"
+    )
+    group.add_argument(
+        "--kept", type=_at_least(2), default=200, help="replicates a minibatch kept singly [%(default)s]"
+    )
+    group = compare.add_argument_group("training before the freeze")
+    group.add_argument(
+        "--steps", type=_at_least(0), default=500, help="optimizer steps, 0 for fresh [%(default)s]"
+    )
+    group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
+    group.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam [%(default)s]")
+    group = compare.add_argument_group("output")
+    group.add_argument("--output", help="run directory [runs/compare-DATE-TIME]")
+    group.add_argument("--overwrite", action="store_true", help="write into a directory that exists")
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 [%(default)s]")
+    _finish(compare, "pplvm.commands.compare")
+
+
+def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="run one batch of a program, show its sites and what it breaks",
+        description="Run one batch of a program with validation on; show sites, parameters and violations.",
+    )
+    check.add_argument(
+        "program", nargs="?", default="sigmoid-belief-net", help="name or module:Name [%(default)s]"
+    )
+    _add_program_and_data(check, batch_size=8)
+    _finish(check, "pplvm.commands.check")
+
+
+def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> None:
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the program; may repeat",
+    )
+    group = command.add_argument_group("data")
+    group.add_argument(
+        "--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]"
+    )
+    group.add_argument("--data-root", help="where mnist, fashion-mnist and binarized-mnist lie")
+    group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
+    group.add_argument("--key", help="the array's name in an .npz")
+    group.add_argument("--split", default="train", choices=("train", "valid", "test"), help="[%(default)s]")
+    group.add_argument(
+        "--binarize", default="static", choices=("static", "dynamic", "none"),
+        help="grey pixels: by threshold, anew each epoch, or not at all [%(default)s]",
+    )  # fmt: skip
+    group.add_argument("--batch-size", type=_at_least(1), default=batch_size, help="[%(default)s]")
+    command.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+
+
+def _finish(command: argparse.ArgumentParser, handler: str) -> None:
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(handler=handler)
+
+
+class _at_least:
+    """A whole number from `least` up."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def __call__(self, text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if value < self.least:
+            raise argparse.ArgumentTypeError(f"must be at least {self.least}, got {value}")
+        return value

@@ -1,0 +1,166 @@
+"""From words to objects: data, program and estimators as the command line names them."""
+
+import argparse
+import ast
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
+from pplvm.contract import sample_sites
+from pplvm.data.binarization import binarize
+from pplvm.data.files import from_array, from_dataset, from_folder
+from pplvm.data.image_data import ImageData
+from pplvm.data.spec import check_site
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.particles import inspect_pair
+
+__all__ = ["build_data", "build_loss", "build_program", "check_data", "split_settings"]
+
+
+def build_data(arguments: argparse.Namespace) -> ImageData:
+    """The data set that --data names, binarized as --binarize says.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged.
+    """
+    data = _named_data(arguments)
+    return data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
+
+
+def _named_data(arguments: argparse.Namespace) -> ImageData:
+    name, split = arguments.data, arguments.split
+    if name == "digits":
+        return find("data set", DATASETS, name)(split)
+    if name in DATASETS:
+        if arguments.data_root is None:
+            raise ValueError(f"data set {name!r} is read from files: say where with --data-root DIR")
+        options = {} if name == "binarized-mnist" else {"download": arguments.download}
+        return find("data set", DATASETS, name)(split, arguments.data_root, **options)
+    path = Path(name)
+    if path.is_dir():
+        return from_folder(path, split=split)
+    if path.suffix in (".npy", ".npz"):
+        return from_array(path, key=arguments.key, split=split)
+    return from_dataset(name, split=split) if ":" in name else find("data set", DATASETS, name)
+
+
+def build_program(name: str, settings: list[str], data: ImageData, seed: int) -> nn.Module:
+    """A program by name or import path; what the data knows (data_size, data_mean) fills its arguments.
+
+    Raises:
+        ValueError, LookupError: no such program, no program at all, or a setting that it does not take.
+    """
+    maker = find("program", PROGRAMS, name)
+    torch.manual_seed(seed)
+    program = maker
+    if not isinstance(maker, nn.Module):
+        if not callable(maker):
+            raise ValueError(f"{name} is {type(maker).__name__}, no program: name a class or an nn.Module")
+        program = _call(maker, f"program {name}", split_settings(settings), _known(data))
+    elif settings:
+        raise ValueError(f"program {name} is an instance already, so --set has nothing to set")
+    if not isinstance(program, nn.Module) or not all(
+        callable(getattr(program, half, None)) for half in ("model", "guide")
+    ):
+        raise ValueError(f"{name} is no program: it must be an nn.Module with methods model(x) and guide(x)")
+    return program
+
+
+def build_loss(name: str, particles: int | None, program: nn.Module, data: ImageData) -> Loss:
+    """An estimator, `name` or `name@setting=value@...` or an import path, tied to a program.
+
+    Raises:
+        ValueError, LookupError: no such objective, or a setting that it does not take.
+    """
+    word, *settings = name.split("@")
+    maker = find("objective", OBJECTIVES, word)
+    known = _known(data) | ({} if particles is None else {"num_particles": particles})
+    objective = maker
+    if not isinstance(maker, ELBO):
+        if not callable(maker):
+            raise ValueError(f"{word} is {type(maker).__name__}, no objective")
+        objective = _call(maker, f"objective {word}", split_settings(settings), known)
+    if not isinstance(objective, ELBO):
+        raise ValueError(f"{word} is no objective: it must give a pyro.infer.ELBO")
+    try:
+        return Loss(objective, program)
+    except ObjectiveError as error:
+        raise ValueError(f"objective {word}: {error}") from error
+
+
+def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
+    """Hold the program's observed sites against the data, before anything is trained.
+
+    Raises:
+        ValueError: values of the data fall outside a site's support, or sizes differ.
+    """
+    spec = data.spec
+    try:
+        model_trace, _, _ = inspect_pair(program.model, program.guide, (x,), {})
+    except RuntimeError as error:
+        raise ValueError(
+            f"program {type(program).__name__} cannot run on data set {spec.name!r}, whose data have shape "
+            f"{spec.shape}: {str(error).splitlines()[0]}"
+        ) from error
+    for name, site in sample_sites(model_trace).items():
+        if site["is_observed"] and torch.is_tensor(site["value"]) and site["value"].shape[:1] == x.shape[:1]:
+            fn = site["fn"]
+            while hasattr(fn, "base_dist"):
+                fn = fn.base_dist
+            check_site(spec, name, type(fn).__name__, site["fn"].support)
+
+
+def split_settings(settings: list[str]) -> dict[str, Any]:
+    """`["a=1", "b=x"]` as {"a": 1, "b": "x"}.
+
+    Raises:
+        ValueError: a setting has no `=`.
+
+    Example:
+        >>> split_settings(["latent_sizes=20,10", "likelihood=gaussian"])
+        {'latent_sizes': (20, 10), 'likelihood': 'gaussian'}
+    """
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"setting {setting!r} must read name=value")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
+def _known(data: ImageData) -> dict[str, Any]:
+    mean = data.mean().float()
+    return {"data_size": len(mean), "data_mean": mean}
+
+
+def _call(maker: Callable[..., Any], what: str, settings: dict[str, Any], known: dict[str, Any]) -> Any:
+    """Call with the settings, all of which must be taken, and with what is known, where it is asked for."""
+    takes = inspect.signature(maker).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for name, value in settings.items():
+        if name not in takes and not takes_any:
+            raise ValueError(f"{what} takes no {name!r}; it takes {', '.join(takes) or 'nothing'}")
+        default = takes[name].default if name in takes else None
+        if isinstance(default, tuple) and not isinstance(value, tuple | list):
+            settings[name] = (value,)
+        elif isinstance(default, int | float) and not isinstance(value, int | float):
+            raise ValueError(f"{what}: {name} must be a number, got {value!r}")
+    given = {name: value for name, value in known.items() if name in takes} | settings
+    missing = [
+        name
+        for name, p in takes.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
+    ]
+    if missing:
+        raise ValueError(f"{what} needs {', '.join(missing)}: give it as {missing[0]}=VALUE")
+    return maker(**given)

@@ -1,0 +1,87 @@
+"""`pplvm check`: one batch through a program, its sites, its parameters, and every rule that it breaks."""
+
+import argparse
+from typing import Any
+
+from pyro.poutine import Trace
+
+from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.contract import sample_sites
+from pplvm.data.batches import fixed_batch
+from pplvm.evaluation.parameters import users
+from pplvm.particles import inspect_pair
+
+__all__ = ["run"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables; 0 if every rule is kept, 2 if not."""
+    data = build_data(arguments)
+    program = build_program(arguments.program, arguments.set, data, arguments.seed)
+    x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
+    model_trace, guide_trace, broken = inspect_pair(program.model, program.guide, (x,), {})
+    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}\n")
+    rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
+    rows += [_site_row("guide", site) for site in _sites(guide_trace)]
+    print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
+    print()
+    named = list(program.named_parameters())
+    used = (
+        users(program.model, program.guide, [p for _, p in named if p.requires_grad], x) if not broken else []
+    )
+    owners = dict(zip([name for name, p in named if p.requires_grad], used, strict=False))
+    print(
+        _table(
+            ("parameter", "shape", "used by"),
+            [(name, str(tuple(p.shape)), _owner(name, p.requires_grad, owners)) for name, p in named],
+        )
+    )
+    try:
+        check_data(program, data, x)
+    except ValueError as error:
+        broken.append(str(error))
+    print()
+    for violation in dict.fromkeys(broken):
+        print(f"violation: {violation}")
+    print(
+        f"{len(set(broken))} violations"
+        if broken
+        else "no violations: every objective that is legal can be used"
+    )
+    return 2 if broken else 0
+
+
+def _sites(trace: Trace | None) -> list[Any]:
+    return list(sample_sites(trace).values()) if trace is not None else []
+
+
+def _owner(name: str, trained: bool, owners: dict[str, set[str]]) -> str:
+    if not trained:
+        return "frozen"
+    if name not in owners:
+        return "unknown until the program is legal"
+    return " and ".join(sorted(owners[name], reverse=True)) or "neither"
+
+
+def _site_row(half: str, site: Any) -> tuple[str, ...]:
+    fn = site["fn"]
+    inner = fn
+    while hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    how = "observed" if site["is_observed"] else "path" if fn.has_rsample else "score"
+    plates = ", ".join(
+        f"{frame.name}[{frame.size}]@{frame.dim}" for frame in site["cond_indep_stack"] if frame.vectorized
+    )
+    support = fn.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    shapes = (str(tuple(fn.batch_shape)), str(tuple(fn.event_shape)))
+    return half, site["name"], type(inner).__name__, *shapes, str(support), how, plates or "none"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    ]
+    return "\n".join(line.rstrip() for line in lines)

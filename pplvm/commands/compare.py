@@ -1,0 +1,230 @@
+"""`pplvm compare`: gradient estimators of one program on real data, in one report."""
+
+import argparse
+import itertools
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import xarray as xr
+import yaml
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pplvm.catalog import OBJECTIVES
+from pplvm.commands.building import build_data, build_loss, build_program, check_data
+from pplvm.contract import ProgramError, latents
+from pplvm.data.batches import batches, fixed_batch
+from pplvm.data.image_data import ImageData
+from pplvm.evaluation.gradients import Comparison
+from pplvm.evaluation.sweep import ParticleSweep
+from pplvm.objectives.objective import Loss, Objective, ObjectiveError
+from pplvm.particles import pair_up
+from pplvm.plots.gradients import save_figures
+from pplvm.plots.report import html_report, summary
+from pplvm.plots.table import text_table, write_metrics_csv
+from pplvm.training.fit import fit
+
+__all__ = ["run"]
+
+ON_REQUEST = ("vimco-arithmetic", "renyi", "prior-sampling", "pyro-mean-field")
+"""Legal, but variations or no rivals of the rest: compared only when named."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C."""
+    started = time.perf_counter()
+    torch.manual_seed(arguments.seed)
+    data = build_data(arguments)
+    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(arguments.device)
+    minibatches = _minibatches(data, arguments)
+    check_data(program, data, minibatches[0])
+    pair_up(program.model, program.guide, (minibatches[0],), {})
+    losses = _legal_losses(arguments, program, data, minibatches[0])
+    directory = _open_directory(arguments)
+    _train(arguments, program, data, minibatches[0])
+    comparison = Comparison(
+        losses, minibatches, replicates=arguments.replicates, seed=arguments.seed, kept=arguments.kept
+    )
+    sweep = _sweep(arguments, program, data, minibatches[0], list(losses))
+    interrupted = False
+    try:
+        for _ in _shown("replicates", comparison.rounds(), comparison.number_of_rounds):
+            pass
+        for _ in _shown("particles", sweep.rounds(), sweep.number_of_rounds):
+            pass
+    except KeyboardInterrupt:
+        interrupted = True
+        print("\ninterrupted: writing what is finished", file=sys.stderr)
+    result = xr.merge([comparison.result(), sweep.result()], join="left", combine_attrs="override")
+    result.attrs.update(_circumstances(arguments, data, time.perf_counter() - started))
+    _write(result, directory)
+    print(text_table(result))
+    print("\n".join(summary(result)))
+    print(f"report: {directory / 'report.html'}")
+    return 130 if interrupted else 0
+
+
+def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]:
+    size = min(arguments.batch_size, len(data))
+    available = max(1, len(data) // size)
+    return [
+        fixed_batch(data, size, seed=arguments.seed, number=number).to(arguments.device)
+        for number in range(min(arguments.minibatches, available))
+    ]
+
+
+def _legal_losses(
+    arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor
+) -> dict[str, Loss]:
+    """The estimators asked for; without a wish, all of the catalog that are legal for the program.
+
+    Raises:
+        ValueError: an estimator that was asked for is not legal, or none is left.
+    """
+    named = arguments.estimators.split(",") if arguments.estimators else None
+    found: dict[str, Loss] = {}
+    for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
+        try:
+            loss = build_loss(name, arguments.particles, program, data).to(x.device)
+            if named is None and _only_repeats(name, loss, program, x):
+                continue
+            with torch.random.fork_rng():
+                loss(x)
+            found[name] = loss
+        except (ObjectiveError, ProgramError) as error:
+            if named is not None:
+                raise ValueError(f"objective {name}: {error}") from error
+    if not found:
+        raise ValueError("no estimator of the catalog is legal for this program; name one with --estimators")
+    return found
+
+
+def _only_repeats(name: str, loss: Loss, program: nn.Module, x: Tensor) -> bool:
+    """Score-function estimators of a guide without score sites repeat the pathwise ones."""
+    if not isinstance(loss.objective, Objective) or name in ("exact",):
+        return False
+    trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
+    paths_only = all(site["fn"].has_rsample for site in latents(trace).values())
+    return paths_only and not hasattr(loss.objective, "paths_only") and name in SCORE_RULES
+
+
+SCORE_RULES = ("nvil", "score-average", "local-expectation", "score-iwae", "vimco")
+
+
+def _open_directory(arguments: argparse.Namespace) -> Path:
+    """Make the run directory and write the configuration, before anything is computed.
+
+    Raises:
+        ValueError: it exists and --overwrite is not given. OSError: it cannot be written.
+    """
+    default = f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}"
+    directory = Path(arguments.output or default)
+    if directory.exists() and not arguments.overwrite:
+        raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {
+        k: v for k, v in vars(arguments).items() if k not in ("command", "debug", "overwrite", "handler")
+    }
+    settings["output"] = str(directory)
+    (directory / "config.yaml").write_text(
+        yaml.safe_dump({"command": "compare", **settings}, sort_keys=False)
+    )
+    return directory
+
+
+def _train(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> None:
+    if arguments.steps == 0:
+        return
+    loss = _trainer(arguments, program, data, x)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=arguments.learning_rate, fused=True)
+    epochs = (
+        batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
+        for epoch in itertools.count()
+    )
+    steps = fit(loss, itertools.islice(itertools.chain.from_iterable(epochs), arguments.steps), optimizer)
+    for _ in _shown("training", steps, arguments.steps):
+        pass
+
+
+def _trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
+    """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out."""
+    for name in [arguments.objective] if arguments.objective else ["pathwise", "rloo"]:
+        loss = build_loss(name, arguments.particles if name == "rloo" else None, program, data).to(x.device)
+        try:
+            loss(x)
+            return loss
+        except ObjectiveError as error:
+            refused = ValueError(f"objective {name}: {error}")
+    raise refused
+
+
+def _sweep(
+    arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor, names: list[str]
+) -> ParticleSweep:
+    """The estimators that have particles, at every K of --sweep at which they are defined."""
+    losses: dict[str, dict[int, Loss]] = {name: {} for name in names}
+    for name, K in itertools.product(names, _sweep_particles(arguments.sweep)):
+        word = name.split("@")[0]
+        if word.startswith("pyro-") or K > 1 and not _takes_particles(word, K, program, data):
+            continue
+        try:
+            losses[name][K] = build_loss(name, K, program, data).to(x.device)
+        except ObjectiveError:
+            continue  # leave-one-out at K = 1
+        if not _takes_particles(word, K, program, data):
+            del losses[name][K]
+    return ParticleSweep(losses, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
+
+
+def _takes_particles(word: str, K: int, program: nn.Module, data: ImageData) -> bool:
+    objective = build_loss(word, K, program, data).objective
+    return objective.num_particles == K and word not in ("exact",)
+
+
+def _sweep_particles(text: str) -> list[int]:
+    """`K=1,2,4` as [1, 2, 4]; an empty text means no sweep.
+
+    Raises:
+        ValueError: it reads otherwise.
+    """
+    try:
+        name, _, values = text.partition("=")
+        found = sorted({int(value) for value in values.split(",")}) if text else []
+        if text and (name != "K" or min(found) < 1):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--sweep must read K=1,2,4 with numbers of at least 1, got {text!r}") from None
+    return found
+
+
+def _shown(what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
+    return iter(tqdm(rounds, desc=what, total=total, file=sys.stderr, leave=False, mininterval=0.3))
+
+
+def _circumstances(
+    arguments: argparse.Namespace, data: ImageData, seconds: float
+) -> dict[str, str | float | int]:
+    return {
+        "program": arguments.program,
+        "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
+        "steps": arguments.steps,
+        "command": "pplvm " + " ".join(sys.argv[1:]),
+        "elapsed_seconds": round(seconds, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}",
+        "arviz_version": version("arviz"),
+    }
+
+
+def _write(result: xr.Dataset, directory: Path) -> None:
+    compressed = {name: {"zlib": True} for name in result if result[name].dtype.kind == "f"}
+    result.to_netcdf(directory / "gradients.nc", engine="h5netcdf", encoding=compressed)
+    write_metrics_csv(result, directory / "metrics.csv")
+    figures = save_figures(result, directory)
+    (directory / "report.html").write_text(html_report(result, figures), encoding="utf-8")

@@ -1,0 +1,19 @@
+"""`pplvm list`: the names that the command line knows."""
+
+import argparse
+
+from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
+
+__all__ = ["run"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the catalog; imports nothing that it names."""
+    kinds = {"programs": PROGRAMS, "objectives": OBJECTIVES, "data": DATASETS}
+    shown = {arguments.kind: kinds[arguments.kind]} if arguments.kind else kinds
+    for title, entries in shown.items():
+        print(f"{title}:")
+        for name, entry in entries.items():
+            print(f"  {name:<22} {entry.summary}")
+    print("Your own: my_module:MyName, found from the current directory; data also by a path.")
+    return 0

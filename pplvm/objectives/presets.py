@@ -1,0 +1,104 @@
+"""Objectives under the names that the field gives them, as the command line offers them."""
+
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+)
+
+from pplvm.bounds import elbo, iwae
+from pplvm.bounds import renyi as renyi_bound
+from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pyro_objective import PyroObjective
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+
+__all__ = [
+    "iwae_pathwise",
+    "nvil",
+    "pyro_mean_field",
+    "pyro_renyi",
+    "pyro_rws",
+    "pyro_trace",
+    "pyro_trace_graph",
+    "renyi",
+    "rloo",
+    "score_average",
+    "score_function",
+    "score_iwae",
+    "vimco",
+    "vimco_arithmetic",
+]
+
+
+def score_function(num_particles: int = 4) -> ELBO:
+    """REINFORCE: the elbo's score-function gradient, no baseline."""
+    return ScoreFunction(elbo, num_particles)
+
+
+def score_average(num_particles: int = 4, decay: float = 0.9) -> ELBO:
+    """REINFORCE with a moving average as baseline."""
+    return ScoreFunction(elbo, num_particles, MovingAverage(decay))
+
+
+def nvil(data_size: int, num_particles: int = 4, hidden_size: int = 100) -> ELBO:
+    """REINFORCE with a baseline learned from the data."""
+    return ScoreFunction(elbo, num_particles, LearnedBaseline(data_size, hidden_size))
+
+
+def rloo(num_particles: int = 4) -> ELBO:
+    """Leave-one-out on the elbo."""
+    return LeaveOneOut(elbo, num_particles)
+
+
+def score_iwae(num_particles: int = 4) -> ELBO:
+    """The importance-weighted bound's score-function gradient, no baseline."""
+    return ScoreFunction(iwae, num_particles)
+
+
+def vimco(num_particles: int = 4) -> ELBO:
+    """Leave-one-out on the importance-weighted bound."""
+    return LeaveOneOut(iwae, num_particles)
+
+
+def vimco_arithmetic(num_particles: int = 4) -> ELBO:
+    """VIMCO with the arithmetic mean of the other weights."""
+    return LeaveOneOut(iwae, num_particles, mean="arithmetic")
+
+
+def renyi(num_particles: int = 4, alpha: float = 0.5) -> ELBO:
+    """Leave-one-out on the Renyi bound of order alpha."""
+    return LeaveOneOut(renyi_bound(alpha), num_particles)
+
+
+def iwae_pathwise(num_particles: int = 4) -> ELBO:
+    """The importance-weighted bound along paths."""
+    return Pathwise(iwae, num_particles)
+
+
+def pyro_trace(num_particles: int = 4) -> ELBO:
+    """Pyro's Trace_ELBO."""
+    return Trace_ELBO(num_particles, vectorize_particles=True)
+
+
+def pyro_mean_field(num_particles: int = 4) -> ELBO:
+    """Pyro's TraceMeanField_ELBO."""
+    return TraceMeanField_ELBO(num_particles, vectorize_particles=True)
+
+
+def pyro_trace_graph(num_particles: int = 4) -> ELBO:
+    """Pyro's TraceGraph_ELBO, no baseline."""
+    return PyroObjective(TraceGraph_ELBO(num_particles, vectorize_particles=True))
+
+
+def pyro_renyi(num_particles: int = 4, alpha: float = 0.0) -> ELBO:
+    """Pyro's RenyiELBO, measured even where it is known to be biased."""
+    return PyroObjective(RenyiELBO(alpha, num_particles, vectorize_particles=True), allow_biased=True)
+
+
+def pyro_rws(num_particles: int = 4) -> ELBO:
+    """Pyro's ReweightedWakeSleep (wake theta, wake phi), measured even on a batch, which it weights jointly."""
+    return PyroObjective(ReweightedWakeSleep(num_particles, vectorize_particles=True), allow_biased=True)

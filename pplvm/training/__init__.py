@@ -1,0 +1,1 @@
+"""Training: knows only a module that returns a loss."""

@@ -1,0 +1,38 @@
+"""The loop: batches -> loss -> step."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["fit"]
+
+
+def fit(loss: nn.Module, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """Take one optimizer step a batch, yielding each step's loss, detached and not yet read.
+
+    Arguments:
+        loss: a module that maps a batch (B, ...) to a scalar.
+        batches: as many as there are to be steps.
+        optimizer: of the loss's parameters.
+
+    Raises:
+        FloatingPointError: the loss of the step before was not finite; the parameters are those that gave it.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> loss = nn.Sequential(layer, nn.Flatten(0), nn.Softplus(), nn.AvgPool1d(4))
+        >>> steps = fit(loss, 10 * [torch.ones(4, 2)], torch.optim.SGD(layer.parameters(), lr=0.1))
+        >>> first, *_, last = (float(value) for value in steps)
+        >>> last < first
+        True
+    """
+    loss.train()
+    for step, x in enumerate(batches):
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(x)
+        if not torch.isfinite(value.detach()):
+            raise FloatingPointError(f"the loss is {value.item()} at step {step}: lower the learning rate")
+        value.backward()
+        optimizer.step()
+        yield value.detach()

@@ -1,0 +1,122 @@
+"""What every program of the library keeps: one entry in PROGRAMS makes all of these tests its own."""
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+
+from pplvm.bounds import elbo, iwae
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.score_function import LeaveOneOut
+from pplvm.particles import draw_particles, inspect_pair
+from pplvm.programs.mixture import MixtureOfGaussians
+from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.vae import VAE
+
+B, D = 4, 6
+
+
+def binary():
+    return torch.bernoulli(torch.full((B, D), 0.5))
+
+
+def real():
+    return torch.randn(B, D)
+
+
+MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
+
+PROGRAMS = {
+    "sbn": (lambda: SigmoidBeliefNet(D, (3,)), binary, LeaveOneOut(iwae, 2)),
+    "sbn, three layers": (lambda: SigmoidBeliefNet(D, (2, 3, 4)), binary, LeaveOneOut(elbo, 3)),
+    "sbn, hidden": (
+        lambda: SigmoidBeliefNet(D, (2, 3), (5, 7), data_mean=MEAN),
+        binary,
+        LeaveOneOut(elbo, 2),
+    ),
+    "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
+    "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
+    "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def case(request):
+    make, data, objective = PROGRAMS[request.param]
+    return make, data(), objective
+
+
+@pytest.mark.parametrize("K", [1, 3])
+def test_log_weights_are_particles_by_batch(case, K):
+    make, x, _ = case
+    found = draw_particles((program := make()).model, program.guide, x, num_particles=K)
+    for term in (found.log_p, found.log_q, found.log_q_score, *found.log_p_sites.values()):
+        assert term.shape == (K, B) and term.isfinite().all()
+    assert found.scale == 1.0
+
+
+def test_nothing_is_broken(case):
+    make, x, _ = case
+    program = make()
+    assert inspect_pair(program.model, program.guide, (x,), {})[2] == []
+
+
+def test_every_parameter_gets_a_gradient(case):
+    make, x, objective = case
+    loss = Loss(objective, make())
+    loss(x).backward()
+    for name, parameter in loss.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_images_are_flattened(case):
+    make, x, _ = case
+    program = make()
+    torch.manual_seed(1)
+    flat = draw_particles(program.model, program.guide, x, num_particles=2).log_weights
+    torch.manual_seed(1)
+    images = x.reshape(B, 1, 2, D // 2)
+    torch.testing.assert_close(
+        draw_particles(program.model, program.guide, images, num_particles=2).log_weights, flat
+    )
+
+
+def test_unconditioned_the_model_draws_data(case):
+    make, x, _ = case
+    trace = poutine.trace(poutine.uncondition(make().model)).get_trace(x)
+    drawn = trace.nodes["x"]
+    assert not drawn["is_observed"] and drawn["value"].shape == (B, D)
+    assert not torch.equal(drawn["value"], x)
+    assert drawn["fn"].support.check(drawn["value"]).all()
+
+
+def test_a_state_dict_is_all_that_a_program_is(case):
+    make, x, _ = case
+    program, other = make(), make()
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    other.load_state_dict(program.state_dict())
+    found = []
+    for each in (program, other):
+        torch.manual_seed(2)
+        found.append(draw_particles(each.model, each.guide, x, num_particles=2).log_weights)
+    assert torch.equal(*found)
+
+
+def test_no_parameter_goes_to_the_global_store(case):
+    make, x, objective = case
+    Loss(objective, make())(x)
+    assert not list(pyro.get_param_store().keys())
+
+
+def test_float32_stays_float32(case):
+    make, x, _ = case
+    program = make().float()
+    torch.set_default_dtype(torch.float32)
+    try:
+        found = draw_particles(program.model, program.guide, x.float(), num_particles=2).log_weights
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert found.dtype is torch.float32

@@ -1,0 +1,54 @@
+"""Every example runs with few steps, and shows what it says."""
+
+import pytest
+import torch
+
+from examples import compare_gradients, mixture_of_gaussians, toy_score_vs_pathwise
+
+
+@pytest.fixture(autouse=True)
+def single_precision(known_state):
+    """The examples as a user runs them."""
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float64)
+
+
+def test_the_toys_variances_are_those_of_the_closed_forms_and_it_descends(tmp_path):
+    picture = tmp_path / "new folder" / "toy.png"
+    variances, expected, paths = toy_score_vs_pathwise.main(60, replicates=300, picture=str(picture))
+    assert list(variances) == list(expected) == list(paths)
+    for name, (variance, error) in variances.items():
+        assert ((variance - expected[name]).abs() < 5 * error).all(), name
+        assert (error < 0.5 * expected[name]).all(), name
+    for path in paths.values():
+        assert path.shape == (61, 2)
+    # deterministic descent would stand at 5 (1 - 0.98^60) = 3.51; its noise at 60 steps of variance 4 is 0.1
+    assert torch.allclose(paths["pathwise"][-1], torch.full((2,), 3.51), atol=0.5)
+    assert picture.stat().st_size > 10_000
+
+
+def test_leave_one_out_beats_the_bare_score_on_digits_and_neither_is_biased(tmp_path, capsys):
+    path = tmp_path / "compare.nc"
+    result = compare_gradients.main(steps=5, replicates=30, path=str(path))
+    of = result.variance.sel
+    assert float(of(estimator="leave-one-out")) < 0.1 * float(of(estimator="score function"))
+    assert float(of(estimator="score function")) == pytest.approx(
+        float(of(estimator="Pyro TraceGraph_ELBO")), rel=1e-3
+    )
+    assert "biased" not in result.verdict.values
+    assert path.stat().st_size > 10_000
+    assert "leave-one-out, iwae" in capsys.readouterr().out
+
+
+def test_prior_sampling_falls_behind_exact_and_guided(tmp_path):
+    picture = tmp_path / "mixture.png"
+    log_p, table = mixture_of_gaussians.main(60, data=80, sizes=(10, 100), picture=str(picture))
+    exact, prior, guided = log_p.values()
+    assert exact >= guided - 0.05 > prior
+    for (clusters, dims), row in table.items():
+        assert row["prior", 10] < row["guide", 10], (clusters, dims)
+    for clusters in (10, 100):  # where clusters do not touch, E[w^2] = clusters * p(x)^2
+        assert table[clusters, 50]["prior", "ess"] == pytest.approx(1 / clusters, rel=1e-3)
+    assert table[100, 50]["prior", 100] < table[10, 50]["prior", 100] - 10
+    assert picture.stat().st_size > 10_000
