@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 num
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -29,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     name = f"pplvm {arguments.command}"
     try:
-        return importlib.import_module(arguments.handler).run(arguments)
+        code = importlib.import_module(arguments.handler).run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"{name}: interrupted before anything was finished", file=sys.stderr)
         return 130
@@ -91,13 +97,13 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group = compare.add_argument_group("measurement")
     group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
     group.add_argument(
-        "--replicates", type=_at_least(2), default=200, help="gradients each, a minibatch [%(default)s]"
+        "--replicates", type=_at_least(2), default=150, help="gradients each, a minibatch [%(default)s]"
     )
     group.add_argument(
-        "--sweep-replicates", type=_at_least(2), default=100, help="gradients each, a K [%(default)s]"
+        "--sweep-replicates", type=_at_least(2), default=60, help="gradients each, a K [%(default)s]"
     )
     group.add_argument(
-        "--kept", type=_at_least(2), default=200, help="replicates a minibatch kept singly [%(default)s]"
+        "--kept", type=_at_least(2), default=150, help="replicates a minibatch kept singly [%(default)s]"
     )
     group = compare.add_argument_group("training before the freeze")
     group.add_argument(

@@ -20,7 +20,7 @@ from pplvm.data.spec import check_site
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles import inspect_pair
 
-__all__ = ["build_data", "build_loss", "build_program", "check_data", "split_settings"]
+__all__ = ["build_data", "build_loss", "build_program", "check_data", "split_settings", "takes_particles"]
 
 
 def build_data(arguments: argparse.Namespace) -> ImageData:
@@ -92,6 +92,16 @@ def build_loss(name: str, particles: int | None, program: nn.Module, data: Image
         return Loss(objective, program)
     except ObjectiveError as error:
         raise ValueError(f"objective {word}: {error}") from error
+
+
+def takes_particles(name: str) -> bool:
+    """Whether an estimator, named as for `build_loss`, has a number of particles to set."""
+    maker = find("objective", OBJECTIVES, name.split("@")[0])
+    return (
+        callable(maker)
+        and "num_particles" in inspect.signature(maker).parameters
+        and "num_particles=" not in name
+    )
 
 
 def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:

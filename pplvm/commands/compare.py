@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import logging
 import os
 import platform
 import sys
@@ -18,13 +19,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pplvm.catalog import OBJECTIVES
-from pplvm.commands.building import build_data, build_loss, build_program, check_data
+from pplvm.commands.building import build_data, build_loss, build_program, check_data, takes_particles
 from pplvm.contract import ProgramError, latents
 from pplvm.data.batches import batches, fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.evaluation.gradients import Comparison
 from pplvm.evaluation.sweep import ParticleSweep
-from pplvm.objectives.objective import Loss, Objective, ObjectiveError
+from pplvm.objectives.local_expectation import LocalExpectation
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.particles import pair_up
 from pplvm.plots.gradients import save_figures
 from pplvm.plots.report import html_report, summary
@@ -40,6 +43,7 @@ ON_REQUEST = ("vimco-arithmetic", "renyi", "prior-sampling", "pyro-mean-field")
 def run(arguments: argparse.Namespace) -> int:
     """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C."""
     started = time.perf_counter()
+    logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     torch.manual_seed(arguments.seed)
     data = build_data(arguments)
     program = build_program(arguments.program, arguments.set, data, arguments.seed).to(arguments.device)
@@ -93,7 +97,7 @@ def _legal_losses(
     for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
         try:
             loss = build_loss(name, arguments.particles, program, data).to(x.device)
-            if named is None and _only_repeats(name, loss, program, x):
+            if named is None and _only_repeats(loss, program, x):
                 continue
             with torch.random.fork_rng():
                 loss(x)
@@ -106,16 +110,12 @@ def _legal_losses(
     return found
 
 
-def _only_repeats(name: str, loss: Loss, program: nn.Module, x: Tensor) -> bool:
-    """Score-function estimators of a guide without score sites repeat the pathwise ones."""
-    if not isinstance(loss.objective, Objective) or name in ("exact",):
-        return False
+def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
+    """Score-function rules on a guide whose sites all have paths are pathwise gradients again."""
     trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
-    paths_only = all(site["fn"].has_rsample for site in latents(trace).values())
-    return paths_only and not hasattr(loss.objective, "paths_only") and name in SCORE_RULES
-
-
-SCORE_RULES = ("nvil", "score-average", "local-expectation", "score-iwae", "vimco")
+    return isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation) and all(
+        site["fn"].has_rsample for site in latents(trace).values()
+    )
 
 
 def _open_directory(arguments: argparse.Namespace) -> Path:
@@ -170,22 +170,13 @@ def _sweep(
 ) -> ParticleSweep:
     """The estimators that have particles, at every K of --sweep at which they are defined."""
     losses: dict[str, dict[int, Loss]] = {name: {} for name in names}
-    for name, K in itertools.product(names, _sweep_particles(arguments.sweep)):
-        word = name.split("@")[0]
-        if word.startswith("pyro-") or K > 1 and not _takes_particles(word, K, program, data):
-            continue
+    swept = [name for name in names if not name.startswith("pyro-") and takes_particles(name)]
+    for name, K in itertools.product(swept, _sweep_particles(arguments.sweep)):
         try:
             losses[name][K] = build_loss(name, K, program, data).to(x.device)
         except ObjectiveError:
             continue  # leave-one-out at K = 1
-        if not _takes_particles(word, K, program, data):
-            del losses[name][K]
     return ParticleSweep(losses, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
-
-
-def _takes_particles(word: str, K: int, program: nn.Module, data: ImageData) -> bool:
-    objective = build_loss(word, K, program, data).objective
-    return objective.num_particles == K and word not in ("exact",)
 
 
 def _sweep_particles(text: str) -> list[int]:

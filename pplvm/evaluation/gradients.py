@@ -49,6 +49,7 @@ class Measurement:
 
     def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> None:
         """Take in one replicate gradient (P,)."""
+        self._last = (loss, gradient, milliseconds, entries)
         deviation = (gradient - self.centre).double()
         self.gradient.add(deviation)
         self.projections.add(self.project(deviation))
@@ -61,6 +62,15 @@ class Measurement:
             self.milliseconds.append(milliseconds)
             self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
             self.entries.append(gradient[entries])
+
+    @property
+    def is_constant(self) -> bool:
+        """Ten draws that were all the same, as of an objective without noise."""
+        return self.gradient.count >= 10 and float(self.spread.variance) == 0
+
+    def repeat(self) -> None:
+        """Take in the last draw once more, for an objective without noise."""
+        self.add(*self._last)
 
     def project(self, vector: Tensor) -> Tensor:
         """Random signed sums of each parameter tensor's entries, (J x tensors,)."""
@@ -96,7 +106,7 @@ class Comparison:
         losses: Mapping[str, Loss],
         batches: Sequence[Tensor],
         replicates: int = 250,
-        reference_draws: int = 40,
+        reference_draws: int = 20,
         warm_up: int = 50,
         seed: int = 0,
         kept: int = 250,
@@ -121,6 +131,13 @@ class Comparison:
 
     def rounds(self) -> Iterator[int]:
         """Draw one replicate of every estimator at a time; yields the number drawn so far."""
+        state = torch.get_rng_state()
+        try:
+            yield from self._rounds()
+        finally:
+            torch.set_rng_state(state)
+
+    def _rounds(self) -> Iterator[int]:
         self._prepare()
         generator = torch.Generator().manual_seed(self.seed)
         directions = (
@@ -182,6 +199,10 @@ class Comparison:
 
     def _draw(self, x: Tensor, number: int, draw: int) -> None:
         for name, loss in self.losses.items():
+            measurement = self.measurements[name][number]
+            if measurement.is_constant:
+                measurement.repeat()
+                continue
             torch.manual_seed(_stream(self.seed, number, draw))
             self.program.zero_grad(set_to_none=True)
             _wait(x)
@@ -192,7 +213,11 @@ class Comparison:
             _wait(x)
             spent = (time.perf_counter() - start) * 1e3
             gradient = self.parameters.gradient()
-            self.measurements[name][number].add(float(value.detach()), gradient, spent, self.entries)
+            if not torch.isfinite(gradient).all():
+                raise FloatingPointError(
+                    f"estimator {name} gave a gradient that is not finite (replicate {draw})"
+                )
+            measurement.add(float(value.detach()), gradient, spent, self.entries)
 
 
 ALPHA = 0.01

@@ -12,13 +12,16 @@ from pyro.infer import (
 from pplvm.bounds import elbo, iwae
 from pplvm.bounds import renyi as renyi_bound
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 
 __all__ = [
+    "exact",
     "iwae_pathwise",
     "nvil",
+    "prior_sampling",
     "pyro_mean_field",
     "pyro_renyi",
     "pyro_rws",
@@ -72,6 +75,16 @@ def vimco_arithmetic(num_particles: int = 4) -> ELBO:
 def renyi(num_particles: int = 4, alpha: float = 0.5) -> ELBO:
     """Leave-one-out on the Renyi bound of order alpha."""
     return LeaveOneOut(renyi_bound(alpha), num_particles)
+
+
+def exact() -> ELBO:
+    """Log p(x) with the discrete latents summed out."""
+    return Exact()
+
+
+def prior_sampling(num_particles: int = 100) -> ELBO:
+    """Log p(x) by draws from the prior."""
+    return PriorSampling(num_particles)
 
 
 def iwae_pathwise(num_particles: int = 4) -> ELBO:

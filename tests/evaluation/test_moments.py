@@ -1,0 +1,32 @@
+"""Running moments against the moments of all draws at once."""
+
+import torch
+
+from pplvm.evaluation.moments import Covariance, Moments
+
+
+def test_moments_are_those_of_all_draws():
+    draws = torch.randn(200, 3) * torch.tensor([1.0, 1e-3, 1e3]) + 1e4
+    moments, covariance = Moments(3), Covariance(3)
+    for draw in draws:
+        moments.add(draw)
+        covariance.add(draw)
+    assert torch.allclose(moments.mean, draws.mean(0)) and torch.allclose(covariance.mean, draws.mean(0))
+    assert torch.allclose(moments.variance, draws.var(0), rtol=1e-6)
+    assert torch.allclose(covariance.matrix, torch.cov(draws.T), rtol=1e-6)
+    assert torch.allclose(moments.standard_error, draws.std(0) / 200**0.5, rtol=1e-6)
+
+
+def test_no_variance_before_the_second_draw():
+    moments = Moments(2)
+    moments.add(torch.ones(2))
+    assert moments.variance.isnan().all()
+
+
+def test_float32_draws_are_summed_in_float64():
+    moments = Moments(1)
+    for _ in range(1000):
+        moments.add(torch.tensor([16777217.0], dtype=torch.float64).float())
+        moments.add(torch.tensor([16777218.0]).float())
+    assert moments.mean.dtype is torch.float64
+    assert abs(float(moments.mean) - 16777217.0) < 1e-6  # the mean of 2^24 and 2^24 + 2
