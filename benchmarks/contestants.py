@@ -158,9 +158,7 @@ def _ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contesta
     return _stepping(loss, program, lambda: loss(x))
 
 
-def _by_hand(
-    loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int
-) -> Contestant:
+def _by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
     return _stepping(program, program, lambda: loss(program, x, K))
 
 
@@ -187,9 +185,7 @@ def _svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestan
         program.guide(x)
 
     svi = SVI(model, guide, pyro.optim.Adam({"lr": LEARNING_RATE}), loss=objective)
-    return Contestant(
-        program, lambda: svi.step(x), lambda: svi.loss_and_grads(model, guide, x), batch_divisor=len(x)
-    )
+    return Contestant(program, lambda: svi.step(x), lambda: svi.loss_and_grads(model, guide, x), batch_divisor=len(x))
 
 
 def _vae_by_hand(vae: VAE, x: Tensor, K: int) -> Tensor:

@@ -40,9 +40,7 @@ def main(rounds: int = 21) -> None:
         pyro.clear_param_store()
 
 
-def interleaved(
-    steps: dict[str, Callable[[], object]], rounds: int, inner: int = 20
-) -> dict[str, list[float]]:
+def interleaved(steps: dict[str, Callable[[], object]], rounds: int, inner: int = 20) -> dict[str, list[float]]:
     """Seconds of `inner` steps of each contestant in each round, their order drawn anew every round."""
     order, seconds = list(steps), {name: [] for name in steps}
     for round_number in range(-1, rounds):  # the first warms up

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pplvm.bounds import elbo, iwae, renyi
     from pplvm.data.batches import batches
-    from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
     from pplvm.data.binarization import binarize
+    from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
     from pplvm.evaluation.gradients import compare_gradients
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
     from pplvm.objectives.exact import Exact, PriorSampling

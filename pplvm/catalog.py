@@ -17,14 +17,10 @@ class Entry(NamedTuple):
 
 
 DATASETS = {
-    "digits": Entry(
-        "pplvm.data.images:digits", "scikit-learn's 8x8 digits, 1,797 images, 17 grey levels (default)"
-    ),
+    "digits": Entry("pplvm.data.images:digits", "scikit-learn's 8x8 digits, 1,797 images, 17 grey levels (default)"),
     "mnist": Entry("pplvm.data.images:mnist", "28x28 digits, 60,000 + 10,000, read from --data-root"),
     "fashion-mnist": Entry("pplvm.data.images:fashion_mnist", "28x28 garments, the same layout"),
-    "binarized-mnist": Entry(
-        "pplvm.data.images:binarized_mnist", "the static split, .npz or .amat in --data-root"
-    ),
+    "binarized-mnist": Entry("pplvm.data.images:binarized_mnist", "the static split, .npz or .amat in --data-root"),
 }
 
 PROGRAMS = {
@@ -33,16 +29,12 @@ PROGRAMS = {
         "layers of Bernoulli latents over binary data (default)",
     ),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
-    "mixture-of-gaussians": Entry(
-        "pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"
-    ),
+    "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
 OBJECTIVES = {
     "score-function": Entry("pplvm.objectives.presets:score_function", "elbo: REINFORCE, no baseline"),
-    "score-average": Entry(
-        "pplvm.objectives.presets:score_average", "elbo: REINFORCE, moving-average baseline"
-    ),
+    "score-average": Entry("pplvm.objectives.presets:score_average", "elbo: REINFORCE, moving-average baseline"),
     "nvil": Entry("pplvm.objectives.presets:nvil", "elbo: REINFORCE, baseline learned from the data"),
     "rloo": Entry("pplvm.objectives.presets:rloo", "elbo: leave-one-out"),
     "local-expectation": Entry(
@@ -62,12 +54,8 @@ OBJECTIVES = {
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),
     "pyro-mean-field": Entry("pplvm.objectives.presets:pyro_mean_field", "Pyro's TraceMeanField_ELBO"),
     "pyro-tracegraph": Entry("pplvm.objectives.presets:pyro_trace_graph", "Pyro's TraceGraph_ELBO"),
-    "pyro-renyi": Entry(
-        "pplvm.objectives.presets:pyro_renyi", "Pyro's RenyiELBO, alpha 0; biased if discrete"
-    ),
-    "pyro-rws": Entry(
-        "pplvm.objectives.presets:pyro_rws", "Pyro's ReweightedWakeSleep; weights a batch jointly"
-    ),
+    "pyro-renyi": Entry("pplvm.objectives.presets:pyro_renyi", "Pyro's RenyiELBO, alpha 0; biased if discrete"),
+    "pyro-rws": Entry("pplvm.objectives.presets:pyro_rws", "Pyro's ReweightedWakeSleep; weights a batch jointly"),
 }
 
 

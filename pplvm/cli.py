@@ -90,25 +90,19 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--estimators",
         help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal one",
     )
-    group.add_argument("--particles", type=int, default=4, help="K of estimators that have it [%(default)s]")
+    group.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
     group.add_argument(
         "--sweep", default="K=1,2,4,8,16", help="particles for signal-to-noise; '' for none [%(default)s]"
     )
     group = compare.add_argument_group("measurement")
     group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
-    group.add_argument(
-        "--replicates", type=_at_least(2), default=150, help="gradients each, a minibatch [%(default)s]"
-    )
-    group.add_argument(
-        "--sweep-replicates", type=_at_least(2), default=60, help="gradients each, a K [%(default)s]"
-    )
+    group.add_argument("--replicates", type=_at_least(2), default=150, help="gradients each, a minibatch [%(default)s]")
+    group.add_argument("--sweep-replicates", type=_at_least(2), default=60, help="gradients each, a K [%(default)s]")
     group.add_argument(
         "--kept", type=_at_least(2), default=150, help="replicates a minibatch kept singly [%(default)s]"
     )
     group = compare.add_argument_group("training before the freeze")
-    group.add_argument(
-        "--steps", type=_at_least(0), default=500, help="optimizer steps, 0 for fresh [%(default)s]"
-    )
+    group.add_argument("--steps", type=_at_least(0), default=500, help="optimizer steps, 0 for fresh [%(default)s]")
     group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
     group.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam [%(default)s]")
     group = compare.add_argument_group("output")
@@ -124,9 +118,7 @@ def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="run one batch of a program, show its sites and what it breaks",
         description="Run one batch of a program with validation on; show sites, parameters and violations.",
     )
-    check.add_argument(
-        "program", nargs="?", default="sigmoid-belief-net", help="name or module:Name [%(default)s]"
-    )
+    check.add_argument("program", nargs="?", default="sigmoid-belief-net", help="name or module:Name [%(default)s]")
     _add_program_and_data(check, batch_size=8)
     _finish(check, "pplvm.commands.check")
 
@@ -140,9 +132,7 @@ def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> 
         help="an argument of the program; may repeat",
     )
     group = command.add_argument_group("data")
-    group.add_argument(
-        "--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]"
-    )
+    group.add_argument("--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]")
     group.add_argument("--data-root", help="where mnist, fashion-mnist and binarized-mnist lie")
     group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     group.add_argument("--key", help="the array's name in an .npz")

@@ -28,7 +28,7 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site_is_subsample(site) and "_deterministic" not in site["infer"]
+        if site["type"] == "sample" and not site_is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
     }
 
 
@@ -106,8 +106,7 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         check_site_shape(site, max_plate_nesting=float("inf"))
     except ValueError as error:
         yield (
-            f"{role} site {name!r} has batch dimensions that no plate declares: "
-            f"use .to_event() ({_one_line(error)})"
+            f"{role} site {name!r} has batch dimensions that no plate declares: use .to_event() ({_one_line(error)})"
         )
 
 
@@ -126,9 +125,7 @@ def _second_batch_plates(role: str, trace: Trace) -> Iterator[str]:
 
 def _latent_mismatches(model: Trace, guide: Trace, summed_out: frozenset[str]) -> Iterator[str]:
     in_model = {name: site for name, site in latents(model).items() if name not in summed_out}
-    in_guide = {
-        name: site for name, site in sample_sites(guide).items() if not site["infer"].get("is_auxiliary")
-    }
+    in_guide = {name: site for name, site in sample_sites(guide).items() if not site["infer"].get("is_auxiliary")}
     for name in sorted(in_model.keys() - in_guide.keys()):
         hint = _closest(name, in_guide.keys() - in_model.keys())
         yield f"the guide has no site {name!r}, a latent of the model: add it to the guide{hint}"
@@ -192,7 +189,7 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
     for name, site in trace.nodes.items():
         if site["type"] != "param":
             continue
-        value = site["value"]
+        value: Any = site["value"]
         if _MODULE_NAMESPACE_DIVIDER in name:  # told by pyro.module
             continue
         if id(value.unconstrained() if hasattr(value, "unconstrained") else value) not in owned:

@@ -30,8 +30,9 @@ MOST_TOLD = 5
 """Broken rules told at once: a loop over data would break one rule a datum."""
 
 CURES = {
-    "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside "
-    "the batch's",
+    "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside the batch's",
+    "'has_rsample' of 'Independent'": "Pyro loses has_rsample_(False) under .to_event(); draw from a subclass with "
+    "the class attribute has_rsample = False",
     "Multiple sample sites named": "give each site a name of its own, and enter a plate twice as one object, "
     'batch = pyro.plate("batch", len(x))',
 }
@@ -100,9 +101,7 @@ class Pair:
         return term.sum(nested) if nested else term
 
 
-def draw_particles(
-    model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any
-) -> Particles:
+def draw_particles(model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any) -> Particles:
     """Run the guide, replay the model, sum the sites.
 
     Arguments:
@@ -128,9 +127,7 @@ def draw_particles(
         torch.Size([5, 3])
     """
     if not isinstance(num_particles, int) or num_particles < 1:
-        raise ValueError(
-            f"draw_particles: num_particles must be an integer of at least 1, got {num_particles!r}"
-        )
+        raise ValueError(f"draw_particles: num_particles must be an integer of at least 1, got {num_particles!r}")
     with pyro.get_param_store().scope():
         return gather(pair_up(model, guide, args, kwargs), num_particles, args, kwargs)
 
@@ -233,7 +230,7 @@ def _traced(role: str, program: Program, args: tuple, kwargs: dict) -> Trace:
     """A program's trace; where Pyro itself refuses, the cure is added to its words."""
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
-    except (RuntimeError, ValueError) as error:
+    except (AttributeError, RuntimeError, ValueError) as error:
         for fault, cure in CURES.items():
             if fault in str(error):
                 raise ProgramError(f"{role}: {str(error).splitlines()[0]}: {cure}") from error

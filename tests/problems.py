@@ -179,12 +179,8 @@ def exact_mean(objective: Objective, program: nn.Module, x: Tensor) -> Tensor:
 
 def per_row_gradients(values: Tensor, parameters: list[Tensor]) -> Tensor:
     """The gradient of each of T values, (T, P): one vectorized backward pass."""
-    found = torch.autograd.grad(
-        values, parameters, torch.eye(len(values)), is_grads_batched=True, allow_unused=True
-    )
-    parts = [
-        torch.zeros(len(values), *p.shape) if g is None else g for p, g in zip(parameters, found, strict=True)
-    ]
+    found = torch.autograd.grad(values, parameters, torch.eye(len(values)), is_grads_batched=True, allow_unused=True)
+    parts = [torch.zeros(len(values), *p.shape) if g is None else g for p, g in zip(parameters, found, strict=True)]
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
@@ -210,7 +206,5 @@ def exact_gradient(
     probability = log_q[tuples].sum(0).exp()  # (T,)
     value = (probability * bound((log_p - log_q)[tuples])).sum()
     gradient = torch.autograd.grad(value, list(program.parameters()), allow_unused=True)
-    parts = [
-        torch.zeros_like(p) if g is None else g for p, g in zip(program.parameters(), gradient, strict=True)
-    ]
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(program.parameters(), gradient, strict=True)]
     return torch.cat([part.flatten() for part in parts]), float(value.detach())

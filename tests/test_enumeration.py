@@ -51,9 +51,7 @@ def test_two_bits_by_hand():
     for s, state in enumerate(itertools.product(BITS, repeat=2)):
         z = torch.tensor(state)
         logits = net.decoders[0](2 * z - 1)
-        p = Bernoulli(logits=net.prior_logits).log_prob(z).sum() + Bernoulli(logits=logits).log_prob(x).sum(
-            -1
-        )
+        p = Bernoulli(logits=net.prior_logits).log_prob(z).sum() + Bernoulli(logits=logits).log_prob(x).sum(-1)
         torch.testing.assert_close(log_p[s], p)
         torch.testing.assert_close(log_q[s], Bernoulli(logits=net.encoders[0](x - 0.5)).log_prob(z).sum(-1))
 
@@ -167,13 +165,10 @@ def test_a_masked_datum_has_log_evidence_zero(how):
     x = torch.randn(B)
     log_evidence, _ = enumerate_model(paired(model, None, x), None, 1, (x,), {})
     terms = [
-        Bernoulli(torch.tensor([0.3, 0.8])).log_prob(torch.tensor(d)).sum()
-        + Normal(sum(d), 1.0).log_prob(x[0])
+        Bernoulli(torch.tensor([0.3, 0.8])).log_prob(torch.tensor(d)).sum() + Normal(sum(d), 1.0).log_prob(x[0])
         for d in itertools.product(BITS, repeat=2)
     ]
-    torch.testing.assert_close(
-        log_evidence, torch.stack([torch.stack(terms).logsumexp(0), torch.zeros(())])[None]
-    )
+    torch.testing.assert_close(log_evidence, torch.stack([torch.stack(terms).logsumexp(0), torch.zeros(())])[None])
 
 
 @pytest.mark.parametrize("K", [1, 3])

@@ -33,9 +33,7 @@ def test_leave_one_out_beats_the_bare_score_on_digits_and_neither_is_biased(tmp_
     result = compare_gradients.main(steps=5, replicates=30, path=str(path))
     of = result.variance.sel
     assert float(of(estimator="leave-one-out")) < 0.1 * float(of(estimator="score function"))
-    assert float(of(estimator="score function")) == pytest.approx(
-        float(of(estimator="Pyro TraceGraph_ELBO")), rel=1e-3
-    )
+    assert float(of(estimator="score function")) == pytest.approx(float(of(estimator="Pyro TraceGraph_ELBO")), rel=1e-3)
     assert "biased" not in result.verdict.values
     assert path.stat().st_size > 10_000
     assert "leave-one-out, iwae" in capsys.readouterr().out

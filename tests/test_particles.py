@@ -173,9 +173,7 @@ def test_nested_plates_are_summed(K, dims):
     for k, b in itertools.product(range(K), range(B)):
         top, low = z[k, 0, b], w[k, :, b]
         log_p[k, b] = Normal(0.0, 1.0).log_prob(top) + Normal(top, 3.0).log_prob(x[0, b])
-        log_p[k, b] += (
-            Bernoulli(logits=top).log_prob(low).sum() + Normal(low + top, 2.0).log_prob(x[:, b]).sum()
-        )
+        log_p[k, b] += Bernoulli(logits=top).log_prob(low).sum() + Normal(low + top, 2.0).log_prob(x[:, b]).sum()
         log_q[k, b] = Normal(0.5, 0.7).log_prob(top)
         log_q_w[k, b] = Bernoulli(0.3).log_prob(low).sum()
     torch.testing.assert_close(found.log_p, log_p)

@@ -80,12 +80,15 @@ def build_loss(name: str, particles: int | None, program: nn.Module, data: Image
     """
     word, *settings = name.split("@")
     maker = find("objective", OBJECTIVES, word)
+    chosen = split_settings(settings)
+    if isinstance(count := chosen.get("num_particles", 1), int) and count < 1:
+        raise ValueError(f"objective {word}: num_particles must be at least 1, got {count}")
     known = _known(data) | ({} if particles is None else {"num_particles": particles})
     objective = maker
     if not isinstance(maker, ELBO):
         if not callable(maker):
             raise ValueError(f"{word} is {type(maker).__name__}, no objective")
-        objective = _call(maker, f"objective {word}", split_settings(settings), known)
+        objective = _call(maker, f"objective {word}", chosen, known)
     if not isinstance(objective, ELBO):
         raise ValueError(f"{word} is no objective: it must give a pyro.infer.ELBO")
     try:
@@ -97,11 +100,7 @@ def build_loss(name: str, particles: int | None, program: nn.Module, data: Image
 def takes_particles(name: str) -> bool:
     """Whether an estimator, named as for `build_loss`, has a number of particles to set."""
     maker = find("objective", OBJECTIVES, name.split("@")[0])
-    return (
-        callable(maker)
-        and "num_particles" in inspect.signature(maker).parameters
-        and "num_particles=" not in name
-    )
+    return callable(maker) and "num_particles" in inspect.signature(maker).parameters and "num_particles=" not in name
 
 
 def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:

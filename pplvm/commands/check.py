@@ -26,9 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
     print()
     named = list(program.named_parameters())
-    used = (
-        users(program.model, program.guide, [p for _, p in named if p.requires_grad], x) if not broken else []
-    )
+    used = users(program.model, program.guide, [p for _, p in named if p.requires_grad], x) if not broken else []
     owners = dict(zip([name for name, p in named if p.requires_grad], used, strict=False))
     print(
         _table(
@@ -43,11 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     for violation in dict.fromkeys(broken):
         print(f"violation: {violation}")
-    print(
-        f"{len(set(broken))} violations"
-        if broken
-        else "no violations: every objective that is legal can be used"
-    )
+    print(f"{len(set(broken))} violations" if broken else "no violations: every objective that is legal can be used")
     return 2 if broken else 0
 
 
@@ -81,7 +75,5 @@ def _site_row(half: str, site: Any) -> tuple[str, ...]:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     return "\n".join(line.rstrip() for line in lines)

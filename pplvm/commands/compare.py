@@ -46,17 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     torch.manual_seed(arguments.seed)
     data = build_data(arguments)
-    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(arguments.device)
+    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(_device(arguments.device))
     minibatches = _minibatches(data, arguments)
     check_data(program, data, minibatches[0])
     pair_up(program.model, program.guide, (minibatches[0],), {})
     losses = _legal_losses(arguments, program, data, minibatches[0])
+    trainer = _trainer(arguments, program, data, minibatches[0])
+    sweep = _sweep(arguments, program, data, minibatches[0], list(losses))
     directory = _open_directory(arguments)
-    _train(arguments, program, data, minibatches[0])
+    _train(arguments, trainer, data, minibatches[0])
     comparison = Comparison(
         losses, minibatches, replicates=arguments.replicates, seed=arguments.seed, kept=arguments.kept
     )
-    sweep = _sweep(arguments, program, data, minibatches[0], list(losses))
     interrupted = False
     try:
         for _ in _shown("replicates", comparison.rounds(), comparison.number_of_rounds):
@@ -64,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         for _ in _shown("particles", sweep.rounds(), sweep.number_of_rounds):
             pass
     except KeyboardInterrupt:
+        if not comparison.has_result:
+            raise
         interrupted = True
         print("\ninterrupted: writing what is finished", file=sys.stderr)
     result = xr.merge([comparison.result(), sweep.result()], join="left", combine_attrs="override")
@@ -75,6 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
+def _device(name: str) -> torch.device:
+    """Raises ValueError where there is no such device."""
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]:
     size = min(arguments.batch_size, len(data))
     available = max(1, len(data) // size)
@@ -84,9 +95,7 @@ def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]
     ]
 
 
-def _legal_losses(
-    arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor
-) -> dict[str, Loss]:
+def _legal_losses(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> dict[str, Loss]:
     """The estimators asked for; without a wish, all of the catalog that are legal for the program.
 
     Raises:
@@ -129,20 +138,13 @@ def _open_directory(arguments: argparse.Namespace) -> Path:
     if directory.exists() and not arguments.overwrite:
         raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
     directory.mkdir(parents=True, exist_ok=True)
-    settings = {
-        k: v for k, v in vars(arguments).items() if k not in ("command", "debug", "overwrite", "handler")
-    }
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("command", "debug", "overwrite", "handler")}
     settings["output"] = str(directory)
-    (directory / "config.yaml").write_text(
-        yaml.safe_dump({"command": "compare", **settings}, sort_keys=False)
-    )
+    (directory / "config.yaml").write_text(yaml.safe_dump({"command": "compare", **settings}, sort_keys=False))
     return directory
 
 
-def _train(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> None:
-    if arguments.steps == 0:
-        return
-    loss = _trainer(arguments, program, data, x)
+def _train(arguments: argparse.Namespace, loss: Loss, data: ImageData, x: Tensor) -> None:
     optimizer = torch.optim.Adam(loss.parameters(), lr=arguments.learning_rate, fused=True)
     epochs = (
         batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
@@ -155,14 +157,16 @@ def _train(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x
 
 def _trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
     """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out."""
-    for name in [arguments.objective] if arguments.objective else ["pathwise", "rloo"]:
+    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    for name in names:
         loss = build_loss(name, arguments.particles if name == "rloo" else None, program, data).to(x.device)
         try:
             loss(x)
             return loss
         except ObjectiveError as error:
-            refused = ValueError(f"objective {name}: {error}")
-    raise refused
+            if name == names[-1]:
+                raise ValueError(f"objective {name}: {error}") from error
+    raise AssertionError("unreachable: the last name returns or raises")
 
 
 def _sweep(
@@ -199,9 +203,7 @@ def _shown(what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
     return iter(tqdm(rounds, desc=what, total=total, file=sys.stderr, leave=False, mininterval=0.3))
 
 
-def _circumstances(
-    arguments: argparse.Namespace, data: ImageData, seconds: float
-) -> dict[str, str | float | int]:
+def _circumstances(arguments: argparse.Namespace, data: ImageData, seconds: float) -> dict[str, str | float | int]:
     return {
         "program": arguments.program,
         "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",

@@ -79,9 +79,7 @@ def _floats(array: np.ndarray, name: str) -> np.ndarray:
         rows = array.astype(np.float32)
     bad = ~np.isfinite(rows).reshape(len(rows), -1).all(1)  # (N,)
     if bad.any():
-        raise ValueError(
-            f"row {bad.argmax()} of data set {name!r} holds NaN or infinity: remove or repair it"
-        )
+        raise ValueError(f"row {bad.argmax()} of data set {name!r} holds NaN or infinity: remove or repair it")
     if rows.min() < 0 or rows.max() > 1:
         return rows
     numerators = np.rint(rows * np.float32(255))

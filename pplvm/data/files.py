@@ -74,9 +74,7 @@ def from_dataset(import_path: str, split: str = "train") -> ImageData:
         found = _find(import_path)
         dataset = found() if callable(found) else found
         if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
-            raise ValueError(
-                f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is"
-            )
+            raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
         items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
     finally:
         sys.path.remove(here)

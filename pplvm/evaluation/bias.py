@@ -50,9 +50,7 @@ def bias_test(
     deviations = covariance.diagonal().clamp(min=0).sqrt()
     varies = deviations > ROUNDING * scale
     wrong = ~varies & (mean.abs() > 100 * ROUNDING * scale)
-    z = torch.where(
-        varies, mean / deviations.where(varies, torch.ones_like(deviations)), torch.zeros_like(mean)
-    )
+    z = torch.where(varies, mean / deviations.where(varies, torch.ones_like(deviations)), torch.zeros_like(mean))
     z = z.masked_fill(wrong, math.inf)
     p = int(varies.sum())
     if bool(wrong.any()):
@@ -61,9 +59,7 @@ def bias_test(
         return BiasTest(0.0, 1.0, z, 0.0, "unbiased")
     if draws - 1 < p + 1:
         return BiasTest(math.nan, math.nan, z, math.nan, "undecided")
-    return _hotelling(
-        mean[varies], covariance[varies][:, varies], draws, gradient[varies], z, alpha, power, tolerance
-    )
+    return _hotelling(mean[varies], covariance[varies][:, varies], draws, gradient[varies], z, alpha, power, tolerance)
 
 
 ROUNDING = 1e-6
@@ -90,9 +86,9 @@ def _hotelling(
     critical = stats.f.isf(alpha, p, second)
 
     def missed(noncentrality: float) -> float:
-        return stats.ncf.sf(critical, p, second, noncentrality) - power
+        return float(stats.ncf.sf(critical, p, second, noncentrality)) - power
 
-    needed = optimize.brentq(missed, 1e-6, 1e4)
+    needed = float(optimize.brentq(missed, 1e-6, 1e4))  # type: ignore[arg-type]
     along = float(gradient @ inverse @ gradient)
     detectable = math.sqrt(needed / along) if along > 0 else math.inf
     verdict = "biased" if p_value < alpha else "unbiased" if detectable <= tolerance else "undecided"

@@ -27,9 +27,7 @@ __all__ = ["Comparison", "Measurement", "compare_gradients"]
 class Measurement:
     """What streams in from one estimator on one minibatch."""
 
-    def __init__(
-        self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int
-    ) -> None:
+    def __init__(self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int) -> None:
         self.reference, self.parameters, self.directions, self.kept = reference, parameters, directions, kept
         size = parameters.size
         self.centre = torch.zeros(size) if reference is None else reference.gradient
@@ -80,9 +78,9 @@ class Measurement:
     def _aligned(self, gradient: Tensor) -> Tensor:
         sides = [self.parameters.side(side) for side in ("model", "guide")]
         centre = self.centre.double()
-        return torch.stack(
-            [torch.dot(gradient[s], centre[s]) / centre[s].square().sum() for s in sides]
-        ).nan_to_num(posinf=0.0, neginf=0.0)
+        return torch.stack([torch.dot(gradient[s], centre[s]) / centre[s].square().sum() for s in sides]).nan_to_num(
+            posinf=0.0, neginf=0.0
+        )
 
 
 class Comparison:
@@ -115,9 +113,7 @@ class Comparison:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
         programs = {id(loss.program) for loss in losses.values()}
         if len(programs) != 1:
-            raise ValueError(
-                "compare_gradients compares estimators of one program; these losses hold several"
-            )
+            raise ValueError("compare_gradients compares estimators of one program; these losses hold several")
         self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
@@ -140,22 +136,25 @@ class Comparison:
     def _rounds(self) -> Iterator[int]:
         self._prepare()
         generator = torch.Generator().manual_seed(self.seed)
-        directions = (
-            torch.randint(0, 2, (self._directions(), self.parameters.size), generator=generator) * 2 - 1
-        )
+        directions = torch.randint(0, 2, (self._directions(), self.parameters.size), generator=generator) * 2 - 1
         self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
         done = 0
         for number, x in enumerate(self.batches):
             references = self._references(x, number)
             for name, loss in self.losses.items():
-                measurement = Measurement(
-                    references[target_of(loss)], self.parameters, directions.double(), self.kept
-                )
+                measurement = Measurement(references[target_of(loss)], self.parameters, directions.double(), self.kept)
                 self.measurements.setdefault(name, []).append(measurement)
             for draw in range(self.replicates):
                 self._draw(x, number, draw)
                 done += 1
                 yield done
+
+    @property
+    def has_result(self) -> bool:
+        """Whether every estimator has two replicates on the first minibatch."""
+        return len(self.measurements) == len(self.losses) and all(
+            found[0].gradient.count > 1 for found in self.measurements.values()
+        )
 
     def result(self) -> xr.Dataset:
         """Everything known so far (`pplvm.evaluation.report.to_dataset`)."""
@@ -214,9 +213,7 @@ class Comparison:
             spent = (time.perf_counter() - start) * 1e3
             gradient = self.parameters.gradient()
             if not torch.isfinite(gradient).all():
-                raise FloatingPointError(
-                    f"estimator {name} gave a gradient that is not finite (replicate {draw})"
-                )
+                raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
             measurement.add(float(value.detach()), gradient, spent, self.entries)
 
 

@@ -39,9 +39,7 @@ class Moments:
     @property
     def variance(self) -> Tensor:
         """Unbiased, (size,); not a number before the second draw."""
-        return (
-            self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self._squares, math.nan)
-        )
+        return self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self._squares, math.nan)
 
     @property
     def standard_error(self) -> Tensor:

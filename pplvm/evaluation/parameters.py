@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
@@ -54,10 +55,7 @@ class Parameters:
     def gradient_of(self, value: Tensor) -> Tensor:
         """The gradient of a scalar, its graph kept, (P,)."""
         found = torch.autograd.grad(value, self.tensors, retain_graph=True, allow_unused=True)
-        parts = [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(self.tensors, found, strict=True)
-        ]
+        parts = [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(self.tensors, found, strict=True)]
         return torch.cat(parts).cpu()
 
     def entry_name(self, entry: int) -> str:
@@ -73,7 +71,7 @@ def users(
     model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
 ) -> list[set[str]]:
     """For each parameter, which halves of the program its density depends on at fixed draws."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():
@@ -82,7 +80,7 @@ def users(
         for half, program in (("model", model), ("guide", guide)):
             trace = poutine.trace(poutine.replay(program, trace=still)).get_trace(*args)
             densities = [s["fn"].log_prob(s["value"]).sum() for s in sample_sites(trace).values()]
-            value = sum(densities[1:], start=densities[0]) if densities else torch.zeros(())
+            value = torch.stack(densities).sum() if densities else torch.zeros(())
             if value.requires_grad:
                 gradients = torch.autograd.grad(value, list(tensors), allow_unused=True)
                 for halves, gradient in zip(found, gradients, strict=True):

@@ -12,6 +12,7 @@ A bound of K > 1 particles is an expectation over S^K states; it is drawn from t
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pyro
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +52,13 @@ def references_for(
     Arguments:
         draws: number of independent draws of a reference that is not exact.
     """
+    with pyro.get_param_store().scope():
+        return _references_for(program, parameters, x, targets, draws)
+
+
+def _references_for(
+    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int
+) -> dict[Target, Reference | None]:
     pair = pair_up(program.model, program.guide, (x,), {})
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
@@ -65,9 +73,7 @@ def references_for(
     }
 
 
-def _from_tables(
-    parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, draws: int
-) -> Reference:
+def _from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, draws: int) -> Reference:
     kind, K = target
     B = log_p.shape[-1]
     log_w = log_p - log_q
@@ -89,9 +95,7 @@ DRAWS_AT_ONCE = 2000
 """Draws of K particles per datum in one evaluation on the tables."""
 
 
-def _drawn(
-    parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable[[Tensor], Tensor], K: int
-) -> Tensor:
+def _drawn(parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable[[Tensor], Tensor], K: int) -> Tensor:
     """The leave-one-out gradient of a K-particle bound, averaged over draws of states from the tables."""
     S, B = log_w.shape
     on_score, on_weight = torch.zeros_like(log_w), torch.zeros_like(log_w)  # (S, B)

@@ -47,13 +47,10 @@ def to_dataset(comparison: Comparison) -> xr.Dataset:
         raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
     summaries = {name: _summary(comparison, name, found) for name, found in rows.items()}
     variables = {
-        key: ("estimator", [summary[key] for summary in summaries.values()])
-        for key in next(iter(summaries.values()))
+        key: ("estimator", [summary[key] for summary in summaries.values()]) for key in next(iter(summaries.values()))
     }
     data = xr.Dataset(variables, coords={"estimator": list(rows)})
-    data = (
-        data.merge(_groups(comparison, rows)).merge(_sides(comparison, rows)).merge(_draws(comparison, rows))
-    )
+    data = data.merge(_groups(comparison, rows)).merge(_sides(comparison, rows)).merge(_draws(comparison, rows))
     for name, meaning in MEANINGS.items():
         data[name].attrs["long_name"] = meaning
     data.attrs.update(_circumstances(comparison))
@@ -141,9 +138,7 @@ def _between(found: list[Measurement]) -> float:
 
 def _signal_to_noise(found: list[Measurement]) -> float:
     noise = sum(float(m.gradient.variance.sum()) for m in found)
-    squared = sum(
-        float(m.mean.square().sum()) - float(m.gradient.standard_error.square().sum()) for m in found
-    )
+    squared = sum(float(m.mean.square().sum()) - float(m.gradient.standard_error.square().sum()) for m in found)
     if noise == 0:
         return math.inf
     return math.sqrt(squared / noise) if squared > 0 else math.nan
@@ -165,7 +160,7 @@ def _groups(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Da
     parameters = comparison.parameters
     variance, z = [], []
     for name, found in rows.items():
-        each = sum(m.gradient.variance for m in found) / len(found)
+        each = torch.stack([m.gradient.variance for m in found]).mean(0)
         variance.append([float(each[part].sum()) for part in parameters.slices])
         test = comparison.bias(name)
         z.append(
@@ -205,9 +200,9 @@ def _draws(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dat
         return np.stack([[[r[key] for r in m.records[:draws]] for m in found] for found in cut.values()], -1)
 
     times = np.stack([[m.milliseconds[:draws] for m in found] for found in cut.values()], -1)
-    entries = np.stack(
-        [[torch.stack(m.entries[:draws]).numpy() for m in found] for found in cut.values()], 2
-    ).astype(np.float32)
+    entries = np.stack([[torch.stack(m.entries[:draws]).numpy() for m in found] for found in cut.values()], 2).astype(
+        np.float32
+    )
     dims = ("chain", "draw", "estimator")
     coords = {
         "chain": range(chains),
@@ -216,9 +211,7 @@ def _draws(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dat
         "coord": [comparison.parameters.entry_name(int(i)) for i in comparison.entries],
     }
     single = {key: (dims, records(key)) for key in ("loss", "grad_norm", "cosine")}
-    return xr.Dataset(
-        {**single, "milliseconds": (dims, times), "grad": ((*dims, "coord"), entries)}, coords=coords
-    )
+    return xr.Dataset({**single, "milliseconds": (dims, times), "grad": ((*dims, "coord"), entries)}, coords=coords)
 
 
 def _circumstances(comparison: Comparison) -> dict[str, str | int | float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.contract import latents, plate_scale, sample_sites
 from pplvm.enumeration import enumerate_model, is_enumerable
-from pplvm.objectives.objective import Estimate, Objective
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.particles import Pair, inspect_pair, pair_up, sum_sites
 
@@ -27,6 +27,7 @@ class Exact(Objective):
         num_particles: K, draws of the continuous latents.
 
     Raises:
+        ObjectiveError: the model has no discrete latent.
         ProgramError: there are too many states; a continuous latent is not in the guide.
 
     Example:
@@ -51,11 +52,11 @@ class Exact(Objective):
         value = elbo(log_weights)
         return Estimate(value, value, plate_scale(list(sample_sites(model_trace).values())))
 
-    def _pair_up(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
-    ) -> Pair:
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Pair:
         model_trace, _, _ = inspect_pair(model, None, args, kwargs)
         discrete = {name for name, site in latents(model_trace).items() if is_enumerable(site)}
+        if not discrete:
+            raise ObjectiveError("Exact: the model has no discrete latent to sum out; use Pathwise")
         rest = latents(model_trace).keys() - discrete
         return pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
 

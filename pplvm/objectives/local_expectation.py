@@ -50,9 +50,7 @@ class LocalExpectation(Objective):
             site = drawn.guide_trace.nodes[name]
             if not is_enumerable(site):
                 kind = type(coordinates(site["fn"])).__name__
-                raise ObjectiveError(
-                    f"LocalExpectation: guide site {name!r} ({kind}) has no finite number of states"
-                )
+                raise ObjectiveError(f"LocalExpectation: guide site {name!r} ({kind}) has no finite number of states")
             signal = self._signal(pair, drawn.guide_trace, name, args, kwargs)  # (n, S, B)
             surrogate = surrogate + (_probabilities(site, pair.nesting) * signal).sum((0, 1))
         return Estimate(elbo(drawn.log_weights.detach()), surrogate, drawn.scale)
@@ -107,7 +105,5 @@ def _probabilities(site: Site, nesting: int) -> Tensor:
     log_q = torch.stack([single.log_prob(state.expand(*places, *state.shape)) for state in states])
     log_q = log_q.expand(len(states), *places).movedim(nesting, -1)  # (S, nested..., event..., B)
     if site["mask"] is not None:
-        raise ObjectiveError(
-            f"LocalExpectation: guide site {site['name']!r} is masked, which it does not support"
-        )
+        raise ObjectiveError(f"LocalExpectation: guide site {site['name']!r} is masked, which it does not support")
     return log_q.reshape(len(states), -1, log_q.shape[-1]).exp().transpose(0, 1)

@@ -59,13 +59,10 @@ class Objective(ELBO):
 
     def __init__(self, num_particles: int = 1) -> None:
         if isinstance(num_particles, bool) or not isinstance(num_particles, int):
-            raise ObjectiveError(
-                f"{type(self).__name__}: num_particles must be an integer, got {num_particles!r}"
-            )
+            raise ObjectiveError(f"{type(self).__name__}: num_particles must be an integer, got {num_particles!r}")
         if num_particles < self.least_particles:
             raise ObjectiveError(
-                f"{type(self).__name__}: num_particles must be at least {self.least_particles}, "
-                f"got {num_particles}"
+                f"{type(self).__name__}: num_particles must be at least {self.least_particles}, got {num_particles}"
             )
         super().__init__(num_particles=num_particles, vectorize_particles=True)
         self._pair: Pair | None = None
@@ -92,9 +89,7 @@ class Objective(ELBO):
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def loss_and_grads(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> float:
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
@@ -104,17 +99,13 @@ class Objective(ELBO):
         """K particles from the guide."""
         return gather(pair, self.num_particles, args, kwargs)
 
-    def _checked(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
-    ) -> Pair:
+    def _checked(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Pair:
         used = guide if self.uses_guide else None
         if self._pair is None or self._seen != (model, used):
             self._seen, self._pair = (model, used), self._pair_up(model, used, args, kwargs)
         return self._pair
 
-    def _pair_up(
-        self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict
-    ) -> Pair:
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         return pair_up(model, guide, args, kwargs)
 
     def _get_trace(
@@ -148,15 +139,11 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {objective!r} is no objective; pass an instance, e.g. LeaveOneOut()")
         if not hasattr(objective, "differentiable_loss"):
             name = type(objective).__name__
-            raise ObjectiveError(
-                f"Loss: Pyro's {name} has no differentiable_loss; wrap it: PyroObjective({name}())"
-            )
+            raise ObjectiveError(f"Loss: Pyro's {name} has no differentiable_loss; wrap it: PyroObjective({name}())")
         if not isinstance(program, nn.Module) or not all(
             callable(getattr(program, method, None)) for method in ("model", "guide")
         ):
-            raise TypeError(
-                f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)"
-            )
+            raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyro import poutine
-from torch.distributions import kl_divergence
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae
@@ -183,9 +183,7 @@ def _stopped_weights(
     weights: list[Tensor] = []
     tapped = guide_trace.copy()
     for name, site in latents(guide_trace).items():
-        tapped.nodes[name] = dict(
-            site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting)
-        )
+        tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
     stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
     log_p, log_q = (sum_sites(pair.log_probs(trace, K)) for trace in (model_trace, stopped_trace))

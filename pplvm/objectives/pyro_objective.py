@@ -81,9 +81,7 @@ class PyroObjective(ELBO):
         with torch.no_grad():
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def loss_and_grads(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> float:
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return loss.item()
@@ -100,9 +98,7 @@ class PyroObjective(ELBO):
         for p in parameters:
             p.grad = None
         try:
-            value = _first(
-                self.objective.loss_and_grads(model, _announcing(guide, parameters), *args, **dict(kwargs))
-            )
+            value = _first(self.objective.loss_and_grads(model, _announcing(guide, parameters), *args, **dict(kwargs)))
             gradients = [p.grad for p in parameters]
         finally:
             for p, grad in zip(parameters, kept, strict=True):
@@ -110,9 +106,7 @@ class PyroObjective(ELBO):
         like = parameters[0] if parameters else args[0]
         return torch.tensor(value, dtype=like.dtype, device=like.device), gradients
 
-    def _refuse_biased(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
-    ) -> None:
+    def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
         if self.allow_biased or isinstance(self.objective, TraceGraph_ELBO):
             return
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
@@ -136,9 +130,7 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
                 )
         for name, site in sample_sites(model_trace).items():
             if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
-                found.append(
-                    f"puts the scale of site {name!r} inside the logarithm: use Pathwise(renyi(alpha), K)"
-                )
+                found.append(f"puts the scale of site {name!r} inside the logarithm: use Pathwise(renyi(alpha), K)")
     else:
         batch = max((f.size for s in drawn.values() for f in s["cond_indep_stack"] if f.dim == -1), default=1)
         if batch > 1:
@@ -162,9 +154,7 @@ def _taking_observations(guide: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(x: Tensor, *args: Any, observations: dict[str, Tensor] | None = None, **kwargs: Any) -> Any:
         if observations:
             if len(observations) > 1:
-                raise ObjectiveError(
-                    f"ReweightedWakeSleep: more than one observed site: {sorted(observations)}"
-                )
+                raise ObjectiveError(f"ReweightedWakeSleep: more than one observed site: {sorted(observations)}")
             x = next(iter(observations.values()))
         return guide(x, *args, **kwargs)
 

@@ -46,7 +46,7 @@ class ScoreFunction(Objective):
     ) -> None:
         super().__init__(num_particles)
         self.bound = bound
-        self.control = baseline
+        self.control: MovingAverage | LearnedBaseline | None = baseline
 
     @property
     def target(self) -> Bound:

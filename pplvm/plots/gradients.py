@@ -141,9 +141,7 @@ def save_figures(ds: xr.Dataset, directory: str | Path) -> list[Path]:
     return list(figures)
 
 
-def _bar(
-    ax: Axes, y: float, values: tuple[float, float, float], left: float, colour: str, biased: bool
-) -> None:
+def _bar(ax: Axes, y: float, values: tuple[float, float, float], left: float, colour: str, biased: bool) -> None:
     value, low, high = values
     kind: dict[str, Any] = {"color": colour}
     if biased:
@@ -238,6 +236,4 @@ def _point(ax: Axes, y: float, estimate: tuple[float, float], dot: dict[str, Any
     arrow: dict[str, Any] = dot | {"marker": ">" if side > 0 else "<"}
     ax.plot(rim, y, clip_on=False, zorder=3, **arrow)
     place: dict[str, Any] = {"xytext": (-8 * side, 0), "textcoords": "offset points", "va": "center"}
-    ax.annotate(
-        number(value, 2), (rim, y), ha="right" if side > 0 else "left", color=GREY, fontsize=8, **place
-    )
+    ax.annotate(number(value, 2), (rim, y), ha="right" if side > 0 else "left", color=GREY, fontsize=8, **place)

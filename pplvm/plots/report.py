@@ -87,9 +87,7 @@ def html_report(ds: xr.Dataset, figures: Sequence[Path]) -> str:
         verdicts=per_estimator(ds, "verdict"),
         notes=[(name, note) for name, note in per_estimator(ds, "note").items() if note],
         details=[_details(ds.sel(estimator=name), name) for name in ranking(ds)],
-        figures=[
-            (path.stem, CAPTIONS.get(path.stem, path.stem), _inlined(path)) for path in map(Path, figures)
-        ],
+        figures=[(path.stem, CAPTIONS.get(path.stem, path.stem), _inlined(path)) for path in map(Path, figures)],
         blocks=_group_blocks(ds),
         unusual=_unusual_z(ds),
         alpha=ds.attrs.get("alpha", ALPHA),
@@ -117,9 +115,7 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
     if not able:
         return f"Gradient of {goal}: no estimator that was measured is shown to be unbiased."
     if len(able) == 1:
-        return (
-            f"Gradient of {goal}: {able[0]} is the only unbiased estimator measured, so nothing is compared."
-        )
+        return f"Gradient of {goal}: {able[0]} is the only unbiased estimator measured, so nothing is compared."
     first, second = able[:2]
     if work[first] == 0:
         return f"Gradient of {goal}: {first} has no variance; {second} is next."
@@ -193,9 +189,7 @@ def _group_blocks(ds: xr.Dataset) -> list[dict[str, Any]]:
         for group, z, variance in zip(
             block["group"].values, block["group_z"].values, block["group_variance"].values, strict=True
         ):
-            cells = [
-                (z_score(a), number(b, 2), abs(a) > _unusual_z(ds)) for a, b in zip(z, variance, strict=True)
-            ]
+            cells = [(z_score(a), number(b, 2), abs(a) > _unusual_z(ds)) for a, b in zip(z, variance, strict=True)]
             lines.append((str(group), cells))
         blocks.append({"names": shown, "lines": lines})
     return blocks

@@ -49,13 +49,14 @@ class SigmoidBeliefNet(nn.Module):
         sizes = [*latent_sizes, data_size]
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.prior_logits = nn.Parameter(torch.zeros(sizes[0]))
-        self.decoders = nn.ModuleList(MLP(above, below, hidden_sizes) for above, below in pairs)
+        decoders = [MLP(above, below, hidden_sizes) for above, below in pairs]
+        self.decoders = nn.ModuleList(decoders)
         self.encoders = nn.ModuleList(MLP(below, above, hidden_sizes[::-1]) for above, below in pairs)
         mean = torch.full((data_size,), 0.5) if data_mean is None else data_mean.flatten()
         self.register_buffer("centre", mean)
         if data_mean is not None:
             with torch.no_grad():
-                self.decoders[-1].last.bias.copy_(mean.clamp(0.01, 0.99).logit())
+                decoders[-1].last.bias.copy_(mean.clamp(0.01, 0.99).logit())
 
     def model(self, x: Tensor) -> None:
         x = x.flatten(1)

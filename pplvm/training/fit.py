@@ -17,7 +17,7 @@ def fit(loss: nn.Module, batches: Iterable[Tensor], optimizer: torch.optim.Optim
         optimizer: of the loss's parameters.
 
     Raises:
-        FloatingPointError: the loss of the step before was not finite; the parameters are those that gave it.
+        FloatingPointError: the loss, or a parameter, is not finite; the parameters are those that gave it.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -30,7 +30,12 @@ def fit(loss: nn.Module, batches: Iterable[Tensor], optimizer: torch.optim.Optim
     loss.train()
     for step, x in enumerate(batches):
         optimizer.zero_grad(set_to_none=True)
-        value = loss(x)
+        try:
+            value = loss(x)
+        except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
+            if all(p.isfinite().all() for p in loss.parameters()):
+                raise
+            raise FloatingPointError(f"parameters are not finite at step {step}: lower the learning rate") from error
         if not torch.isfinite(value.detach()):
             raise FloatingPointError(f"the loss is {value.item()} at step {step}: lower the learning rate")
         value.backward()

@@ -37,9 +37,7 @@ def test_the_levels_are_found(array, levels, value):
 @pytest.mark.parametrize("size", [10, 23, 105])
 def test_the_splits_are_disjoint_covering_and_repeatable(size):
     array = np.arange(size, dtype=np.float32)[:, None] - 0.5
-    parts = {
-        split: from_rows(array, "mine", split).images[:, 0].tolist() for split in ("train", "valid", "test")
-    }
+    parts = {split: from_rows(array, "mine", split).images[:, 0].tolist() for split in ("train", "valid", "test")}
     assert [len(part) for part in parts.values()] == [size - 2 * (size // 10), size // 10, size // 10]
     assert sorted(sum(parts.values(), [])) == array[:, 0].tolist()
     assert from_rows(array, "mine", "test").images[:, 0].tolist() == parts["test"]

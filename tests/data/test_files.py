@@ -59,14 +59,10 @@ def test_transparency_is_dropped(tmp_path):
     assert np.array_equal(from_folder(tmp_path, "all").images[0].numpy(), COLOUR[0].transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize(
-    "odd", [np.zeros((4, 6), np.uint8), np.zeros((4, 5, 3), np.uint8)], ids=["size", "colour"]
-)
+@pytest.mark.parametrize("odd", [np.zeros((4, 6), np.uint8), np.zeros((4, 5, 3), np.uint8)], ids=["size", "colour"])
 def test_the_first_image_that_differs_is_named(tmp_path, odd):
     save(tmp_path, [*GREY[:3], odd, *GREY[3:5], odd])
-    with pytest.raises(
-        ValueError, match=r"003.png has shape .* but .*000.png has \(4, 5\): give all one shape"
-    ):
+    with pytest.raises(ValueError, match=r"003.png has shape .* but .*000.png has \(4, 5\): give all one shape"):
         from_folder(tmp_path)
 
 

@@ -38,9 +38,7 @@ def test_a_good_file_is_read_exactly(tmp_path):
 )
 def test_a_damaged_file_is_refused(tmp_path, content):
     path = written(tmp_path, content)
-    words = (
-        rf"some-images-idx3-ubyte has {len(content)} bytes and is not .* idx file of 28 bytes .*replace it"
-    )
+    words = rf"some-images-idx3-ubyte has {len(content)} bytes and is not .* idx file of 28 bytes .*replace it"
     with pytest.raises(ValueError, match=words):
         read_idx(path, (2, 2, 3))
 

@@ -19,9 +19,7 @@ def test_the_three_splits_of_digits_are_scikit_learns_digits():
     assert [len(part) for part in parts] == [1297, 200, 300]
     bunch = load_digits()
     ours = [
-        (bytes(x.numpy().tobytes()), int(y))
-        for part in parts
-        for x, y in zip(part.images, part.labels, strict=True)
+        (bytes(x.numpy().tobytes()), int(y)) for part in parts for x, y in zip(part.images, part.labels, strict=True)
     ]
     theirs = [(x.astype(np.uint8).tobytes(), int(y)) for x, y in zip(bunch.images, bunch.target, strict=True)]
     assert sorted(ours) == sorted(theirs)  # disjoint and covering
@@ -90,9 +88,7 @@ def test_only_mnist_has_a_checksum(idx_root):
 @pytest.mark.parametrize("missing", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_a_missing_idx_file_says_what_to_put_where(idx_root, missing):
     (idx_root / "MNIST" / "raw" / missing).unlink()
-    words = (
-        rf"{missing} is missing: put {{train,t10k}}-.* of MNIST, uncompressed, into .*MNIST/raw, or download"
-    )
+    words = rf"{missing} is missing: put {{train,t10k}}-.* of MNIST, uncompressed, into .*MNIST/raw, or download"
     with pytest.raises(FileNotFoundError, match=words):
         mnist("test", idx_root)
 
@@ -126,9 +122,7 @@ def test_nothing_is_downloaded_unasked_or_again(tmp_path, idx_root, monkeypatch)
 def few_binarized(monkeypatch):
     monkeypatch.setattr(images, "BINARIZED_ROWS", {"train": 5, "valid": 2, "test": 3})
     draw = np.random.default_rng(0)
-    return {
-        split: draw.integers(0, 2, (n, 784), dtype=np.uint8) for split, n in images.BINARIZED_ROWS.items()
-    }
+    return {split: draw.integers(0, 2, (n, 784), dtype=np.uint8) for split, n in images.BINARIZED_ROWS.items()}
 
 
 @pytest.mark.parametrize("form", ["flat npz", "square npz", "amat"])

@@ -64,9 +64,7 @@ def test_mutants_are_called_biased(name):
     assert float(result.relative_bias.sel(estimator="mutant")) > 0.05
     if name == "current sample inside the baseline":
         alignment = result.alignment.sel(estimator="mutant", side="guide")
-        assert abs(float(alignment) - 2 / 3) < 5 * float(
-            result.alignment_se.sel(estimator="mutant", side="guide")
-        )
+        assert abs(float(alignment) - 2 / 3) < 5 * float(result.alignment_se.sel(estimator="mutant", side="guide"))
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +97,7 @@ def several():
 def test_dimensions_and_labels(several):
     _, result = several
     assert result.grad.dims == ("chain", "draw", "estimator", "coord")
-    assert (
-        dict(result.sizes) | {} == result.sizes and result.sizes["chain"] == 3 and result.sizes["draw"] == 50
-    )
+    assert dict(result.sizes) | {} == result.sizes and result.sizes["chain"] == 3 and result.sizes["draw"] == 50
     assert list(result.side.values) == ["model", "guide"]
     assert "decoders.0.layers.0.weight[0,0]" in result.coord.values
     assert result.loss.dims == ("chain", "draw", "estimator")

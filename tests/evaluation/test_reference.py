@@ -39,9 +39,7 @@ def test_log_p_and_wake_sleep_from_tables():
             values.append(Exact().loss(net.model, net.guide, x) / len(x))
             bias[0] -= sign * epsilon
     entry = next(i for i in range(parameters.size) if parameters.entry_name(i).endswith("bias[0]"))
-    assert float(found["log p(x)", 1].gradient[entry]) == pytest.approx(
-        (values[0] - values[1]) / 2 / epsilon, abs=1e-6
-    )
+    assert float(found["log p(x)", 1].gradient[entry]) == pytest.approx((values[0] - values[1]) / 2 / epsilon, abs=1e-6)
 
 
 @pytest.mark.parametrize("bound", [iwae, renyi(0.5)])
@@ -63,9 +61,7 @@ def test_without_tables_a_declared_estimator_serves(monkeypatch):
     assert found[iwae, 2].label == "LeaveOneOut, 120 draws"
     for bound, K in ((elbo, 1), (iwae, 2)):
         error = found[bound, K].draws.std(0) / 120**0.5
-        assert (
-            (found[bound, K].gradient - summed(net, x, bound, K)) / error.clamp(min=1e-9)
-        ).abs().max() < 4.5
+        assert ((found[bound, K].gradient - summed(net, x, bound, K)) / error.clamp(min=1e-9)).abs().max() < 4.5
 
 
 def test_paths_serve_where_all_sites_have_them():

@@ -35,15 +35,11 @@ def test_bernoulli_toy_variances(theta, t):
     mean, variance, value = exact_moments(ScoreFunction(elbo), toy, DATUM)
     assert float(mean) == pytest.approx(v * gap, abs=1e-14)
     assert value == pytest.approx(theta * f1 + (1 - theta) * f0, abs=1e-14)
-    assert float(variance) == pytest.approx(
-        v * ((1 - theta) * f1**2 + theta * f0**2) - v**2 * gap**2, abs=1e-14
-    )
+    assert float(variance) == pytest.approx(v * ((1 - theta) * f1**2 + theta * f0**2) - v**2 * gap**2, abs=1e-14)
 
     best = MovingAverage()
     best.observe(torch.tensor((1 - theta) * f1 + theta * f0))
-    assert float(exact_moments(ScoreFunction(elbo, 1, best.eval()), toy, DATUM)[1]) == pytest.approx(
-        0, abs=1e-14
-    )
+    assert float(exact_moments(ScoreFunction(elbo, 1, best.eval()), toy, DATUM)[1]) == pytest.approx(0, abs=1e-14)
 
     for K in (2, 3, 4):
         mean, variance, _ = exact_moments(LeaveOneOut(elbo, K), toy, DATUM)
@@ -138,9 +134,7 @@ class TestLinearGaussian:
         rows = self.gradients(Pathwise(), program, 4000)
         of_mean, of_log_scale = self.split(program, rows)
         s_q = program.covariance().diagonal().sqrt()
-        assert torch.allclose(
-            of_mean, 1 / s_q**2, rtol=0.12
-        )  # 5 standard errors of a variance at 4,000 draws
+        assert torch.allclose(of_mean, 1 / s_q**2, rtol=0.12)  # 5 standard errors of a variance at 4,000 draws
         assert torch.allclose(of_log_scale, torch.tensor(2.0), rtol=0.25)  # d log s, kurtosis of eps^2 is 15
         for objective in (
             StickTheLanding(),

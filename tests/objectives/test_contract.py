@@ -215,6 +215,11 @@ def test_stopping_the_guide_needs_its_owner(x):
         StickTheLanding().differentiable_loss(VAE(8, 2, (5,)).model, guide, x)
 
 
+def test_exact_needs_something_to_sum_out(x):
+    with pytest.raises(ObjectiveError, match="no discrete latent to sum out"):
+        Loss(Exact(), VAE(8, 2, (5,)))(x)
+
+
 def test_loss_refuses_what_it_cannot_hold():
     with pytest.raises(TypeError, match="no program: an nn.Module with model"):
         Loss(Pathwise(), torch.nn.Linear(2, 2))

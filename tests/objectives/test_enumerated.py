@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.enumeration import enumerate_guide
 from pplvm.particles import pair_up
 from tests.problems import (
     exact_gradient,
@@ -57,9 +57,7 @@ def test_mean_is_the_exact_gradient(name, datum):
     assert variance.min() > -1e-12 and variance.sum() > 1e-3  # it is an estimator, not the truth
 
 
-@pytest.mark.parametrize(
-    "name", ["score", "score, iwae", "RLOO, K=2", "VIMCO, K=2", "leave one out, renyi(2)"]
-)
+@pytest.mark.parametrize("name", ["score", "score, iwae", "RLOO, K=2", "VIMCO, K=2", "leave one out, renyi(2)"])
 def test_two_layers(name):
     net, x = small_net((2, 2)), two_data()[:1]
     objective = ESTIMATORS[name]()
@@ -87,9 +85,7 @@ def test_variances_of_the_field_notes_are_ordered():
 
 def test_vimco_baselines_agree_at_two_particles():
     net, x = small_net(), two_data()[:1]
-    geometric, arithmetic = (
-        exact_moments(LeaveOneOut(iwae, 2, mean=m), net, x) for m in ("geometric", "arithmetic")
-    )
+    geometric, arithmetic = (exact_moments(LeaveOneOut(iwae, 2, mean=m), net, x) for m in ("geometric", "arithmetic"))
     assert torch.allclose(geometric[0], arithmetic[0], atol=1e-13)
     assert torch.allclose(geometric[1], arithmetic[1], atol=1e-13)
 
@@ -120,9 +116,7 @@ def test_exact_is_log_p(latent_sizes):
     assert abs(float(value - log_p.detach().logsumexp(0).sum())) < 1e-12
     elbo_value, posterior = (log_q.exp() * (log_p - log_q)).sum(0), log_p.log_softmax(0)
     divergence = (log_q.exp() * (log_q - posterior)).sum(0)
-    assert (
-        abs(float(value - (elbo_value + divergence).detach().sum())) < 1e-8
-    )  # log p = elbo + KL(q || posterior)
+    assert abs(float(value - (elbo_value + divergence).detach().sum())) < 1e-8  # log p = elbo + KL(q || posterior)
 
 
 def test_prior_sampling_tends_to_log_p():

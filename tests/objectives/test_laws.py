@@ -47,9 +47,7 @@ def test_leave_one_out_never_has_more_variance_than_its_plain_score():
     net = small_net()
     for x in two_data().unsqueeze(1):
         for bound in (elbo, iwae, renyi(0.5)):
-            plain, less = (
-                exact_moments(rule(bound, 3), net, x)[1].sum() for rule in (ScoreFunction, LeaveOneOut)
-            )
+            plain, less = (exact_moments(rule(bound, 3), net, x)[1].sum() for rule in (ScoreFunction, LeaveOneOut))
             assert less < plain
 
 

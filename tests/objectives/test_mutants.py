@@ -90,9 +90,7 @@ def test_a_scale_inside_the_logarithm_is_no_bound():
     log_p = program.log_evidence(x).sum().detach()
     torch.manual_seed(0)
     scale = 100.0
-    log_w = draw_particles(
-        program.model, program.guide, x.repeat(50, 1), num_particles=2000
-    ).log_weights.detach()
+    log_w = draw_particles(program.model, program.guide, x.repeat(50, 1), num_particles=2000).log_weights.detach()
     right = iwae(log_w).reshape(50, 2).sum(1).mean()
     mutant = (iwae(scale * log_w) / scale).reshape(50, 2).sum(1).mean()
     assert right < log_p + 0.05
@@ -103,18 +101,13 @@ def test_joint_weights_fail_the_objective_test_too():
     class Joint(Pathwise):
         def estimate(self, pair, *args, **kwargs):
             drawn = self.draw(pair, *args, **kwargs)
-            value = (
-                iwae(drawn.log_weights.sum(1, keepdim=True)).expand(drawn.log_p.shape[1])
-                / drawn.log_p.shape[1]
-            )
+            value = iwae(drawn.log_weights.sum(1, keepdim=True)).expand(drawn.log_p.shape[1]) / drawn.log_p.shape[1]
             return Estimate(value, value)
 
     program = linear_gaussian().at_posterior()
     with torch.no_grad():
         program.log_scale += 0.7
         x = torch.randn(20, 3)
-        right, mutant = (
-            o.loss(program.model, program.guide, x) for o in (Pathwise(iwae, 50), Joint(iwae, 50))
-        )
+        right, mutant = (o.loss(program.model, program.guide, x) for o in (Pathwise(iwae, 50), Joint(iwae, 50)))
     exact = -float(program.log_evidence(x).sum().detach())
     assert abs(right - exact) < 0.25 * abs(mutant - exact)

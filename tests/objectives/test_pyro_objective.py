@@ -20,9 +20,7 @@ MANY = {"vectorize_particles": True, "max_plate_nesting": 1}
 def gradient(loss, x, seed=0):
     torch.manual_seed(seed)
     found = torch.autograd.grad(loss(x), list(loss.program.parameters()), allow_unused=True)
-    parts = [
-        torch.zeros_like(p) if g is None else g for p, g in zip(loss.program.parameters(), found, strict=True)
-    ]
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(loss.program.parameters(), found, strict=True)]
     return torch.cat([part.flatten() for part in parts])
 
 
@@ -57,9 +55,7 @@ def test_the_adapter_gives_pyros_value_and_gradient(make, program, x):
     theirs = make().loss_and_grads(model, program.guide, x)
     pyro.clear_param_store()
     assert float(value.detach()) == pytest.approx(theirs / len(x), rel=1e-12)
-    expected = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in program.parameters()]
-    )
+    expected = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in program.parameters()])
     assert torch.allclose(ours * len(x), expected, atol=1e-12)
 
 

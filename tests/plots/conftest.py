@@ -30,9 +30,7 @@ def comparison(count: int, seed: int = 0) -> xr.Dataset:
         "alignment_se": (("estimator", "side"), np.full((count, 2), 0.05)),
         "loss": (("chain", "draw", "estimator"), random.normal(size=(2, 3, count))),
     }
-    ds = xr.Dataset(
-        variables, {"estimator": names, "group": list(GROUPS), "side": list(SIDES), "k": list(SWEPT)}
-    )
+    ds = xr.Dataset(variables, {"estimator": names, "group": list(GROUPS), "side": list(SIDES), "k": list(SWEPT)})
     for name in BIASED & set(names):
         ds["group_z"].loc[{"estimator": name, "group": GROUPS[0]}] = 41.5
         ds["alignment"].loc[{"estimator": name, "side": "guide"}] = 0.31
@@ -82,11 +80,7 @@ def _column(values):
 def _sweep(names, random):
     k = np.array(SWEPT)[None, :, None]
     slope = np.array([0.5, -0.5])[None, None, :]
-    snr = (
-        random.uniform(0.1, 3, (len(names), 1, 1))
-        * k**slope
-        * random.uniform(0.9, 1.1, (len(names), len(SWEPT), 2))
-    )
+    snr = random.uniform(0.1, 3, (len(names), 1, 1)) * k**slope * random.uniform(0.9, 1.1, (len(names), len(SWEPT), 2))
     floor = np.broadcast_to(random.uniform(0.08, 0.1, (len(names), 1, 1)), snr.shape).copy()
     for i, name in enumerate(names):
         if name in WITHOUT_PARTICLES:

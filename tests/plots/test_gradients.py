@@ -51,9 +51,7 @@ def test_no_text_lies_outside_the_canvas(compared, plot, count):
 def test_bars_end_at_the_work_and_biased_ones_are_hatched(compared):
     ds = compared(9)
     ax = drawn(work_bars, ds)
-    bars = {
-        label.get_text(): bar for label, bar in zip(ax.get_yticklabels(), by_height(ax.patches), strict=True)
-    }
+    bars = {label.get_text(): bar for label, bar in zip(ax.get_yticklabels(), by_height(ax.patches), strict=True)}
     for name, bar in bars.items():
         one = ds.sel(estimator=name)
         assert bar.get_x() + bar.get_width() == pytest.approx(one["work"].item())
@@ -90,9 +88,7 @@ def test_points_below_the_floor_are_hollow(compared):
 def test_guide_lines_have_the_slopes_of_theory(compared):
     ax = drawn(snr_against_particles, compared(4), 2)[1]
     guides = [line for line in ax.lines if line.get_color() == "#BBBBBB"]
-    slopes = [
-        float(np.diff(np.log(line.get_ydata()))[0] / np.diff(np.log(line.get_xdata()))[0]) for line in guides
-    ]
+    slopes = [float(np.diff(np.log(line.get_ydata()))[0] / np.diff(np.log(line.get_xdata()))[0]) for line in guides]
     assert slopes == pytest.approx([0.5, -0.5])
     assert texts(ax) == ["∝ √K", "∝ 1/√K"]
 

@@ -65,9 +65,7 @@ def test_biased_rows_are_marked_and_every_estimator_is_there(compared):
 def test_names_are_escaped(compared):
     ds = compared(4)
     nasty = "<script>alert('x')</script>&amp;"
-    ds = ds.assign_coords(
-        estimator=[nasty, *ds["estimator"].values[1:]], group=[nasty, *ds["group"].values[1:]]
-    )
+    ds = ds.assign_coords(estimator=[nasty, *ds["estimator"].values[1:]], group=[nasty, *ds["group"].values[1:]])
     ds.attrs["program"] = ds.attrs["command"] = nasty
     ds["note"][:], ds["target"][:], ds["reference"][:] = nasty, nasty, nasty
     page = Page(html_report(ds, []))

@@ -77,9 +77,7 @@ def test_images_are_flattened(case):
     flat = draw_particles(program.model, program.guide, x, num_particles=2).log_weights
     torch.manual_seed(1)
     images = x.reshape(B, 1, 2, D // 2)
-    torch.testing.assert_close(
-        draw_particles(program.model, program.guide, images, num_particles=2).log_weights, flat
-    )
+    torch.testing.assert_close(draw_particles(program.model, program.guide, images, num_particles=2).log_weights, flat)
 
 
 def test_unconditioned_the_model_draws_data(case):

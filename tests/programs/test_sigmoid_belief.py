@@ -21,9 +21,9 @@ def test_two_layers_by_hand():
         + Bernoulli(logits=above(2 * z_1 - 1)).log_prob(z_2).sum(-1)
         + Bernoulli(logits=below(2 * z_2 - 1)).log_prob(x).sum(-1)
     )
-    log_q = Bernoulli(logits=up_x(x - 0.5)).log_prob(z_2).sum(-1) + Bernoulli(
-        logits=up_2(2 * z_2 - 1)
-    ).log_prob(z_1).sum(-1)
+    log_q = Bernoulli(logits=up_x(x - 0.5)).log_prob(z_2).sum(-1) + Bernoulli(logits=up_2(2 * z_2 - 1)).log_prob(
+        z_1
+    ).sum(-1)
     torch.testing.assert_close(found.log_p, log_p.unsqueeze(0))
     torch.testing.assert_close(found.log_q, log_q.unsqueeze(0))
     assert found.score_sites == ("z_2", "z_1")

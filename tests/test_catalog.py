@@ -1,0 +1,63 @@
+"""Every name leads somewhere, and nothing is imported before it is asked for."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import pplvm
+from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find, load
+
+
+@pytest.mark.parametrize("entry", [*DATASETS.values(), *PROGRAMS.values(), *OBJECTIVES.values()])
+def test_every_entry_leads_to_a_callable(entry):
+    assert callable(load(entry.path)) and entry.summary
+
+
+def test_front_door_names_exist():
+    assert {name: getattr(pplvm, name) for name in pplvm.__all__}
+    assert set(pplvm.__all__) == set(pplvm._HOME_OF)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pplvm.nothing
+
+
+@pytest.mark.parametrize(
+    "kind, wanted, words",
+    [
+        (OBJECTIVES, "rlo", "did you mean 'rloo'"),
+        (PROGRAMS, "sigmoid-belief", "did you mean 'sigmoid-belief-net'"),
+        (PROGRAMS, "no_such_module_here:Name", "no module 'no_such_module_here' here"),
+        (PROGRAMS, "pplvm.programs.vae:VAF", "has no 'VAF', did you mean 'VAE'"),
+    ],
+)
+def test_unknown_names_get_the_closest(kind, wanted, words):
+    with pytest.raises(LookupError, match=words):
+        find("name", kind, wanted)
+
+
+def python(*words):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_is_light():
+    heavy = ("torchvision", "arviz", "matplotlib", "sklearn", "torch._dynamo", "torch")
+    shown = python("-c", f"import sys, pplvm; print([m for m in {heavy} if m in sys.modules])")
+    assert shown.strip() == "[]"
+    objective = "import sys; from pplvm import Loss, LeaveOneOut, SigmoidBeliefNet, iwae"
+    shown = python("-c", f"{objective}; print([m for m in {heavy[:5]} if m in sys.modules])")
+    assert shown.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list"]])
+def test_talk_is_cheap(words):
+    """No torch, and 0.2 s: the best of five, since the machine is shared."""
+    code = f"import sys; from pplvm.cli import main\ntry: main({words})\nexcept SystemExit: pass\n"
+    shown = python("-c", code + "print('torch' in sys.modules, 'numpy' in sys.modules, file=sys.stdout)")
+    assert shown.strip().endswith("False False")
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        python("-m", "pplvm", *words)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.2

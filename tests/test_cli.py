@@ -1,0 +1,263 @@
+"""The command line as a user meets it: results on disk, and one clear line for whatever is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import arviz as az
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+from pplvm.cli import main
+
+QUICK = ["--steps", "5", "--replicates", "6", "--minibatches", "2", "--sweep", "K=1,2", "--sweep-replicates", "5"]
+FEW = ["--estimators", "rloo,score-function", *QUICK]
+
+
+@pytest.fixture(autouse=True)
+def as_a_user(monkeypatch, tmp_path):
+    """In a directory of one's own, at torch's own default precision."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pplvm", "compare"])
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float64)
+    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]:
+        del sys.modules[name]
+
+
+def refused(capsys, *words, code=2):
+    """The one line that bad input gets."""
+    try:
+        found = main(list(words))
+    except SystemExit as exit:
+        found = exit.code
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.strip() and "it/s" not in line]
+    assert found == code, shown.err
+    assert len(lines) == 1 and "Traceback" not in shown.err, shown.err
+    return lines[0]
+
+
+def test_compare_writes_what_it_says(tmp_path, capsys):
+    assert main(["compare", "--output", "run", "--estimators", "rloo,vimco,exact,pyro-renyi", *QUICK]) == 0
+    shown = capsys.readouterr().out
+    assert "rloo" in shown and "report:" in shown
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {
+        "gradients.nc", "metrics.csv", "config.yaml", "report.html", "work.png", "snr.png", "forest.png",
+    }  # fmt: skip
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["steps"] == 5 and config["binarize"] == "static" and config["seed"] == 0
+    with xr.open_dataset(tmp_path / "run" / "gradients.nc", engine="h5netcdf") as data:
+        assert list(data.estimator.values) == ["rloo", "vimco", "exact", "pyro-renyi"]
+        assert data.sizes["chain"] == 2 and data.sizes["draw"] == 6
+        assert len(az.summary(data[["grad_norm"]].sel(estimator=["rloo", "vimco"]))) == 2
+        assert float(data.sweep_snr.sel(estimator="rloo", k=2, side="model")) > 0
+        assert str(data.reference.sel(estimator="rloo").values) == "exact"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("data:image/png;base64") == 3 and "http://" not in page
+
+
+def test_a_seed_gives_the_same_numbers(tmp_path):
+    for name in ("a", "b"):
+        assert main(["compare", "--output", name, *FEW]) == 0
+    one, two = (xr.load_dataset(tmp_path / name / "gradients.nc", engine="h5netcdf") for name in ("a", "b"))
+    for variable in ("loss", "grad", "variance", "t2", "sweep_snr"):
+        assert one[variable].equals(two[variable]), variable
+
+
+def test_the_default_takes_every_legal_estimator(tmp_path):
+    assert main(["compare", "--output", "vae", "--program", "vae", "--batch-size", "10", *QUICK]) == 0
+    with xr.open_dataset(tmp_path / "vae" / "gradients.nc", engine="h5netcdf") as data:
+        names = set(data.estimator.values)
+    assert {"pathwise", "analytic-kl", "stick-the-landing", "iwae", "dreg", "pyro-trace", "pyro-renyi"} <= names
+    assert not {"exact", "rloo", "score-function", "local-expectation"} & names
+
+
+def test_ones_own_program_data_and_estimator(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(
+            """
+            import pyro, torch
+            import pyro.distributions as dist
+            from pplvm import LeaveOneOut, elbo
+
+            class Mine(torch.nn.Module):
+                def __init__(self, data_size, width=3):
+                    super().__init__()
+                    self.net = torch.nn.Linear(width, data_size)
+                    self.q = torch.nn.Linear(data_size, width)
+                    self.width = width
+                def model(self, x):
+                    with pyro.plate("batch", len(x)):
+                        z = pyro.sample("z", dist.Bernoulli(torch.full((self.width,), 0.3)).to_event(1))
+                        pyro.sample("x", dist.Bernoulli(logits=self.net(z)).to_event(1), obs=x)
+                def guide(self, x):
+                    with pyro.plate("batch", len(x)):
+                        pyro.sample("z", dist.Bernoulli(logits=self.q(x)).to_event(1))
+
+            class Broken(Mine):
+                def guide(self, x):
+                    with pyro.plate("batch", len(x)):
+                        pyro.sample("zz", dist.Bernoulli(logits=self.q(x)).to_event(1))
+
+            def three(num_particles=3):
+                return LeaveOneOut(elbo, num_particles)
+
+            nothing = 5
+            """
+        )
+    )
+    np.savez(tmp_path / "mine.npz", x=(np.random.default_rng(0).random((80, 7)) < 0.4).astype(np.uint8))
+    own = ["--program", "mine:Mine", "--data", "mine.npz", "--key", "x"]
+    assert (
+        main(["compare", *own, "--set", "width=2", "--output", "run", *QUICK, "--estimators", "mine:three,rloo"]) == 0
+    )
+    assert main(["check", "mine:Mine", "--data", "mine.npz", "--key", "x"]) == 0
+    shown = capsys.readouterr().out
+    assert "net.weight  (7, 3)  model" in shown and "no violations" in shown
+
+    assert main(["check", "mine:Broken", "--data", "mine.npz", "--key", "x"]) == 2
+    assert "guide has no site 'z'" in capsys.readouterr().out
+    compare = ["compare", "--data", "mine.npz", "--key", "x"]
+    assert "did you mean 'zz'" in refused(capsys, *compare, "--program", "mine:Broken")
+    assert "takes no 'widht'; it takes data_size, width" in refused(
+        capsys, *compare, "--program", "mine:Mine", "--set", "widht=2"
+    )
+    assert "no program" in refused(capsys, *compare, "--program", "mine:nothing")
+    assert "no program" in refused(capsys, *compare, "--program", "mine:three")
+    assert "has no 'Mien', did you mean 'Mine'" in refused(capsys, *compare, "--program", "mine:Mien")
+    assert "no objective" in refused(capsys, *compare, "--program", "mine:Mine", "--estimators", "mine:nothing")
+    assert not list(tmp_path.glob("runs*"))  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["compare", "--particles", "0"], "must be at least 1"),
+        (["compare", "--estimators", "pyro-trace@num_particles=0"], "num_particles must be at least 1"),
+        (["compare", "--estimators", "rloo", "--particles", "1"], "at least 2, got 1"),
+        (["compare", "--estimators", "rlo"], "did you mean 'rloo'"),
+        (["compare", "--estimators", "pathwise"], "'z_1' has none"),
+        (["compare", "--estimators", "rloo@num_particle=3"], "takes no 'num_particle'"),
+        (["compare", "--estimators", "rloo@num_particles"], "must read name=value"),
+        (["compare", "--program", "no.such:Thing"], "no module 'no.such'"),
+        (["compare", "--program", "belief"], "unknown program 'belief'"),
+        (["compare", "--data", "digit"], "did you mean 'digits'"),
+        (["compare", "--data", "mnist"], "--data-root"),
+        (["compare", "--data", "mnist", "--data-root", "."], "MNIST"),
+        (["compare", "--data", "nothing.npz", "--key", "x"], "nothing.npz"),
+        (["compare", "--binarize", "none"], "17 grey levels"),
+        (["compare", "--objective", "pathwise"], "'z_1' has none"),
+        (["compare", "--replicates", "1"], "must be at least 2"),
+        (["compare", "--batch-size", "x"], "no whole number"),
+        (["compare", "--sweep", "K=0"], "--sweep must read"),
+        (["compare", "--sweep", "J=2"], "--sweep must read"),
+        (["compare", "--set", "latent_sizes"], "must read name=value"),
+        (["compare", "--set", "latent_sizes=()"], "at least one layer"),
+        (["compare", "--device", "abacus"], "abacus"),
+        (["compare", "--nothing"], "unrecognized arguments"),
+        (["compare", "--program", "mixture-of-gaussians"], "site 'x' is a Normal"),
+        (["conpare"], "invalid choice"),
+    ],
+)
+def test_bad_input_gets_one_line(words, expected, capsys, tmp_path):
+    if words[-1] == "mixture-of-gaussians":
+        words = ["compare", "--program", "vae", "--set", "likelihood=poisson"]
+        expected = "likelihood must be"
+    assert expected in refused(capsys, *words)
+    assert not list(tmp_path.iterdir()), "bad input left something behind"
+
+
+def test_data_with_faults(capsys, tmp_path):
+    rows = np.random.default_rng(0).random((30, 4))
+    rows[3, 1] = np.nan
+    np.save(tmp_path / "nan.npy", rows)
+    assert "3" in refused(capsys, "compare", "--data", "nan.npy")
+    np.save(tmp_path / "empty.npy", np.zeros((0, 4)))
+    assert "empty" in refused(capsys, "compare", "--data", "empty.npy")
+    np.savez(tmp_path / "two.npz", a=rows, b=rows)
+    assert "a" in refused(capsys, "compare", "--data", "two.npz", "--key", "c")
+    (tmp_path / "folder").mkdir()
+    assert "folder" in refused(capsys, "compare", "--data", "folder")
+
+
+def test_a_run_directory_is_not_overwritten(capsys, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    assert "run exists: name another with --output, or allow --overwrite" in refused(
+        capsys, "compare", "--output", "run", *FEW
+    )
+    assert main(["compare", "--output", "run", "--overwrite", *FEW]) == 0
+    assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+def test_an_unwritable_directory(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert "file" in refused(capsys, "compare", "--output", "file/run", *FEW)
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(LookupError):
+        main(["compare", "--estimators", "rlo", "--debug"])
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "compare" in capsys.readouterr().out
+
+
+def test_training_that_diverges_exits_3(capsys):
+    assert "lower the learning rate" in refused(
+        capsys, "compare", "--learning-rate", "1e38", "--steps", "50", "--estimators", "rloo", code=3
+    )
+
+
+def test_check_tells_grey_pixels_under_a_bernoulli(capsys):
+    assert main(["check", "--binarize", "none"]) == 2
+    shown = capsys.readouterr().out
+    assert "data set 'digits' has 17 grey levels" in shown and "binarize" in shown
+
+
+def test_list_names_its_kinds(capsys):
+    assert main(["list", "objectives"]) == 0
+    shown = capsys.readouterr().out
+    assert "vimco" in shown and "digits" not in shown
+
+
+def interrupted_after(marker, words, tmp_path, directory_file):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pplvm", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    seen = ""
+    deadline = time.monotonic() + 120
+    while marker not in seen and time.monotonic() < deadline:
+        seen += process.stderr.read(1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    return process.returncode, seen + rest
+
+
+def test_ctrl_c_writes_what_is_finished(tmp_path):
+    words = ["compare", "--output", "run", "--estimators", "rloo,score-function", "--steps", "5"]
+    code, shown = interrupted_after("replicates:   1%", [*words, "--replicates", "20000"], tmp_path, "gradients.nc")
+    assert code == 130, shown
+    assert "writing what is finished" in shown and "Traceback" not in shown
+    with xr.open_dataset(tmp_path / "run" / "gradients.nc", engine="h5netcdf") as data:
+        assert 2 < int(data.replicates.min()) < 20000
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_ctrl_c_before_anything_is_measured(tmp_path):
+    words = ["compare", "--output", "run", "--estimators", "rloo", "--steps", "1000000"]
+    code, shown = interrupted_after("training:", words, tmp_path, "config.yaml")
+    assert code == 130 and "interrupted before anything was finished" in shown and "Traceback" not in shown
