@@ -84,7 +84,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         description="Compare gradient estimators of one program at frozen parameters on fixed minibatches.",
     )
     compare.add_argument("--program", default="sigmoid-belief-net", help="name or module:Name [%(default)s]")
-    _add_program_and_data(compare, batch_size=50)
+    _add_program_and_data(compare, batch_size=100)
     group = compare.add_argument_group("estimators")
     group.add_argument(
         "--estimators",
@@ -96,10 +96,10 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     group = compare.add_argument_group("measurement")
     group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
-    group.add_argument("--replicates", type=_at_least(2), default=150, help="gradients each, a minibatch [%(default)s]")
+    group.add_argument("--replicates", type=_at_least(2), default=125, help="gradients each, a minibatch [%(default)s]")
     group.add_argument("--sweep-replicates", type=_at_least(2), default=60, help="gradients each, a K [%(default)s]")
     group.add_argument(
-        "--kept", type=_at_least(2), default=150, help="replicates a minibatch kept singly [%(default)s]"
+        "--kept", type=_at_least(2), default=125, help="replicates a minibatch kept singly [%(default)s]"
     )
     group = compare.add_argument_group("training before the freeze")
     group.add_argument("--steps", type=_at_least(0), default=500, help="optimizer steps, 0 for fresh [%(default)s]")

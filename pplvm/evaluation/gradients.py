@@ -28,10 +28,11 @@ class Measurement:
     """What streams in from one estimator on one minibatch."""
 
     def __init__(self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int) -> None:
-        self.reference, self.parameters, self.directions, self.kept = reference, parameters, directions, kept
+        self.reference, self.parameters, self.kept = reference, parameters, kept
         size = parameters.size
         self.centre = torch.zeros(size) if reference is None else reference.gradient
         self.gradient = Moments(size)  # of the gradient minus the reference
+        self.directions = torch.cat([self._along_reference(directions[:1]), directions[1:]])
         self.projections = Covariance(directions.shape[0] * len(parameters.names))
         self.spread = Moments(1)  # of the squared distance to the reference
         self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
@@ -70,8 +71,17 @@ class Measurement:
         """Take in the last draw once more, for an objective without noise."""
         self.add(*self._last)
 
+    def _along_reference(self, otherwise: Tensor) -> Tensor:
+        """Each tensor's own reference gradient as a direction, (1, P): where a shrunken gradient shows first."""
+        direction = otherwise.clone()
+        for part in self.parameters.slices:
+            size = self.centre[part].double().square().mean().sqrt()
+            if size > 0:
+                direction[0, part] = self.centre[part].double() / size
+        return direction
+
     def project(self, vector: Tensor) -> Tensor:
-        """Random signed sums of each parameter tensor's entries, (J x tensors,)."""
+        """Of each parameter tensor: the part along the reference and random signed sums, (J x tensors,)."""
         signed = self.directions * vector  # (J, P)
         return torch.cat([signed[:, part].sum(1) for part in self.parameters.slices])
 
@@ -176,13 +186,18 @@ class Comparison:
             mean=sum(m.projections.mean for m in found) / M,
             covariance=covariance,
             draws=sum(m.gradient.count - 1 for m in found) + 1,
-            gradient=sum(m.project(m.centre.double()) for m in found) / M,
+            gradient=torch.stack([self._reference_of(side, found) for side in ("model", "guide")]),
             alpha=ALPHA / len(self.losses),
         )
 
+    def _reference_of(self, side: str, found: list[Measurement]) -> Tensor:
+        """Projections of the mean reference gradient, one side of it."""
+        inside = self.parameters.side(side)
+        return torch.stack([m.project(m.centre.double() * inside) for m in found]).mean(0)
+
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
-        return max(1, min(4, self.number_of_rounds // (10 * len(self.parameters.names))))
+        return max(1, min(3, self.number_of_rounds // (10 * len(self.parameters.names))))
 
     def _prepare(self) -> None:
         torch.manual_seed(self.seed)

@@ -25,7 +25,7 @@ MEANINGS = {
     "snr": "norm of the mean gradient over the root of the variance, debiased; nan below the floor",
     "snr_floor": "what a gradient without signal would read before debiasing: 1 / sqrt(replicates)",
     "t2": "Hotelling's T2 of random projections of measured minus reference gradient",
-    "detectable_bias": "smallest relative bias along the gradient that the test sees with the stated power",
+    "detectable_bias": "smallest bias that the test sees, as a fraction of the model's or guide's gradient, the harder",
     "relative_bias": "debiased norm of measured minus reference gradient over the norm of the reference",
     "alignment": "inner product of measured and reference gradient over the squared norm of the reference",
     "work": "variance times median milliseconds",

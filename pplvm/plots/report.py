@@ -101,7 +101,10 @@ def summary(ds: xr.Dataset) -> list[str]:
     sentences = []
     for goal in dict.fromkeys(target[name] for name in ranking(ds)):
         sentences.append(_winner(ds, goal, [name for name in ranking(ds) if target[name] == goal]))
-    for kind, meaning in (("biased", "Biased"), ("undecided", "Undecided, neither shown biased nor cleared")):
+    for kind, meaning in (
+        ("biased", "Biased"),
+        ("undecided", "Undecided, no bias found but a small one could have escaped"),
+    ):
         if names := [name for name in ranking(ds) if verdict[name] == kind]:
             sentences.append(f"{meaning}: {', '.join(names)}.")
     if "biased" not in verdict.values():
@@ -111,11 +114,11 @@ def summary(ds: xr.Dataset) -> list[str]:
 
 def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
     verdict, work = per_estimator(ds, "verdict"), per_estimator(ds, "work")
-    able = [name for name in names if verdict[name] == "unbiased" and work[name] >= 0]
+    able = [name for name in names if verdict[name] != "biased" and work[name] >= 0]
     if not able:
-        return f"Gradient of {goal}: no estimator that was measured is shown to be unbiased."
+        return f"Gradient of {goal}: every estimator that was measured is biased."
     if len(able) == 1:
-        return f"Gradient of {goal}: {able[0]} is the only unbiased estimator measured, so nothing is compared."
+        return f"Gradient of {goal}: {able[0]} is the only one measured that is not biased, so nothing is compared."
     first, second = able[:2]
     if work[first] == 0:
         return f"Gradient of {goal}: {first} has no variance; {second} is next."

@@ -20,9 +20,8 @@ def fit(loss: nn.Module, batches: Iterable[Tensor], optimizer: torch.optim.Optim
         FloatingPointError: the loss, or a parameter, is not finite; the parameters are those that gave it.
 
     Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> loss = nn.Sequential(layer, nn.Flatten(0), nn.Softplus(), nn.AvgPool1d(4))
-        >>> steps = fit(loss, 10 * [torch.ones(4, 2)], torch.optim.SGD(layer.parameters(), lr=0.1))
+        >>> loss = nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.Flatten(0))
+        >>> steps = fit(loss, 10 * [torch.ones(1, 2)], torch.optim.SGD(loss.parameters(), lr=0.1))
         >>> first, *_, last = (float(value) for value in steps)
         >>> last < first
         True

@@ -13,7 +13,7 @@ def verdict_on(draws, bias, gradient, **options):
     return bias_test(rows.mean(0), torch.cov(rows.T) / draws, draws, gradient, **options)
 
 
-GRADIENT = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+GRADIENT = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
 
 
 def test_false_alarms_are_as_stated():
@@ -24,7 +24,7 @@ def test_false_alarms_are_as_stated():
 
 def test_the_detectable_bias_is_detected_with_the_stated_power():
     once = verdict_on(400, torch.zeros(3), GRADIENT, alpha=0.01, power=0.9)
-    bias = once.detectable * GRADIENT
+    bias = once.detectable * GRADIENT[0]
     seen = [verdict_on(400, bias, GRADIENT, alpha=0.01).verdict == "biased" for _ in range(500)]
     assert 0.84 < sum(seen) / 500 < 0.96  # the detectable bias is itself estimated from 400 draws
     half = [verdict_on(400, bias / 3, GRADIENT, alpha=0.01).verdict == "biased" for _ in range(300)]
@@ -56,3 +56,12 @@ def test_one_silent_projection_is_enough():
     covariance = torch.diag(torch.tensor([0.1, 0.0, 0.1]))
     found = bias_test(torch.tensor([0.0, 2.0, 0.0]), covariance, 100, GRADIENT)
     assert found.verdict == "biased" and found.z[1] == torch.inf
+
+
+def test_the_detectable_bias_is_that_of_the_harder_side():
+    """A loud, well-known model gradient must not hide that the guide's is lost in noise."""
+    covariance = torch.diag(torch.tensor([1e-6, 1e-6, 1.0]))
+    both = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    found = bias_test(torch.zeros(3), covariance, 1000, both)
+    assert found.detectable > 1 and found.verdict == "undecided"
+    assert bias_test(torch.zeros(3), covariance, 1000, both[:1]).verdict == "unbiased"

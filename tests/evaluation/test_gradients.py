@@ -60,7 +60,7 @@ def test_mutants_are_called_biased(name):
     losses = {"mutant": Loss(MUTANTS[name](), net), "right": Loss(LeaveOneOut(elbo, 3), net)}
     result = compare_gradients(losses, [x], replicates=400)
     assert str(result.verdict.sel(estimator="mutant").values) == "biased"
-    assert str(result.verdict.sel(estimator="right").values) == "unbiased"
+    assert str(result.verdict.sel(estimator="right").values) != "biased"
     assert float(result.relative_bias.sel(estimator="mutant")) > 0.05
     if name == "current sample inside the baseline":
         alignment = result.alignment.sel(estimator="mutant", side="guide")

@@ -9,12 +9,12 @@ import pytest
 from pplvm.plots.table import interval, number, ranking, relative_work, rows, text_table, write_metrics_csv
 
 
-def test_ranking_is_unbiased_then_undecided_then_biased_and_by_work(compared):
+def test_ranking_is_by_work_and_biased_last(compared):
     ds = compared(5)
     ds["verdict"][:] = ["biased", "unbiased", "undecided", "unbiased", "unbiased"]
     ds["work"][:] = [0.1, 5.0, 0.2, np.nan, 3.0]
     names = list(ds["estimator"].values)
-    assert ranking(ds) == [names[i] for i in (4, 1, 3, 2, 0)]
+    assert ranking(ds) == [names[i] for i in (2, 4, 1, 3, 0)]
 
 
 def test_the_yardstick_is_the_best_unbiased_estimator_of_the_same_target(compared):
@@ -33,7 +33,8 @@ def test_the_table_fits_the_terminal_and_is_aligned(compared, count, width):
     assert max(map(len, lines)) <= width
     assert {len(line) for line in table} == {len(table[1])}
     assert [line.split()[0] for line in table[2:]] == ranking(compared(count))
-    assert {"estimator", "target", "verdict", "variance"} <= set(table[0].split())
+    assert {"estimator", "verdict", "variance"} <= set(table[0].split())
+    assert width == 80 or "target" in table[0]
 
 
 def test_biased_rows_and_only_they_are_marked(compared):
@@ -43,11 +44,11 @@ def test_biased_rows_and_only_they_are_marked(compared):
     assert text_table(ds).count("BIASED 42%") == 3
 
 
-def test_the_legend_names_the_floor_the_smallest_bias_and_the_limits_of_comparison(compared):
+def test_the_legend_names_the_floor_what_could_escape_and_the_limits_of_comparison(compared):
     legend = " ".join(text_table(compared(9)).splitlines()[12:])
     assert "different targets do not compare" in legend
     assert "floor: 0.040" in legend
-    assert "smallest bias it would have seen (power 0.9)" in legend
+    assert "could have escaped (power 0.9)".replace(" ", "") in legend.replace(" ", "")
     assert "different targets" not in text_table(compared(4))
 
 
