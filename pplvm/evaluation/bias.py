@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BiasTest", "bias_test"]
+__all__ = ["POWER", "BiasTest", "bias_test"]
+
+POWER = 0.95
+"""The chance of seeing a bias of the size that is called detectable."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def bias_test(
     draws: int,
     gradient: Tensor,
     alpha: float = 1e-3,
-    power: float = 0.95,
+    power: float = POWER,
     tolerance: float = 0.1,
 ) -> BiasTest:
     """Test the mean of p projections against zero.

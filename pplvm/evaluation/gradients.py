@@ -7,6 +7,7 @@ their seeds, are drawn in turn, so that all see the same machine, and stream thr
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -14,83 +15,14 @@ import xarray as xr
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.evaluation.bias import BiasTest, bias_test
-from pplvm.evaluation.moments import Covariance, Moments
+from pplvm.evaluation.bias import POWER
+from pplvm.evaluation.dataset import Row, to_dataset
+from pplvm.evaluation.measurement import Measurement, pooled_bias, target_of
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target, references_for
-from pplvm.evaluation.report import to_dataset
 from pplvm.objectives.objective import Loss
 
-__all__ = ["Comparison", "Measurement", "compare_gradients"]
-
-
-class Measurement:
-    """What streams in from one estimator on one minibatch."""
-
-    def __init__(self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int) -> None:
-        self.reference, self.parameters, self.kept = reference, parameters, kept
-        size = parameters.size
-        self.centre = torch.zeros(size) if reference is None else reference.gradient
-        self.gradient = Moments(size)  # of the gradient minus the reference
-        self.directions = torch.cat([self._along_reference(directions[:1]), directions[1:]])
-        self.projections = Covariance(directions.shape[0] * len(parameters.names))
-        self.spread = Moments(1)  # of the squared distance to the reference
-        self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
-        self.cosine = Moments(1)
-        self.milliseconds: list[float] = []  # of the kept draws, as are the next
-        self.records: list[dict[str, float]] = []
-        self.entries: list[Tensor] = []
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean gradient, (P,), float64."""
-        return self.gradient.mean + self.centre
-
-    def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> None:
-        """Take in one replicate gradient (P,)."""
-        self._last = (loss, gradient, milliseconds, entries)
-        deviation = (gradient - self.centre).double()
-        self.gradient.add(deviation)
-        self.projections.add(self.project(deviation))
-        self.spread.add(deviation.square().sum().reshape(1))
-        norm = gradient.double().norm()
-        cosine = torch.dot(gradient.double(), self.centre.double()) / (norm * self.centre.double().norm())
-        self.cosine.add(cosine.nan_to_num().reshape(1))
-        self.alignment.add(self._aligned(gradient.double()))
-        if len(self.records) < self.kept:
-            self.milliseconds.append(milliseconds)
-            self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
-            self.entries.append(gradient[entries])
-
-    @property
-    def is_constant(self) -> bool:
-        """Ten draws that were all the same, as of an objective without noise."""
-        return self.gradient.count >= 10 and float(self.spread.variance) == 0
-
-    def repeat(self) -> None:
-        """Take in the last draw once more, for an objective without noise."""
-        self.add(*self._last)
-
-    def _along_reference(self, otherwise: Tensor) -> Tensor:
-        """Each tensor's own reference gradient as a direction, (1, P): where a shrunken gradient shows first."""
-        direction = otherwise.clone()
-        for part in self.parameters.slices:
-            size = self.centre[part].double().square().mean().sqrt()
-            if size > 0:
-                direction[0, part] = self.centre[part].double() / size
-        return direction
-
-    def project(self, vector: Tensor) -> Tensor:
-        """Of each parameter tensor: the part along the reference and random signed sums, (J x tensors,)."""
-        signed = self.directions * vector  # (J, P)
-        return torch.cat([signed[:, part].sum(1) for part in self.parameters.slices])
-
-    def _aligned(self, gradient: Tensor) -> Tensor:
-        sides = [self.parameters.side(side) for side in ("model", "guide")]
-        centre = self.centre.double()
-        return torch.stack([torch.dot(gradient[s], centre[s]) / centre[s].square().sum() for s in sides]).nan_to_num(
-            posinf=0.0, neginf=0.0
-        )
+__all__ = ["Comparison", "compare_gradients"]
 
 
 class Comparison:
@@ -167,33 +99,33 @@ class Comparison:
         )
 
     def result(self) -> xr.Dataset:
-        """Everything known so far (`pplvm.evaluation.report.to_dataset`)."""
-        return to_dataset(self)
+        """Everything known so far, estimators with fewer than two replicates left out.
 
-    def bias(self, name: str) -> BiasTest | None:
-        """The bias test of one estimator, pooled over minibatches; None without a reference."""
-        found = [m for m in self.measurements[name] if m.gradient.count > 1]
-        references = [m.reference for m in found if m.reference is not None]
-        if not found or len(references) < len(found):
-            return None
-        M = len(found)
-        covariance = sum(m.projections.matrix / m.gradient.count for m in found) / M**2
-        for m, reference in zip(found, references, strict=True):
-            if reference.draws is not None:
-                projected = torch.stack([m.project(d.double()) for d in reference.draws])
-                covariance = covariance + torch.cov(projected.T) / len(projected) / M**2
-        return bias_test(
-            mean=sum(m.projections.mean for m in found) / M,
-            covariance=covariance,
-            draws=sum(m.gradient.count - 1 for m in found) + 1,
-            gradient=torch.stack([self._reference_of(side, found) for side in ("model", "guide")]),
-            alpha=ALPHA / len(self.losses),
-        )
+        Raises:
+            ValueError: nothing was measured yet.
+        """
+        rows = {}
+        for name, measurements in self.measurements.items():
+            if found := [m for m in measurements if m.gradient.count > 1]:
+                test = pooled_bias(found, ALPHA / len(self.losses))
+                particles = getattr(self.losses[name].objective, "num_particles", 1)
+                rows[name] = Row(found, target_of(self.losses[name]), particles, self.evaluations[name], test)
+        if not rows:
+            raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
+        return to_dataset(rows, self.parameters, self.entries).assign_attrs(self._circumstances())
 
-    def _reference_of(self, side: str, found: list[Measurement]) -> Tensor:
-        """Projections of the mean reference gradient, one side of it."""
-        inside = self.parameters.side(side)
-        return torch.stack([m.project(m.centre.double() * inside) for m in found]).mean(0)
+    def _circumstances(self) -> dict[str, str | int | float]:
+        return {
+            "schema": "pplvm gradients 1",
+            "program": type(self.program).__name__,
+            "batch_size": len(self.batches[0]),
+            "minibatches": len(self.batches),
+            "parameters": self.parameters.size,
+            "seed": self.seed,
+            "alpha": ALPHA,
+            "power": POWER,
+            **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
+        }
 
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
@@ -235,6 +167,8 @@ class Comparison:
 ALPHA = 0.01
 """The chance that any of the compared estimators is called biased although none is."""
 
+PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
+
 
 def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> xr.Dataset:
     """Compare gradient estimators of one program at its present parameters.
@@ -258,14 +192,6 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
     for _ in comparison.rounds():
         pass
     return comparison.result()
-
-
-def target_of(loss: Loss) -> Target:
-    """What a loss estimates, and with how many particles; Pyro's own estimate the elbo."""
-    from pplvm.bounds import elbo
-
-    kind = getattr(loss.objective, "target", elbo)
-    return kind, 1 if kind is elbo or isinstance(kind, str) else loss.objective.num_particles
 
 
 def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:

@@ -1,19 +1,20 @@
 """A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from pplvm.evaluation.bias import BiasTest
-    from pplvm.evaluation.gradients import Comparison, Measurement
+from pplvm.evaluation.bias import BiasTest
+from pplvm.evaluation.measurement import Measurement
+from pplvm.evaluation.parameters import Parameters
+from pplvm.evaluation.reference import Target
 
-__all__ = ["to_dataset"]
+__all__ = ["Row", "to_dataset"]
 
 SIDES = ("model", "guide")
 
@@ -35,46 +36,46 @@ MEANINGS = {
 }
 
 
-def to_dataset(comparison: Comparison) -> xr.Dataset:
-    """Collect what was measured so far; estimators without two replicates of their own are left out.
+@dataclass(frozen=True)
+class Row:
+    """What is known of one estimator."""
 
-    Raises:
-        ValueError: nothing was measured yet.
+    found: list[Measurement]  # one a minibatch, each with two replicates at least
+    target: Target
+    particles: int
+    evaluations: float  # likelihood evaluations per datum and gradient
+    test: BiasTest | None
+
+
+def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor) -> xr.Dataset:
+    """One dataset with dims chain (minibatch), draw, estimator, coord, group (parameter tensor) and side.
+
+    Arguments:
+        rows: by estimator, at least one.
+        entries: of the parameter vector whose single draws were kept.
     """
-    rows = {name: _measured(found) for name, found in comparison.measurements.items()}
-    rows = {name: found for name, found in rows.items() if found}
-    if not rows:
-        raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-    summaries = {name: _summary(comparison, name, found) for name, found in rows.items()}
+    summaries = {name: _summary(row) for name, row in rows.items()}
     variables = {
         key: ("estimator", [summary[key] for summary in summaries.values()]) for key in next(iter(summaries.values()))
     }
     data = xr.Dataset(variables, coords={"estimator": list(rows)})
-    data = data.merge(_groups(comparison, rows)).merge(_sides(comparison, rows)).merge(_draws(comparison, rows))
+    data = data.merge(_groups(parameters, rows)).merge(_sides(rows)).merge(_draws(parameters, entries, rows))
     for name, meaning in MEANINGS.items():
         data[name].attrs["long_name"] = meaning
-    data.attrs.update(_circumstances(comparison))
     return data.transpose("chain", "draw", "estimator", ...)
 
 
-def _measured(found: list[Measurement]) -> list[Measurement]:
-    return [m for m in found if m.gradient.count > 1]
-
-
-def _summary(comparison: Comparison, name: str, found: list[Measurement]) -> dict[str, float | str | int]:
-    from pplvm.evaluation.gradients import target_of
-
-    kind, K = target_of(comparison.losses[name])
+def _summary(row: Row) -> dict[str, float | str | int]:
+    found, (kind, K) = row.found, row.target
     label = kind if isinstance(kind, str) else kind.__name__
     variance, error = _variance(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
     milliseconds = float(np.median(np.concatenate([m.milliseconds for m in found])))
-    evaluations = comparison.evaluations[name]
     cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
     return {
         "target": label if K == 1 else f"{label}, K={K}",
-        "particles": getattr(comparison.losses[name].objective, "num_particles", 1),
-        "evaluations": evaluations,
+        "particles": row.particles,
+        "evaluations": row.evaluations,
         "ms": milliseconds,
         "replicates": sum(m.gradient.count for m in found),
         "variance": variance,
@@ -86,11 +87,11 @@ def _summary(comparison: Comparison, name: str, found: list[Measurement]) -> dic
         "cosine_mean": float(np.mean(cosines)),
         "cosine_q05": float(np.quantile(cosines, 0.05)),
         "cosine_q95": float(np.quantile(cosines, 0.95)),
-        **_verdict(comparison.bias(name), found),
+        **_verdict(row.test, found),
         "work": variance * milliseconds,
         "work_low": variance / spread * milliseconds,
         "work_high": variance * spread * milliseconds,
-        "work_evaluations": variance * evaluations,
+        "work_evaluations": variance * row.evaluations,
         "note": "",
     }
 
@@ -156,17 +157,15 @@ def _relative_bias(found: list[Measurement]) -> float:
     return math.sqrt(max(squared, 0.0)) / norm if norm > 0 else math.nan
 
 
-def _groups(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
-    parameters = comparison.parameters
+def _groups(parameters: Parameters, rows: Mapping[str, Row]) -> xr.Dataset:
     variance, z = [], []
-    for name, found in rows.items():
-        each = torch.stack([m.gradient.variance for m in found]).mean(0)
+    for row in rows.values():
+        each = torch.stack([m.gradient.variance for m in row.found]).mean(0)
         variance.append([float(each[part].sum()) for part in parameters.slices])
-        test = comparison.bias(name)
         z.append(
             [math.nan] * len(parameters.names)
-            if test is None
-            else [float(part[part.abs().argmax()]) for part in test.z.reshape(len(parameters.names), -1)]
+            if row.test is None
+            else [float(part[part.abs().argmax()]) for part in row.test.z.reshape(len(parameters.names), -1)]
         )
     return xr.Dataset(
         {"group_variance": (("estimator", "group"), variance), "group_z": (("estimator", "group"), z)},
@@ -174,9 +173,9 @@ def _groups(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Da
     )
 
 
-def _sides(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
+def _sides(rows: Mapping[str, Row]) -> xr.Dataset:
     mean, error = [], []
-    for found in rows.values():
+    for found in (row.found for row in rows.values()):
         present = [
             all(m.reference is not None and float(m.centre[m.parameters.side(s)].norm()) > 0 for m in found)
             for s in SIDES
@@ -191,16 +190,16 @@ def _sides(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dat
     )
 
 
-def _draws(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dataset:
-    chains = min(len(found) for found in rows.values())
-    draws = min(len(m.records) for found in rows.values() for m in found[:chains])
-    cut = {name: found[:chains] for name, found in rows.items()}
+def _draws(parameters: Parameters, entries: Tensor, rows: Mapping[str, Row]) -> xr.Dataset:
+    chains = min(len(row.found) for row in rows.values())
+    cut = {name: row.found[:chains] for name, row in rows.items()}
+    draws = min(len(m.records) for found in cut.values() for m in found)
 
     def records(key: str) -> np.ndarray:
         return np.stack([[[r[key] for r in m.records[:draws]] for m in found] for found in cut.values()], -1)
 
     times = np.stack([[m.milliseconds[:draws] for m in found] for found in cut.values()], -1)
-    entries = np.stack([[torch.stack(m.entries[:draws]).numpy() for m in found] for found in cut.values()], 2).astype(
+    kept = np.stack([[torch.stack(m.entries[:draws]).numpy() for m in found] for found in cut.values()], 2).astype(
         np.float32
     )
     dims = ("chain", "draw", "estimator")
@@ -208,28 +207,7 @@ def _draws(comparison: Comparison, rows: dict[str, list[Measurement]]) -> xr.Dat
         "chain": range(chains),
         "draw": range(draws),
         "estimator": list(rows),
-        "coord": [comparison.parameters.entry_name(int(i)) for i in comparison.entries],
+        "coord": [parameters.entry_name(int(i)) for i in entries],
     }
     single = {key: (dims, records(key)) for key in ("loss", "grad_norm", "cosine")}
-    return xr.Dataset({**single, "milliseconds": (dims, times), "grad": ((*dims, "coord"), entries)}, coords=coords)
-
-
-def _circumstances(comparison: Comparison) -> dict[str, str | int | float]:
-    from importlib.metadata import version
-
-    from pplvm.evaluation.gradients import ALPHA
-
-    return {
-        "schema": "pplvm gradients 1",
-        "program": type(comparison.program).__name__,
-        "batch_size": len(comparison.batches[0]),
-        "minibatches": len(comparison.batches),
-        "parameters": comparison.parameters.size,
-        "seed": comparison.seed,
-        "alpha": ALPHA,
-        "power": 0.95,
-        **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
-    }
-
-
-PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
+    return xr.Dataset({**single, "milliseconds": (dims, times), "grad": ((*dims, "coord"), kept)}, coords=coords)
