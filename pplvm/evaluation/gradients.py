@@ -124,6 +124,7 @@ class Comparison:
             "seed": self.seed,
             "alpha": ALPHA,
             "power": POWER,
+            "projections": self._directions(),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
 

@@ -179,7 +179,8 @@ def _inlined(path: Path) -> str:
 def _unusual_z(ds: xr.Dataset) -> float:
     """The |z| that some group of an unbiased estimator exceeds with probability alpha (Bonferroni)."""
     alpha = float(ds.attrs.get("alpha", ALPHA))
-    return NormalDist().inv_cdf(1 - alpha / (2 * max(ds.sizes["group"], 1)))
+    tests = max(ds.sizes["group"], 1) * int(ds.attrs.get("projections", 1))
+    return NormalDist().inv_cdf(1 - alpha / (2 * tests))
 
 
 def _group_blocks(ds: xr.Dataset) -> list[dict[str, Any]]:
