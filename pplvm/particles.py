@@ -22,7 +22,17 @@ from torch.distributions import Distribution
 
 from pplvm.contract import ProgramError, Site, plate_scale, sample_sites, violations
 
-__all__ = ["Pair", "Particles", "draw_particles", "gather", "inspect_pair", "owners", "pair_up", "sum_sites"]
+__all__ = [
+    "Pair",
+    "Particles",
+    "cuda_devices",
+    "draw_particles",
+    "gather",
+    "inspect_pair",
+    "owners",
+    "pair_up",
+    "sum_sites",
+]
 
 Program = Callable[..., Any]
 
@@ -165,7 +175,7 @@ def inspect_pair(
 ) -> tuple[Trace, Trace | None, list[str]]:
     """One validated run: the model's trace, the guide's, and every rule that they break."""
     store = pyro.get_param_store()
-    with torch.random.fork_rng(_devices(args)), store.scope(), _validation(True):
+    with torch.random.fork_rng(cuda_devices(args)), store.scope(), _validation(True):
         guide_trace = _traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:
@@ -213,6 +223,11 @@ def owners(*programs: Program | None) -> list[nn.Module]:
     return list({id(owner): owner for owner in found if isinstance(owner, nn.Module)}.values())
 
 
+def cuda_devices(args: tuple) -> list[int]:
+    """Whose random states a run on these arguments moves, beside the CPU's."""
+    return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
+
+
 def _log_prob(site: Site) -> Tensor:
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
@@ -235,10 +250,6 @@ def _traced(role: str, program: Program, args: tuple, kwargs: dict) -> Trace:
             if fault in str(error):
                 raise ProgramError(f"{role}: {str(error).splitlines()[0]}: {cure}") from error
         raise
-
-
-def _devices(args: tuple) -> list[int]:
-    return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
 
 
 @contextmanager

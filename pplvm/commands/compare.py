@@ -28,7 +28,7 @@ from pplvm.evaluation.sweep import ParticleSweep
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles import pair_up
+from pplvm.particles import cuda_devices, pair_up
 from pplvm.plots.gradients import save_figures
 from pplvm.plots.report import html_report, summary
 from pplvm.plots.table import text_table, write_metrics_csv
@@ -108,7 +108,7 @@ def _legal_losses(arguments: argparse.Namespace, program: nn.Module, data: Image
             loss = build_loss(name, arguments.particles, program, data).to(x.device)
             if named is None and _only_repeats(loss, program, x):
                 continue
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(cuda_devices((x,))):
                 loss(x)
             found[name] = loss
         except (ObjectiveError, ProgramError) as error:

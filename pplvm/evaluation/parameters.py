@@ -11,6 +11,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.contract import latents, sample_sites
+from pplvm.particles import cuda_devices
 
 __all__ = ["Parameters", "users"]
 
@@ -71,7 +72,7 @@ def users(
     model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
 ) -> list[set[str]]:
     """For each parameter, which halves of the program its density depends on at fixed draws."""
-    with torch.random.fork_rng(), pyro.get_param_store().scope():
+    with torch.random.fork_rng(cuda_devices(args)), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():
