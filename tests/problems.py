@@ -181,7 +181,7 @@ def per_row_gradients(values: Tensor, parameters: list[Tensor]) -> Tensor:
     """The gradient of each of T values, (T, P): one vectorized backward pass."""
     found = torch.autograd.grad(values, parameters, torch.eye(len(values)), is_grads_batched=True, allow_unused=True)
     parts = [torch.zeros(len(values), *p.shape) if g is None else g for p, g in zip(parameters, found, strict=True)]
-    return torch.cat([part.flatten(1) for part in parts], 1)
+    return torch.cat([part.reshape(len(values), -1) for part in parts], 1)
 
 
 def sampled_gradients(objective: Objective, program: nn.Module, x: Tensor, draws: int) -> Tensor:
@@ -189,7 +189,7 @@ def sampled_gradients(objective: Objective, program: nn.Module, x: Tensor, draws
     pair = pair_up(program.model, program.guide, (x,), {})
     parameters = list(program.parameters())
     chunks = [
-        per_row_gradients(objective.estimate(pair, x.expand(100, -1)).surrogate, parameters)
+        per_row_gradients(objective.estimate(pair, x.expand(100, *x.shape[1:])).surrogate, parameters)
         for _ in range(draws // 100)
     ]
     return torch.cat(chunks)
