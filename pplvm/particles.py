@@ -54,7 +54,8 @@ class Particles:
 
     log_p: Tensor  # (K, B)
     log_q: Tensor  # (K, B)
-    log_q_score: Tensor  # (K, B), the sites of log_q whose draws carry no gradient; the rest counts zero
+    log_q_score: Tensor  # (K, B), sites whose draws carry no gradient, unmasked: masked draws are draws too
+    log_q_path: Tensor  # (K, B), the other sites
     log_p_sites: dict[str, Tensor]  # each (K, B)
     log_q_sites: dict[str, Tensor]  # each (K, B)
     score_sites: tuple[str, ...]  # sites of log_q_score with something to learn
@@ -98,6 +99,10 @@ class Pair:
         """The log-density of each site, unscaled and masked, nested plates summed: (K, B)."""
         terms = zip(sample_sites(trace), self.site_terms(trace).values(), strict=True)
         return {name: term.expand(num_particles, -1) for name, term in terms}
+
+    def unmasked(self, site: Site, num_particles: int) -> Tensor:
+        """The log-density of one site, whatever `poutine.mask` says: (K, B)."""
+        return self.per_datum(_log_prob(dict(site, mask=None))).expand(num_particles, -1)
 
     def site_terms(self, trace: Trace) -> dict[str, Tensor]:
         """The same with whatever dimensions stand left of the plates: (..., B)."""
@@ -196,12 +201,18 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     log_p_sites = pair.log_probs(model_trace, num_particles)
     log_q_sites = pair.log_probs(guide_trace, num_particles)
     log_p = sum_sites(log_p_sites)
-    score = {n: log_q_sites[n] for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
+    score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
+    score = {
+        n: pair.unmasked(site, num_particles) if site["mask"] is not None else log_q_sites[n]
+        for n, site in score_sites.items()
+    }
+    path = {n: log_q for n, log_q in log_q_sites.items() if n not in score}
     none = torch.zeros_like(log_p)
     return Particles(
         log_p=log_p,
         log_q=sum_sites(log_q_sites) if log_q_sites else none,
         log_q_score=sum_sites(score) if score else none,
+        log_q_path=sum_sites(path) if path else none,
         log_p_sites=log_p_sites,
         log_q_sites=log_q_sites,
         score_sites=tuple(name for name, log_q in score.items() if log_q.requires_grad),

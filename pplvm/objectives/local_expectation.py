@@ -5,6 +5,7 @@
 Sites drawn after coordinate i are drawn anew for each of its values.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from pplvm.bounds import Bound, elbo
 from pplvm.contract import Site, latents
 from pplvm.enumeration import coordinates, is_enumerable, support
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.pathwise import require_replayable
 from pplvm.objectives.score_function import along_paths
-from pplvm.particles import Pair, gather
+from pplvm.particles import Pair, cuda_devices, gather
 
 __all__ = ["LocalExpectation"]
 
@@ -42,6 +44,12 @@ class LocalExpectation(Objective):
     @property
     def target(self) -> Bound:
         return elbo
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            require_replayable(self, pair, pair.run_guide(1, args, kwargs), args, kwargs)
+        return pair
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = gather(pair, 1, args, kwargs)

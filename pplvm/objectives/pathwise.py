@@ -9,7 +9,10 @@ DoublyReparameterized    the iwae's, without the guide's score, whose mean is pu
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro
+import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor, nn
@@ -18,8 +21,9 @@ from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.contract import latents, plate_scale, sample_sites
+from pplvm.enumeration import coordinates
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles import Pair, Particles, owners, sum_sites
+from pplvm.particles import Pair, Particles, cuda_devices, owners, sum_sites
 
 __all__ = ["AnalyticKL", "DoublyReparameterized", "Pathwise", "StickTheLanding"]
 
@@ -94,7 +98,28 @@ class AnalyticKL(Objective):
         return Estimate(value, value, drawn.scale)
 
 
-class StickTheLanding(Objective):
+class _StoppedGuide(Objective):
+    """Rules that run the guide a second time at its own draws, its parameters held still."""
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = pair.run_guide(1, args, kwargs)
+            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_replayable(self, pair, drawn, args, kwargs)
+            still = drawn.copy()
+            for name, site in latents(drawn).items():
+                still.nodes[name] = dict(site, value=site["value"].detach())
+            held = sum_sites(pair.log_probs(_run_stopped(self, pair, still, args, kwargs), 1))
+        if held.requires_grad:
+            raise ObjectiveError(
+                f"{type(self).__name__} cannot hold all of the guide still: it uses parameters of a module that "
+                "the program does not own; register that module as an attribute of the program"
+            )
+        return pair
+
+
+class StickTheLanding(_StoppedGuide):
     """The pathwise elbo without the guide's score: no variance at all where q is the posterior.
 
         gradient = d mean_k [ log p(x, z_k(phi)) - log q(z_k(phi); stop(phi)) ]
@@ -103,7 +128,8 @@ class StickTheLanding(Objective):
         num_particles: K, at least 1; the gradient is the mean over particles.
 
     Raises:
-        ObjectiveError: as `Pathwise`; or the guide is no method of the module that owns its parameters.
+        ObjectiveError: as `Pathwise`; or the guide is no method of the module that owns its parameters, or is
+            random beyond its sites.
 
     References:
         Roeder, Wu and Duvenaud, Sticking the landing, 2017, arXiv:1703.09194
@@ -119,7 +145,7 @@ class StickTheLanding(Objective):
         return Estimate(value, value, scale)
 
 
-class DoublyReparameterized(Objective):
+class DoublyReparameterized(_StoppedGuide):
     """The importance-weighted bound whose encoder gradient keeps its signal as K grows (DReG).
 
         gradient of phi = sum_k w~_k^2 d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
@@ -129,7 +155,7 @@ class DoublyReparameterized(Objective):
         num_particles: K, at least 1; K = 1 is `StickTheLanding`.
 
     Raises:
-        ObjectiveError: as `StickTheLanding`.
+        ObjectiveError: as `StickTheLanding`; or the guide has a Delta site.
 
     References:
         Tucker, Lawson, Gu and Maddison, Doubly reparameterized gradient estimators for Monte Carlo
@@ -139,6 +165,18 @@ class DoublyReparameterized(Objective):
     @property
     def target(self) -> Bound:
         return iwae
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = latents(pair.run_guide(1, args, kwargs))
+        for name, site in drawn.items():
+            if isinstance(coordinates(site["fn"]), Delta):
+                raise ObjectiveError(
+                    f"DoublyReparameterized moves the score of a draw onto its path, but guide site {name!r} is a "
+                    "Delta, which has none: use StickTheLanding or Pathwise(iwae)"
+                )
+        return pair
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         log_weights, reweigh, scale = _stopped_weights(self, pair, args, kwargs)
@@ -156,11 +194,30 @@ def require_paths(objective: Objective, score_sites: Sequence[str]) -> None:
         )
 
 
+def require_replayable(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> None:
+    """Refuse a guide that is random beyond its sites, so that its own draws have another density when it runs again.
+
+    Raises:
+        ObjectiveError: say, the guide drops units out.
+    """
+    assert pair.guide is not None
+    again = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
+    first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
+    for name in first:
+        if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
+            raise ObjectiveError(
+                f"{type(objective).__name__} runs the guide twice, but it is random beyond its sites (dropout?): "
+                f"site {name!r} had another density the second time; use Pathwise or LeaveOneOut, or program.eval()"
+            )
+
+
 def _closed_forms(drawn: Particles) -> dict[str, Tensor]:
     """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide."""
     in_model, in_guide = list(latents(drawn.model_trace)), list(latents(drawn.guide_trace))
     known = {}
     for number, name in enumerate(in_guide):
+        if name not in in_model:  # auxiliary
+            continue
         p, q = drawn.model_trace.nodes[name], drawn.guide_trace.nodes[name]
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
         if drawn_later or p["mask"] is not q["mask"]:
@@ -178,8 +235,6 @@ def _stopped_weights(
     """Log-weights whose log q sees phi through the draws only, and a way to weigh what flows into them."""
     K = objective.num_particles
     guide_trace = pair.run_guide(K, args, kwargs)
-    missed = [n for n, site in latents(guide_trace).items() if not site["fn"].has_rsample]
-    require_paths(objective, missed)
     weights: list[Tensor] = []
     tapped = guide_trace.copy()
     for name, site in latents(guide_trace).items():
@@ -217,7 +272,8 @@ def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kw
         )
     call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
     still = {name: parameter.detach() for name, parameter in call.named_parameters()}
-    return pair.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
+    with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
+        return pair.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
 
 
 class _Call(nn.Module):

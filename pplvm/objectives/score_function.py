@@ -126,8 +126,7 @@ def along_paths(bound: Bound, drawn: Particles) -> Tensor:
     In the elbo the score sites' own log q has a gradient of mean zero, so it is left out; elsewhere
     -sum_k w~_k d log q(z_k) belongs to the gradient.
     """
-    log_q = drawn.log_q - drawn.log_q_score if bound is elbo else drawn.log_q
-    return bound(drawn.log_p - log_q)
+    return bound(drawn.log_p - (drawn.log_q_path if bound is elbo else drawn.log_q))
 
 
 def without_each(log_weights: Tensor, mean: str = "geometric") -> Tensor:
