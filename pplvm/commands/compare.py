@@ -121,10 +121,10 @@ def _legal_losses(arguments: argparse.Namespace, program: nn.Module, data: Image
 
 def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
     """Score-function rules on a guide whose sites all have paths are pathwise gradients again."""
+    if not isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation):
+        return False
     trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
-    return isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation) and all(
-        site["fn"].has_rsample for site in latents(trace).values()
-    )
+    return all(site["fn"].has_rsample for site in latents(trace).values())
 
 
 def _open_directory(arguments: argparse.Namespace) -> Path:

@@ -108,9 +108,8 @@ def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float
     reference = found[0].reference
     assert reference is not None
     label = reference.label
-    if reference.draws is not None:
-        error = reference.draws.double().var(0).sum().div(len(reference.draws)).sqrt()
-        label += f" (s.e. {100 * float(error / reference.gradient.norm()):.2g} %)"
+    if reference.projected is not None:
+        label += f" (s.e. {100 * reference.relative_error:.2g} %)"
     return {
         "t2": test.t2,
         "p_value": test.p_value,
@@ -151,8 +150,8 @@ def _relative_bias(found: list[Measurement]) -> float:
     squared = float(gap.square().sum())
     for m in found:
         squared -= float(m.gradient.standard_error.square().sum()) / M**2
-        if m.reference is not None and m.reference.draws is not None:
-            squared -= float(m.reference.draws.double().var(0).sum()) / len(m.reference.draws) / M**2
+        if m.reference is not None:
+            squared -= float(m.reference.error.sum()) / M**2
     norm = float((sum(m.centre.double() for m in found) / M).norm())
     return math.sqrt(max(squared, 0.0)) / norm if norm > 0 else math.nan
 

@@ -15,12 +15,14 @@ import xarray as xr
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pplvm.contract import sample_sites
 from pplvm.evaluation.bias import POWER
 from pplvm.evaluation.dataset import Row, to_dataset
-from pplvm.evaluation.measurement import Measurement, pooled_bias, target_of
+from pplvm.evaluation.measurement import Measurement, Projection, pooled_bias, target_of
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target, references_for
 from pplvm.objectives.objective import Loss
+from pplvm.particles import inspect_pair
 
 __all__ = ["Comparison", "compare_gradients"]
 
@@ -32,7 +34,7 @@ class Comparison:
         losses: estimators by name, all on one program.
         batches: fixed minibatches, each (B, ...), at least one.
         replicates: gradients per estimator and minibatch.
-        reference_draws: of references that are estimates themselves.
+        reference_draws: a minibatch, of an estimator that must serve as reference.
         warm_up: steps in which baselines learn before they are frozen.
         seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
         kept: replicates per minibatch whose single values are kept for the record.
@@ -46,7 +48,7 @@ class Comparison:
         losses: Mapping[str, Loss],
         batches: Sequence[Tensor],
         replicates: int = 250,
-        reference_draws: int = 20,
+        reference_draws: int = 250,
         warm_up: int = 50,
         seed: int = 0,
         kept: int = 250,
@@ -60,8 +62,12 @@ class Comparison:
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         self.parameters = Parameters.of(self.program, self.batches[0])
+        if not self.parameters.size:
+            raise ValueError("compare_gradients: the program has no parameter to learn")
+        self._refuse_own_minibatches()
         self.measurements: dict[str, list[Measurement]] = {}
         self.evaluations: dict[str, float] = {}
+        self._noiseless: set[str] = set()
 
     @property
     def number_of_rounds(self) -> int:
@@ -78,13 +84,16 @@ class Comparison:
     def _rounds(self) -> Iterator[int]:
         self._prepare()
         generator = torch.Generator().manual_seed(self.seed)
-        directions = torch.randint(0, 2, (self._directions(), self.parameters.size), generator=generator) * 2 - 1
         self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
+        projection = Projection(self.parameters, self._directions(), self.seed)
         done = 0
         for number, x in enumerate(self.batches):
-            references = self._references(x, number)
+            references = self._references(x, number, projection)
             for name, loss in self.losses.items():
-                measurement = Measurement(references[target_of(loss)], self.parameters, directions.double(), self.kept)
+                reference = references[target_of(loss)]
+                exact = reference is not None and reference.projected is None
+                seen = projection.along(reference.gradient) if exact else projection
+                measurement = Measurement(reference, self.parameters, seen, self.kept)
                 self.measurements.setdefault(name, []).append(measurement)
             for draw in range(self.replicates):
                 self._draw(x, number, draw)
@@ -128,6 +137,15 @@ class Comparison:
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
 
+    def _refuse_own_minibatches(self) -> None:
+        trace, _, _ = inspect_pair(self.program.model, None, (self.batches[0],), {})
+        for site in sample_sites(trace).values():
+            if any(f.dim == -1 and f.size != len(self.batches[0]) for f in site["cond_indep_stack"]):
+                raise ValueError(
+                    f"compare_gradients: site {site['name']!r} draws a minibatch of its own from what it is given, so "
+                    "no two gradients are of the same data: give minibatches, subsample_size=len(x)"
+                )
+
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
         return max(1, min(3, self.number_of_rounds // (10 * len(self.parameters.names))))
@@ -139,19 +157,20 @@ class Comparison:
             if loss.control is not None:
                 settle(loss, self.batches, self.warm_up)
 
-    def _references(self, x: Tensor, number: int) -> dict[Target, Reference | None]:
+    def _references(self, x: Tensor, number: int, projection: Projection) -> dict[Target, Reference | None]:
         torch.manual_seed(_stream(self.seed, number, -1))
         targets = {target_of(loss) for loss in self.losses.values()}
-        return references_for(self.program, self.parameters, x, targets, self.reference_draws)
+        return references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
 
     def _draw(self, x: Tensor, number: int, draw: int) -> None:
         for name, loss in self.losses.items():
             measurement = self.measurements[name][number]
-            if measurement.is_constant:
+            if name in self._noiseless and measurement.gradient.count:
                 measurement.repeat()
                 continue
             torch.manual_seed(_stream(self.seed, number, draw))
             self.program.zero_grad(set_to_none=True)
+            state = _random_state(x)
             _wait(x)
             start = time.perf_counter()
             value = loss(x)
@@ -162,11 +181,16 @@ class Comparison:
             gradient = self.parameters.gradient()
             if not torch.isfinite(gradient).all():
                 raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
+            if draw >= TIMED and torch.equal(state, _random_state(x)):
+                self._noiseless.add(name)  # nothing was drawn, so all draws are this one
             measurement.add(float(value.detach()), gradient, spent, self.entries)
 
 
 ALPHA = 0.01
 """The chance that any of the compared estimators is called biased although none is."""
+
+TIMED = 5
+"""Draws of an objective without noise, for its time; the rest are repeated, not computed."""
 
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
@@ -229,7 +253,11 @@ class _Count(Messenger):
 
 
 def _stream(seed: int, minibatch: int, draw: int) -> int:
-    return (seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1
+    return ((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) % 2**63
+
+
+def _random_state(x: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
 def _wait(x: Tensor) -> None:

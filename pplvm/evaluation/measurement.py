@@ -1,6 +1,9 @@
 """What streams in from one gradient estimator, and whether its mean is where it should be."""
 
+import copy
+
 import torch
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pplvm.bounds import elbo
@@ -10,19 +13,20 @@ from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target
 from pplvm.objectives.objective import Loss
 
-__all__ = ["Measurement", "pooled_bias", "target_of"]
+__all__ = ["Measurement", "Projection", "pooled_bias", "target_of"]
 
 
 class Measurement:
     """What streams in from one estimator on one minibatch."""
 
-    def __init__(self, reference: Reference | None, parameters: Parameters, directions: Tensor, kept: int) -> None:
-        self.reference, self.parameters, self.kept = reference, parameters, kept
+    def __init__(
+        self, reference: Reference | None, parameters: Parameters, projection: "Projection", kept: int
+    ) -> None:
+        self.reference, self.parameters, self.project, self.kept = reference, parameters, projection, kept
         size = parameters.size
-        self.centre = torch.zeros(size) if reference is None else reference.gradient
+        self.centre = torch.zeros(size).double() if reference is None else reference.gradient
         self.gradient = Moments(size)  # of the gradient minus the reference
-        self.directions = torch.cat([self._along_reference(directions[:1]), directions[1:]])
-        self.projections = Covariance(directions.shape[0] * len(parameters.names))
+        self.projections = Covariance(projection.size)
         self.spread = Moments(1)  # of the squared distance to the reference
         self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
         self.cosine = Moments(1)
@@ -51,35 +55,52 @@ class Measurement:
             self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
             self.entries.append(gradient[entries])
 
-    @property
-    def is_constant(self) -> bool:
-        """Ten draws that were all the same, as of an objective without noise."""
-        return self.gradient.count >= 10 and float(self.spread.variance) == 0
-
     def repeat(self) -> None:
         """Take in the last draw once more, for an objective without noise."""
         self.add(*self._last)
 
-    def _along_reference(self, otherwise: Tensor) -> Tensor:
-        """Each tensor's own reference gradient as a direction, (1, P): where a shrunken gradient shows first."""
-        direction = otherwise.clone()
-        for part in self.parameters.slices:
-            size = self.centre[part].double().square().mean().sqrt()
-            if size > 0:
-                direction[0, part] = self.centre[part].double() / size
-        return direction
-
-    def project(self, vector: Tensor) -> Tensor:
-        """Of each parameter tensor: the part along the reference and random signed sums, (J x tensors,)."""
-        signed = self.directions * vector  # (J, P)
-        return torch.cat([signed[:, part].sum(1) for part in self.parameters.slices])
-
     def _aligned(self, gradient: Tensor) -> Tensor:
-        sides = [self.parameters.side(side) for side in ("model", "guide")]
-        centre = self.centre.double()
-        return torch.stack([torch.dot(gradient[s], centre[s]) / centre[s].square().sum() for s in sides]).nan_to_num(
-            posinf=0.0, neginf=0.0
-        )
+        """Inner product with the reference over its squared norm, which is freed of its own noise."""
+        error = torch.zeros_like(self.centre) if self.reference is None else self.reference.error
+        found = []
+        for side in ("model", "guide"):
+            inside = self.parameters.side(side)
+            squared = self.centre[inside].square().sum() - error[inside].sum()
+            found.append(torch.dot(gradient[inside], self.centre[inside]) / squared.clamp(min=0))
+        return torch.stack(found).nan_to_num(posinf=0.0, neginf=0.0)
+
+
+class Projection:
+    """Random signed sums of each parameter tensor's entries: the few numbers in which bias is sought.
+
+    Arguments:
+        count: J, sums per tensor.
+        seed: of the signs.
+    """
+
+    def __init__(self, parameters: Parameters, count: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        signs = torch.randint(0, 2, (count, parameters.size), generator=generator)
+        self.directions, self.slices = (signs * 2 - 1).double(), parameters.slices
+
+    @property
+    def size(self) -> int:
+        return len(self.directions) * len(self.slices)
+
+    def along(self, gradient: Tensor) -> "Projection":
+        """The same, but for one sum per tensor that is along a known gradient, where shrinking shows first."""
+        towards = copy.copy(self)
+        towards.directions = self.directions.clone()
+        for part in self.slices:
+            size = gradient[part].square().mean().sqrt()
+            if size > 0:
+                towards.directions[0, part] = gradient[part] / size
+        return towards
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """(P,) to (J x tensors,)."""
+        signed = self.directions * vector  # (J, P)
+        return torch.cat([signed[:, part].sum(1) for part in self.slices])
 
 
 def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
@@ -88,18 +109,28 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
     if len(references) < len(found):
         return None
     M = len(found)
-    covariance = torch.stack([m.projections.matrix / m.gradient.count for m in found]).sum(0) / M**2
-    for m, reference in zip(found, references, strict=True):
-        if reference.draws is not None:
-            projected = torch.stack([m.project(d.double()) for d in reference.draws])
-            covariance = covariance + torch.cov(projected.T) / len(projected) / M**2
+    parts = [(m.projections.matrix / m.gradient.count / M**2, m.gradient.count - 1) for m in found]
+    for reference in references:
+        if reference.projected is not None:
+            n = len(reference.projected)
+            parts.append((torch.cov(reference.projected.T) / n / M**2, n - 1))
+    covariance = torch.stack([matrix for matrix, _ in parts]).sum(0)
     return bias_test(
         mean=torch.stack([m.projections.mean for m in found]).mean(0),
         covariance=covariance,
-        draws=sum(m.gradient.count - 1 for m in found) + 1,
+        draws=_freedom(parts, covariance) + 1,
         gradient=torch.stack([_reference_of(side, found) for side in ("model", "guide")]),
         alpha=alpha,
     )
+
+
+def _freedom(parts: list[tuple[Tensor, int]], whole: Tensor) -> int:
+    """Degrees of freedom of a sum of covariances, the fewest over coordinates (Welch and Satterthwaite)."""
+    spent = torch.stack([matrix.diagonal().square() / freedom for matrix, freedom in parts]).sum(0)
+    varies = spent > 0
+    if not varies.any():
+        return sum(freedom for _, freedom in parts)
+    return int((whole.diagonal().square() / spent)[varies].min())
 
 
 def _reference_of(side: str, found: list[Measurement]) -> Tensor:
@@ -108,6 +139,10 @@ def _reference_of(side: str, found: list[Measurement]) -> Tensor:
 
 
 def target_of(loss: Loss) -> Target:
-    """What a loss estimates, and with how many particles; Pyro's own estimate the elbo."""
-    kind = getattr(loss.objective, "target", elbo)
+    """What a loss estimates, and with how many particles; without a word of its own, Pyro's own the elbo."""
+    known = elbo if isinstance(loss.objective, PYROS_ELBOS) else "unknown"
+    kind = getattr(loss.objective, "target", known)
     return kind, 1 if kind is elbo or isinstance(kind, str) else loss.objective.num_particles
+
+
+PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)

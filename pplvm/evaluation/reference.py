@@ -9,7 +9,7 @@ From the tables log p(x, z) and log q(z | x) of all S states the targets follow 
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pyro
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo
-from pplvm.contract import latents
+from pplvm.contract import ProgramError, latents
 from pplvm.enumeration import enumerate_guide, is_enumerable, latent_states
+from pplvm.evaluation.moments import Moments
 from pplvm.evaluation.parameters import Parameters
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
@@ -31,6 +32,8 @@ __all__ = ["Reference", "Target", "references_for"]
 MOST_STATES = 2**14
 """Tables above this size are not built: 16,384 states by a batch of 50 by 64 pixels are 0.2 GB."""
 
+Project = Callable[[Tensor], Tensor]
+
 Target = tuple[Callable[[Tensor], Tensor] | str, int]
 """What is estimated: a bound or "log p(x)" or "wake-sleep", and the number of particles of the bound."""
 
@@ -40,40 +43,64 @@ class Reference:
     """A gradient of the loss per datum, and draws of it where it is itself an estimate."""
 
     gradient: Tensor  # (P,)
-    draws: Tensor | None  # (N, P), independent estimates whose mean is `gradient`; None if it is exact
+    error: Tensor  # (P,), its squared standard error; zero if it is exact
+    projected: Tensor | None  # (N, p), projections of the draws whose mean it is; None if it is exact
     label: str
+
+    @property
+    def relative_error(self) -> float:
+        """The standard error of the whole, as a fraction of the gradient's norm."""
+        return float(self.error.sum().sqrt() / self.gradient.norm())
 
 
 def references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int
+    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int, project: Project
 ) -> dict[Target, Reference | None]:
     """One reference per target on one batch; None where nothing can serve.
 
     Arguments:
-        draws: number of independent draws of a reference that is not exact.
+        draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
+        project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
     """
     with pyro.get_param_store().scope():
-        return _references_for(program, parameters, x, targets, draws)
+        return _references_for(program, parameters, x, targets, draws, project)
 
 
 def _references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int
+    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int, project: Project
 ) -> dict[Target, Reference | None]:
-    pair = pair_up(program.model, program.guide, (x,), {})
+    try:
+        pair = pair_up(program.model, program.guide, (x,), {})
+    except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
+        return dict.fromkeys(targets)
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
     if states is not None and states <= MOST_STATES:
         log_p, log_q = enumerate_guide(pair, (x,), {})
-        return {target: _from_tables(parameters, log_p, log_q, target, draws) for target in targets}
+        return {target: _from_tables(parameters, log_p, log_q, target, project) for target in targets}
     score_sites = [s for s in latents(guide_trace).values() if not s["fn"].has_rsample]
     countable = all(is_enumerable(site) for site in score_sites)
-    return {
-        target: _from_estimator(program, parameters, x, target, bool(score_sites), countable, draws)
-        for target in targets
-    }
+    found: dict[Target, Reference | None] = {}
+    for target in targets:
+        loss = _serving(program, target, bool(score_sites), countable)
+        label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
+        found[target] = loss and _averaged((parameters.gradient_of(loss(x)) for _ in range(draws)), project, label)
+    return found
 
 
-def _from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, draws: int) -> Reference:
+def _averaged(gradients: Iterable[Tensor], project: Project, label: str) -> Reference:
+    moments, projected = None, []
+    for gradient in gradients:
+        moments = moments or Moments(len(gradient))
+        moments.add(gradient)
+        projected.append(project(gradient.double()))
+    assert moments is not None
+    return Reference(moments.mean, moments.standard_error.square(), torch.stack(projected), label)
+
+
+def _from_tables(
+    parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project
+) -> Reference | None:
     kind, K = target
     B = log_p.shape[-1]
     log_w = log_p - log_q
@@ -85,13 +112,18 @@ def _from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: T
         posterior = log_p.softmax(0).detach()
         bound = log_p.logsumexp(0).sum() + (posterior * log_q).sum()
     else:
-        assert callable(kind)
-        found = torch.stack([_drawn(parameters, log_w, log_q, kind, K) for _ in range(draws)])
-        return Reference(found.mean(0), found, f"{draws * DRAWS_AT_ONCE:,} draws from tables")
-    return Reference(parameters.gradient_of(-bound / B), None, "exact")
+        if isinstance(kind, str):
+            return None
+        gradients = (_drawn(parameters, log_w, log_q, kind, K) for _ in range(ROUNDS))
+        return _averaged(gradients, project, f"{ROUNDS * DRAWS_AT_ONCE:,} draws from tables")
+    gradient = parameters.gradient_of(-bound / B).double()
+    return Reference(gradient, torch.zeros_like(gradient), None, "exact")
 
 
-DRAWS_AT_ONCE = 2000
+ROUNDS = 40
+"""Rounds of draws from tables, enough to estimate the covariance of a few projections."""
+
+DRAWS_AT_ONCE = 1000
 """Draws of K particles per datum in one evaluation on the tables."""
 
 
@@ -116,15 +148,8 @@ def _drawn(parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable
     return parameters.gradient_of(-total / B)
 
 
-def _from_estimator(
-    program: nn.Module,
-    parameters: Parameters,
-    x: Tensor,
-    target: Target,
-    has_score_sites: bool,
-    countable: bool,
-    draws: int,
-) -> Reference | None:
+def _serving(program: nn.Module, target: Target, has_score_sites: bool, countable: bool) -> Loss | None:
+    """The estimator that stands in for a gradient that cannot be summed."""
     kind, K = target
     if not callable(kind):
         return None
@@ -136,6 +161,4 @@ def _from_estimator(
         objective = LocalExpectation()
     else:
         objective = LeaveOneOut(kind, 16 if kind is elbo else max(K, 2))
-    loss = Loss(objective, program)
-    found = torch.stack([parameters.gradient_of(loss(x)) for _ in range(draws)])
-    return Reference(found.mean(0), found, f"{type(objective).__name__}, {draws} draws")
+    return Loss(objective, program)

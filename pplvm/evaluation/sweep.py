@@ -10,6 +10,7 @@ References:
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -36,8 +37,8 @@ class ParticleSweep:
         self, losses: Mapping[str, Mapping[int, Loss]], x: Tensor, replicates: int = 100, seed: int = 0
     ) -> None:
         self.losses, self.x, self.replicates, self.seed = losses, x, replicates, seed
-        program = next(iter(next(iter(losses.values())).values())).program
-        self.parameters = Parameters.of(program, x)
+        programs = [loss.program for by_particles in losses.values() for loss in by_particles.values()]
+        self.parameters = Parameters.of(programs[0], x) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
 
     @property
@@ -54,6 +55,7 @@ class ParticleSweep:
                 yield done
 
     def _measure(self, name: str, K: int, loss: Loss) -> None:
+        assert self.parameters is not None
         if loss.control is not None:
             settle(loss, [self.x], steps=30)
         moments = Moments(self.parameters.size)
@@ -75,7 +77,9 @@ class ParticleSweep:
         ks = sorted({K for by_particles in self.losses.values() for K in by_particles})
         signal = [[[self.signal.get((n, K, s), math.nan) for s in sides] for K in ks] for n in names]
         values = xr.DataArray(
-            signal, dims=("estimator", "k", "side"), coords={"estimator": names, "k": ks, "side": sides}
+            np.array(signal, dtype=float).reshape(len(names), len(ks), 2),
+            dims=("estimator", "k", "side"),
+            coords={"estimator": names, "k": ks, "side": sides},
         )
         floor = xr.full_like(values, 1 / math.sqrt(self.replicates)).where(values.notnull())
         return xr.Dataset({"sweep_snr": values, "sweep_floor": floor})

@@ -6,6 +6,7 @@ is reported, and the surrogate, which is differentiated:
     loss = -scale * sum_b [ surrogate_b + (value_b - surrogate_b).detach() ]
 """
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ import pyro
 import torch
 from pyro.infer import ELBO
 from pyro.poutine import Trace
+from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pplvm.particles import Pair, Particles, gather, pair_up
+from pplvm.contract import sample_sites
+from pplvm.particles import Pair, Particles, gather, inspect_pair, owners, pair_up
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 
@@ -90,6 +93,7 @@ class Objective(ELBO):
         return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        _announce([module for module in (*owners(model, guide), self.control) if module is not None])
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
@@ -115,8 +119,18 @@ class Objective(ELBO):
         return drawn.model_trace, drawn.guide_trace
 
 
+def _announce(modules: list[nn.Module]) -> None:
+    """Tell `pyro.infer.SVI` which parameters there are, without Pyro's store."""
+    for parameter in (p for module in modules for p in module.parameters()):
+        value = parameter.detach()
+        value.unconstrained = weakref.ref(parameter)
+        effectful(lambda value=value: value, type="param")(name=f"parameter {id(parameter)}")
+
+
 class Loss(nn.Module):
     """An objective tied to a program: minus the bound in nats per datum, as a module to train.
+
+    The datum is one of the N that the batch plate stands for, so that a subsampled plate's N/B cancels.
 
     Arguments:
         objective: one of `pplvm.objectives`, or a Pyro ELBO that has `differentiable_loss`.
@@ -146,8 +160,18 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
+        self._plate_size: int | None = None
 
     def forward(self, *args: Any) -> Tensor:
         with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
-        return loss / len(args[0])
+            if self._plate_size is None:
+                self._plate_size = _plate_size(self.program.model, args)
+        return loss / max(self._plate_size, len(args[0]))
+
+
+def _plate_size(model: Callable[..., Any], args: tuple) -> int:
+    """N of a batch plate that is subsampled; 0 of one that holds just the batch."""
+    trace, _, _ = inspect_pair(model, None, args, {})
+    frames = [f for site in sample_sites(trace).values() for f in site["cond_indep_stack"] if f.dim == -1]
+    return max((f.full_size for f in frames if f.full_size is not None and f.full_size > f.size), default=0)

@@ -81,8 +81,9 @@ def test_the_host_read_test_has_power(x):
         loss(x)
 
 
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("kind, name", EVERY)
-def test_one_value_in_loss_svi_and_seed(kind, name, x):
+def test_one_value_in_loss_svi_and_seed(kind, name, registered, x):
     objective, program = objective_and_program(kind, name)
     loss = Loss(objective, program)
     torch.manual_seed(7)
@@ -94,7 +95,8 @@ def test_one_value_in_loss_svi_and_seed(kind, name, x):
     torch.manual_seed(7)
     if name == "score, learned":
         again.control.load_state_dict(loss.control.state_dict() | fresh_average(again))
-    svi = SVI(pyro_registered(program), program.guide, pyro.optim.SGD({"lr": 1.0}), again)
+    model = pyro_registered(program) if registered else program.model
+    svi = SVI(model, program.guide, pyro.optim.SGD({"lr": 1.0}), again)
     torch.manual_seed(7)
     assert svi.step(x) / len(x) == pytest.approx(float(value.detach()), rel=1e-12)
     for gradient, old, new in zip(gradients, before, program.parameters(), strict=True):
@@ -301,3 +303,150 @@ def test_exact_with_a_continuous_latent_collapses_the_discrete_one():
     log_w = prior + dist.Normal(y, 1.0).log_prob(x) - dist.Normal(program.slope * x, 0.8).log_prob(y)
     assert torch.allclose(value, log_w.mean(0).sum())
     assert objective.target is elbo
+
+
+def test_svi_trains_a_learned_baseline_too(x):
+    baseline = LearnedBaseline(8)
+    program = SigmoidBeliefNet(8, (2,))
+    before = [p.detach().clone() for p in baseline.parameters()]
+    SVI(program.model, program.guide, pyro.optim.Adam({"lr": 0.1}), ScoreFunction(elbo, 2, baseline)).step(x)
+    assert all((a != b).any() for a, b in zip(before, baseline.parameters(), strict=True))
+
+
+def with_plate(size_of):
+    """A belief net whose batch plate stands for more data than it is given."""
+
+    class Subsampled(SigmoidBeliefNet):
+        def model(self, x):
+            with pyro.plate("batch", *size_of(x)):
+                z = pyro.sample("z_1", pyro.distributions.Bernoulli(logits=self.prior_logits).to_event(1))
+                logits = self.decoders[0](2 * z - 1)
+                pyro.sample("x", pyro.distributions.Bernoulli(logits=logits).to_event(1), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("batch", *size_of(x)):
+                logits = self.encoders[0](x - self.centre)
+                pyro.sample("z_1", pyro.distributions.Bernoulli(logits=logits).to_event(1))
+
+    torch.manual_seed(0)
+    return Subsampled(8, (2,))
+
+
+@pytest.mark.parametrize("make", [*ON_BELIEF_NET.values(), Trace_ELBO])
+def test_a_subsampled_plate_leaves_nats_per_datum(make, x):
+    """N/B multiplies the loss (as SVI sees it), and cancels in the Loss, value and gradient, for Pyro's own too."""
+    values = []
+    for size_of in (lambda x: (len(x),), lambda x: (60, None, torch.arange(len(x)))):
+        torch.manual_seed(3)
+        loss = Loss(make(), with_plate(size_of))
+        loss(x)
+        if loss.control is not None:
+            loss.control.eval()
+        torch.manual_seed(4)
+        value = loss(x)
+        whole = loss.objective.differentiable_loss(loss.program.model, loss.program.guide, x)
+        values.append((value, torch.autograd.grad(value, list(loss.program.decoders.parameters()))))
+        torch.manual_seed(4)
+        whole = loss.objective.differentiable_loss(loss.program.model, loss.program.guide, x)
+        assert torch.allclose(whole, value * (len(x) if len(values) == 1 else 60))
+    assert torch.allclose(values[0][0], values[1][0])
+    assert all(torch.allclose(a, b) for a, b in zip(values[0][1], values[1][1], strict=True))
+
+
+def test_masked_draws_keep_their_score():
+    """A mask hides a latent's density, not that it was drawn: its parameters still learn from the likelihood."""
+    import pyro.distributions as dist
+
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.tensor([0.3, -0.5]))
+
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                with pyro.poutine.mask(mask=torch.tensor([True, False])):
+                    z = pyro.sample("z", dist.Bernoulli(0.5))
+                pyro.sample("x", dist.Normal(3 * z, 1.0), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("batch", len(x)), pyro.poutine.mask(mask=torch.tensor([True, False])):
+                pyro.sample("z", dist.Bernoulli(logits=self.logits))
+
+    program, x = Masked(), torch.tensor([1.0, 2.0])
+    f = dist.Normal(torch.tensor([[0.0], [3.0]]), 1.0).log_prob(x)  # (2 states, 2 data)
+    q = torch.sigmoid(program.logits.detach())
+    entropy_slope = -(program.logits.detach() * q * (1 - q)) * torch.tensor([1.0, 0.0])
+    truth = (f[1] - f[0]) * q * (1 - q) + entropy_slope
+    for objective in (LeaveOneOut(elbo, 2), ScoreFunction(elbo, 2)):
+        loss = Loss(objective, program)
+        found = torch.stack([torch.autograd.grad(-loss(x), [program.logits])[0] for _ in range(3000)]) * len(x)
+        z = (found.mean(0) - truth) / (found.std(0) / 3000**0.5)
+        assert z.abs().max() < 4.5 and truth[1].abs() > 0.3
+
+
+class Dropping(VAE):
+    def guide(self, x):
+        hidden = torch.nn.functional.dropout(x, 0.5, self.training)
+        super().guide(hidden)
+
+
+@pytest.mark.parametrize("make", [StickTheLanding, DoublyReparameterized])
+def test_a_guide_with_dropout_is_refused_where_it_is_run_twice(make, x):
+    program = Dropping(8, 2, (5,))
+    with pytest.raises(ObjectiveError, match="random beyond its sites"):
+        Loss(make(), program)(torch.ones_like(x))
+    Loss(make(), program.eval())(x)
+    Loss(Pathwise(), program.train())(x)
+
+
+@pytest.mark.parametrize("make", [StickTheLanding, DoublyReparameterized])
+def test_a_guide_with_foreign_parameters_is_refused(make, x):
+    class Hidden(VAE):
+        def __init__(self):
+            super().__init__(8, 2, (5,))
+            self.nets = [torch.nn.Linear(8, 2)]  # a plain list registers nothing
+
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", pyro.distributions.Normal(self.nets[0](x), 1.0).to_event(1))
+
+    with pytest.raises(ObjectiveError, match="does not own; register"):
+        Loss(make(), Hidden())(x)
+
+
+def test_doubly_reparameterized_refuses_delta_sites(x):
+    class Point(VAE):
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", pyro.distributions.Delta(self.encoder(x)[..., :2]).to_event(1))
+
+    with pytest.raises(ObjectiveError, match="Delta, which has none"):
+        Loss(DoublyReparameterized(3), Point(8, 2, (5,)))(x)
+
+
+def test_a_pyro_modules_parameters_are_held_still():
+    """PyroParam reads its value through Pyro: stick-the-landing must not find the live one there."""
+    import pyro.distributions as dist
+    from pyro.nn import PyroModule, PyroParam
+
+    class Guided(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.loc = PyroParam(torch.tensor(0.0))
+            self.scale = PyroParam(torch.tensor(0.5**0.5), constraint=dist.constraints.positive)
+
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        def guide(self, x):
+            with self._pyro_context, pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(x / 2 + self.loc, self.scale))
+
+    program, x = Guided(), torch.tensor([0.4, -1.0])
+    for objective in (StickTheLanding(3), DoublyReparameterized(3)):
+        loss = Loss(objective, program)
+        for _ in range(5):
+            found = torch.autograd.grad(loss(x), list(program.parameters()))
+            assert max(g.abs().max() for g in found) < 1e-12  # the guide is the posterior: no variance at all
