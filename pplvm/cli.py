@@ -88,7 +88,8 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group = compare.add_argument_group("estimators")
     group.add_argument(
         "--estimators",
-        help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal one",
+        help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal "
+        "one, but for renyi, vimco-arithmetic and prior-sampling",
     )
     group.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
     group.add_argument(

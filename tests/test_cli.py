@@ -162,6 +162,9 @@ def test_ones_own_program_data_and_estimator(tmp_path, capsys):
         (["compare", "--sweep", "J=2"], "--sweep must read"),
         (["compare", "--set", "latent_sizes"], "must read name=value"),
         (["compare", "--set", "latent_sizes=()"], "at least one layer"),
+        (["compare", "--set", "latent_sizes=0"], "positive size"),
+        (["compare", "--set", "latent_sizes=abc"], "positive size"),
+        (["compare", "--set", "hidden_sizes=abc"], "cannot be made with"),
         (["compare", "--device", "abacus"], "abacus"),
         (["compare", "--nothing"], "unrecognized arguments"),
         (["compare", "--program", "mixture-of-gaussians"], "site 'x' is a Normal"),
@@ -261,3 +264,21 @@ def test_ctrl_c_before_anything_is_measured(tmp_path):
     words = ["compare", "--output", "run", "--estimators", "rloo", "--steps", "1000000"]
     code, shown = interrupted_after("training:", words, tmp_path, "config.yaml")
     assert code == 130 and "interrupted before anything was finished" in shown and "Traceback" not in shown
+    assert not (tmp_path / "run").exists()  # the same command can be given again
+
+
+def test_no_sweep_and_a_large_seed(tmp_path):
+    words = ["compare", "--output", "run", *FEW, "--sweep", "", "--seed", "20000000000"]
+    assert main(words) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["estimators"] == "rloo,score-function" and config["trained_with"] == "LeaveOneOut"
+    assert "version" not in config and config["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_a_full_disk_is_told_in_one_line(capsys, tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError(28, "No space left on device", str(paths[-1]))
+
+    monkeypatch.setattr("pplvm.commands.compare.shutil.copyfile", full)
+    assert "No space left on device" in refused(capsys, "compare", "--output", "run", *FEW)
+    assert (tmp_path / "run" / "report.html").exists()

@@ -172,4 +172,8 @@ def _call(maker: Callable[..., Any], what: str, settings: dict[str, Any], known:
     ]
     if missing:
         raise ValueError(f"{what} needs {', '.join(missing)}: give it as {missing[0]}=VALUE")
-    return maker(**given)
+    try:
+        return maker(**given)
+    except (TypeError, RuntimeError) as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "no settings"
+        raise ValueError(f"{what} cannot be made with {said}: {str(error).splitlines()[0]}") from error

@@ -5,7 +5,9 @@ import itertools
 import logging
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -53,8 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     losses = _legal_losses(arguments, program, data, minibatches[0])
     trainer = _trainer(arguments, program, data, minibatches[0])
     sweep = _sweep(arguments, program, data, minibatches[0], list(losses))
-    directory = _open_directory(arguments)
-    _train(arguments, trainer, data, minibatches[0])
+    directory = _open_directory(arguments, list(losses), type(trainer.objective).__name__)
+    try:
+        _train(arguments, trainer, data, minibatches[0])
+    except BaseException:
+        _close_empty(directory)
+        raise
     comparison = Comparison(
         losses, minibatches, replicates=arguments.replicates, seed=arguments.seed, kept=arguments.kept
     )
@@ -66,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             pass
     except KeyboardInterrupt:
         if not comparison.has_result:
+            _close_empty(directory)
             raise
         interrupted = True
         print("\ninterrupted: writing what is finished", file=sys.stderr)
@@ -127,7 +134,7 @@ def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
     return all(site["fn"].has_rsample for site in latents(trace).values())
 
 
-def _open_directory(arguments: argparse.Namespace) -> Path:
+def _open_directory(arguments: argparse.Namespace, estimators: list[str], objective: str) -> Path:
     """Make the run directory and write the configuration, before anything is computed.
 
     Raises:
@@ -138,10 +145,19 @@ def _open_directory(arguments: argparse.Namespace) -> Path:
     if directory.exists() and not arguments.overwrite:
         raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
     directory.mkdir(parents=True, exist_ok=True)
-    settings = {k: v for k, v in vars(arguments).items() if k not in ("command", "debug", "overwrite", "handler")}
-    settings["output"] = str(directory)
+    unsaid = ("command", "debug", "overwrite", "handler", "version")
+    settings = {k: v for k, v in vars(arguments).items() if k not in unsaid}
+    settings |= {"output": str(directory), "estimators": ",".join(estimators), "trained_with": objective}
+    settings["versions"] = {name: version(name) for name in ("pplvm", "torch", "pyro-ppl", "numpy", "xarray", "arviz")}
     (directory / "config.yaml").write_text(yaml.safe_dump({"command": "compare", **settings}, sort_keys=False))
     return directory
+
+
+def _close_empty(directory: Path) -> None:
+    """Take back a run directory in which nothing but the configuration stands."""
+    (directory / "config.yaml").unlink(missing_ok=True)
+    if not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def _train(arguments: argparse.Namespace, loss: Loss, data: ImageData, x: Tensor) -> None:
@@ -216,8 +232,11 @@ def _circumstances(arguments: argparse.Namespace, data: ImageData, seconds: floa
 
 
 def _write(result: xr.Dataset, directory: Path) -> None:
-    compressed = {name: {"zlib": True} for name in result if result[name].dtype.kind == "f"}
-    result.to_netcdf(directory / "gradients.nc", engine="h5netcdf", encoding=compressed)
+    """Small files first, then the arrays: HDF5 would end the process on a full disk, a copy only fails."""
     write_metrics_csv(result, directory / "metrics.csv")
     figures = save_figures(result, directory)
     (directory / "report.html").write_text(html_report(result, figures), encoding="utf-8")
+    compressed = {name: {"zlib": True} for name in result if result[name].dtype.kind == "f"}
+    with tempfile.TemporaryDirectory() as scratch:
+        result.to_netcdf(Path(scratch) / "gradients.nc", engine="h5netcdf", encoding=compressed)
+        shutil.copyfile(Path(scratch) / "gradients.nc", directory / "gradients.nc")

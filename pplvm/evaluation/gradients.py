@@ -61,10 +61,10 @@ class Comparison:
         self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
+        self._refuse_own_minibatches()
         self.parameters = Parameters.of(self.program, self.batches[0])
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
-        self._refuse_own_minibatches()
         self.measurements: dict[str, list[Measurement]] = {}
         self.evaluations: dict[str, float] = {}
         self._noiseless: set[str] = set()
@@ -91,8 +91,9 @@ class Comparison:
             references = self._references(x, number, projection)
             for name, loss in self.losses.items():
                 reference = references[target_of(loss)]
-                exact = reference is not None and reference.projected is None
-                seen = projection.along(reference.gradient) if exact else projection
+                seen = projection
+                if reference is not None and reference.projected is None:
+                    seen = projection.along(reference.gradient)
                 measurement = Measurement(reference, self.parameters, seen, self.kept)
                 self.measurements.setdefault(name, []).append(measurement)
             for draw in range(self.replicates):

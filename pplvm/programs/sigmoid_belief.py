@@ -27,7 +27,7 @@ class SigmoidBeliefNet(nn.Module):
         data_mean: (D,), the mean of the training data, which centres the guide's input and starts the bias.
 
     Raises:
-        ValueError: no latent layer.
+        ValueError: no latent layer, or one that is empty.
 
     References:
         Neal, Connectionist learning of belief networks, 1992
@@ -44,8 +44,11 @@ class SigmoidBeliefNet(nn.Module):
         data_mean: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if not latent_sizes:
-            raise ValueError("SigmoidBeliefNet: latent_sizes must name at least one layer, e.g. (10,)")
+        if not latent_sizes or any(not isinstance(size, int) or size < 1 for size in latent_sizes):
+            raise ValueError(
+                "SigmoidBeliefNet: latent_sizes must name at least one layer, each of a positive size, e.g. (10,), "
+                f"got {latent_sizes!r}"
+            )
         sizes = [*latent_sizes, data_size]
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.prior_logits = nn.Parameter(torch.zeros(sizes[0]))

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from pplvm.bounds import elbo, iwae
+from pplvm.evaluation import reference
 from pplvm.evaluation.gradients import Comparison, compare_gradients, evaluations_per_datum
 from pplvm.evaluation.sweep import ParticleSweep
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -235,3 +236,55 @@ def test_signal_grows_with_particles_and_the_guides_falls_for_plain_iwae():
     iwae_guide = signal.sel(estimator="iwae", side="guide")
     assert float(iwae_guide.sel(k=16)) < float(iwae_guide.sel(k=4)) < float(iwae_guide.sel(k=1))
     assert float(sweep.result().sweep_floor.max()) == pytest.approx(200**-0.5)
+
+
+@pytest.mark.parametrize("kind", ["paths", "scores"])
+def test_a_reference_that_is_an_estimate_accuses_nobody(kind, monkeypatch):
+    """Unbiased estimators against a noisy reference, over 12 seeds: p-values as they should be."""
+    monkeypatch.setattr(reference, "MOST_STATES", 1)
+    program = linear_gaussian() if kind == "paths" else small_net((3,), data_size=6)
+    x = torch.randn(4, 3) if kind == "paths" else (torch.rand(4, 6) < 0.5).double()
+    rules = [Pathwise(), DoublyReparameterized(2)] if kind == "paths" else [LeaveOneOut(elbo, 2), LeaveOneOut(iwae, 2)]
+    p_values, alignments = [], []
+    for seed in range(12):
+        losses = {str(i): Loss(rule, program) for i, rule in enumerate(rules)}
+        result = compare_gradients(losses, [x], replicates=80, reference_draws=80, seed=seed)
+        assert "draws (s.e." in str(result.reference.values[0])
+        p_values += result.p_value.values.tolist()
+        alignments.append(float(result.alignment.sel(side="model").mean()))
+    assert sum(p < 0.05 for p in p_values) <= 5 and min(p_values) > 1e-4  # 1.2 of 24 expected below 0.05
+    assert abs(np.mean(alignments) - 1) < 5 * np.std(alignments) / 12**0.5 + 0.02
+
+
+def test_what_the_estimator_does_not_name_is_not_judged():
+    class Nameless(LeaveOneOut):
+        target = property(lambda self: "unknown")
+
+    net, x = small_net(), two_data()
+    result = compare_gradients({"mine": Loss(Nameless(), net)}, [x], replicates=10)
+    assert str(result.verdict.values[0]) == "undecided" and str(result.reference.values[0]) == "none"
+
+
+def test_a_quiet_estimator_is_not_taken_for_an_exact_one():
+    """Its draws are nearly all the same; only an objective that draws nothing is repeated instead of computed."""
+    net, x = small_net(), two_data()[:1]
+    with torch.no_grad():
+        net.encoders[0].last.bias.fill_(4.0)
+    comparison = Comparison({"rloo": Loss(LeaveOneOut(), net), "exact": Loss(Exact(), net)}, [x], replicates=300)
+    for _ in comparison.rounds():
+        pass
+    assert comparison._noiseless == {"exact"}
+    assert float(comparison.result().variance.sel(estimator="rloo")) > 0
+
+
+def test_a_program_that_subsamples_for_itself_is_refused():
+    import pyro
+
+    class Own(BernoulliToy):
+        def model(self, x):
+            with pyro.plate("batch", len(x), subsample_size=2):
+                pyro.sample("b", pyro.distributions.Bernoulli(logits=self.phi.detach()).to_event(1))
+                pyro.factor("gain", torch.zeros(2))
+
+    with pytest.raises(ValueError, match="draws a minibatch of its own"):
+        Comparison({"a": Loss(ScoreFunction(), Own(0.1, 0.2))}, [torch.zeros(4, 1)])
