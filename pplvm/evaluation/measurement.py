@@ -29,7 +29,6 @@ class Measurement:
         self.projections = Covariance(projection.size)
         self.spread = Moments(1)  # of the squared distance to the reference
         self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
-        self.cosine = Moments(1)
         self.milliseconds: list[float] = []  # of the kept draws, as are the next
         self.records: list[dict[str, float]] = []
         self.entries: list[Tensor] = []
@@ -48,7 +47,6 @@ class Measurement:
         self.spread.add(deviation.square().sum().reshape(1))
         norm = gradient.double().norm()
         cosine = torch.dot(gradient.double(), self.centre.double()) / (norm * self.centre.double().norm())
-        self.cosine.add(cosine.nan_to_num().reshape(1))
         self.alignment.add(self._aligned(gradient.double()))
         if len(self.records) < self.kept:
             self.milliseconds.append(milliseconds)

@@ -129,7 +129,7 @@ DRAWS_AT_ONCE = 1000
 
 def _drawn(parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable[[Tensor], Tensor], K: int) -> Tensor:
     """The leave-one-out gradient of a K-particle bound, averaged over draws of states from the tables."""
-    S, B = log_w.shape
+    B = log_w.shape[-1]
     on_score, on_weight = torch.zeros_like(log_w), torch.zeros_like(log_w)  # (S, B)
     at_once = max(1, min(DRAWS_AT_ONCE, 4_000_000 // (K * K * B)))
     rounds = -(-DRAWS_AT_ONCE // at_once)
