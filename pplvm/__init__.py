@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pplvm.objectives.exact import Exact, PriorSampling
     from pplvm.objectives.local_expectation import LocalExpectation
     from pplvm.objectives.objective import Loss
-    from pplvm.objectives.pathwise import AnalyticKL, DoublyReparameterized, Pathwise, StickTheLanding
+    from pplvm.objectives.pathwise import AnalyticKL, Pathwise
     from pplvm.objectives.pyro_objective import PyroObjective
     from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+    from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
     from pplvm.particles import draw_particles
     from pplvm.programs.mixture import MixtureOfGaussians
     from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
@@ -36,7 +37,8 @@ _HOMES = {
     "pplvm.bounds": ("elbo", "iwae", "renyi"),
     "pplvm.objectives.objective": ("Loss",),
     "pplvm.objectives.exact": ("Exact", "PriorSampling"),
-    "pplvm.objectives.pathwise": ("Pathwise", "AnalyticKL", "StickTheLanding", "DoublyReparameterized"),
+    "pplvm.objectives.pathwise": ("Pathwise", "AnalyticKL"),
+    "pplvm.objectives.stopped_guide": ("StickTheLanding", "DoublyReparameterized"),
     "pplvm.objectives.score_function": ("ScoreFunction", "LeaveOneOut"),
     "pplvm.objectives.baselines": ("MovingAverage", "LearnedBaseline"),
     "pplvm.objectives.local_expectation": ("LocalExpectation",),

@@ -17,8 +17,8 @@ from pplvm.bounds import Bound, elbo
 from pplvm.contract import Site, latents
 from pplvm.enumeration import coordinates, is_enumerable, support
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_replayable
 from pplvm.objectives.score_function import along_paths
+from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles import Pair, cuda_devices, gather
 
 __all__ = ["LocalExpectation"]

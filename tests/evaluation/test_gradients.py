@@ -17,8 +17,9 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.pathwise import DoublyReparameterized, Pathwise
+from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.stopped_guide import DoublyReparameterized
 from tests.objectives.test_mutants import MUTANTS
 from tests.problems import BernoulliToy, exact_moments, linear_gaussian, small_net, two_data
 

@@ -12,8 +12,9 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective, ObjectiveError
-from pplvm.objectives.pathwise import AnalyticKL, DoublyReparameterized, Pathwise, StickTheLanding
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.particles import draw_particles
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE

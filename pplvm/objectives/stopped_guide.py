@@ -1,0 +1,185 @@
+"""Path gradients without the guide's score, which is held still at the draws of its own parameters.
+
+StickTheLanding          the elbo's: the score's mean is zero, so nothing is put in its place
+DoublyReparameterized    the iwae's: the score's mean is put back along the path
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Delta
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pplvm.bounds import Bound, elbo, iwae
+from pplvm.contract import latents, plate_scale, sample_sites
+from pplvm.enumeration import coordinates
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.pathwise import require_paths
+from pplvm.particles import Pair, cuda_devices, owners, sum_sites
+
+__all__ = ["DoublyReparameterized", "StickTheLanding", "require_replayable"]
+
+
+class _StoppedGuide(Objective):
+    """Rules that run the guide a second time at its own draws, its parameters held still."""
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = pair.run_guide(1, args, kwargs)
+            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_replayable(self, pair, drawn, args, kwargs)
+            still = drawn.copy()
+            for name, site in latents(drawn).items():
+                still.nodes[name] = dict(site, value=site["value"].detach())
+            held = sum_sites(pair.log_probs(_run_stopped(self, pair, still, args, kwargs), 1))
+        if held.requires_grad:
+            raise ObjectiveError(
+                f"{type(self).__name__} cannot hold all of the guide still: it uses parameters of a module that "
+                "the program does not own; register that module as an attribute of the program"
+            )
+        return pair
+
+
+class StickTheLanding(_StoppedGuide):
+    """The pathwise elbo without the guide's score: no variance at all where q is the posterior.
+
+        gradient = d mean_k [ log p(x, z_k(phi)) - log q(z_k(phi); stop(phi)) ]
+
+    Arguments:
+        num_particles: K, at least 1; the gradient is the mean over particles.
+
+    Raises:
+        ObjectiveError: as `Pathwise`; or the guide is no method of the module that owns its parameters, or is
+            random beyond its sites.
+
+    References:
+        Roeder, Wu and Duvenaud, Sticking the landing, 2017, arXiv:1703.09194
+    """
+
+    @property
+    def target(self) -> Bound:
+        return elbo
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        log_weights, _, scale = _stopped_weights(self, pair, args, kwargs)
+        value = elbo(log_weights)
+        return Estimate(value, value, scale)
+
+
+class DoublyReparameterized(_StoppedGuide):
+    """The importance-weighted bound whose encoder gradient keeps its signal as K grows (DReG).
+
+        gradient of phi = sum_k w~_k^2 d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
+        gradient of theta = sum_k w~_k d log p(x, z_k)
+
+    Arguments:
+        num_particles: K, at least 1; K = 1 is `StickTheLanding`.
+
+    Raises:
+        ObjectiveError: as `StickTheLanding`; or the guide has a Delta site.
+
+    References:
+        Tucker, Lawson, Gu and Maddison, Doubly reparameterized gradient estimators for Monte Carlo
+        objectives, 2019, arXiv:1810.04152
+    """
+
+    @property
+    def target(self) -> Bound:
+        return iwae
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = latents(pair.run_guide(1, args, kwargs))
+        for name, site in drawn.items():
+            if isinstance(coordinates(site["fn"]), Delta):
+                raise ObjectiveError(
+                    f"DoublyReparameterized moves the score of a draw onto its path, but guide site {name!r} is a "
+                    "Delta, which has none: use StickTheLanding or Pathwise(iwae)"
+                )
+        return pair
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        log_weights, reweigh, scale = _stopped_weights(self, pair, args, kwargs)
+        reweigh(log_weights.detach().softmax(0))
+        value = iwae(log_weights)
+        return Estimate(value, value, scale)
+
+
+def require_replayable(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> None:
+    """Refuse a guide that is random beyond its sites, so that its own draws have another density when it runs again.
+
+    Raises:
+        ObjectiveError: say, the guide drops units out.
+    """
+    assert pair.guide is not None
+    again = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
+    first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
+    for name in first:
+        if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
+            raise ObjectiveError(
+                f"{type(objective).__name__} runs the guide twice, but it is random beyond its sites (dropout?): "
+                f"site {name!r} had another density the second time; use Pathwise or LeaveOneOut, or program.eval()"
+            )
+
+
+def _stopped_weights(
+    objective: Objective, pair: Pair, args: tuple, kwargs: dict
+) -> tuple[Tensor, Callable[[Tensor], None], float]:
+    """Log-weights whose log q sees phi through the draws only, and a way to weigh what flows into them."""
+    K = objective.num_particles
+    guide_trace = pair.run_guide(K, args, kwargs)
+    weights: list[Tensor] = []
+    tapped = guide_trace.copy()
+    for name, site in latents(guide_trace).items():
+        tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
+    stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
+    model_trace = pair.run_model(K, tapped, args, kwargs)
+    log_p, log_q = (sum_sites(pair.log_probs(trace, K)) for trace in (model_trace, stopped_trace))
+    scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
+    return log_p - log_q, weights.append, scale
+
+
+def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> Tensor:
+    """The same draw, whose incoming gradient is multiplied by (K, B) weights, if any are named by then."""
+    if not value.requires_grad:
+        return value
+    value = value.view_as(value)
+
+    def weigh(gradient: Tensor) -> Tensor:
+        if not weights or len(weights[0]) == 1:
+            return gradient
+        K, B = weights[0].shape
+        return gradient * weights[0].reshape(K, *[1] * (nesting - 1), B, *[1] * event_dim)
+
+    value.register_hook(weigh)
+    return value
+
+
+def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> Trace:
+    """The guide's densities at given draws, its parameters held still."""
+    modules = owners(pair.guide)
+    if not modules:
+        raise ObjectiveError(
+            f"{type(objective).__name__} holds the guide's parameters still, so it must know them: make the guide a "
+            "method of the nn.Module that owns them"
+        )
+    call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
+    still = {name: parameter.detach() for name, parameter in call.named_parameters()}
+    with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
+        return pair.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
+
+
+class _Call(nn.Module):
+    def __init__(self, owner: nn.Module, program: Callable[..., Any]) -> None:
+        super().__init__()
+        self.owner, self.program = owner, program
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(*args, **kwargs)
