@@ -13,10 +13,11 @@ MAY_IMPORT = {
     "contract": set(),
     "particles": {"contract"},
     "enumeration": {"contract", "particles"},
+    "dependencies": {"contract", "particles"},
     "training": set(),
     "plots": set(),
     "programs": {"networks", "distributions"},
-    "objectives": {"contract", "particles", "enumeration", "bounds"},
+    "objectives": {"contract", "particles", "enumeration", "dependencies", "bounds"},
     "evaluation": {"contract", "particles", "enumeration", "bounds", "objectives"},
     "catalog": {"data", "programs", "objectives"},
 }

@@ -82,7 +82,8 @@ class PriorSampling(Objective):
         return "log p(x)"
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        trace = pair.run(_Detached()(pair.model), self.num_particles, args, kwargs)
+        with _Detached():
+            trace = pair.run(pair.model, self.num_particles, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
         prior = sum_sites({name: log_p[name] for name in latents(trace)})
         value = iwae(sum_sites(log_p) - prior.detach())

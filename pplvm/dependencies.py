@@ -1,0 +1,88 @@
+"""Which terms of the log-weight a latent can change: only these belong into its learning signal.
+
+References:
+    Schulman, Heess, Weber and Abbeel, Gradient estimation using stochastic computation graphs, 2015,
+    arXiv:1506.05254
+"""
+
+from dataclasses import dataclass
+
+import torch
+from pyro import poutine
+from pyro.infer.inspect import TrackProvenance
+from pyro.ops.provenance import detach_provenance, get_provenance
+from pyro.poutine import Trace
+
+from pplvm.contract import latents, sample_sites
+from pplvm.particles import Pair, cuda_devices
+
+__all__ = ["Dependents", "dependents"]
+
+
+@dataclass(frozen=True)
+class Dependents:
+    """What depends on one latent of the guide."""
+
+    model: frozenset[str]  # sites of the model whose density it changes, at once or through later draws
+    guide: frozenset[str]  # the same of the guide, itself among them
+    redrawn: frozenset[str]  # latents of the guide that are drawn given it, at once or through others
+
+
+def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
+    """For each latent of the guide, what depends on it; leaves the random state as it was.
+
+    Tensors are followed through the program by Pyro's provenance. Where a program leaves torch (numpy, say)
+    the trail is lost, so each latent is also changed in turn, and whatever moves counts as dependent.
+    """
+    assert pair.guide is not None
+    with torch.random.fork_rng(cuda_devices(args)), torch.no_grad():
+        drawn = pair.run_guide(1, args, kwargs)
+        names = list(latents(drawn))
+        guide, model = _followed(pair, drawn, args, kwargs)
+        for name in names:
+            for found, moved in zip((guide, model), _moved(pair, drawn, name, args, kwargs), strict=True):
+                for other in moved:
+                    found[other] = found[other] | {name}
+    return {name: _closure(name, names, guide, model) for name in names}
+
+
+def _closure(name: str, names: list[str], guide: dict[str, frozenset], model: dict[str, frozenset]) -> Dependents:
+    reached = {name}
+    for later in names[names.index(name) + 1 :]:  # a guide draws parents first
+        if guide[later] & reached:
+            reached.add(later)
+    return Dependents(
+        model=frozenset(other for other, parents in model.items() if parents & reached),
+        guide=frozenset(other for other, parents in guide.items() if (parents | {other}) & reached),
+        redrawn=frozenset(reached - {name}),
+    )
+
+
+def _followed(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> tuple[dict[str, frozenset], dict[str, frozenset]]:
+    """The latents that each site's density reads, in the guide and in the model."""
+    with TrackProvenance():
+        guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
+        model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
+    found = []
+    for trace in (guide_trace, model_trace):
+        terms = {}
+        for name, site in sample_sites(trace).items():
+            value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
+            terms[name] = get_provenance(site["fn"].log_prob(value)) & frozenset(latents(drawn))
+        found.append(terms)
+    return found[0], found[1]
+
+
+def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tuple[set[str], set[str]]:
+    """Sites of guide and model whose density changes when one latent alone is drawn anew."""
+    changed = drawn.copy()
+    site = drawn.nodes[name]
+    changed.nodes[name] = dict(site, value=site["fn"].sample())
+    found: list[set[str]] = []
+    for program in (pair.guide, pair.model):
+        before, after = (
+            pair.site_terms(pair.run(poutine.replay(program, trace=trace), 1, args, kwargs))
+            for trace in (drawn, changed)
+        )
+        found.append({other for other in before if not torch.equal(before[other], after[other])})
+    return found[0], found[1]
