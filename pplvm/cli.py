@@ -61,6 +61,7 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_compare(commands)
     _add_check(commands)
+    _add_verify(commands)
     listing = commands.add_parser("list", help="show programs, objectives and data sets")
     listing.add_argument("kind", nargs="?", choices=("programs", "objectives", "data"), help="only these")
     _finish(listing, "pplvm.commands.listing")
@@ -122,6 +123,21 @@ def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check.add_argument("program", nargs="?", default="sigmoid-belief-net", help="name or module:Name [%(default)s]")
     _add_program_and_data(check, batch_size=8)
     _finish(check, "pplvm.commands.check")
+
+
+def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="prove an estimator on tiny programs whose gradients are known",
+        description="Enumerate an estimator's draws, or draw many, on tiny programs whose gradients are known; says "
+        "unbiased, biased and by how much, or broken. Exit code 0 if unbiased wherever it applies, 1 if not.",
+    )
+    verify.add_argument("estimator", help="name or module:Name, NAME@setting=value@...")
+    verify.add_argument("--particles", type=_at_least(1), default=2, help="K, if it has it [%(default)s]")
+    verify.add_argument(
+        "--draws", type=_at_least(60), default=120, help="gradients of 2,000 copies, where it draws [%(default)s]"
+    )
+    _finish(verify, "pplvm.commands.verify")
 
 
 def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
+torch.set_num_threads(1)  # tensors this small only wait for each other
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,15 @@ from pplvm.data.spec import check_site
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles import inspect_pair
 
-__all__ = ["build_data", "build_loss", "build_program", "check_data", "split_settings", "takes_particles"]
+__all__ = [
+    "build_data",
+    "build_loss",
+    "build_objective",
+    "build_program",
+    "check_data",
+    "split_settings",
+    "takes_particles",
+]
 
 
 def build_data(arguments: argparse.Namespace) -> ImageData:
@@ -73,7 +81,24 @@ def build_program(name: str, settings: list[str], data: ImageData, seed: int) ->
 
 
 def build_loss(name: str, particles: int | None, program: nn.Module, data: ImageData) -> Loss:
-    """An estimator, `name` or `name@setting=value@...` or an import path, tied to a program.
+    """An estimator, named as for `build_objective`, tied to a program.
+
+    Raises:
+        ValueError, LookupError: no such objective, or a setting that it does not take.
+    """
+    known = _known(data) | ({} if particles is None else {"num_particles": particles})
+    objective = build_objective(name, known)
+    try:
+        return Loss(objective, program)
+    except ObjectiveError as error:
+        raise ValueError(f"objective {name.split('@')[0]}: {error}") from error
+
+
+def build_objective(name: str, known: dict[str, Any]) -> ELBO:
+    """An objective by `name` or `name@setting=value@...` or an import path.
+
+    Arguments:
+        known: what fills its arguments where they are not set.
 
     Raises:
         ValueError, LookupError: no such objective, or a setting that it does not take.
@@ -83,7 +108,6 @@ def build_loss(name: str, particles: int | None, program: nn.Module, data: Image
     chosen = split_settings(settings)
     if isinstance(count := chosen.get("num_particles", 1), int) and count < 1:
         raise ValueError(f"objective {word}: num_particles must be at least 1, got {count}")
-    known = _known(data) | ({} if particles is None else {"num_particles": particles})
     objective = maker
     if not isinstance(maker, ELBO):
         if not callable(maker):
@@ -91,10 +115,7 @@ def build_loss(name: str, particles: int | None, program: nn.Module, data: Image
         objective = _call(maker, f"objective {word}", chosen, known)
     if not isinstance(objective, ELBO):
         raise ValueError(f"{word} is no objective: it must give a pyro.infer.ELBO")
-    try:
-        return Loss(objective, program)
-    except ObjectiveError as error:
-        raise ValueError(f"objective {word}: {error}") from error
+    return objective
 
 
 def takes_particles(name: str) -> bool:

@@ -75,7 +75,7 @@ class LearnedBaseline(nn.Module):
 
     def forward(self, *args: Tensor) -> Tensor:
         """The predicted signal of each datum, (B,), in nats; the first argument is the data (B, ...)."""
-        return self.average() + self.network(args[0]).squeeze(-1)
+        return self.average() + self.network(args[0].reshape(len(args[0]), -1)).squeeze(-1)
 
     def observe(self, signal: Tensor) -> None:
         self.average.observe(signal)

@@ -1,0 +1,52 @@
+"""`pplvm verify`: an estimator, its own or a user's, against gradients that are known."""
+
+import argparse
+import logging
+import textwrap
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from pplvm.commands.building import build_objective, takes_particles
+from pplvm.evaluation.verification import Finding, verify
+
+__all__ = ["run"]
+
+MEANINGS = {
+    "unbiased": "unbiased wherever it applies",
+    "biased": "BIASED",
+    "broken": "BROKEN",
+    "undecided": "undecided",
+    "refused": "refused by every program: nothing was proven",
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what each known program says, and the verdict; 0 if unbiased, 1 if not."""
+    logging.getLogger("pyro").setLevel(logging.WARNING)
+    name = arguments.estimator
+
+    def build(x: Tensor) -> ELBO:
+        size = x[0].numel()
+        known = {"data_size": size, "data_mean": torch.full((size,), 0.5)}
+        return build_objective(name, known | ({"num_particles": arguments.particles} if takes_particles(name) else {}))
+
+    build(torch.zeros(1, 1))  # a misspelt name is no fault of the estimator
+    found = []
+    for finding in verify(build, arguments.draws):
+        found.append(finding)
+        print(_told(finding), flush=True)
+    verdict = _overall([finding.verdict for finding in found])
+    print(f"{name}: {MEANINGS[verdict]}")
+    return 0 if verdict == "unbiased" else 1
+
+
+def _told(finding: Finding) -> str:
+    first = f"{finding.program}: {finding.verdict.upper() if finding.verdict != 'unbiased' else 'unbiased'}"
+    return first + "\n" + textwrap.fill(finding.reason, 100, initial_indent="    ", subsequent_indent="    ")
+
+
+def _overall(verdicts: list[str]) -> str:
+    """The worst that was found; a refusal counts only where nothing else was."""
+    return next((v for v in ("broken", "biased", "undecided", "unbiased") if v in verdicts), "refused")
