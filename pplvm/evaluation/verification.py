@@ -14,6 +14,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import ELBO, SVI
+from pyro.ops.provenance import get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -224,4 +225,6 @@ class _Given(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.values and not msg["done"] and not msg["is_observed"]:
-            msg["value"], msg["done"] = self.values.pop(msg["name"]), True
+            with torch.random.fork_rng([]):  # a draw carries what it depends on, which Pyro's TraceGraph_ELBO reads
+                trail = get_provenance(msg["fn"].sample())
+            msg["value"], msg["done"] = track_provenance(self.values.pop(msg["name"]), trail), True
