@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from pplvm.data.binarization import binarize
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
     from pplvm.evaluation.gradients import compare_gradients
+    from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+    from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+    from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
     from pplvm.objectives.exact import Exact, PriorSampling
     from pplvm.objectives.local_expectation import LocalExpectation
+    from pplvm.objectives.measure_valued import MeasureValued
     from pplvm.objectives.objective import Loss
     from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+    from pplvm.objectives.per_site import PerSite
     from pplvm.objectives.pyro_objective import PyroObjective
     from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
     from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
@@ -42,6 +47,11 @@ _HOMES = {
     "pplvm.objectives.score_function": ("ScoreFunction", "LeaveOneOut"),
     "pplvm.objectives.baselines": ("MovingAverage", "LearnedBaseline"),
     "pplvm.objectives.local_expectation": ("LocalExpectation",),
+    "pplvm.objectives.antithetic": ("ARM", "DisARM", "ARMS"),
+    "pplvm.objectives.control_variates": ("MuProp", "REBAR", "RELAX", "DoubleControlVariate"),
+    "pplvm.objectives.measure_valued": ("MeasureValued",),
+    "pplvm.objectives.biased": ("BiasedStraightThrough", "BiasedStraightThroughGumbel", "BiasedConcrete"),
+    "pplvm.objectives.per_site": ("PerSite",),
     "pplvm.objectives.pyro_objective": ("PyroObjective",),
     "pplvm.training.fit": ("fit",),
     "pplvm.evaluation.gradients": ("compare_gradients",),
@@ -49,22 +59,34 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "VAE",
+    "ARM",
+    "ARMS",
     "AnalyticKL",
+    "BiasedConcrete",
+    "BiasedStraightThrough",
+    "BiasedStraightThroughGumbel",
+    "DisARM",
+    "DoubleControlVariate",
     "DoublyReparameterized",
     "Exact",
     "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",
     "Loss",
+    "MeasureValued",
     "MixtureOfGaussians",
     "MovingAverage",
+    "MuProp",
     "Pathwise",
+    "PerSite",
     "PriorSampling",
     "PyroObjective",
+    "REBAR",
+    "RELAX",
     "ScoreFunction",
     "SigmoidBeliefNet",
     "StickTheLanding",
+    "VAE",
     "batches",
     "binarize",
     "binarized_mnist",

@@ -40,6 +40,22 @@ OBJECTIVES = {
     "local-expectation": Entry(
         "pplvm.objectives.local_expectation:LocalExpectation", "elbo: each coordinate summed out"
     ),
+    "arm": Entry("pplvm.objectives.antithetic:ARM", "elbo: antithetic pairs (Bernoulli)"),
+    "disarm": Entry("pplvm.objectives.antithetic:DisARM", "elbo: antithetic pairs, noise averaged out (U2G)"),
+    "disarm-iwae": Entry("pplvm.objectives.presets:disarm_iwae", "iwae: antithetic pairs"),
+    "arms": Entry("pplvm.objectives.presets:arms", "elbo: K antithetic draws (Bernoulli)"),
+    "double-cv": Entry("pplvm.objectives.control_variates:DoubleControlVariate", "elbo: leave-one-out with slopes"),
+    "muprop": Entry("pplvm.objectives.control_variates:MuProp", "elbo: Taylor expansion at the mean"),
+    "simple-muprop": Entry("pplvm.objectives.presets:simple_muprop", "elbo: f at the mean as baseline"),
+    "rebar": Entry("pplvm.objectives.control_variates:REBAR", "elbo: relaxed program as control variate"),
+    "relax": Entry("pplvm.objectives.control_variates:RELAX", "elbo: REBAR with a learned function"),
+    "measure-valued": Entry("pplvm.objectives.measure_valued:MeasureValued", "elbo: measure-valued derivatives"),
+    "per-site": Entry("pplvm.objectives.per_site:PerSite", "elbo: each site by the rule named in the guide"),
+    "biased-st": Entry("pplvm.objectives.biased:BiasedStraightThrough", "elbo, biased: straight-through"),
+    "biased-st-gumbel": Entry(
+        "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
+    ),
+    "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
     "score-iwae": Entry("pplvm.objectives.presets:score_iwae", "iwae: REINFORCE, no baseline"),
     "vimco": Entry("pplvm.objectives.presets:vimco", "iwae: leave-one-out, geometric"),
     "vimco-arithmetic": Entry("pplvm.objectives.presets:vimco_arithmetic", "iwae: leave-one-out, arithmetic"),

@@ -11,13 +11,18 @@ from pyro.infer import (
 
 from pplvm.bounds import elbo, iwae
 from pplvm.bounds import renyi as renyi_bound
+from pplvm.objectives.antithetic import ARMS, DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.exact import Exact, PriorSampling
+from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 
 __all__ = [
+    "arms",
+    "disarm_iwae",
     "exact",
     "iwae_pathwise",
     "nvil",
@@ -32,6 +37,7 @@ __all__ = [
     "score_average",
     "score_function",
     "score_iwae",
+    "simple_muprop",
     "vimco",
     "vimco_arithmetic",
 ]
@@ -75,6 +81,23 @@ def vimco_arithmetic(num_particles: int = 4) -> ELBO:
 def renyi(num_particles: int = 4, alpha: float = 0.5) -> ELBO:
     """Leave-one-out on the Renyi bound of order alpha."""
     return LeaveOneOut(renyi_bound(alpha), num_particles)
+
+
+def disarm_iwae(num_particles: int = 4) -> ELBO:
+    """Antithetic pairs on the importance-weighted bound."""
+    return DisARM(iwae, num_particles)
+
+
+def arms(num_particles: int = 4) -> ELBO:
+    """One group of antithetic draws, as many as there are particles."""
+    if num_particles < 2:
+        raise ObjectiveError(f"ARMS: num_particles must be at least 2, got {num_particles}")
+    return ARMS(num_particles)
+
+
+def simple_muprop(num_particles: int = 1) -> ELBO:
+    """MuProp without its slope."""
+    return MuProp(linear=False, num_particles=num_particles)
 
 
 def exact() -> ELBO:
