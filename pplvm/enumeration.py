@@ -19,6 +19,7 @@ from torch.distributions import Distribution, Independent
 
 from pplvm.contract import ProgramError, Site, latents
 from pplvm.particles import Pair, sum_sites
+from pplvm.tempering import latent_terms
 
 __all__ = ["coordinates", "enumerate_guide", "enumerate_model", "is_enumerable", "latent_states", "support"]
 
@@ -46,6 +47,8 @@ def latent_states(trace: Trace) -> int | None:
 def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
     """Log p(x, z) and log q(z | x) of every state z of the guide's latents: two tables (S, B).
 
+    Of a tempered pair log q is as it is, and log p such that log p - log q is tempered.
+
     Raises:
         ProgramError: a latent is continuous, or there are too many states.
     """
@@ -53,7 +56,10 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     enumerator = _Enumerate(first_dim=-1 - pair.nesting)
     guide_trace = pair.run(enumerator(pair.guide), 1, args, kwargs)
     model_trace = pair.run_model(1, guide_trace, args, kwargs)
-    log_p, log_q = (_joint(pair, trace) for trace in (model_trace, guide_trace))
+    log_p_sites, log_q_sites = pair.site_terms(model_trace), pair.site_terms(guide_trace)
+    log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
+    if pair.tempering is not None:
+        log_p = log_q + pair.tempering.tempered(log_p - log_q, latent_terms(log_p_sites, log_q_sites))
     hidden = _hidden(pair, latents(guide_trace))
     log_p, log_q = torch.broadcast_tensors(log_p + hidden, log_q + hidden)
     return log_p.flatten(0, -2), log_q.flatten(0, -2)
@@ -72,14 +78,10 @@ def enumerate_model(
     model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
     drawn = latents(guide_trace) if guide_trace is not None else {}
     summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
-    log_p = _joint(pair, model_trace) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)
+    log_p = sum_sites(pair.site_terms(model_trace)) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)
     plain = 1 if num_particles == 1 else 2
     log_p = log_p.flatten(0, -1 - plain).logsumexp(0) if log_p.dim() > plain else log_p
     return log_p.reshape(num_particles, -1), model_trace
-
-
-def _joint(pair: Pair, trace: Trace) -> Tensor:
-    return sum_sites(pair.site_terms(trace))
 
 
 def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:

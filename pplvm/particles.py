@@ -7,7 +7,7 @@ Shape letters, here and everywhere: K particles, B batch, D data, Z latent, C H 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pplvm.contract import ProgramError, Site, plate_scale, sample_sites, violations
+from pplvm.tempering import Tempering, latent_terms
 
 __all__ = [
     "Pair",
@@ -62,10 +63,20 @@ class Particles:
     scale: float  # N/B of a subsampled plate: multiplies the loss, never a weight
     model_trace: Trace
     guide_trace: Trace
+    untempered: "Particles | None" = None
+
+    @property
+    def plain(self) -> "Particles":
+        """The same untempered; tempering weighs a latent's log p and log q, not the score, as a draw is a draw."""
+        return self.untempered or self
 
     @property
     def log_weights(self) -> Tensor:
         return self.log_p - self.log_q  # (K, B)
+
+    @property
+    def latent_terms(self) -> dict[str, Tensor]:
+        return latent_terms(self.log_p_sites, self.log_q_sites)  # each (K, B)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ class Pair:
     model: Program
     guide: Program | None
     nesting: int  # plates per site at most; particles are the dimension to their left
+    tempering: Tempering | None = field(default=None, compare=False)  # of one evaluation, not of the programs
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         assert self.guide is not None
@@ -208,7 +220,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     }
     path = {n: log_q for n, log_q in log_q_sites.items() if n not in score}
     none = torch.zeros_like(log_p)
-    return Particles(
+    drawn = Particles(
         log_p=log_p,
         log_q=sum_sites(log_q_sites) if log_q_sites else none,
         log_q_score=sum_sites(score) if score else none,
@@ -220,6 +232,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
         model_trace=model_trace,
         guide_trace=guide_trace,
     )
+    return drawn if pair.tempering is None else _tempered(drawn, pair.tempering)
 
 
 def sum_sites(sites: dict[str, Tensor]) -> Tensor:
@@ -237,6 +250,19 @@ def owners(*programs: Program | None) -> list[nn.Module]:
 def cuda_devices(args: tuple) -> list[int]:
     """Whose random states a run on these arguments moves, beside the CPU's."""
     return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
+
+
+def _tempered(drawn: Particles, tempering: Tempering) -> Particles:
+    weights = tempering.weights(drawn.log_weights, drawn.latent_terms)
+    p, q = (
+        {name: term * weights[name] if name in weights else term for name, term in sites.items()}
+        for sites in (drawn.log_p_sites, drawn.log_q_sites)
+    )
+    log_q = sum_sites(q) if q else drawn.log_q
+    path = {name: term for name, term in q.items() if drawn.guide_trace.nodes[name]["fn"].has_rsample}
+    path = sum_sites(path) if path else drawn.log_q_path
+    changed = {"log_p": sum_sites(p), "log_q": log_q, "log_q_path": path, "log_p_sites": p, "log_q_sites": q}
+    return replace(drawn, **changed, untempered=drawn)
 
 
 def _log_prob(site: Site) -> Tensor:

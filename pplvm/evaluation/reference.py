@@ -10,7 +10,7 @@ A bound of K > 1 particles is an expectation over S^K states; it is drawn from t
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyro
 import torch
@@ -25,7 +25,9 @@ from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, without_each
-from pplvm.particles import pair_up
+from pplvm.objectives.tempered import Beta
+from pplvm.particles import Pair, pair_up
+from pplvm.tempering import TemperedBound
 
 __all__ = ["Reference", "Target", "references_for"]
 
@@ -76,8 +78,7 @@ def _references_for(
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
     if states is not None and states <= MOST_STATES:
-        log_p, log_q = enumerate_guide(pair, (x,), {})
-        return {target: _from_tables(parameters, log_p, log_q, target, project) for target in targets}
+        return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
     score_sites = [s for s in latents(guide_trace).values() if not s["fn"].has_rsample]
     countable = all(is_enumerable(site) for site in score_sites)
     found: dict[Target, Reference | None] = {}
@@ -86,6 +87,12 @@ def _references_for(
         label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
         found[target] = loss and _averaged((parameters.gradient_of(loss(x)) for _ in range(draws)), project, label)
     return found
+
+
+def _tables(pair: Pair, target: Target, x: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(target[0], TemperedBound):
+        pair = replace(pair, tempering=target[0].tempering())
+    return enumerate_guide(pair, (x,), {})
 
 
 def _averaged(gradients: Iterable[Tensor], project: Project, label: str) -> Reference:
@@ -153,6 +160,9 @@ def _serving(program: nn.Module, target: Target, has_score_sites: bool, countabl
     kind, K = target
     if not callable(kind):
         return None
+    if isinstance(kind, TemperedBound):
+        loss = _serving(program, (kind.bound, K), has_score_sites, countable)
+        return loss and Loss(Beta(Beta(loss.objective, kind.beta), dict(kind.own)), program)
     kind = elbo if K == 1 else kind
     objective: Objective
     if not has_score_sites:

@@ -5,6 +5,7 @@ AnalyticKL    the same for the elbo, each KL in closed form where torch knows it
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyro.distributions.util import scale_and_mask
@@ -80,12 +81,16 @@ class AnalyticKL(Objective):
         return elbo
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        drawn = self.draw(pair, *args, **kwargs)
+        drawn = self.draw(replace(pair, tempering=None), *args, **kwargs)
         require_paths(self, drawn.score_sites)
-        log_weights = drawn.log_weights
+        log_weights, closed = drawn.log_weights, {}
         for name, divergence in _closed_forms(drawn).items():
             drawn_term = drawn.log_p_sites[name] - drawn.log_q_sites[name]
-            log_weights = log_weights - drawn_term - pair.per_datum(divergence)
+            closed[name] = pair.per_datum(divergence)
+            log_weights = log_weights - drawn_term - closed[name]
+        if pair.tempering is not None:
+            terms = drawn.latent_terms | {name: -divergence for name, divergence in closed.items()}
+            log_weights = pair.tempering.tempered(log_weights, terms)
         value = elbo(log_weights)
         return Estimate(value, value, drawn.scale)
 

@@ -86,7 +86,7 @@ class Sitewise(Objective):
 
     def _dependents_in(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
         """Found once a program, on its first batch."""
-        if self._known is None or self._known[0] is not pair:
+        if self._known is None or self._known[0] != pair:
             self._known = (pair, dependents(pair, args, kwargs))
         return self._known[1]
 
@@ -150,7 +150,7 @@ class SiteDraw:
     @property
     def log_q(self) -> Tensor:
         """Of the draws, (K, B), differentiable in the guide's parameters."""
-        return self.drawn.log_q_sites[self.name]
+        return self.drawn.plain.log_q_sites[self.name]
 
     @property
     def f(self) -> Tensor:

@@ -21,6 +21,7 @@ from pplvm.enumeration import coordinates
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.particles import Pair, cuda_devices, owners, sum_sites
+from pplvm.tempering import Tempering, latent_terms
 
 __all__ = ["DoublyReparameterized", "StickTheLanding", "require_replayable"]
 
@@ -141,9 +142,24 @@ def _stopped_weights(
         tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
     stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
-    log_p, log_q = (sum_sites(pair.log_probs(trace, K)) for trace in (model_trace, stopped_trace))
+    log_p, log_q = (pair.log_probs(trace, K) for trace in (model_trace, stopped_trace))
+    log_weights = sum_sites(log_p) - sum_sites(log_q)
+    if pair.tempering is not None:
+        log_weights = pair.tempering.tempered(log_weights, latent_terms(log_p, log_q))
     scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
-    return log_p - log_q, weights.append, scale
+    return log_weights, lambda share: weights.append(_left_on_path(objective, pair.tempering, share)), scale
+
+
+def _left_on_path(objective: Objective, tempering: Tempering | None, share: Tensor) -> Tensor:
+    """What is left of a slope on the path of which the guide's score takes 1 - share; beta times that if tempered."""
+    if tempering is None:
+        return share
+    if tempering.shared is None:
+        raise ObjectiveError(
+            f"{type(objective).__name__} moves the score of all latents onto the path as one, so they cannot be "
+            "weighed one by one: give a single beta, or use Pathwise"
+        )
+    return share + (1 - tempering.shared) * (1 - share)
 
 
 def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> Tensor:

@@ -1,0 +1,291 @@
+"""Wrappers of an objective that weigh the latents' terms in what it optimises, and leave what it reports as it is.
+
+    log w = log p(x | z) + sum_l weight_l (log p(z_l) - log q(z_l)),     the draws and their score as ever
+
+Beta        weight_l = beta_l
+FreeBits    weight_l = 1 where KL_l > nats, else 0
+Warmup      weight_l = min(1, t / steps)
+
+They nest, and their weights multiply: `Warmup(Beta(LeaveOneOut(elbo, 4), 0.5), 1000)`.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from pplvm.bounds import Bound, elbo
+from pplvm.contract import Site, latents
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.particles import Pair, Particles, cuda_devices
+from pplvm.tempering import TemperedBound, Tempering, Terms, Weights
+
+__all__ = ["Beta", "FreeBits", "Warmup"]
+
+
+class _Tempered(Objective):
+    """An objective whose pair is tempered; children write `weights`."""
+
+    def __init__(self, objective: ELBO) -> None:
+        name = type(self).__name__
+        if not isinstance(objective, Objective):
+            raise ObjectiveError(
+                f"{name} weighs the terms that pplvm.objectives sum, but {type(objective).__name__} sums its own: wrap "
+                "an objective such as Pathwise() or LeaveOneOut()"
+            )
+        self.bound: Bound = objective.bound if isinstance(objective, _Tempered) else _bound_of(objective, name)
+        self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
+        super().__init__(objective.num_particles)
+        self.objective, self.control = objective, objective.control
+
+    is_uniform = True
+    """Whether all latents have the same weight."""
+
+    @abstractmethod
+    def weights(self, terms: Terms) -> Weights:
+        """What the term of each latent is multiplied by."""
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        tempering = self._joined(pair.tempering)
+        found = self.objective.estimate(replace(pair, tempering=tempering), *args, **kwargs)
+        if tempering.plain is None:
+            raise ObjectiveError(
+                f"{type(self).__name__} cannot weigh the terms of {type(self.objective).__name__}, which sums sites by "
+                "itself: draw by pplvm.particles.gather, or wrap another objective"
+            )
+        return replace(found, value=self.bound(tempering.plain))
+
+    def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
+        return self.objective.draw(pair, *args, **kwargs)
+
+    def _joined(self, outer: Tempering | None) -> Tempering:
+        """The weights of this wrapper times those of the wrappers around it."""
+        if outer is None:
+            return Tempering(self.weights, self.is_uniform)
+
+        def decide(terms: Terms) -> Weights:
+            own, others = self.weights(terms), outer.weights(tempering.plain, terms)
+            return {name: own[name] * others[name] for name in terms}
+
+        tempering = Tempering(decide, self.is_uniform and outer.is_uniform)
+        return tempering
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        return self.objective._checked(model, guide, args, kwargs)
+
+    def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
+        with torch.random.fork_rng(cuda_devices(args)):
+            return latents(pair.run_guide(1, args, kwargs))
+
+
+class _NamingSites(_Tempered):
+    """A wrapper with a number for all latents, or one for each that is named."""
+
+    def __init__(self, objective: ELBO, number: float | Mapping[str, float], what: str) -> None:
+        super().__init__(objective)
+        numbers = number if isinstance(number, Mapping) else {"": number}
+        for name, each in numbers.items():
+            if not (math.isfinite(each) and each >= 0):
+                of = f" of {name!r}" if name else ""
+                raise ObjectiveError(f"{type(self).__name__}: {what}{of} must be finite and not negative, got {each}")
+        self.number = dict(number) if isinstance(number, Mapping) else number
+
+    def number_of(self, name: str, unnamed: float) -> float:
+        """A latent's number, or that of those which a mapping leaves out."""
+        return self.number.get(name, unnamed) if isinstance(self.number, dict) else self.number
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        if isinstance(self.number, dict):
+            known = self._latents(pair, args, kwargs)
+            for name in self.number.keys() - known.keys():
+                raise ObjectiveError(
+                    f"{type(self).__name__} names {name!r}, but the guide's latents are {', '.join(known)}"
+                )
+        return pair
+
+
+class Beta(_NamingSites):
+    """Weigh each latent's KL term by a constant (beta-VAE), whatever the objective's bound and gradient rule.
+
+        elbo:          E_q[ log p(x | z) + sum_l beta_l (log p(z_l) - log q(z_l)) ]
+        other bounds:  the same tempering of every log-weight inside the bound
+
+    The value stays the bound itself.
+
+    Arguments:
+        objective: any of `pplvm.objectives` that estimates a bound.
+        beta: for all latents, or by name, 1 for the others; not negative.
+
+    Raises:
+        ObjectiveError: beta is negative or not finite; the objective estimates no bound; on the first batch, a
+            name is no latent, or the objective cannot weigh latents one by one, or at all.
+
+    Example:
+        >>> from pplvm.objectives.pathwise import AnalyticKL
+        >>> beta_vae = Beta(AnalyticKL(), 4.0)
+
+    References:
+        Higgins, Matthey, Pal, Burgess, Glorot, Botvinick, Mohamed and Lerchner, beta-VAE: learning basic visual
+        concepts with a constrained variational framework, 2017
+    """
+
+    def __init__(self, objective: ELBO, beta: float | Mapping[str, float]) -> None:
+        super().__init__(objective, beta, "beta")
+        self.is_uniform = not isinstance(beta, Mapping)
+
+    @property
+    def target(self) -> Callable[[Tensor], Tensor] | str:
+        named = isinstance(self.number, dict)
+        return _times(self.objective.target, 1.0 if named else self.number, self.number if named else {})
+
+    def weights(self, terms: Terms) -> Weights:
+        return {name: self.number_of(name, 1.0) for name in terms}
+
+
+class FreeBits(_NamingSites):
+    """Let each latent's KL term cost nothing below a floor, so that no latent is switched off early.
+
+        E_q[ log p(x | z) ] - sum_l max(nats_l, KL_l),     KL_l the mean over particles and batch
+
+    The floor is applied after the mean over the batch, by the draw itself: the term's gradient is there or not. Where
+    the objective knows a KL in closed form (`AnalyticKL`) that decides.
+
+    Arguments:
+        objective: any of `pplvm.objectives` that estimates the elbo.
+        nats: the floor of every latent, or by name, none for the others; not negative.
+
+    Raises:
+        ObjectiveError: nats is negative or not finite; the objective estimates another bound or none; on the
+            first batch, a name is no latent, or a latent is auxiliary.
+
+    Example:
+        >>> from pplvm.objectives.pathwise import AnalyticKL
+        >>> objective = FreeBits(AnalyticKL(), nats=0.5)
+
+    References:
+        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, Improving variational inference with inverse
+        autoregressive flow, 2016, arXiv:1606.04934, appendix C.8
+    """
+
+    is_uniform = False
+
+    def __init__(self, objective: ELBO, nats: float | Mapping[str, float]) -> None:
+        super().__init__(objective, nats, "nats")
+        if self.bound is not elbo:
+            raise ObjectiveError(
+                f"FreeBits floors KL terms, of which {_word(self.bound)} has none: wrap an elbo, or Beta"
+            )
+
+    @property
+    def target(self) -> str:
+        return "elbo, free bits"  # which terms count is decided by the draw, so it is the gradient of no expectation
+
+    def weights(self, terms: Terms) -> Weights:
+        floors = {name: self.number_of(name, -math.inf) for name in terms}
+        return {name: (-term.detach().mean() > floors[name]).to(term.dtype) for name, term in terms.items()}
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        for name, site in self._latents(pair, args, kwargs).items():
+            if site["infer"].get("is_auxiliary"):
+                raise ObjectiveError(
+                    f"FreeBits floors the KL of one latent at a time, but guide site {name!r} is auxiliary and has "
+                    "none of its own: use Beta or Warmup"
+                )
+        return pair
+
+
+class Warmup(_Tempered):
+    """Raise the weight of all KL terms from zero to one in a number of training evaluations (KL annealing).
+
+        beta_t = min(1, t / steps),     t = training evaluations so far
+
+    An evaluation counts in train mode with gradients enabled. The count is part of the `Loss` and its `state_dict`.
+
+    Arguments:
+        objective: any of `pplvm.objectives` that estimates a bound, `Beta` and `FreeBits` among them.
+        steps: at least 1.
+
+    Raises:
+        ObjectiveError: steps is no integer of at least 1; the objective estimates no bound.
+
+    Example:
+        >>> from pplvm.objectives.score_function import LeaveOneOut
+        >>> objective = Warmup(Beta(LeaveOneOut(elbo, 4), 0.5), steps=1000)
+
+    References:
+        Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio, Generating sentences from a continuous space, 2016,
+        arXiv:1511.06349
+        Sonderby, Raiko, Maaloe, Sonderby and Winther, Ladder variational autoencoders, 2016, arXiv:1602.02282
+    """
+
+    control: "WarmupClock"
+
+    def __init__(self, objective: ELBO, steps: int) -> None:
+        super().__init__(objective)
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ObjectiveError(f"Warmup: steps must be an integer of at least 1, got {steps!r}")
+        self.control = WarmupClock(steps, self.objective.control)
+
+    @property
+    def target(self) -> Callable[[Tensor], Tensor] | str:
+        return _times(self.objective.target, float(self.control()), {})
+
+    def weights(self, terms: Terms) -> Weights:
+        weight = self.control()
+        return {name: weight for name in terms}
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        found = super().estimate(pair, *args, **kwargs)
+        if torch.is_grad_enabled():
+            self.control.observe()
+        return found
+
+
+class WarmupClock(nn.Module):
+    """The weight that a warm-up has reached, beside what the wrapped objective learns."""
+
+    evaluations: Tensor
+
+    def __init__(self, steps: int, inner: nn.Module | None) -> None:
+        super().__init__()
+        self.steps, self.inner = steps, inner
+        self.register_buffer("evaluations", torch.zeros((), dtype=torch.long))
+
+    def forward(self) -> Tensor:
+        return (self.evaluations / self.steps).clamp(max=1.0)
+
+    def observe(self) -> None:
+        if self.training:
+            self.evaluations.add_(1)
+
+
+def _bound_of(objective: Objective, wrapper: str) -> Bound:
+    """What an objective estimates, if it is a bound.
+
+    Raises:
+        ObjectiveError: it is not.
+    """
+    if not callable(objective.target):
+        raise ObjectiveError(
+            f"{wrapper} weighs the KL terms of a bound, but {type(objective).__name__} estimates {objective.target}, "
+            "which has none: wrap an objective on the elbo, iwae or renyi"
+        )
+    return objective.target
+
+
+def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
+    """The target with more weights; what is no bound stays as it is."""
+    if not callable(target):
+        return target
+    return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
+
+
+def _word(bound: Bound) -> str:
+    return getattr(bound, "__name__", str(bound))
