@@ -12,11 +12,12 @@ from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine import Trace
+from torch import Tensor
 
 from pplvm.contract import latents, sample_sites
-from pplvm.particles import Pair, cuda_devices
+from pplvm.particles import Pair, Particles, cuda_devices, sum_sites
 
-__all__ = ["Dependents", "dependents"]
+__all__ = ["Dependencies", "Dependents", "dependents"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,24 @@ class Dependents:
     model: frozenset[str]  # sites of the model whose density it changes, at once or through later draws
     guide: frozenset[str]  # the same of the guide, itself among them
     redrawn: frozenset[str]  # latents of the guide that are drawn given it, at once or through others
+
+    def signal(self, drawn: Particles) -> Tensor:
+        """The terms of the log-weights that depend on the latent: what its draw earned, (K, B)."""
+        log_p = sum_sites({name: term for name, term in drawn.log_p_sites.items() if name in self.model})
+        return log_p - sum_sites({name: term for name, term in drawn.log_q_sites.items() if name in self.guide})
+
+
+class Dependencies:
+    """What depends on what in the program that was seen last; found once, on its first batch."""
+
+    def __init__(self) -> None:
+        self._pair: Pair | None = None
+        self._found: dict[str, Dependents] = {}
+
+    def of(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
+        if self._pair is None or self._pair != pair:
+            self._pair, self._found = pair, dependents(pair, args, kwargs)
+        return self._found
 
 
 def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:

@@ -55,7 +55,7 @@ class Particles:
 
     log_p: Tensor  # (K, B)
     log_q: Tensor  # (K, B)
-    log_q_score: Tensor  # (K, B), sites whose draws carry no gradient, unmasked: masked draws are draws too
+    log_q_score_sites: dict[str, Tensor]  # each (K, B), draws without gradient, unmasked: masked draws are draws too
     log_q_path: Tensor  # (K, B), the other sites
     log_p_sites: dict[str, Tensor]  # each (K, B)
     log_q_sites: dict[str, Tensor]  # each (K, B)
@@ -73,6 +73,11 @@ class Particles:
     @property
     def log_weights(self) -> Tensor:
         return self.log_p - self.log_q  # (K, B)
+
+    @property
+    def log_q_score(self) -> Tensor:
+        scored = self.log_q_score_sites
+        return sum_sites(scored) if scored else torch.zeros_like(self.log_p)  # (K, B)
 
     @property
     def latent_terms(self) -> dict[str, Tensor]:
@@ -223,7 +228,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     drawn = Particles(
         log_p=log_p,
         log_q=sum_sites(log_q_sites) if log_q_sites else none,
-        log_q_score=sum_sites(score) if score else none,
+        log_q_score_sites=score,
         log_q_path=sum_sites(path) if path else none,
         log_p_sites=log_p_sites,
         log_q_sites=log_q_sites,

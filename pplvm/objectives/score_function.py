@@ -2,16 +2,19 @@
 
     gradient = d bound(w) along paths + sum_k credit_k d log q_score(z_k | x)
 
-credit_k is what particle k earned, minus a baseline that does not depend on it.
+credit_k is what particle k earned, minus a baseline that does not depend on it. In the elbo each site of the guide
+has a credit of its own, which holds only the terms that depend on the site (Rao-Blackwellization).
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
+from pplvm.dependencies import Dependencies
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.particles import Pair, Particles
@@ -19,11 +22,41 @@ from pplvm.particles import Pair, Particles
 __all__ = ["LeaveOneOut", "ScoreFunction"]
 
 
-class ScoreFunction(Objective):
+class _Scored(Objective):
+    """Objectives that weigh the score of each site by a credit."""
+
+    bound: Bound
+
+    def __init__(self, num_particles: int) -> None:
+        super().__init__(num_particles)
+        self._dependencies = Dependencies()
+
+    @property
+    def target(self) -> Bound:
+        return self.bound
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        self._dependencies.of(pair, args, kwargs)
+        return pair
+
+    def _site_by_site(self, drawn: Particles, credit: Callable[[Tensor], Tensor], *where: Any) -> Tensor:
+        """Each site's score times the credit of its own signal, (B,); `where` is pair, args, kwargs."""
+        if self.bound is not elbo or len(drawn.log_q_score_sites) < 2:
+            return (credit(drawn.log_weights.detach()) * drawn.log_q_score).sum(0)
+        dependent = self._dependencies.of(*where)
+        scored = drawn.log_q_score_sites.items()
+        terms = [credit(dependent[name].signal(drawn).detach()) * log_q for name, log_q in scored]
+        return torch.stack(terms).sum((0, 1))
+
+
+class ScoreFunction(_Scored):
     """Weigh the score of each draw by what it earned (REINFORCE), minus a baseline (NVIL).
 
         elbo:          credit_k = (log w_k - b) / K
         other bounds:  credit_k = bound(w) - b
+
+    A baseline predicts the whole signal, so with one all sites share one credit.
 
     Arguments:
         bound: maps log-weights (K, B) to one value per datum (B,).
@@ -48,22 +81,20 @@ class ScoreFunction(Objective):
         self.bound = bound
         self.control: MovingAverage | LearnedBaseline | None = baseline
 
-    @property
-    def target(self) -> Bound:
-        return self.bound
-
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = self.draw(pair, *args, **kwargs)
         log_weights = drawn.log_weights.detach()
         signal, share = self._signal(log_weights)
-        prediction = torch.zeros_like(signal) if self.control is None else self.control(*args)
-        credit = share * (signal - prediction.detach())
-        surrogate = along_paths(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
-        if self.control is not None:
+        surrogate = along_paths(self.bound, drawn)
+        if self.control is None:
+            scored = self._site_by_site(drawn, lambda own: share * self._signal(own)[0], pair, args, kwargs)
+        else:
+            prediction = self.control(*args)
+            scored = (share * (signal - prediction.detach()) * drawn.log_q_score).sum(0)
             if prediction.requires_grad:
-                surrogate = surrogate - (signal - prediction).square().mean(0) / drawn.scale
+                scored = scored - (signal - prediction).square().mean(0) / drawn.scale
             self.control.observe(signal)
-        return Estimate(self.bound(log_weights), surrogate, drawn.scale)
+        return Estimate(self.bound(log_weights), surrogate + scored, drawn.scale)
 
     def _signal(self, log_weights: Tensor) -> tuple[Tensor, float]:
         """What a particle's score is weighed by (K, B), and its share of the bound."""
@@ -72,7 +103,7 @@ class ScoreFunction(Objective):
         return self.bound(log_weights).expand_as(log_weights), 1.0
 
 
-class LeaveOneOut(Objective):
+class LeaveOneOut(_Scored):
     """Credit each particle with what the bound loses without it: RLOO with `elbo`, VIMCO with `iwae`.
 
         credit_k = bound(w) - bound(w with entry k replaced by the mean of the others)
@@ -107,17 +138,13 @@ class LeaveOneOut(Objective):
             raise ObjectiveError(f"LeaveOneOut: mean must be 'geometric' or 'arithmetic', got {mean!r}")
         self.bound, self.mean = bound, mean
 
-    @property
-    def target(self) -> Bound:
-        return self.bound
-
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = self.draw(pair, *args, **kwargs)
-        log_weights = drawn.log_weights.detach()
-        value = self.bound(log_weights)
-        credit = value - self.bound(without_each(log_weights, self.mean))
-        surrogate = along_paths(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
-        return Estimate(value, surrogate, drawn.scale)
+        scored = self._site_by_site(drawn, self._credit, pair, args, kwargs)
+        return Estimate(self.bound(drawn.log_weights.detach()), along_paths(self.bound, drawn) + scored, drawn.scale)
+
+    def _credit(self, log_weights: Tensor) -> Tensor:
+        return self.bound(log_weights) - self.bound(without_each(log_weights, self.mean))
 
 
 def along_paths(bound: Bound, drawn: Particles) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.dependencies import Dependents
 from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
@@ -64,6 +65,20 @@ def test_two_layers(name):
     objective.num_particles = min(objective.num_particles, 2)
     mean, _, _ = exact_moments(objective, net, x)
     assert (mean - exact_gradient(net, x, objective.bound, objective.num_particles)[0]).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("make", [lambda: ScoreFunction(elbo, 1), lambda: LeaveOneOut(elbo, 2)])
+def test_a_site_is_credited_with_what_depends_on_it_alone(make, monkeypatch):
+    """The upper layer's draws change neither p(x | z_2) nor q(z_2 | x): without them, the same mean, less variance."""
+    net, x = small_net((2, 2)), two_data()[:1]
+    upper = torch.cat([torch.full((p.numel(),), "encoders.0" in n) for n, p in net.named_parameters()])
+    lower = torch.cat([torch.full((p.numel(),), "encoders.1" in n) for n, p in net.named_parameters()])
+    mean, variance, _ = exact_moments(make(), net, x)
+    monkeypatch.setattr(Dependents, "signal", lambda self, drawn: drawn.log_weights)
+    same, more, _ = exact_moments(make(), net, x)
+    assert (mean - same).abs().max() < 1e-10
+    assert variance[upper].sum() < 0.7 * more[upper].sum()
+    assert torch.allclose(variance[lower], more[lower])  # all terms depend on the lower layer
 
 
 def test_three_and_three_latents():

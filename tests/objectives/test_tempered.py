@@ -137,7 +137,9 @@ class ScaledScore(ScoreFunction):
 
     def draw(self, pair, *args, **kwargs):
         drawn = super().draw(pair, *args, **kwargs)
-        return drawn.__class__(**vars(drawn) | {"log_q_score": 0.3 * drawn.log_q_score})
+        return drawn.__class__(
+            **vars(drawn) | {"log_q_score_sites": {n: 0.3 * t for n, t in drawn.log_q_score_sites.items()}}
+        )
 
 
 class PlainSignal(ScoreFunction):
