@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "contract": set(),
     "particles": {"contract"},
     "enumeration": {"contract", "particles"},
-    "dependencies": {"contract", "particles"},
+    "dependencies": {"contract", "particles", "enumeration"},
     "training": set(),
     "plots": set(),
     "programs": {"networks", "distributions"},

@@ -26,7 +26,8 @@ from torch import Tensor
 from pplvm.contract import Site
 from pplvm.enumeration import coordinates
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.sitewise import SiteDraw, Sitewise, kind_of
+from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.sitewise import Sitewise
 
 __all__ = ["MeasureValued"]
 
@@ -85,8 +86,8 @@ def _gamma(site: SiteDraw) -> Tensor:
         slope = -shape / rate * _increase(site, more)
         total = total + site.per_datum(slope * single.rate)
     if single.concentration.requires_grad:
-        s = site.uniform(site.value) ** (1 / shape)
-        slope = -_increase(site, s * site.value) / (shape * (1 - s))
+        lost = -torch.expm1(site.uniform(site.value).log() / shape)  # 1 - s
+        slope = -_increase(site, (1 - lost) * site.value) / (shape * lost)
         total = total + site.per_datum(slope * single.concentration)
     return total
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pplvm.contract import Site, latents
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.sitewise import SiteDraw, Sitewise
+from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles import Pair, cuda_devices
 
 __all__ = ["PerSite"]

@@ -12,7 +12,7 @@ from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.per_site import PerSite
-from pplvm.objectives.sitewise import SiteDraw
+from pplvm.objectives.site_draw import SiteDraw
 from pplvm.particles import pair_up
 from tests.problems import (
     Forced,
