@@ -86,8 +86,9 @@ def _gamma(site: SiteDraw) -> Tensor:
         slope = -shape / rate * _increase(site, more)
         total = total + site.per_datum(slope * single.rate)
     if single.concentration.requires_grad:
-        lost = -torch.expm1(site.uniform(site.value).log() / shape)  # 1 - s
-        slope = -_increase(site, (1 - lost) * site.value) / (shape * lost)
+        log_s = site.uniform(site.value).log() / shape
+        less = (log_s.exp() * site.value).clamp(min=torch.finfo(rate.dtype).tiny)
+        slope = _increase(site, less) / (shape * torch.expm1(log_s))
         total = total + site.per_datum(slope * single.concentration)
     return total
 

@@ -125,8 +125,8 @@ class Objective(ELBO):
         for name, site in drawn.items():
             if (rule := (site["infer"] or {}).get("grad")) is not None:
                 raise ObjectiveError(
-                    f"guide site {name!r} names a gradient rule, {type(rule).__name__}, that {type(self).__name__} would "
-                    "ignore: use PerSite(), or another objective that goes site by site"
+                    f"guide site {name!r} names a gradient rule, {type(rule).__name__}, which {type(self).__name__} "
+                    "would ignore: use PerSite(), or another objective that goes site by site"
                 )
 
     def _get_trace(
