@@ -208,7 +208,7 @@ def _coupled(site: SiteDraw, control: _Relaxation) -> Tensor:
     learns = is_learning(control)
     (slope,) = torch.autograd.grad(c.sum(), noisy, create_graph=learns)
     (of_draw,) = torch.autograd.grad(given_draw, logits, slope, create_graph=learns)
-    g = site.spread(site.f - c) * family.score(site.value) + slope - of_draw  # (K, ...)
+    g = family.centred(site.spread(site.f - c) * family.score(site.value) + slope - of_draw)  # (K, ...)
     found = site.per_datum(g.detach() * family.logits).mean(0)
     return found + less_variance(control, lambda: (g / len(g)).square().sum(), site)
 

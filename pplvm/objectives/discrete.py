@@ -69,6 +69,10 @@ class Discrete:
         """d log q(value) / d logits."""
         return code - self.mean.detach()
 
+    def centred(self, slope: Tensor) -> Tensor:
+        """A slope in the normalized logits as one in the logits that the program gave."""
+        return slope if self.is_binary else slope - self.mean.detach() * slope.sum(-1, keepdim=True)
+
     def noisy_logits(self, code: Tensor, uniform: Tensor) -> Tensor:
         """z given the draw that it led to, differentiable in the logits at fixed uniform noise in (0, 1)."""
         if self.is_binary:
