@@ -13,8 +13,10 @@ from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pplvm.contract import latents, sample_sites
+from pplvm.enumeration import coordinates, support
 from pplvm.particles import Pair, Particles, cuda_devices, sum_sites
 
 __all__ = ["Dependencies", "Dependents", "dependents"]
@@ -96,7 +98,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     """Sites of guide and model whose density changes when one latent alone is drawn anew."""
     changed = drawn.copy()
     site = drawn.nodes[name]
-    changed.nodes[name] = dict(site, value=site["fn"].sample())
+    changed.nodes[name] = dict(site, value=_another(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
         before, after = (
@@ -105,3 +107,14 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
         )
         found.append({other for other in before if not torch.equal(before[other], after[other])})
     return found[0], found[1]
+
+
+def _another(fn: Distribution, value: Tensor) -> Tensor:
+    """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
+    single = coordinates(fn)
+    if not single.has_enumerate_support:
+        return fn.sample()
+    states, own = support(fn), len(single.event_shape)  # (S, own...)
+    here = value.reshape(*value.shape[: value.dim() - own], 1, *single.event_shape) == states
+    place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)
+    return states[(place + 1) % len(states)]

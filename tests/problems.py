@@ -142,12 +142,15 @@ def states_of(pair: Pair, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]
     class Record(Messenger):
         def _pyro_post_sample(self, msg):
             if not msg["is_observed"] and not site_is_subsample(msg):
-                seen[msg["name"]] = msg["value"]
+                seen[msg["name"]] = (msg["value"], msg["fn"].event_dim)
 
     with Record():
         log_p, log_q = enumerate_guide(pair, (x,), {})
-    batch = torch.broadcast_shapes(*[v.shape[:-1] for v in seen.values()])
-    values = {name: v.expand(*batch, v.shape[-1]).flatten(0, -2) for name, v in seen.items()}
+    batch = torch.broadcast_shapes(*[v.shape[: v.dim() - event] for v, event in seen.values()])
+    values = {
+        name: v.expand(*batch, *v.shape[v.dim() - event :]).reshape(-1, *v.shape[v.dim() - event :])
+        for name, (v, event) in seen.items()
+    }
     return values, log_p, log_q
 
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "tempering": {"bounds"},
     "particles": {"contract", "tempering"},
     "enumeration": {"contract", "particles", "tempering"},
-    "dependencies": {"contract", "particles"},
+    "dependencies": {"contract", "particles", "enumeration"},
     "training": set(),
     "plots": set(),
     "programs": {"networks", "distributions"},

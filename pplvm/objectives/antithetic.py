@@ -17,7 +17,8 @@ from pplvm.bounds import Bound, elbo
 from pplvm.contract import Site
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.sitewise import SiteDraw, Sitewise, kind_of
+from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.sitewise import Sitewise
 
 __all__ = ["ARM", "ARMS", "DisARM"]
 
@@ -142,11 +143,11 @@ class ARMS(Sitewise):
     def surrogate(self, site: SiteDraw) -> Tensor:
         family, n = Discrete(site.fn), self.draws
         p = family.mean.detach()
-        rare = p.minimum(1 - p)  # of the two values; the copula is antithetic for rare events
-        is_one = p < 0.5  # whether the rare value is one
+        rare = (-family.logits.detach().abs()).sigmoid()  # chance of the rarer value: the copula is antithetic for it
+        is_one = family.logits < 0  # whether that value is one
         happened = (site.value > 0) == is_one
         v = site.uniform(site.value)
-        u = torch.where(happened, rare * v, rare + (1 - rare) * v)
+        u = torch.where(happened, rare * v, 1 - (1 - rare) * v)
         share = 1 - u ** (1 / (n - 1))  # of the Dirichlet, this draw's
         parts = -torch.stack([site.uniform(v) for _ in range(n - 1)]).log()  # (n - 1, K, ...)
         parts = (1 - share) * parts / parts.sum(0)
@@ -155,7 +156,7 @@ class ARMS(Sitewise):
         f = torch.cat([site.f.unsqueeze(0), site.f_at(others)])  # (n, K, B)
         draws = torch.cat([site.value.unsqueeze(0), others])
         both = (2 * rare ** (1 / (n - 1)) - 1).clamp(min=0) ** (n - 1)
-        boost = p * (1 - p) / (rare - both).clamp(min=torch.finfo(p.dtype).tiny)  # 1 / (1 - r)
+        boost = rare * (1 - rare) / (rare - both).clamp(min=torch.finfo(p.dtype).tiny)  # 1 / (1 - r)
         slope = (site.spread(f - f.mean(0)) * (draws - p)).sum(0) / (n - 1) * boost
         return site.per_datum(slope.detach() * family.logits).mean(0)
 

@@ -16,7 +16,8 @@ from pplvm.contract import Site
 from pplvm.objectives.control_variates import relaxable_only
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.sitewise import SiteDraw, Sitewise
+from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.sitewise import Sitewise
 
 __all__ = ["BiasedConcrete", "BiasedStraightThrough", "BiasedStraightThroughGumbel"]
 

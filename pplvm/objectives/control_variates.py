@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pplvm.contract import Site
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.sitewise import SiteDraw, Sitewise, kind_of, less_variance
+from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.sitewise import Sitewise, is_learning, less_variance
 
 __all__ = ["REBAR", "RELAX", "DoubleControlVariate", "MuProp", "relaxable_only"]
 
@@ -163,10 +164,10 @@ class DoubleControlVariate(Sitewise):
             return site.per_datum(site.spread(credit) * score * logits - put_back)
 
         def second_moment() -> Tensor:
-            logits = family.logits.detach().requires_grad_()
+            logits = family.logits.detach().expand_as(site.value).requires_grad_()
             value = surrogate(logits, self.control.coefficient).sum()
             (g,) = torch.autograd.grad(value, logits, create_graph=True)
-            return g.square().sum()
+            return g.sum(0).square().sum()  # the draws work together, so their gradients are judged together
 
         found = surrogate(family.logits, self.control.coefficient.detach()).sum(0)
         return found + less_variance(self.control, second_moment, site)
@@ -204,11 +205,12 @@ def _coupled(site: SiteDraw, control: _Relaxation) -> Tensor:
     given_draw = family.at(logits).noisy_logits(site.value, site.uniform(site.value))
     noisy = given_draw.detach().requires_grad_()
     c = _control_variate(site, family, control, noisy)
-    (slope,) = torch.autograd.grad(c.sum(), noisy, create_graph=True)
-    (of_draw,) = torch.autograd.grad(given_draw, logits, slope, create_graph=True)
-    g = site.spread(site.f - c) * family.score(site.value) + slope - of_draw  # (K, ...)
+    learns = is_learning(control)
+    (slope,) = torch.autograd.grad(c.sum(), noisy, create_graph=learns)
+    (of_draw,) = torch.autograd.grad(given_draw, logits, slope, create_graph=learns)
+    g = family.centred(site.spread(site.f - c) * family.score(site.value) + slope - of_draw)  # (K, ...)
     found = site.per_datum(g.detach() * family.logits).mean(0)
-    return found + less_variance(control, lambda: g.square().sum() / len(g), site)
+    return found + less_variance(control, lambda: (g / len(g)).square().sum(), site)
 
 
 def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noisy: Tensor) -> Tensor:

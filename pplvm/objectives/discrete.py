@@ -69,6 +69,10 @@ class Discrete:
         """d log q(value) / d logits."""
         return code - self.mean.detach()
 
+    def centred(self, slope: Tensor) -> Tensor:
+        """A slope in the normalized logits as one in the logits that the program gave."""
+        return slope if self.is_binary else slope - self.mean.detach() * slope.sum(-1, keepdim=True)
+
     def noisy_logits(self, code: Tensor, uniform: Tensor) -> Tensor:
         """z given the draw that it led to, differentiable in the logits at fixed uniform noise in (0, 1)."""
         if self.is_binary:
@@ -76,10 +80,9 @@ class Discrete:
             u = torch.where(code > 0, 1 - up * uniform, down * uniform)
             rest = torch.where(code > 0, up * uniform, 1 - down * uniform)  # 1 - u without cancellation
             return self.logits + u.clamp(min=TINY).log() - rest.clamp(min=TINY).log()
-        gap = -uniform.clamp(min=TINY).log()  # standard exponentials
-        first = (gap * code).sum(-1, keepdim=True)  # behind the largest, a Gumbel at 0: -log first
-        behind = gap * (-self.logits).exp() + first
-        return -torch.where(code > 0, first, behind).clamp(min=TINY).log()
+        log_gap = (-uniform.clamp(min=TINY).log()).log()  # of standard exponentials
+        first = (log_gap * code).sum(-1, keepdim=True)  # the largest is a Gumbel at 0, whatever the logits
+        return -torch.where(code > 0, first, torch.logaddexp(log_gap - self.logits, first))
 
     def fresh(self, uniform: Tensor) -> Tensor:
         """z of a new draw, differentiable in the logits at fixed uniform noise in (0, 1)."""

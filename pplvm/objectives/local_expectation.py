@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pplvm.contract import Site
 from pplvm.enumeration import coordinates, is_enumerable, support
-from pplvm.objectives.sitewise import SiteDraw, Sitewise
+from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.sitewise import Sitewise
 
 __all__ = ["LocalExpectation"]
 

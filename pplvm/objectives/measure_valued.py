@@ -26,7 +26,8 @@ from torch import Tensor
 from pplvm.contract import Site
 from pplvm.enumeration import coordinates
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.sitewise import SiteDraw, Sitewise, kind_of
+from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.sitewise import Sitewise
 
 __all__ = ["MeasureValued"]
 
@@ -85,8 +86,9 @@ def _gamma(site: SiteDraw) -> Tensor:
         slope = -shape / rate * _increase(site, more)
         total = total + site.per_datum(slope * single.rate)
     if single.concentration.requires_grad:
-        s = site.uniform(site.value) ** (1 / shape)
-        slope = -_increase(site, s * site.value) / (shape * (1 - s))
+        log_s = site.uniform(site.value).log() / shape
+        less = (log_s.exp() * site.value).clamp(min=torch.finfo(rate.dtype).tiny)
+        slope = _increase(site, less) / (shape * torch.expm1(log_s))
         total = total + site.per_datum(slope * single.concentration)
     return total
 

@@ -19,8 +19,8 @@ from pyro.poutine import Trace
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pplvm.contract import sample_sites
-from pplvm.particles import Pair, Particles, gather, inspect_pair, owners, pair_up
+from pplvm.contract import latents, sample_sites
+from pplvm.particles import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 
@@ -53,6 +53,9 @@ class Objective(ELBO):
 
     control: nn.Module | None = None
     """A baseline or control variate with state of its own; `Loss` registers its parameters."""
+
+    rules_by_site = False
+    """Whether `infer={"grad": rule}` at a site of the guide is obeyed; it is refused if not."""
 
     uses_guide = True
     """Whether the guide is run at all."""
@@ -106,11 +109,25 @@ class Objective(ELBO):
     def _checked(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Pair:
         used = guide if self.uses_guide else None
         if self._pair is None or self._seen != (model, used):
-            self._seen, self._pair = (model, used), self._pair_up(model, used, args, kwargs)
+            pair = self._pair_up(model, used, args, kwargs)
+            self._refuse_rules_by_site(pair, args, kwargs)
+            self._seen, self._pair = (model, used), pair
         return self._pair
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         return pair_up(model, guide, args, kwargs)
+
+    def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        if self.rules_by_site or pair.guide is None:
+            return
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = latents(pair.run_guide(1, args, kwargs))
+        for name, site in drawn.items():
+            if (rule := (site["infer"] or {}).get("grad")) is not None:
+                raise ObjectiveError(
+                    f"guide site {name!r} names a gradient rule, {type(rule).__name__}, which {type(self).__name__} "
+                    "would ignore: use PerSite(), or another objective that goes site by site"
+                )
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
@@ -168,6 +185,33 @@ class Loss(nn.Module):
             if self._plate_size is None:
                 self._plate_size = _plate_size(self.program.model, args)
         return loss / max(self._plate_size, len(args[0]))
+
+    def parameter_groups(
+        self, learning_rate: float, control_learning_rate: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The program's parameters and those of a learned control variate, for an optimizer of `torch.optim`.
+
+        Arguments:
+            learning_rate: of the program.
+            control_learning_rate: of the control variate or baseline; ten times the program's unless named.
+
+        Example:
+            >>> from pplvm.objectives.control_variates import REBAR
+            >>> from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+            >>> loss = Loss(REBAR(), SigmoidBeliefNet(8))
+            >>> optimizer = torch.optim.Adam(loss.parameter_groups(1e-3))
+            >>> [(len(group["params"]), group["lr"]) for group in optimizer.param_groups]
+            [(5, 0.001), (2, 0.01)]
+
+        References:
+            Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, REBAR, 2017, arXiv:1703.07370 (ten times)
+        """
+        program = list(self.program.parameters())
+        owned = {id(parameter) for parameter in program}
+        learned = [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
+        faster = 10 * learning_rate if control_learning_rate is None else control_learning_rate
+        groups = [{"params": program, "lr": learning_rate}, {"params": learned, "lr": faster}]
+        return [group for group in groups if group["params"]]
 
 
 def _plate_size(model: Callable[..., Any], args: tuple) -> int:

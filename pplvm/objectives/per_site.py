@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pplvm.contract import Site, latents
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.sitewise import SiteDraw, Sitewise
+from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles import Pair, cuda_devices
 
 __all__ = ["PerSite"]
@@ -24,7 +25,7 @@ class PerSite(Sitewise):
         num_particles: K, draws for all rules, at least 1.
 
     Raises:
-        ObjectiveError: on the first batch, a rule does not suit its site, or a name is no site of the guide.
+        ObjectiveError: a rule is none; on the first batch, a rule does not suit its site, or a name is no site of the guide.
 
     Example:
         >>> from pplvm.objectives.antithetic import DisARM
@@ -35,6 +36,9 @@ class PerSite(Sitewise):
     def __init__(self, rules: Mapping[str, Sitewise] | None = None, num_particles: int = 1) -> None:
         super().__init__(num_particles)
         self.rules = dict(rules or {})
+        for name, rule in self.rules.items():
+            if not isinstance(rule, Sitewise):
+                raise ObjectiveError(f"PerSite: site {name!r} names {rule!r}: name a rule such as DisARM()")
         learned = {name: rule.control for name, rule in self.rules.items() if rule.control is not None}
         self.control = nn.ModuleDict({name.replace(".", "_"): control for name, control in learned.items()}) or None
 

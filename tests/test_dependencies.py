@@ -1,0 +1,86 @@
+"""Which terms a latent can change, and which latents are drawn again with it."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pplvm.dependencies import dependents
+from pplvm.particles import pair_up
+from tests.problems import small_net, two_data
+
+X = torch.zeros(3, 1)
+
+
+def found(model, guide, x=X):
+    return dependents(pair_up(model, guide, (x,), {}), (x,), {})
+
+
+def bit(name, logits=None, rare=False):
+    logits = torch.tensor(-30.0 if rare else 0.3) if logits is None else logits
+    return pyro.sample(name, dist.Bernoulli(logits=logits))
+
+
+def model(x):
+    with pyro.plate("batch", len(x)):
+        a, b = bit("a"), bit("b")
+        pyro.sample("x", dist.Normal(a, 1.0), obs=x[:, 0])
+        pyro.sample("y", dist.Normal(a * b, 1.0), obs=x[:, 0])
+
+
+def test_a_chain_of_layers():
+    net = small_net((2, 2, 2))
+    reached = dependents(pair_up(net.model, net.guide, (two_data(),), {}), (two_data(),), {})
+    assert reached["z_3"].redrawn == {"z_2", "z_1"} and reached["z_3"].model == {"x", "z_1", "z_2", "z_3"}
+    assert reached["z_1"].redrawn == set() and reached["z_1"].model == {"z_1", "z_2"}
+    assert reached["z_2"].guide == {"z_2", "z_1"} and reached["z_2"].model == {"z_1", "z_2", "z_3"}
+
+
+def test_independent_sites_are_not_drawn_again():
+    def guide(x):
+        with pyro.plate("batch", len(x)):
+            bit("a"), bit("b")
+
+    reached = found(model, guide)
+    assert not reached["a"].redrawn and reached["a"].guide == {"a"} and reached["a"].model == {"a", "x", "y"}
+    assert not reached["b"].redrawn and reached["b"].guide == {"b"} and reached["b"].model == {"b", "y"}
+
+
+@pytest.mark.parametrize("rare", [False, True])
+@pytest.mark.parametrize("through", ["torch", "numbers"])
+def test_what_leaves_torch_is_found_by_changing_the_latent(through, rare):
+    """Even a bit that a new draw would hardly ever change."""
+
+    def guide(x):
+        with pyro.plate("batch", len(x)):
+            a = bit("a", rare=rare)
+            bit("b", a - 0.5 if through == "torch" else torch.tensor(a.tolist()) - 0.5)
+
+    reached = found(model, guide)
+    assert reached["a"].redrawn == {"b"} and reached["a"].guide == {"a", "b"} and not reached["b"].redrawn
+
+
+@pytest.mark.parametrize("family", [dist.Categorical, dist.OneHotCategorical])
+def test_categories_are_changed_too(family):
+    fn = family(torch.ones(3))
+
+    def guide(x):
+        with pyro.plate("batch", len(x)):
+            c = pyro.sample("c", fn)
+            level = c if c.dim() == 1 else c @ torch.arange(3.0)
+            pyro.sample("y", dist.Normal(torch.tensor(level.tolist()).double(), 1.0))
+
+    def model(x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("c", fn)
+            pyro.sample("x", dist.Normal(pyro.sample("y", dist.Normal(0.0, 1.0)), 1.0), obs=x[:, 0])
+
+    reached = found(model, guide)
+    assert reached["c"].redrawn == {"y"} and reached["c"].model == {"c", "x", "y"} and reached["y"].model == {"x", "y"}
+
+
+def test_the_random_state_stays():
+    net = small_net()
+    before = torch.get_rng_state()
+    dependents(pair_up(net.model, net.guide, (two_data(),), {}), (two_data(),), {})
+    assert torch.equal(before, torch.get_rng_state())
