@@ -13,6 +13,7 @@ from pplvm.evaluation.bias import BiasTest
 from pplvm.evaluation.measurement import Measurement
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Target
+from pplvm.objectives.targets import Tabulated
 
 __all__ = ["Row", "to_dataset"]
 
@@ -67,7 +68,7 @@ def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor)
 
 def _summary(row: Row) -> dict[str, float | str | int]:
     found, (kind, K) = row.found, row.target
-    label = kind if isinstance(kind, str) else kind.__name__
+    label = kind.name if isinstance(kind, Tabulated) else kind.__name__
     variance, error = _variance(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
     milliseconds = float(np.median(np.concatenate([m.milliseconds for m in found])))

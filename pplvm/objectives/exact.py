@@ -11,6 +11,7 @@ from pplvm.contract import latents, plate_scale, sample_sites
 from pplvm.enumeration import enumerate_model, is_enumerable
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles import Pair, inspect_pair, pair_up, sum_sites
 
 __all__ = ["Exact", "PriorSampling"]
@@ -39,8 +40,8 @@ class Exact(Objective):
     """
 
     @property
-    def target(self) -> Bound | str:
-        return "log p(x)" if self._pair is None or self._pair.guide is None else elbo
+    def target(self) -> Bound | Tabulated:
+        return LOG_EVIDENCE if self._pair is None or self._pair.guide is None else elbo
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         K = self.num_particles if pair.guide is not None else 1
@@ -78,8 +79,8 @@ class PriorSampling(Objective):
     uses_guide = False
 
     @property
-    def target(self) -> str:
-        return "log p(x)"
+    def target(self) -> Tabulated:
+        return LOG_EVIDENCE
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         with _Detached():

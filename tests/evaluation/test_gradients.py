@@ -20,6 +20,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized
+from pplvm.objectives.targets import Tabulated
 from tests.objectives.test_mutants import MUTANTS
 from tests.problems import BernoulliToy, exact_moments, linear_gaussian, small_net, two_data
 
@@ -259,7 +260,7 @@ def test_a_reference_that_is_an_estimate_accuses_nobody(kind, monkeypatch):
 
 def test_what_the_estimator_does_not_name_is_not_judged():
     class Nameless(LeaveOneOut):
-        target = property(lambda self: "unknown")
+        target = property(lambda self: Tabulated("my own"))
 
     net, x = small_net(), two_data()
     result = compare_gradients({"mine": Loss(Nameless(), net)}, [x], replicates=10)
