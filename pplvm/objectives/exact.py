@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from pyro.poutine.messenger import Messenger
-from torch import Tensor
-
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.contract import latents, plate_scale, sample_sites
 from pplvm.enumeration import enumerate_model, is_enumerable
+from pplvm.objectives.detached import Detached
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
@@ -83,17 +81,9 @@ class PriorSampling(Objective):
         return LOG_EVIDENCE
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        with _Detached():
+        with Detached():
             trace = pair.run(pair.model, self.num_particles, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
         prior = sum_sites({name: log_p[name] for name in latents(trace)})
         value = iwae(sum_sites(log_p) - prior.detach())
         return Estimate(value, value, plate_scale(list(sample_sites(trace).values())))
-
-
-class _Detached(Messenger):
-    """Cut the path of every draw, so that only densities carry gradients."""
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
-            msg["value"] = msg["value"].detach()

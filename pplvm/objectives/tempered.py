@@ -185,7 +185,9 @@ class FreeBits(_NamingSites):
 
     @property
     def target(self) -> Tabulated:
-        return Tabulated("elbo, free bits")  # which terms count is decided by the draw, so it is the gradient of no expectation
+        return Tabulated(
+            "elbo, free bits"
+        )  # which terms count is decided by the draw, so it is the gradient of no expectation
 
     def weights(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
