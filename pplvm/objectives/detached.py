@@ -16,7 +16,7 @@ __all__ = ["Detached", "draw_detached", "require_densities"]
 
 
 class Detached(Messenger):
-    """Cut the path of every draw."""
+    """Cut the path of every draw; goes around whatever records it, since outer handlers see a draw first."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] and isinstance(msg["value"], Tensor):
@@ -25,8 +25,8 @@ class Detached(Messenger):
 
 def draw_detached(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
     """K particles from the guide, whose log-densities see parameters but not through the draws."""
-    assert pair.guide is not None
-    return gather(Pair(pair.model, Detached()(pair.guide), pair.nesting), num_particles, args, kwargs)
+    with Detached():
+        return gather(pair, num_particles, args, kwargs)
 
 
 def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dict, instead: str) -> None:
