@@ -67,7 +67,7 @@ def vae_contestants(K: int = 1) -> dict[str, Callable[[], Contestant]]:
     x = images(128)
     many = {
         "Pathwise(iwae)": lambda: _ours(Pathwise(iwae, K), program(), x),
-        "DoublyReparameterized": lambda: _ours(DoublyReparameterized(K), program(), x),
+        "DoublyReparameterized": lambda: _ours(DoublyReparameterized(iwae, K), program(), x),
     }
     return {
         "hand-written torch": lambda: _by_hand(_vae_by_hand, program(), x, K),

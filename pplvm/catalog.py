@@ -64,7 +64,7 @@ OBJECTIVES = {
     "analytic-kl": Entry("pplvm.objectives.pathwise:AnalyticKL", "elbo: reparameterized, KL in closed form"),
     "stick-the-landing": Entry("pplvm.objectives.stopped_guide:StickTheLanding", "elbo: path without the score"),
     "iwae": Entry("pplvm.objectives.presets:iwae_pathwise", "iwae: reparameterized"),
-    "dreg": Entry("pplvm.objectives.stopped_guide:DoublyReparameterized", "iwae: doubly reparameterized"),
+    "dreg": Entry("pplvm.objectives.presets:dreg", "iwae: doubly reparameterized"),
     "exact": Entry("pplvm.objectives.presets:exact", "log p(x): discrete latents summed out"),
     "prior-sampling": Entry("pplvm.objectives.presets:prior_sampling", "log p(x): draws from the prior"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),

@@ -21,7 +21,15 @@ from pplvm.contract import ProgramError, Site, latents
 from pplvm.particles import Pair, sum_sites
 from pplvm.tempering import latent_terms
 
-__all__ = ["coordinates", "enumerate_guide", "enumerate_model", "is_enumerable", "latent_states", "support"]
+__all__ = [
+    "coordinates",
+    "enumerate_guide",
+    "enumerate_model",
+    "is_enumerable",
+    "is_masked",
+    "latent_states",
+    "support",
+]
 
 MOST_STATES = 2**20
 
@@ -36,6 +44,11 @@ def coordinates(fn: Distribution) -> Distribution:
 def is_enumerable(site: Site) -> bool:
     """Whether a site has a finite number of states."""
     return bool(coordinates(site["fn"]).has_enumerate_support)
+
+
+def is_masked(site: Site) -> bool:
+    """Whether a mask, around the site or within its distribution, hides some of its density."""
+    return site["mask"] is not None or _unmasked(site["fn"]) is not site["fn"]
 
 
 def latent_states(trace: Trace) -> int | None:
@@ -89,7 +102,7 @@ def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
     total: Tensor | float = 0.0
     for site in sites.values():
         fn = _unmasked(site["fn"])
-        if site["mask"] is not None or fn is not site["fn"]:
+        if is_masked(site):
             seen = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
             total = total + pair.per_datum(fn.log_prob(site["value"]) - seen)
     return total

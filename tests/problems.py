@@ -7,6 +7,7 @@ enumeration, linear Gaussian.
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -178,6 +179,39 @@ def exact_mean(objective: Objective, program: nn.Module, x: Tensor) -> Tensor:
     """The mean gradient alone (P,), in one backward pass."""
     probability, surrogate, _ = every_draw(objective, program, x)
     return per_row_gradients((probability @ surrogate).reshape(1), list(program.parameters()))[0]
+
+
+def hermite_grid(nodes: int, dims: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Hermite quadrature over a standard normal: probability (T,) and noise (dims, T), T = nodes^dims."""
+    points, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    grid = torch.tensor(list(itertools.product(range(nodes), repeat=dims))).T
+    return torch.tensor(weights / weights.sum())[grid].prod(0), torch.tensor(points)[grid]
+
+
+def quadrature_mean(
+    objective: Objective,
+    program: nn.Module,
+    x: Tensor,
+    paths: Callable[[Tensor], dict[str, Tensor]],
+    nodes: int,
+    dims: int,
+) -> Tensor:
+    """The mean gradient (P,) of one datum (1, D) over a Gaussian guide's noise, dims numbers a particle.
+
+    `paths` turns noise (K, T, dims) into the value of each latent, on its path.
+    """
+    K = objective.num_particles
+    probability, noise = hermite_grid(nodes, K * dims)
+    draws = paths(noise.reshape(K, dims, -1).transpose(1, 2))
+    pair = pair_up(program.model, program.guide, (x,), {})
+    with Forced(draws if K > 1 else {name: value[0] for name, value in draws.items()}):
+        surrogate = objective.estimate(pair, x.expand(len(probability), -1)).surrogate
+    return per_row_gradients((probability @ surrogate).reshape(1), list(program.parameters()))[0]
+
+
+def entries(program: nn.Module, word: str) -> Tensor:
+    """Which entries of the parameter vector (P,) belong to tensors whose name holds the word."""
+    return torch.cat([torch.full((p.numel(),), word in name) for name, p in program.named_parameters()])
 
 
 def per_row_gradients(values: Tensor, parameters: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pplvm.bounds import elbo, iwae, renyi
+from pplvm.bounds import elbo, iwae, jackknife, renyi, renyi_order, tvo
 
 ORDERS = [-3.0, -1.0, 0.0, 0.3, 0.9, 1.0, 1.5, 4.0]
 
@@ -93,3 +93,89 @@ def test_leading_dimension_is_the_particles_whatever_follows():
     log_weights = torch.randn(4, 2, 3)
     for bound in (elbo, iwae, renyi(0.5)):
         torch.testing.assert_close(bound(log_weights)[1], bound(log_weights[:, 1]))
+
+
+PARTITIONS = [2, 5, (0, 0.1, 0.3, 1), (0.0, 1e-6, 1.0)]
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_tvo_lies_between_elbo_and_iwae_whatever_the_weights(partition):
+    log_weights = some_log_weights()
+    assert (elbo(log_weights) < tvo(partition)(log_weights)).all()
+    assert (tvo(partition)(log_weights) < iwae(log_weights)).all()
+
+
+def test_tvo_is_the_thermodynamic_integral_in_the_limit():
+    """A left sum of J steps of a rising function f is short of its integral by (f(1) - f(0)) / 2J, to first order."""
+    log_weights = some_log_weights()
+    rise = (log_weights.softmax(0) * log_weights).sum(0) - elbo(log_weights)
+    for J in (400, 800):
+        short = iwae(log_weights) - tvo(J)(log_weights)
+        torch.testing.assert_close(short * 2 * J / rise, torch.ones(50), rtol=0.02, atol=0.0)
+
+
+def test_tvo_by_hand_and_by_name():
+    log_weights = torch.tensor([[0.0], [math.log(4.0)]])
+    by_hand = 0.5 * math.log(2.0) + 0.5 * (2 / 3) * math.log(4.0)
+    assert tvo(2)(log_weights).tolist() == pytest.approx([by_hand])
+    assert tvo(1) is elbo and tvo((0, 1)) is elbo
+    assert tvo(2) == tvo([0, 0.5, 1]) != tvo(4) and hash(tvo(2)) == hash(tvo((0.0, 0.5, 1.0)))
+    assert tvo(2).__name__ == "tvo(0, 0.5, 1)"
+
+
+@pytest.mark.parametrize(
+    "bad", [0, -2, (), (0, 0.5), (0.1, 1), (0, 0.5, 0.5, 1), (0, 0.7, 0.3, 1), (0, float("nan"), 1)]
+)
+def test_a_partition_that_does_not_rise_from_0_to_1_is_refused(bad):
+    with pytest.raises(ValueError, match="must rise from 0 to 1"):
+        tvo(bad)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_jackknife_takes_out_the_first_powers_of_1_over_k(order, monkeypatch):
+    """Where the mean of a bound is a + b/K + c/K^2 + d/K^3, exactly its first `order` powers are gone."""
+    from pplvm import bounds
+
+    powers = torch.tensor([3.0, -2.0, 5.0, 7.0])
+    expansion = lambda w: (powers * float(len(w)) ** -torch.arange(4.0)).sum().expand(w.shape[1:])
+    monkeypatch.setattr(bounds, "iwae", expansion)
+    found = [float(jackknife(order)(torch.zeros(K, 1)) - 3.0) for K in (8, 16)]
+    if order == 3:
+        assert found == pytest.approx([0.0, 0.0], abs=1e-10)
+    else:
+        assert abs(found[1]) < 0.3 * abs(found[0]) / 2 ** (order - 1) and abs(found[0]) < abs(
+            float(expansion(torch.zeros(8, 1)) - 3)
+        )
+
+
+def test_jackknife_by_hand_and_by_name():
+    log_weights = some_log_weights(K=3)
+    pairs = torch.stack([iwae(log_weights[[1, 2]]), iwae(log_weights[[0, 2]]), iwae(log_weights[[0, 1]])])
+    torch.testing.assert_close(jackknife(1)(log_weights), 3 * iwae(log_weights) - 2 * pairs.mean(0))
+    second = 4.5 * iwae(log_weights) - 4 * pairs.mean(0) + 0.5 * log_weights.mean(0)
+    torch.testing.assert_close(jackknife(2)(log_weights), second)
+    assert jackknife(0) is iwae and jackknife() == jackknife(1) != jackknife(2)
+    assert jackknife(2).__name__ == "jackknife(2)"
+    with pytest.raises(ValueError, match="order 3 needs more than 3 particles, got 3"):
+        jackknife(3)(log_weights)
+    for bad in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="order must be an integer of at least 0"):
+            jackknife(bad)
+
+
+@pytest.mark.parametrize("bound", [tvo(4), jackknife(1), jackknife(2)])
+def test_constants_and_further_dimensions(bound):
+    torch.testing.assert_close(bound(torch.full((5, 3), -7.25)), torch.full((3,), -7.25))
+    log_weights = torch.randn(4, 2, 3)
+    torch.testing.assert_close(bound(log_weights)[1], bound(log_weights[:, 1]))
+
+
+def test_orders_are_read_off_bounds():
+    assert [renyi_order(bound) for bound in (elbo, iwae, renyi(0.5), tvo(3), jackknife(1), len)] == [
+        1.0,
+        0.0,
+        0.5,
+        None,
+        None,
+        None,
+    ]

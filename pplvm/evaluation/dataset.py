@@ -1,7 +1,7 @@
 """A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from pplvm.evaluation.bias import BiasTest
 from pplvm.evaluation.measurement import Measurement
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Target
+from pplvm.objectives.targets import Tabulated
 
-__all__ = ["Row", "to_dataset"]
+__all__ = ["Row", "target_label", "to_dataset"]
 
 SIDES = ("model", "guide")
 
@@ -47,6 +48,18 @@ class Row:
     test: BiasTest | None
 
 
+def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: int) -> str:
+    """What is estimated, in words.
+
+    Example:
+        >>> from pplvm.bounds import elbo, iwae
+        >>> target_label(elbo, 1), target_label(iwae, 4), target_label(Tabulated("log p(x)"), 1)
+        ('elbo', 'iwae, K=4', 'log p(x)')
+    """
+    label = kind.name if isinstance(kind, Tabulated) else getattr(kind, "__name__", str(kind))
+    return label if num_particles == 1 else f"{label}, K={num_particles}"
+
+
 def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor) -> xr.Dataset:
     """One dataset with dims chain (minibatch), draw, estimator, coord, group (parameter tensor) and side.
 
@@ -66,14 +79,13 @@ def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor)
 
 
 def _summary(row: Row) -> dict[str, float | str | int]:
-    found, (kind, K) = row.found, row.target
-    label = kind if isinstance(kind, str) else kind.__name__
+    found = row.found
     variance, error = _variance(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
     milliseconds = float(np.median(np.concatenate([m.milliseconds for m in found])))
     cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
     return {
-        "target": label if K == 1 else f"{label}, K={K}",
+        "target": target_label(*row.target),
         "particles": row.particles,
         "evaluations": row.evaluations,
         "ms": milliseconds,

@@ -12,6 +12,7 @@ from pplvm.evaluation.moments import Covariance, Moments
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.tempering import TemperedBound
 
 __all__ = ["Measurement", "Projection", "pooled_bias", "target_of"]
@@ -139,10 +140,10 @@ def _reference_of(side: str, found: list[Measurement]) -> Tensor:
 
 def target_of(loss: Loss) -> Target:
     """What a loss estimates, and with how many particles; without a word of its own, Pyro's own the elbo."""
-    known = elbo if isinstance(loss.objective, PYROS_ELBOS) else "unknown"
+    known = elbo if isinstance(loss.objective, PYROS_ELBOS) else UNKNOWN
     kind = getattr(loss.objective, "target", known)
     bound = kind.bound if isinstance(kind, TemperedBound) else kind
-    return kind, 1 if bound is elbo or isinstance(kind, str) else loss.objective.num_particles
+    return kind, 1 if bound is elbo or isinstance(kind, Tabulated) else loss.objective.num_particles
 
 
 PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)

@@ -1,10 +1,9 @@
 """The gradient that an estimator should have: exact where the latents can be enumerated, else declared.
 
-From the tables log p(x, z) and log q(z | x) of all S states the targets follow without drawing:
+From the tables log p(x, z) and log q(z | x) of all S states the elbo follows without drawing, as do the targets
+of `pplvm.objectives.targets`:
 
     elbo         sum_s q_s (log p_s - log q_s)
-    log p(x)     log sum_s p_s
-    wake-sleep   log sum_s p_s + sum_s stop(p_s / p(x)) log q_s
 
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
@@ -25,6 +24,7 @@ from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, without_each
+from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
 from pplvm.particles import Pair, pair_up
 from pplvm.tempering import TemperedBound
@@ -36,8 +36,8 @@ MOST_STATES = 2**14
 
 Project = Callable[[Tensor], Tensor]
 
-Target = tuple[Callable[[Tensor], Tensor] | str, int]
-"""What is estimated: a bound or "log p(x)" or "wake-sleep", and the number of particles of the bound."""
+Target = tuple[Callable[[Tensor], Tensor] | Tabulated, int]
+"""What is estimated: a bound and its number of particles, or a function of the tables."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,13 @@ def _from_tables(
     kind, K = target
     B = log_p.shape[-1]
     log_w = log_p - log_q
-    if kind is elbo or (callable(kind) and K == 1):
-        bound = (log_q.exp() * log_w).sum()
-    elif kind == "log p(x)":
-        bound = log_p.logsumexp(0).sum()
-    elif kind == "wake-sleep":
-        posterior = log_p.softmax(0).detach()
-        bound = log_p.logsumexp(0).sum() + (posterior * log_q).sum()
-    else:
-        if isinstance(kind, str):
+    if isinstance(kind, Tabulated):
+        if kind.of_tables is None:
             return None
+        bound = kind.of_tables(log_p, log_q).sum()
+    elif kind is elbo or K == 1:
+        bound = (log_q.exp() * log_w).sum()
+    else:
         gradients = (_drawn(parameters, log_w, log_q, kind, K) for _ in range(ROUNDS))
         return _averaged(gradients, project, f"{ROUNDS * DRAWS_AT_ONCE:,} draws from tables")
     gradient = parameters.gradient_of(-bound / B).double()
@@ -158,7 +155,7 @@ def _drawn(parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable
 def _serving(program: nn.Module, target: Target, has_score_sites: bool, countable: bool) -> Loss | None:
     """The estimator that stands in for a gradient that cannot be summed."""
     kind, K = target
-    if not callable(kind):
+    if isinstance(kind, Tabulated):
         return None
     if isinstance(kind, TemperedBound):
         loss = _serving(program, (kind.bound, K), has_score_sites, countable)

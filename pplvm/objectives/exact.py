@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from pyro.poutine.messenger import Messenger
-from torch import Tensor
-
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.contract import latents, plate_scale, sample_sites
 from pplvm.enumeration import enumerate_model, is_enumerable
+from pplvm.objectives.detached import Detached
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles import Pair, inspect_pair, pair_up, sum_sites
 
 __all__ = ["Exact", "PriorSampling"]
@@ -39,8 +38,8 @@ class Exact(Objective):
     """
 
     @property
-    def target(self) -> Bound | str:
-        return "log p(x)" if self._pair is None or self._pair.guide is None else elbo
+    def target(self) -> Bound | Tabulated:
+        return LOG_EVIDENCE if self._pair is None or self._pair.guide is None else elbo
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         K = self.num_particles if pair.guide is not None else 1
@@ -78,21 +77,13 @@ class PriorSampling(Objective):
     uses_guide = False
 
     @property
-    def target(self) -> str:
-        return "log p(x)"
+    def target(self) -> Tabulated:
+        return LOG_EVIDENCE
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        with _Detached():
+        with Detached():
             trace = pair.run(pair.model, self.num_particles, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
         prior = sum_sites({name: log_p[name] for name in latents(trace)})
         value = iwae(sum_sites(log_p) - prior.detach())
         return Estimate(value, value, plate_scale(list(sample_sites(trace).values())))
-
-
-class _Detached(Messenger):
-    """Cut the path of every draw, so that only densities carry gradients."""
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
-            msg["value"] = msg["value"].detach()

@@ -20,6 +20,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.contract import latents, sample_sites
+from pplvm.objectives.targets import Tabulated
 from pplvm.particles import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
@@ -76,8 +77,8 @@ class Objective(ELBO):
 
     @property
     @abstractmethod
-    def target(self) -> Callable[[Tensor], Tensor] | str:
-        """What the gradient is an estimate of: the expectation of a bound, "log p(x)" or "wake-sleep"."""
+    def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
+        """What the gradient is an estimate of: the expectation of a bound, or one of `pplvm.objectives.targets`."""
 
     @abstractmethod
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:

@@ -25,7 +25,8 @@ class PerSite(Sitewise):
         num_particles: K, draws for all rules, at least 1.
 
     Raises:
-        ObjectiveError: a rule is none; on the first batch, a rule does not suit its site, or a name is no site of the guide.
+        ObjectiveError: a rule is none; on the first batch, a rule does not suit its site, or a name is no site
+            of the guide.
 
     Example:
         >>> from pplvm.objectives.antithetic import DisARM

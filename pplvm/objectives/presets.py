@@ -1,5 +1,7 @@
 """Objectives under the names that the field gives them, as the command line offers them."""
 
+from collections.abc import Sequence
+
 from pyro.infer import (
     ELBO,
     RenyiELBO,
@@ -9,8 +11,9 @@ from pyro.infer import (
     TraceMeanField_ELBO,
 )
 
-from pplvm.bounds import elbo, iwae
+from pplvm.bounds import elbo, iwae, jackknife
 from pplvm.bounds import renyi as renyi_bound
+from pplvm.bounds import tvo as tvo_bound
 from pplvm.objectives.antithetic import ARMS, DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
@@ -19,11 +22,15 @@ from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.stopped_guide import DoublyReparameterized
+from pplvm.objectives.thermodynamic import Thermodynamic
 
 __all__ = [
     "arms",
     "disarm_iwae",
+    "dreg",
     "exact",
+    "iwae_jackknife",
     "iwae_pathwise",
     "nvil",
     "prior_sampling",
@@ -38,6 +45,8 @@ __all__ = [
     "score_function",
     "score_iwae",
     "simple_muprop",
+    "thermodynamic",
+    "tvo",
     "vimco",
     "vimco_arithmetic",
 ]
@@ -100,6 +109,21 @@ def simple_muprop(num_particles: int = 1) -> ELBO:
     return MuProp(linear=False, num_particles=num_particles)
 
 
+def tvo(num_particles: int = 4, partition: Sequence[float] = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
+    """Leave-one-out on the thermodynamic bound."""
+    return LeaveOneOut(tvo_bound(partition), num_particles)
+
+
+def thermodynamic(num_particles: int = 4, partition: Sequence[float] = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
+    """The thermodynamic objective by its covariance gradient."""
+    return Thermodynamic(partition, num_particles)
+
+
+def iwae_jackknife(num_particles: int = 4, order: int = 1) -> ELBO:
+    """Leave-one-out on the jackknifed importance-weighted bound."""
+    return LeaveOneOut(jackknife(order), num_particles)
+
+
 def exact() -> ELBO:
     """Log p(x) with the discrete latents summed out."""
     return Exact()
@@ -113,6 +137,11 @@ def prior_sampling(num_particles: int = 100) -> ELBO:
 def iwae_pathwise(num_particles: int = 4) -> ELBO:
     """The importance-weighted bound along paths."""
     return Pathwise(iwae, num_particles)
+
+
+def dreg(num_particles: int = 4, alpha: float = 0.0) -> ELBO:
+    """Doubly reparameterized, on the Renyi bound of order alpha; 0 is the importance-weighted bound."""
+    return DoublyReparameterized(renyi_bound(alpha), num_particles)
 
 
 def pyro_trace(num_particles: int = 4) -> ELBO:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.contract import latents, sample_sites
 from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles import inspect_pair, owners
 
 __all__ = ["PyroObjective"]
@@ -58,10 +59,10 @@ class PyroObjective(ELBO):
         self._seen: tuple[Any, Any] | None = None
 
     @property
-    def target(self) -> Callable[[Tensor], Tensor] | str:
+    def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         if isinstance(self.objective, RenyiELBO):
             return iwae if self.objective.alpha == 0 else renyi(self.objective.alpha)
-        return "wake-sleep" if isinstance(self.objective, ReweightedWakeSleep) else elbo
+        return WAKE_SLEEP if isinstance(self.objective, ReweightedWakeSleep) else elbo
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any

@@ -1,29 +1,32 @@
 """Path gradients without the guide's score, which is held still at the draws of its own parameters.
 
-StickTheLanding          the elbo's: the score's mean is zero, so nothing is put in its place
-DoublyReparameterized    the iwae's: the score's mean is put back along the path
+StickTheLanding                   the elbo's: the score's mean is zero, so nothing is put in its place
+DoublyReparameterized             the elbo's, iwae's and renyi's: the score's mean is put back along the path
+DoublyReparameterizedWakeSleep    the wake phase of the guide, all of it a score: moved onto the path
+
+    E[g(z) d log q(z)] = E[dg/dz dz/dphi],     z = t(noise; phi)
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pplvm.bounds import Bound, elbo, iwae
+from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.contract import latents, plate_scale, sample_sites
-from pplvm.enumeration import coordinates
+from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles import Pair, cuda_devices, owners, sum_sites
 from pplvm.tempering import Tempering, latent_terms
 
-__all__ = ["DoublyReparameterized", "StickTheLanding", "require_replayable"]
+__all__ = ["DoublyReparameterized", "DoublyReparameterizedWakeSleep", "StickTheLanding", "require_replayable"]
 
 
 class _StoppedGuide(Objective):
@@ -74,58 +77,110 @@ class StickTheLanding(_StoppedGuide):
 
 
 class DoublyReparameterized(_StoppedGuide):
-    """The importance-weighted bound whose encoder gradient keeps its signal as K grows (DReG).
+    """A many-particle bound whose encoder gradient keeps its signal as K grows (DReG).
 
-        gradient of phi = sum_k w~_k^2 d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
-        gradient of theta = sum_k w~_k d log p(x, z_k)
+        gradient of phi = sum_k (alpha v_k + (1 - alpha) v_k^2) d log w_k / dz_k dz_k / dphi
+        gradient of theta = sum_k v_k d log p(x, z_k),     v = softmax((1 - alpha) log w)
+
+    alpha is that of renyi: 0 for iwae, 1 for the elbo, where it is `StickTheLanding`, as it is at K = 1.
 
     Arguments:
-        num_particles: K, at least 1; K = 1 is `StickTheLanding`.
+        bound: `elbo`, `iwae` or `renyi(alpha)`.
+        num_particles: K, at least 1.
 
     Raises:
-        ObjectiveError: as `StickTheLanding`; or the guide has a Delta site.
+        ObjectiveError: the bound is another; as `StickTheLanding`; a guide site is a Delta or masked.
+
+    Example:
+        >>> objective = DoublyReparameterized(iwae, num_particles=64)
 
     References:
         Tucker, Lawson, Gu and Maddison, Doubly reparameterized gradient estimators for Monte Carlo
         objectives, 2019, arXiv:1810.04152
     """
 
+    def __init__(self, bound: Bound = iwae, num_particles: int = 1) -> None:
+        super().__init__(num_particles)
+        order = renyi_order(bound)
+        if order is None:
+            raise ObjectiveError(
+                f"DoublyReparameterized knows elbo, iwae and renyi(alpha), not {getattr(bound, '__name__', bound)}: "
+                "use Pathwise"
+            )
+        self.bound, self.order = bound, order
+
     @property
     def target(self) -> Bound:
-        return iwae
+        return self.bound
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
-        with torch.random.fork_rng(cuda_devices(args)):
-            drawn = latents(pair.run_guide(1, args, kwargs))
-        for name, site in drawn.items():
-            if isinstance(coordinates(site["fn"]), Delta):
-                raise ObjectiveError(
-                    f"DoublyReparameterized moves the score of a draw onto its path, but guide site {name!r} is a "
-                    "Delta, which has none: use StickTheLanding or Pathwise(iwae)"
-                )
+        require_densities(self, pair, args, kwargs, "StickTheLanding or Pathwise")
         return pair
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         log_weights, reweigh, scale = _stopped_weights(self, pair, args, kwargs)
-        reweigh(log_weights.detach().softmax(0))
+        alpha = self.order
+        reweigh(alpha + (1 - alpha) * ((1 - alpha) * log_weights.detach()).softmax(0))
+        value = self.bound(log_weights)
+        return Estimate(value, value, scale)
+
+
+class DoublyReparameterizedWakeSleep(_StoppedGuide):
+    """Reweighted wake-sleep, both phases awake, the guide's moved onto the path: one mean, another variance.
+
+        gradient of phi = sum_k (w~_k - w~_k^2) d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
+        gradient of theta = sum_k w~_k d log p(x, z_k)
+
+    Arguments:
+        num_particles: K, at least 2.
+
+    Raises:
+        ObjectiveError: num_particles is below 2; as `DoublyReparameterized`.
+
+    References:
+        Tucker, Lawson, Gu and Maddison, Doubly reparameterized gradient estimators for Monte Carlo
+        objectives, 2019, arXiv:1810.04152
+    """
+
+    least_particles = 2
+
+    def __init__(self, num_particles: int = 2) -> None:
+        super().__init__(num_particles)
+
+    @property
+    def target(self) -> Tabulated:
+        return WAKE_SLEEP
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        require_densities(self, pair, args, kwargs, "StickTheLanding or Pathwise")
+        return pair
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        log_weights, reweigh, scale = _stopped_weights(self, pair, args, kwargs)
+        reweigh(1 - log_weights.detach().softmax(0))
         value = iwae(log_weights)
         return Estimate(value, value, scale)
 
 
-def require_replayable(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> None:
-    """Refuse a guide that is random beyond its sites, so that its own draws have another density when it runs again.
+def require_replayable(
+    objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict, role: Literal["guide", "model"] = "guide"
+) -> None:
+    """Refuse a program that is random beyond its sites, so that its draws have another density when it runs again.
+
+    Arguments:
+        drawn: a trace of the half that `role` names.
 
     Raises:
         ObjectiveError: say, the guide drops units out.
     """
-    assert pair.guide is not None
-    again = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
+    again = pair.run(poutine.replay(getattr(pair, role), trace=drawn), 1, args, kwargs)
     first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
     for name in first:
         if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
             raise ObjectiveError(
-                f"{type(objective).__name__} runs the guide twice, but it is random beyond its sites (dropout?): "
+                f"{type(objective).__name__} runs the {role} twice, but it is random beyond its sites (dropout?): "
                 f"site {name!r} had another density the second time; use Pathwise or LeaveOneOut, or program.eval()"
             )
 

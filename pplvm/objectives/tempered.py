@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pplvm.bounds import Bound, elbo
 from pplvm.contract import Site, latents
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.targets import Tabulated
 from pplvm.particles import Pair, Particles, cuda_devices
 from pplvm.tempering import TemperedBound, Tempering, Terms, Weights
 
@@ -140,7 +141,7 @@ class Beta(_NamingSites):
         self.is_uniform = not isinstance(beta, Mapping)
 
     @property
-    def target(self) -> Callable[[Tensor], Tensor] | str:
+    def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         named = isinstance(self.number, dict)
         return _times(self.objective.target, 1.0 if named else self.number, self.number if named else {})
 
@@ -183,8 +184,10 @@ class FreeBits(_NamingSites):
             )
 
     @property
-    def target(self) -> str:
-        return "elbo, free bits"  # which terms count is decided by the draw, so it is the gradient of no expectation
+    def target(self) -> Tabulated:
+        return Tabulated(
+            "elbo, free bits"
+        )  # which terms count is decided by the draw, so it is the gradient of no expectation
 
     def weights(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
@@ -234,7 +237,7 @@ class Warmup(_Tempered):
         self.control = WarmupClock(steps, self.objective.control)
 
     @property
-    def target(self) -> Callable[[Tensor], Tensor] | str:
+    def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         return _times(self.objective.target, float(self.control()), {})
 
     def weights(self, terms: Terms) -> Weights:
@@ -272,9 +275,10 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
     Raises:
         ObjectiveError: it is not.
     """
-    if not callable(objective.target):
+    if isinstance(objective.target, Tabulated):
         raise ObjectiveError(
-            f"{wrapper} weighs the KL terms of a bound, but {type(objective).__name__} estimates {objective.target}, "
+            f"{wrapper} weighs the KL terms of a bound, but {type(objective).__name__} estimates "
+            f"{objective.target.name}, "
             "which has none: wrap an objective on the elbo, iwae or renyi"
         )
     return objective.target
@@ -282,7 +286,7 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
 
 def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
     """The target with more weights; what is no bound stays as it is."""
-    if not callable(target):
+    if isinstance(target, Tabulated):
         return target
     return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
 

@@ -20,6 +20,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized
+from pplvm.objectives.targets import Tabulated
 from tests.objectives.test_mutants import MUTANTS
 from tests.problems import BernoulliToy, exact_moments, linear_gaussian, small_net, two_data
 
@@ -225,7 +226,7 @@ def test_signal_grows_with_particles_and_the_guides_falls_for_plain_iwae():
             p += 0.05 * torch.randn_like(p)
         program.log_scale += 0.4
     x = torch.randn(4, 3)
-    rules = {"iwae": lambda K: Pathwise(iwae, K), "dreg": DoublyReparameterized}
+    rules = {"iwae": lambda K: Pathwise(iwae, K), "dreg": lambda K: DoublyReparameterized(iwae, K)}
     losses = {name: {K: Loss(rule(K), program) for K in (1, 4, 16)} for name, rule in rules.items()}
     sweep = ParticleSweep(losses, x, replicates=200)
     for _ in sweep.rounds():
@@ -245,7 +246,8 @@ def test_a_reference_that_is_an_estimate_accuses_nobody(kind, monkeypatch):
     monkeypatch.setattr(reference, "MOST_STATES", 1)
     program = linear_gaussian() if kind == "paths" else small_net((3,), data_size=6)
     x = torch.randn(4, 3) if kind == "paths" else (torch.rand(4, 6) < 0.5).double()
-    rules = [Pathwise(), DoublyReparameterized(2)] if kind == "paths" else [LeaveOneOut(elbo, 2), LeaveOneOut(iwae, 2)]
+    of_paths, of_scores = [Pathwise(), DoublyReparameterized(iwae, 2)], [LeaveOneOut(elbo, 2), LeaveOneOut(iwae, 2)]
+    rules = of_paths if kind == "paths" else of_scores
     p_values, alignments = [], []
     for seed in range(12):
         losses = {str(i): Loss(rule, program) for i, rule in enumerate(rules)}
@@ -259,7 +261,7 @@ def test_a_reference_that_is_an_estimate_accuses_nobody(kind, monkeypatch):
 
 def test_what_the_estimator_does_not_name_is_not_judged():
     class Nameless(LeaveOneOut):
-        target = property(lambda self: "unknown")
+        target = property(lambda self: Tabulated("my own"))
 
     net, x = small_net(), two_data()
     result = compare_gradients({"mine": Loss(Nameless(), net)}, [x], replicates=10)

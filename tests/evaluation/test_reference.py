@@ -8,6 +8,7 @@ from pplvm.evaluation import reference
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import references_for
 from pplvm.objectives.exact import Exact
+from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 
@@ -31,10 +32,10 @@ def test_elbo_from_tables(latent_sizes):
 def test_log_p_and_wake_sleep_from_tables():
     net, x = small_net(), two_data()
     parameters = Parameters.of(net, x)
-    found = referred(net, x, {("log p(x)", 1), ("wake-sleep", 1)}, draws=3)
+    found = referred(net, x, {(LOG_EVIDENCE, 1), (WAKE_SLEEP, 1)}, draws=3)
     model = parameters.side("model")
-    assert torch.allclose(found["log p(x)", 1].gradient[model], found["wake-sleep", 1].gradient[model])
-    assert found["log p(x)", 1].gradient[~model].abs().max() == 0
+    assert torch.allclose(found[LOG_EVIDENCE, 1].gradient[model], found[WAKE_SLEEP, 1].gradient[model])
+    assert found[LOG_EVIDENCE, 1].gradient[~model].abs().max() == 0
     epsilon, values = 1e-6, []
     bias = net.decoders[0].last.bias
     for sign in (1, -1):  # a finite difference of log p(x), by enumeration
@@ -43,7 +44,9 @@ def test_log_p_and_wake_sleep_from_tables():
             values.append(Exact().loss(net.model, net.guide, x) / len(x))
             bias[0] -= sign * epsilon
     entry = next(i for i in range(parameters.size) if parameters.entry_name(i).endswith("bias[0]"))
-    assert float(found["log p(x)", 1].gradient[entry]) == pytest.approx((values[0] - values[1]) / 2 / epsilon, abs=1e-6)
+    assert float(found[LOG_EVIDENCE, 1].gradient[entry]) == pytest.approx(
+        (values[0] - values[1]) / 2 / epsilon, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("bound", [iwae, renyi(0.5)])
@@ -60,8 +63,8 @@ def test_drawn_bounds_of_many_particles_within_their_error(bound):
 def test_without_tables_a_declared_estimator_serves(monkeypatch):
     monkeypatch.setattr(reference, "MOST_STATES", 1)
     net, x = small_net(), two_data()
-    found = referred(net, x, {(elbo, 1), (iwae, 2), ("log p(x)", 1)}, draws=120)
-    assert found["log p(x)", 1] is None
+    found = referred(net, x, {(elbo, 1), (iwae, 2), (LOG_EVIDENCE, 1)}, draws=120)
+    assert found[LOG_EVIDENCE, 1] is None
     assert found[elbo, 1].label == "LocalExpectation, 120 draws"
     assert found[iwae, 2].label == "LeaveOneOut, 120 draws"
     for bound, K in ((elbo, 1), (iwae, 2)):

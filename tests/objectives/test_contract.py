@@ -57,7 +57,7 @@ ON_VAE = {
     "pathwise renyi": lambda: Pathwise(renyi(0.5), 4),
     "analytic": lambda: AnalyticKL(2),
     "STL": lambda: StickTheLanding(2),
-    "DReG": lambda: DoublyReparameterized(4),
+    "DReG": lambda: DoublyReparameterized(iwae, 4),
     "score on a path": lambda: ScoreFunction(elbo, 2),
     "prior on a path": lambda: PriorSampling(5),
     "measure-valued on a path": lambda: MeasureValued(),
@@ -445,7 +445,7 @@ def test_doubly_reparameterized_refuses_delta_sites(x):
                 pyro.sample("z", pyro.distributions.Delta(self.encoder(x)[..., :2]).to_event(1))
 
     with pytest.raises(ObjectiveError, match="Delta, which has none"):
-        Loss(DoublyReparameterized(3), Point(8, 2, (5,)))(x)
+        Loss(DoublyReparameterized(iwae, 3), Point(8, 2, (5,)))(x)
 
 
 def test_a_pyro_modules_parameters_are_held_still():
@@ -469,7 +469,7 @@ def test_a_pyro_modules_parameters_are_held_still():
                 pyro.sample("z", dist.Normal(x / 2 + self.loc, self.scale))
 
     program, x = Guided(), torch.tensor([0.4, -1.0])
-    for objective in (StickTheLanding(3), DoublyReparameterized(3)):
+    for objective in (StickTheLanding(3), DoublyReparameterized(iwae, 3)):
         loss = Loss(objective, program)
         for _ in range(5):
             found = torch.autograd.grad(loss(x), list(program.parameters()))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pplvm.bounds import elbo, iwae, renyi
+from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.dependencies import Dependents
 from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -44,6 +44,11 @@ ESTIMATORS = {
     "VIMCO, arithmetic": lambda: LeaveOneOut(iwae, 3, mean="arithmetic"),
     "leave one out, renyi": lambda: LeaveOneOut(renyi(0.5), 3),
     "leave one out, renyi(2)": lambda: LeaveOneOut(renyi(2.0), 2),
+    "score, TVO": lambda: ScoreFunction(tvo((0, 0.1, 0.3, 1)), 3),
+    "leave one out, TVO": lambda: LeaveOneOut(tvo(4), 3),
+    "score, jackknife": lambda: ScoreFunction(jackknife(1), 2),
+    "leave one out, jackknife": lambda: LeaveOneOut(jackknife(1), 3),
+    "leave one out, jackknife(2)": lambda: LeaveOneOut(jackknife(2), 3),
 }
 
 
@@ -58,7 +63,7 @@ def test_mean_is_the_exact_gradient(name, datum):
     assert variance.min() > -1e-12 and variance.sum() > 1e-3  # it is an estimator, not the truth
 
 
-@pytest.mark.parametrize("name", ["score", "score, iwae", "RLOO, K=2", "VIMCO, K=2", "leave one out, renyi(2)"])
+@pytest.mark.parametrize("name", ["score", "score, iwae", "RLOO, K=2", "VIMCO, K=2", "leave one out, TVO"])
 def test_two_layers(name):
     net, x = small_net((2, 2)), two_data()[:1]
     objective = ESTIMATORS[name]()

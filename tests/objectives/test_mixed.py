@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from pplvm.bounds import elbo, iwae, renyi
+from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles import draw_particles, pair_up
-from tests.problems import Forced, per_row_gradients, sampled_gradients
+from tests.problems import Forced, entries, per_row_gradients, sampled_gradients
 
 
 class Mixed(nn.Module):
@@ -65,13 +66,19 @@ def mean_gradient(objective, program, nodes):
     return per_row_gradients((probability.detach() @ surrogate).reshape(1), list(program.parameters()))[0]
 
 
-def true_gradient(bound, program, K, nodes):
-    """Of sum_c q(c) E_noise[bound], everything live: the derivative of the expectation itself."""
-    probability, c, y = every_draw(program, K, nodes)
+def tables(program, c, y):
+    """Log p and log q at given draws."""
     log_q = dist.Bernoulli(logits=program.a * X + program.b).log_prob(c)
     log_q = log_q + dist.Normal(program.m * c + program.r * X, program.log_scale.exp()).log_prob(y)
     log_p = dist.Bernoulli(logits=program.prior).log_prob(c) + dist.Normal(program.gap * c, 1.0).log_prob(y)
     log_p = log_p + dist.Normal(program.slope * y + program.shift * c, 0.7).log_prob(X)
+    return log_p, log_q
+
+
+def true_gradient(bound, program, K, nodes):
+    """Of sum_c q(c) E_noise[bound], everything live: the derivative of the expectation itself."""
+    probability, c, y = every_draw(program, K, nodes)
+    log_p, log_q = tables(program, c, y)
     value = (probability * bound(log_p - log_q)).sum()
     return torch.stack(torch.autograd.grad(value, list(program.parameters())))
 
@@ -86,6 +93,8 @@ def true_gradient(bound, program, K, nodes):
         LeaveOneOut(elbo, 2),
         LeaveOneOut(iwae, 2),
         LeaveOneOut(renyi(2.0), 2),
+        LeaveOneOut(tvo(3), 2),
+        LeaveOneOut(jackknife(1), 2),
     ],
 )
 def test_discrete_by_score_and_gaussian_by_path(objective):
@@ -94,6 +103,20 @@ def test_discrete_by_score_and_gaussian_by_path(objective):
     truth = true_gradient(objective.bound, program, K, nodes=12)
     assert (found - truth).abs().max() < 1e-10
     assert truth.abs().min() > 1e-3
+
+
+def test_wake_phases_score_both_sites():
+    program = Mixed()
+    probability, c, y = every_draw(program, 2, nodes=12)
+    log_p, log_q = tables(program, c, y.detach())
+    weights = (log_p - log_q).detach().softmax(0)
+    value = (probability.detach() * (weights * (log_p + log_q)).sum(0)).sum()
+    truth = torch.stack(torch.autograd.grad(value, list(program.parameters())))
+    found = mean_gradient(ReweightedWakeSleep(2), program, nodes=12)
+    assert (found - truth).abs().max() < 1e-10 and truth.abs().min() > 1e-3
+    model = torch.stack([entries(program, name) for name in ("prior", "gap", "slope", "shift")]).any(0)
+    of_iwae = true_gradient(iwae, program, 2, nodes=12)
+    assert (found - of_iwae)[model].abs().max() < 1e-10 < 1e-3 < (found - of_iwae)[~model].abs().min()
 
 
 def test_only_the_discrete_site_is_scored():

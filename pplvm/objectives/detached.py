@@ -1,0 +1,49 @@
+"""Draws whose paths are cut: densities carry all of the gradient, whatever the guide draws."""
+
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pplvm.contract import latents
+from pplvm.enumeration import coordinates, is_masked
+from pplvm.objectives.objective import Objective, ObjectiveError
+from pplvm.particles import Pair, Particles, cuda_devices, gather
+
+__all__ = ["Detached", "draw_detached", "require_densities"]
+
+
+class Detached(Messenger):
+    """Cut the path of every draw; goes around whatever records it, since outer handlers see a draw first."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
+            msg["value"] = msg["value"].detach()
+
+
+def draw_detached(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
+    """K particles from the guide, whose log-densities see parameters but not through the draws."""
+    with Detached():
+        return gather(pair, num_particles, args, kwargs)
+
+
+def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dict, instead: str) -> None:
+    """Refuse a guide whose log q does not tell how its draws depend on its parameters.
+
+    Arguments:
+        instead: the objectives to use, in words.
+
+    Raises:
+        ObjectiveError: a site of the guide is a Delta, or masked.
+    """
+    with torch.random.fork_rng(cuda_devices(args)):
+        sites = latents(pair.run_guide(1, args, kwargs))
+    for name, site in sites.items():
+        delta = isinstance(coordinates(site["fn"]), Delta)
+        if delta or is_masked(site):
+            raise ObjectiveError(
+                f"{type(objective).__name__} needs the density of every draw, but guide site {name!r} is "
+                f"{'a Delta, which has none' if delta else 'masked, which hides it'}: use {instead}"
+            )

@@ -1,0 +1,146 @@
+"""Wake-sleep: densities of held draws, the guide trained on what the model says of the data, or of its dreams.
+
+wake theta    sum_k v_k d log p(x, z_k)       z_k ~ q(z | x), v uniform or w~ = softmax(log w), per datum
+wake phi      sum_k w~_k d log q(z_k | x)
+sleep phi     mean_k d log q(z'_k | x'_k)     (z', x') ~ p(z, x)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pplvm.bounds import elbo, iwae
+from pplvm.contract import latents, sample_sites
+from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
+from pplvm.particles import Pair, cuda_devices, sum_sites
+
+__all__ = ["ReweightedWakeSleep", "WakeSleep"]
+
+
+class WakeSleep(Objective):
+    """The Helmholtz machine: the model learns from the guide's draws, the guide from the model's dreams.
+
+        gradient = mean_k [ d log p(x, z_k) + d log q(z'_k | x'_k) ],     z_k ~ q(z | x), (z'_k, x'_k) ~ p
+
+    The value is the elbo, which the guide's part does not climb: a dream gives it KL(p(z | x') || q(z | x')).
+
+    Arguments:
+        num_particles: K, at least 1; draws and dreams per datum.
+
+    Raises:
+        ObjectiveError: the model has more than one observed site, or one that is not the data; a guide site is a
+            Delta, masked or auxiliary.
+
+    References:
+        Hinton, Dayan, Frey and Neal, The wake-sleep algorithm for unsupervised neural networks, 1995
+    """
+
+    @property
+    def target(self) -> Tabulated:
+        return Tabulated("helmholtz")  # dreamt data are in no table
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = draw_detached(pair, self.num_particles, args, kwargs)
+        surrogate = (drawn.log_p + _dreamt(pair, self.num_particles, args, kwargs)).mean(0)
+        return Estimate(elbo(drawn.log_weights.detach()), surrogate, drawn.scale)
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        require_densities(self, pair, args, kwargs, "Pathwise")
+        _require_dreams(self, pair, args, kwargs)
+        return pair
+
+
+class ReweightedWakeSleep(Objective):
+    """Wake-sleep with normalized importance weights, a set of them per datum.
+
+        gradient = sum_k w~_k [ d log p(x, z_k) + insomnia d log q(z_k | x) ] + (1 - insomnia) sleep phi
+
+    The value is iwae. Consistent for E_{p(z | x)}[d log p(x, z) + d log q(z | x)], biased at finite K.
+
+    Arguments:
+        num_particles: K, at least 2; draws, and dreams where there are any, per datum.
+        insomnia: in [0, 1], the guide's share of wake phi; 1 never dreams, 0 is the sleep phase alone.
+
+    Raises:
+        ObjectiveError: num_particles is below 2, insomnia outside [0, 1]; a guide site is a Delta or masked; as
+            `WakeSleep` where insomnia is below 1.
+
+    References:
+        Bornschein and Bengio, Reweighted wake-sleep, 2015, arXiv:1406.2751
+        Le, Kosiorek, Siddharth, Teh and Wood, Revisiting reweighted wake-sleep for models with stochastic control
+        flow, 2019, arXiv:1805.10469
+    """
+
+    least_particles = 2
+
+    def __init__(self, num_particles: int = 2, insomnia: float = 1.0) -> None:
+        super().__init__(num_particles)
+        if not 0 <= insomnia <= 1:
+            raise ObjectiveError(f"ReweightedWakeSleep: insomnia must be in [0, 1], got {insomnia}")
+        self.insomnia = insomnia
+
+    @property
+    def target(self) -> Tabulated:
+        return WAKE_SLEEP if self.insomnia == 1 else Tabulated(f"wake-sleep, insomnia {self.insomnia:g}")
+
+    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
+        drawn = draw_detached(pair, self.num_particles, args, kwargs)
+        log_weights = drawn.log_weights.detach()
+        surrogate = (log_weights.softmax(0) * (drawn.log_p + self.insomnia * drawn.log_q)).sum(0)
+        if self.insomnia < 1:
+            surrogate = surrogate + (1 - self.insomnia) * _dreamt(pair, self.num_particles, args, kwargs).mean(0)
+        return Estimate(iwae(log_weights), surrogate, drawn.scale)
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        require_densities(self, pair, args, kwargs, "Pathwise")
+        if self.insomnia < 1:
+            _require_dreams(self, pair, args, kwargs)
+        return pair
+
+
+def _dreamt(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Tensor:
+    """Log q of K dreams per datum, (K, B), as rows of one batch K times as long."""
+    args = tuple(_repeated(argument, num_particles, len(args[0])) for argument in args)
+    with torch.no_grad():
+        dream = pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    data = next(site["value"] for site in sample_sites(dream).values() if site["infer"].get("was_observed"))
+    args = (data.reshape(args[0].shape).to(args[0].dtype), *args[1:])
+    guide_trace = pair.run(poutine.replay(pair.guide, trace=dream), 1, args, kwargs)
+    return sum_sites(pair.log_probs(guide_trace, 1)).reshape(num_particles, -1)
+
+
+def _repeated(argument: Any, times: int, batch: int) -> Any:
+    if times == 1 or not isinstance(argument, Tensor) or argument.shape[:1] != (batch,):
+        return argument
+    return argument.repeat(times, *[1] * (argument.dim() - 1))
+
+
+def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict) -> None:
+    """Refuse programs whose dreams are not what the guide takes, latents apart from the model's among them."""
+    name = type(objective).__name__
+    with torch.random.fork_rng(cuda_devices(args)):
+        guide_trace = pair.run_guide(1, args, kwargs)
+        model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    if apart := sorted(latents(guide_trace).keys() - latents(model_trace).keys()):
+        raise ObjectiveError(
+            f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"
+        )
+    observed = {n: site["value"] for n, site in sample_sites(model_trace).items() if site["is_observed"]}
+    if len(observed) > 1:
+        raise ObjectiveError(
+            f"{name} dreams the data at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
+            "join them into one, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+        )
+    site, value = next(iter(observed.items()))
+    if value.numel() != args[0].numel():
+        raise ObjectiveError(
+            f"{name}: dreams of site {site!r} have shape {tuple(value.shape)}, the data {tuple(args[0].shape)}: let "
+            "the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+        )
