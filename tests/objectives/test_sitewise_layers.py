@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from pplvm import dependencies
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.objectives import sitewise
 from pplvm.objectives.antithetic import ARM, ARMS, DisARM
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.local_expectation import LocalExpectation
@@ -58,12 +58,12 @@ def test_three_layers(name):
 
 def test_the_t_test_has_power(monkeypatch):
     """Later sites kept as they were instead of drawn anew for the partner: a plausible and wrong shortcut."""
-    right = sitewise.dependents
+    right = dependencies.dependents
 
     def keeping(*args):
         return {name: replace(d, redrawn=frozenset()) for name, d in right(*args).items()}
 
-    monkeypatch.setattr(sitewise, "dependents", keeping)
+    monkeypatch.setattr(dependencies, "dependents", keeping)
     for rule in (DisARM(), LocalExpectation()):
         assert worst(rule, small_net((2, 2)), two_data()[:1]) > 2 * LIMIT
 
