@@ -8,7 +8,9 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.targets import WAKE_SLEEP
-from pplvm.objectives.wake_sleep import ReweightedWakeSleep
+from pplvm.objectives.tempered import Beta
+from pplvm.objectives.thermodynamic import Thermodynamic
+from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles import pair_up
 from tests.problems import (
     Forced,
@@ -57,6 +59,28 @@ def test_it_has_the_pathwise_mean(bound):
     assert (found - truth).abs().max() < 1e-4  # at renyi(-1), whose weights are squared; below 1e-6 elsewhere
     if bound is not iwae:
         assert (mean_of(WrongFactor(bound, 2), program) - truth).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("bound", [iwae, renyi(0.5)], ids=lambda bound: bound.__name__)
+def test_tempered_it_has_the_tempered_pathwise_mean(bound):
+    program = one_latent()
+    truth, found = (mean_of(Beta(rule(bound, 2), 0.3), program) for rule in (Pathwise, DoublyReparameterized))
+    assert (found - truth).abs().max() < 1e-5
+    assert (truth - mean_of(Pathwise(bound, 2), program)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "objective, words",
+    [
+        (ReweightedWakeSleep(2), "estimates wake-sleep"),
+        (WakeSleep(2), "estimates helmholtz"),
+        (Thermodynamic(2), r"estimates thermodynamic\(0, 0.5, 1\)"),
+        (DoublyReparameterizedWakeSleep(2), "estimates wake-sleep"),
+    ],
+)
+def test_what_is_no_bound_is_not_tempered(objective, words):
+    with pytest.raises(ObjectiveError, match=words):
+        Beta(objective, 0.5)
 
 
 class AsIwae(DoublyReparameterizedWakeSleep):

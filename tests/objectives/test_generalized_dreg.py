@@ -12,6 +12,7 @@ from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.stopped_guide import DoublyReparameterized
+from pplvm.objectives.tempered import Beta
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from tests.problems import entries, linear_gaussian, quadrature_mean, sampled_gradients
@@ -150,6 +151,8 @@ def test_refusals():
     loss = lambda program: Loss(GeneralizedDoublyReparameterized(2), program)
     with pytest.raises(ObjectiveError, match=r"'y' \(StudentT\) is neither Normal nor Laplace: use DoublyRep"):
         loss(HeavyTailed())(X)
+    with pytest.raises(ObjectiveError, match="Beta cannot weigh the terms of GeneralizedDoublyReparameterized"):
+        Loss(Beta(GeneralizedDoublyReparameterized(2), 0.5), Hierarchy())(X)
     with pytest.raises(ObjectiveError, match="runs the model twice, but it is random beyond its sites"):
         loss(Dropping(8, 2, (5,)))(torch.ones(3, 8))
     with pytest.raises(ObjectiveError, match="'z_1' has none.*silently biased"):

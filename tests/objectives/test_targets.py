@@ -35,14 +35,12 @@ def test_a_comparison_says_what_it_can():
     losses = {
         "rws": Loss(ReweightedWakeSleep(2), net),
         "sleep": Loss(WakeSleep(2), net),
-        "one step": Loss(Thermodynamic(1, 2), net),
         "thermodynamic": Loss(Thermodynamic((0, 0.3, 1), 2), net),
     }
-    result = compare_gradients(losses, [x], replicates=250, kept=10)
+    result = compare_gradients(losses, [x], replicates=100, kept=10)
     columns = zip(result.target.values, result.reference.values, result.verdict.values, strict=True)
     said = {name: tuple(map(str, row)) for name, row in zip(losses, columns, strict=True)}
     assert said["rws"] == ("wake-sleep", "exact", "biased")
     assert said["sleep"] == ("helmholtz", "none", "undecided")
-    assert said["one step"][:2] == ("thermodynamic(0, 1)", "exact") and said["one step"][2] != "biased"
     assert said["thermodynamic"] == ("thermodynamic(0, 0.3, 1)", "exact", "biased")
     assert target_of(losses["rws"]) == (WAKE_SLEEP, 1) and Tabulated("mine") != elbo
