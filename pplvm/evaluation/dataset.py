@@ -212,8 +212,9 @@ def _between_estimators(rows: Mapping[str, Row], traces: Tensor) -> xr.Dataset:
     names = list(rows)
     variance = torch.tensor([_variance(row.found)[0] for row in rows.values()])  # (E,), zero without any noise
     scale = torch.where(variance > 0, traces.diagonal(), math.nan).sqrt()
-    plain = {(row.target, row.particles): v for row, v in zip(rows.values(), variance, strict=True) if row.plain}
-    left = [v / plain.get((row.target, row.particles), math.nan) for row, v in zip(rows.values(), variance, strict=True)]
+    kinds = [(row.target, row.particles) for row in rows.values()]
+    plain = {kind: v for kind, v, row in zip(kinds, variance, rows.values(), strict=True) if row.plain}
+    left = [v / plain.get(kind, math.nan) for kind, v in zip(kinds, variance, strict=True)]
     return xr.Dataset(
         {
             "correlation": (("estimator", "other"), (traces / scale / scale.unsqueeze(1)).numpy()),

@@ -39,7 +39,7 @@ def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 10
 
     Returns:
         `weight_ess` (a share of the draws), `weight_max` (of all weight) and `weight_khat` by datum; k-hat is nan
-        where the largest weights take fewer than five values, so that there is no tail to fit.
+        where most of the largest weights repeat values, as under few discrete states: there is no tail to fit.
 
     Raises:
         ValueError: fewer than 25 draws.
@@ -84,12 +84,12 @@ def _drawn(pair: Pair, x: Tensor, count: int) -> Tensor:
 
 
 def _pareto_khat(log_weights: np.ndarray) -> np.ndarray:
-    """Of each row of (N, S)."""
+    """Of each row of (N, S); ties among the largest would be taken for a heavy tail."""
     draws = log_weights.shape[1]
     tail = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))  # which ArviZ fits
     highest = np.sort(log_weights, 1)[:, -tail - 1 :]
     with np.errstate(invalid="ignore"):  # of two weights that are zero
-        fit = ((np.diff(highest, axis=1) > SAME).sum(1) >= 5) & np.isfinite(highest).all(1)
+        fit = ((np.diff(highest, axis=1) > SAME).mean(1) > 0.5) & np.isfinite(highest).all(1)
     khat = np.full(len(log_weights), np.nan)
     if fit.any():
         khat[fit] = _psis(log_weights[fit] - log_weights[fit].max(1, keepdims=True))

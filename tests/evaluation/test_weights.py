@@ -25,7 +25,8 @@ def test_no_tail_no_khat():
     two = np.tile([0.0, 1.0], (1, 500))
     equal = 1e-6 * np.random.default_rng(0).normal(size=(1, 1000))
     lost = np.where(np.arange(1000) < 990, -np.inf, 0.0)[None]
-    assert np.isnan(_pareto_khat(np.concatenate([two, equal, lost]))).all()
+    forty = np.log(np.random.default_rng(0).integers(1, 40, size=(1, 1000)))
+    assert np.isnan(_pareto_khat(np.concatenate([two, equal, lost, forty]))).all()
 
 
 def test_a_guide_at_the_posterior_wastes_no_draw():
