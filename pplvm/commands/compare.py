@@ -91,7 +91,8 @@ def _subjects(arguments: argparse.Namespace, data: ImageData) -> list[Subject]:
     for option, words in (("program", arguments.program), ("checkpoint", arguments.checkpoint)):
         if twice := [word for word in words if words.count(word) > 1]:
             raise ValueError(f"--{option} {twice[0]} is given twice")
-    stops(arguments), sweep_particles(arguments.sweep)
+    stops(arguments)
+    sweep_particles(arguments.sweep)
     files = {path: load_checkpoint(path) for path in arguments.checkpoint}
     subjects = [_subject(arguments, name, data, files) for name in arguments.program]
     for path, state in files.items():

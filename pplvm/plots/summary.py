@@ -39,8 +39,8 @@ def _alarms(ds: xr.Dataset) -> list[str]:
     heavy = min(HEAVY, max(10, ds.sizes["draw"] / 2))
     if "kurtosis" in ds and (names := _above(ds, "kurtosis", heavy)):
         sentences.append(
-            f"Heavy tails: gradients of {', '.join(names)} have a kurtosis above {heavy:g} at the median entry, so that "
-            "rare draws, perhaps not yet seen, make their variance: it may be larger than the interval says."
+            f"Heavy tails: gradients of {', '.join(names)} have a kurtosis above {heavy:g} at the median entry: rare "
+            "draws, perhaps not yet seen, make their variance: it may be larger than the interval says."
         )
     drawn = ds.sizes.get("chain", 1) * ds.sizes.get("draw", 1)
     if "effective_replicates" in ds and drawn >= 50:
