@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from pplvm.plots.looks import GREY, PALE, tidy
+from pplvm.plots.looks import GREY, PALE, beside, tidy
 from pplvm.plots.table import number
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def weight_scatter(ds: xr.Dataset, ax: Axes) -> None:
     ax.plot(ess[none], np.full(none.sum(), 0.02), "|", color=GREY, transform=ax.get_xaxis_transform(), zorder=2)
     _percent(ax)
     ax.axhline(limit, color=GREY, linewidth=1.2, linestyle="--")
-    place = ax.get_yaxis_transform()
-    ax.text(0.01, limit, f"too heavy above {limit:.2f}", transform=place, va="bottom", color=GREY, fontsize=9)
+    beside(ax, limit, f"too heavy\nabove {limit:.2f}", 5, color=GREY)
     ax.set_title("Health of the importance weights, a point a datum", loc="left", fontsize=12)
 
 
