@@ -78,13 +78,26 @@ class _Version(argparse.Action):
         parser.exit(0, f"pplvm {version('pplvm')}\n")
 
 
+class _Repeated(argparse.Action):
+    """Like "append", but what is given replaces the default."""
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: str, *rest: object) -> None:
+        before = getattr(found, self.dest)
+        setattr(found, self.dest, [value] if before is self.default else [*before, value])
+
+
 def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     compare = commands.add_parser(
         "compare",
         help="compare gradient estimators: bias, variance, cost",
-        description="Compare gradient estimators of one program at frozen parameters on fixed minibatches.",
+        description="Compare gradient estimators of a program at frozen parameters on fixed minibatches.",
     )
-    compare.add_argument("--program", default="sigmoid-belief-net", help="name or module:Name [%(default)s]")
+    compare.add_argument(
+        "--program",
+        action=_Repeated,
+        default=["sigmoid-belief-net"],
+        help="name or module:Name; may repeat [sigmoid-belief-net]",
+    )
     _add_program_and_data(compare, batch_size=100)
     group = compare.add_argument_group("estimators")
     group.add_argument(
@@ -92,7 +105,14 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal "
         "one, but for renyi, vimco-arithmetic and prior-sampling",
     )
-    group.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
+    work = group.add_mutually_exclusive_group()
+    work.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
+    work.add_argument(
+        "--budget",
+        type=_at_least(1),
+        metavar="EVALS",
+        help="instead of one K: the largest K of each that costs at most so many likelihood evaluations a datum",
+    )
     group.add_argument(
         "--sweep", default="K=1,2,4,8,16", help="particles for signal-to-noise; '' for none [%(default)s]"
     )
@@ -103,8 +123,17 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument(
         "--kept", type=_at_least(2), default=125, help="replicates a minibatch kept singly [%(default)s]"
     )
-    group = compare.add_argument_group("training before the freeze")
-    group.add_argument("--steps", type=_at_least(0), default=500, help="optimizer steps, 0 for fresh [%(default)s]")
+    group = compare.add_argument_group("checkpoints: training before the freeze, or files")
+    group.add_argument(
+        "--steps", help="optimizer steps, 0 for fresh; 0,500 measures at both [500, or none if --checkpoint is given]"
+    )
+    group.add_argument(
+        "--checkpoint",
+        action=_Repeated,
+        default=[],
+        metavar="FILE",
+        help="written by torch.save(program.state_dict(), FILE); may repeat",
+    )
     group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
     group.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam [%(default)s]")
     group = compare.add_argument_group("output")
@@ -146,7 +175,7 @@ def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> 
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an argument of the program; may repeat",
+        help="an argument of the program, or of each; may repeat",
     )
     group = command.add_argument_group("data")
     group.add_argument("--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]")
@@ -159,7 +188,7 @@ def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> 
         help="grey pixels: by threshold, anew each epoch, or not at all [%(default)s]",
     )  # fmt: skip
     group.add_argument("--batch-size", type=_at_least(1), default=batch_size, help="[%(default)s]")
-    command.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    command.add_argument("--seed", type=_at_least(0), default=0, help="[%(default)s]")
 
 
 def _finish(command: argparse.ArgumentParser, handler: str) -> None:

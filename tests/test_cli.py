@@ -14,7 +14,12 @@ import torch
 import xarray as xr
 import yaml
 
+import pplvm
 from pplvm.cli import main
+from pplvm.data.batches import fixed_batch
+from pplvm.data.binarization import binarize
+from pplvm.data.images import digits
+from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
 QUICK = ["--steps", "5", "--replicates", "6", "--minibatches", "2", "--sweep", "K=1,2", "--sweep-replicates", "5"]
 FEW = ["--estimators", "rloo,score-function", *QUICK]
@@ -52,6 +57,7 @@ def test_compare_writes_what_it_says(tmp_path, capsys):
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {
         "gradients.nc", "metrics.csv", "config.yaml", "report.html", "work.png", "snr.png", "forest.png",
+        "correlation.png", "weights.png",
     }  # fmt: skip
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["steps"] == 5 and config["binarize"] == "static" and config["seed"] == 0
@@ -61,8 +67,11 @@ def test_compare_writes_what_it_says(tmp_path, capsys):
         assert len(az.summary(data[["grad_norm"]].sel(estimator=["rloo", "vimco"]))) == 2
         assert float(data.sweep_snr.sel(estimator="rloo", k=2, side="model")) > 0
         assert str(data.reference.sel(estimator="rloo").values) == "exact"
+        assert data.attrs["checkpoint"] == "5 steps" and data.attrs["steps"] == 5
+        assert data.weight_khat.sizes == {"datum": 200} and 0 < float(data.weight_ess.min()) <= 1
+        assert float(data.correlation.sel(estimator="rloo", other="rloo")) == pytest.approx(1)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("data:image/png;base64") == 3 and "http://" not in page
+    assert page.count("data:image/png;base64") == 5 and "http://" not in page
 
 
 def test_a_seed_gives_the_same_numbers(tmp_path):
@@ -157,6 +166,19 @@ def test_ones_own_program_data_and_estimator(tmp_path, capsys):
         (["compare", "--binarize", "none"], "17 grey levels"),
         (["compare", "--objective", "pathwise"], "'z_1' has none"),
         (["compare", "--replicates", "1"], "must be at least 2"),
+        (["compare", "--estimators", ""], "has an empty name"),
+        (["compare", "--estimators", "rloo,,vimco"], "has an empty name"),
+        (["compare", "--estimators", "rloo,vimco,rloo"], "names rloo twice"),
+        (["compare", "--seed", "-1"], "must be at least 0, got -1"),
+        (["check", "--seed", "-1"], "must be at least 0, got -1"),
+        (["compare", "--budget", "8", "--particles", "2"], "not allowed with argument"),
+        (["compare", "--budget", "0"], "must be at least 1"),
+        (["compare", "--budget", "1", "--estimators", "rloo"], "at most 1 evaluations a datum: raise --budget"),
+        (["compare", "--steps", "5,x"], "--steps must read 500, or 0,500"),
+        (["compare", "--steps", "-5"], "--steps must read 500, or 0,500"),
+        (["compare", "--program", "vae", "--program", "vae"], "--program vae is given twice"),
+        (["compare", "--checkpoint", "gone.pt"], "gone.pt: there is no such file"),
+        (["compare", "--program", "vae", "--program", "sigmoid-belief-net", "--estimators", "nothing"], "unknown obj"),
         (["compare", "--batch-size", "x"], "no whole number"),
         (["compare", "--sweep", "K=0"], "--sweep must read"),
         (["compare", "--sweep", "J=2"], "--sweep must read"),
@@ -276,6 +298,87 @@ def test_a_full_disk_is_told_in_one_line(capsys, tmp_path, monkeypatch):
     def full(*paths):
         raise OSError(28, "No space left on device", str(paths[-1]))
 
-    monkeypatch.setattr("pplvm.commands.compare.shutil.copyfile", full)
+    monkeypatch.setattr("pplvm.commands.run_directory.shutil.copyfile", full)
     assert "No space left on device" in refused(capsys, "compare", "--output", "run", *FEW)
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def checkpoint(path, **changes):
+    """A file that holds a belief net's parameters."""
+    torch.manual_seed(3)
+    state = SigmoidBeliefNet(64, **changes).state_dict()
+    torch.save(state, path)
+    return state
+
+
+def test_programs_and_checkpoints_in_one_report(tmp_path, capsys):
+    checkpoint("mine.pt", latent_sizes=(10,))
+    own = ["--estimators", "rloo,pathwise", *QUICK, "--minibatches", "1", "--sweep", ""]
+    two = ["--program", "sigmoid-belief-net", "--program", "vae"]
+    words = [*two, "--checkpoint", "mine.pt", *own, "--steps", "0,5", "--output", "run"]
+    assert main(["compare", *words]) == 0
+    shown = capsys.readouterr()
+    titles = ["sigmoid-belief-net, fresh", "sigmoid-belief-net, 5 steps", "sigmoid-belief-net, mine.pt", "vae, fresh"]
+    assert all(f"{title}\n====" in shown.out for title in titles)
+    assert "pathwise is left out: Pathwise differentiates" in shown.err
+    groups = {"sigmoid-belief-net-mine.pt", "sigmoid-belief-net-fresh", "vae-5-steps"}
+    found = xr.open_groups(tmp_path / "run" / "gradients.nc", engine="h5netcdf")
+    assert {f"/{group}" for group in groups} < set(found) and len(found) == 6
+    assert {path.name for path in (tmp_path / "run").iterdir()} > groups | {"overview.png"}
+    metrics = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert metrics[0].startswith("program,checkpoint,estimator,") and len(metrics) == 1 + 3 + 2 * 2
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["program"] == ["sigmoid-belief-net", "vae"] and config["steps"] == [0, 5]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<section") == 5 and page.count("pathwise is left out") == 3
+
+    assert main(["compare", *own, "--estimators", "rloo", "--steps", "5", "--output", "alone"]) == 0
+    alone = xr.load_dataset(tmp_path / "alone" / "gradients.nc", engine="h5netcdf")
+    for variable in ("loss", "grad", "variance"):  # a stop on the way changes nothing
+        assert alone[variable].equals(found["/sigmoid-belief-net-5-steps"][variable].load()), variable
+
+
+def test_a_checkpoint_is_what_is_measured(tmp_path):
+    words = ["--estimators", "rloo", *QUICK[2:], "--minibatches", "1", "--sweep", "", "--set", "latent_sizes=4,"]
+    state = checkpoint("mine.pt", latent_sizes=(4,))
+    assert main(["compare", *words, "--checkpoint", "mine.pt", "--output", "run"]) == 0
+    data = xr.load_dataset(tmp_path / "run" / "gradients.nc", engine="h5netcdf")
+    assert data.attrs["checkpoint"] == "mine.pt" and "steps" not in data.attrs
+    program = SigmoidBeliefNet(64, latent_sizes=(4,))
+    program.load_state_dict(state)
+    x = fixed_batch(binarize(digits("train"), "static", seed=0), 100, seed=0, number=0)
+    bound = float(pplvm.Loss(pplvm.Exact(), program)(x).detach())
+    assert float(data.loss.mean()) > bound  # minus the elbo lies above minus log p(x) of these parameters
+    assert float(data.loss.mean()) < bound + 10
+
+
+def test_files_that_are_no_checkpoint_of_the_program(tmp_path, capsys):
+    checkpoint("wide.pt", latent_sizes=(4,))
+    (tmp_path / "text.pt").write_text("no tensors")
+    torch.save([1, 2], "list.pt")
+    torch.save({"a": torch.ones(2)}, "other.pt")
+    torch.save(SigmoidBeliefNet(64), "module.pt")
+    expected = {
+        "wide.pt": "has shape (4,) there and (10,) in the program",
+        "text.pt": "is no file that torch.save(program.state_dict(), FILE) wrote",
+        "list.pt": "it holds list, not tensors by name",
+        "other.pt": "it lacks 'prior_logits'",
+        "module.pt": "torch cannot load it as plain tensors",
+    }
+    for name, words in expected.items():
+        assert words in refused(capsys, "compare", "--checkpoint", name), name
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_budget_gives_all_the_same_evaluations(tmp_path, capsys):
+    names = "rloo,score-function,rloo@num_particles=2,exact"
+    words = ["--estimators", names, *QUICK, "--minibatches", "1", "--sweep", "", "--set", "latent_sizes=3,"]
+    assert main(["compare", *words, "--budget", "7", "--output", "run"]) == 0
+    data = xr.load_dataset(tmp_path / "run" / "gradients.nc", engine="h5netcdf")
+    assert dict(zip(data.estimator.values, data.particles.values, strict=True)) == {
+        "rloo": 7, "score-function": 7, "rloo@num_particles=2": 2,
+    }  # fmt: skip
+    assert (data.evaluations <= 7).all() and data.attrs["budget"] == 7
+    assert "takes 2 of the 7 evaluations" in str(data.note.sel(estimator="rloo@num_particles=2").values)
+    assert "exact is left out: it has no particles to set and costs 8" in capsys.readouterr().err
+    assert "exact is left out" in (tmp_path / "run" / "report.html").read_text()

@@ -1,88 +1,119 @@
-"""`pplvm compare`: gradient estimators of one program on real data, in one report."""
+"""`pplvm compare`: gradient estimators of programs on real data, at one checkpoint or several, in one report."""
 
 import argparse
-import itertools
 import logging
 import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import torch
 import xarray as xr
-import yaml
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from pplvm.catalog import OBJECTIVES
-from pplvm.commands.building import build_data, build_loss, build_program, check_data, takes_particles
-from pplvm.contract import ProgramError, latents
-from pplvm.data.batches import batches, fixed_batch
+from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, shown, stops, trainer
+from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.run_directory import close_empty, open_directory, write
+from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.evaluation.gradients import Comparison
+from pplvm.evaluation.repeats import effective_replicates
 from pplvm.evaluation.sweep import ParticleSweep
-from pplvm.objectives.local_expectation import LocalExpectation
-from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles import cuda_devices, pair_up
-from pplvm.plots.gradients import save_figures
-from pplvm.plots.report import html_report, summary
-from pplvm.plots.table import text_table, write_metrics_csv
-from pplvm.training.fit import fit
+from pplvm.evaluation.weights import weight_health
+from pplvm.objectives.objective import Loss
+from pplvm.particles import pair_up
+from pplvm.plots.overview import title
+from pplvm.plots.summary import summary
+from pplvm.plots.table import text_table
 
 __all__ = ["run"]
 
-ON_REQUEST = ("vimco-arithmetic", "renyi", "prior-sampling", "pyro-mean-field")
-"""Legal, but variations or no rivals of the rest: compared only when named."""
+WEIGHT_DRAWS = 1000
+"""Draws a datum for the health of the weights, enough to fit their tail."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A program, and what is to be measured of it."""
+
+    name: str
+    minibatches: list[Tensor]
+    choice: Choice
+    trained: Loss
+    files: dict[str, dict[str, Tensor]]  # checkpoints that fit it
+
+    @property
+    def program(self) -> nn.Module:
+        return self.trained.program
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C."""
-    started = time.perf_counter()
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
-    torch.manual_seed(arguments.seed)
+    started = time.perf_counter()
     data = build_data(arguments)
-    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(_device(arguments.device))
+    subjects = _subjects(arguments, data)
+    directory = open_directory(arguments, _settings(arguments, subjects))
+    sections: list[xr.Dataset] = []
+    failure = None
+    try:
+        for subject in subjects:
+            _measure(arguments, subject, data, sections, started)
+    except (KeyboardInterrupt, Exception) as error:
+        if not sections:
+            close_empty(directory)
+            raise
+        failure = error
+        print(f"\n{'interrupted' if _by_hand(error) else 'failed'}: writing what is finished", file=sys.stderr)
+    write(sections, directory)
+    _print(sections)
+    print(f"report: {directory / 'report.html'}")
+    if failure is not None and not _by_hand(failure):
+        raise failure
+    return 130 if failure is not None else 0
+
+
+def _by_hand(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _subjects(arguments: argparse.Namespace, data: ImageData) -> list[Subject]:
+    """Everything that can be refused is refused here, before anything is computed.
+
+    Raises:
+        ValueError, LookupError, OSError: bad input.
+    """
+    for option, words in (("program", arguments.program), ("checkpoint", arguments.checkpoint)):
+        if twice := [word for word in words if words.count(word) > 1]:
+            raise ValueError(f"--{option} {twice[0]} is given twice")
+    stops(arguments)
+    sweep_particles(arguments.sweep)
+    files = {path: load_checkpoint(path) for path in arguments.checkpoint}
+    subjects = [_subject(arguments, name, data, files) for name in arguments.program]
+    for path, state in files.items():
+        if not any(path in subject.files for subject in subjects):
+            raise ValueError(
+                f"--checkpoint {path} does not fit {subjects[0].name}: {misfit(state, subjects[0].program)}"
+            )
+    for sentence in dict.fromkeys(s for subject in subjects for s in subject.choice.left_out):
+        print(f"pplvm compare: {sentence}", file=sys.stderr)
+    return subjects
+
+
+def _subject(arguments: argparse.Namespace, name: str, data: ImageData, files: dict[str, dict[str, Tensor]]) -> Subject:
+    program = build_program(name, arguments.set, data, arguments.seed).to(_device(arguments.device))
     minibatches = _minibatches(data, arguments)
     check_data(program, data, minibatches[0])
     pair_up(program.model, program.guide, (minibatches[0],), {})
-    losses = _legal_losses(arguments, program, data, minibatches[0])
-    trainer = _trainer(arguments, program, data, minibatches[0])
-    sweep = _sweep(arguments, program, data, minibatches[0], list(losses))
-    directory = _open_directory(arguments, list(losses), type(trainer.objective).__name__)
-    try:
-        _train(arguments, trainer, data, minibatches[0])
-    except BaseException:
-        _close_empty(directory)
-        raise
-    comparison = Comparison(
-        losses, minibatches, replicates=arguments.replicates, seed=arguments.seed, kept=arguments.kept
-    )
-    interrupted = False
-    try:
-        for _ in _shown("replicates", comparison.rounds(), comparison.number_of_rounds):
-            pass
-        for _ in _shown("particles", sweep.rounds(), sweep.number_of_rounds):
-            pass
-    except KeyboardInterrupt:
-        if not comparison.has_result:
-            _close_empty(directory)
-            raise
-        interrupted = True
-        print("\ninterrupted: writing what is finished", file=sys.stderr)
-    result = xr.merge([comparison.result(), sweep.result()], join="left", combine_attrs="override")
-    result.attrs.update(_circumstances(arguments, data, time.perf_counter() - started))
-    _write(result, directory)
-    print(text_table(result))
-    print("\n".join(summary(result)))
-    print(f"report: {directory / 'report.html'}")
-    return 130 if interrupted else 0
+    choice = choose_estimators(arguments, program, data, minibatches[0])
+    trained = trainer(arguments, program, data, minibatches[0])
+    fitting = {path: state for path, state in files.items() if misfit(state, program) is None}
+    return Subject(name, minibatches, choice, trained, fitting)
 
 
 def _device(name: str) -> torch.device:
@@ -102,141 +133,82 @@ def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]
     ]
 
 
-def _legal_losses(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> dict[str, Loss]:
-    """The estimators asked for; without a wish, all of the catalog that are legal for the program.
-
-    Raises:
-        ValueError: an estimator that was asked for is not legal, or none is left.
-    """
-    named = arguments.estimators.split(",") if arguments.estimators else None
-    found: dict[str, Loss] = {}
-    for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
-        try:
-            loss = build_loss(name, arguments.particles, program, data).to(x.device)
-            if named is None and _only_repeats(loss, program, x):
-                continue
-            with torch.random.fork_rng(cuda_devices((x,))):
-                loss(x)
-            found[name] = loss
-        except (ObjectiveError, ProgramError) as error:
-            if named is not None:
-                raise ValueError(f"objective {name}: {error}") from error
-    if not found:
-        raise ValueError("no estimator of the catalog is legal for this program; name one with --estimators")
-    return found
-
-
-def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
-    """Score-function rules on a guide whose sites all have paths are pathwise gradients again."""
-    if not isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation):
-        return False
-    trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
-    return all(site["fn"].has_rsample for site in latents(trace).values())
-
-
-def _open_directory(arguments: argparse.Namespace, estimators: list[str], objective: str) -> Path:
-    """Make the run directory and write the configuration, before anything is computed.
-
-    Raises:
-        ValueError: it exists and --overwrite is not given. OSError: it cannot be written.
-    """
-    default = f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}"
-    directory = Path(arguments.output or default)
-    if directory.exists() and not arguments.overwrite:
-        raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
-    directory.mkdir(parents=True, exist_ok=True)
-    unsaid = ("command", "debug", "overwrite", "handler", "version")
-    settings = {k: v for k, v in vars(arguments).items() if k not in unsaid}
-    settings |= {"output": str(directory), "estimators": ",".join(estimators), "trained_with": objective}
-    settings["versions"] = {name: version(name) for name in ("pplvm", "torch", "pyro-ppl", "numpy", "xarray", "arviz")}
-    (directory / "config.yaml").write_text(yaml.safe_dump({"command": "compare", **settings}, sort_keys=False))
-    return directory
-
-
-def _close_empty(directory: Path) -> None:
-    """Take back a run directory in which nothing but the configuration stands."""
-    (directory / "config.yaml").unlink(missing_ok=True)
-    if not any(directory.iterdir()):
-        directory.rmdir()
-
-
-def _train(arguments: argparse.Namespace, loss: Loss, data: ImageData, x: Tensor) -> None:
-    optimizer = torch.optim.Adam(loss.parameters(), lr=arguments.learning_rate, fused=True)
-    epochs = (
-        batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
-        for epoch in itertools.count()
-    )
-    steps = fit(loss, itertools.islice(itertools.chain.from_iterable(epochs), arguments.steps), optimizer)
-    for _ in _shown("training", steps, arguments.steps):
-        pass
-
-
-def _trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
-    """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out."""
-    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
-    for name in names:
-        loss = build_loss(name, arguments.particles if name == "rloo" else None, program, data).to(x.device)
-        try:
-            loss(x)
-            return loss
-        except ObjectiveError as error:
-            if name == names[-1]:
-                raise ValueError(f"objective {name}: {error}") from error
-    raise AssertionError("unreachable: the last name returns or raises")
-
-
-def _sweep(
-    arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor, names: list[str]
-) -> ParticleSweep:
-    """The estimators that have particles, at every K of --sweep at which they are defined."""
-    losses: dict[str, dict[int, Loss]] = {name: {} for name in names}
-    swept = [name for name in names if not name.startswith("pyro-") and takes_particles(name)]
-    for name, K in itertools.product(swept, _sweep_particles(arguments.sweep)):
-        try:
-            losses[name][K] = build_loss(name, K, program, data).to(x.device)
-        except ObjectiveError:
-            continue  # leave-one-out at K = 1
-    return ParticleSweep(losses, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
-
-
-def _sweep_particles(text: str) -> list[int]:
-    """`K=1,2,4` as [1, 2, 4]; an empty text means no sweep.
-
-    Raises:
-        ValueError: it reads otherwise.
-    """
-    try:
-        name, _, values = text.partition("=")
-        found = sorted({int(value) for value in values.split(",")}) if text else []
-        if text and (name != "K" or min(found) < 1):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"--sweep must read K=1,2,4 with numbers of at least 1, got {text!r}") from None
-    return found
-
-
-def _shown(what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
-    return iter(tqdm(rounds, desc=what, total=total, file=sys.stderr, leave=False, mininterval=0.3))
-
-
-def _circumstances(arguments: argparse.Namespace, data: ImageData, seconds: float) -> dict[str, str | float | int]:
+def _settings(arguments: argparse.Namespace, subjects: list[Subject]) -> dict[str, Any]:
+    """What the run made of its arguments; lists of one are written as that one."""
+    steps = stops(arguments)
+    names = dict.fromkeys(name for subject in subjects for name in subject.choice.particles)
+    objectives = [type(subject.trained.objective).__name__ for subject in subjects]
     return {
-        "program": arguments.program,
-        "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
-        "steps": arguments.steps,
-        "command": "pplvm " + " ".join(sys.argv[1:]),
-        "elapsed_seconds": round(seconds, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}",
-        "arviz_version": version("arviz"),
+        "program": _one_or_all(arguments.program),
+        "steps": _one_or_all(steps),
+        "particles": None if arguments.budget is not None else arguments.particles,
+        "estimators": ",".join(names),
+        "trained_with": _one_or_all(objectives),
     }
 
 
-def _write(result: xr.Dataset, directory: Path) -> None:
-    """Small files first, then the arrays: HDF5 would end the process on a full disk, a copy only fails."""
-    write_metrics_csv(result, directory / "metrics.csv")
-    figures = save_figures(result, directory)
-    (directory / "report.html").write_text(html_report(result, figures), encoding="utf-8")
-    compressed = {name: {"zlib": True} for name in result if result[name].dtype.kind == "f"}
-    with tempfile.TemporaryDirectory() as scratch:
-        result.to_netcdf(Path(scratch) / "gradients.nc", engine="h5netcdf", encoding=compressed)
-        shutil.copyfile(Path(scratch) / "gradients.nc", directory / "gradients.nc")
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _measure(
+    arguments: argparse.Namespace, subject: Subject, data: ImageData, sections: list[xr.Dataset], started: float
+) -> None:
+    """One section for each checkpoint, the last of them cut short by Ctrl-C if it has a result by then."""
+    x = subject.minibatches[0]
+    for checkpoint, steps in freezes(arguments, subject.trained, data, x, subject.files):
+        torch.manual_seed(arguments.seed)
+        comparison = Comparison(
+            subject.choice.losses(x.device),
+            subject.minibatches,
+            replicates=arguments.replicates,
+            seed=arguments.seed,
+            kept=arguments.kept,
+        )
+        swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
+        sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
+        try:
+            for _ in shown("replicates", comparison.rounds(), comparison.number_of_rounds):
+                pass
+            for _ in shown("particles", sweep.rounds(), sweep.number_of_rounds):
+                pass
+        finally:
+            if comparison.has_result:
+                section = _section(arguments, subject, comparison, sweep)
+                known = {"checkpoint": checkpoint} | ({} if steps is None else {"steps": steps})
+                seconds = round(time.perf_counter() - started, 1)
+                sections.append(section.assign_attrs(_circumstances(arguments, subject, data, seconds), **known))
+
+
+def _section(
+    arguments: argparse.Namespace, subject: Subject, comparison: Comparison, sweep: ParticleSweep
+) -> xr.Dataset:
+    """What was measured, with the health of the weights and of the replicates."""
+    measured = comparison.result()
+    weights = weight_health(subject.program, subject.minibatches, WEIGHT_DRAWS, arguments.seed)
+    measured["effective_replicates"] = effective_replicates(measured)
+    measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
+    return xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
+
+
+def _circumstances(
+    arguments: argparse.Namespace, subject: Subject, data: ImageData, seconds: float
+) -> dict[str, str | float | int]:
+    return {
+        "program": subject.name,
+        "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
+        "left_out": "\n".join(subject.choice.left_out),
+        "command": "pplvm " + " ".join(sys.argv[1:]),
+        "elapsed_seconds": seconds,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}",
+        "arviz_version": version("arviz"),
+    } | ({} if arguments.budget is None else {"budget": arguments.budget})
+
+
+def _print(sections: list[xr.Dataset]) -> None:
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)
+    for section in sections:
+        if len(sections) > 1:
+            print(f"{title(section)}\n{'=' * len(title(section))}")
+        print(text_table(section, width))
+        print("\n".join(summary(section)), end="\n\n" if len(sections) > 1 else "\n")

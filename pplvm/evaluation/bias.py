@@ -95,7 +95,8 @@ def _hotelling(
     def missed(noncentrality: float) -> float:
         return float(stats.ncf.sf(critical, p, second, noncentrality)) - power
 
-    needed = float(optimize.brentq(missed, 1e-6, 1e4))  # type: ignore[arg-type]
+    far = 1e4
+    needed = float(optimize.brentq(missed, 1e-6, far)) if missed(far) > 0 else math.inf  # type: ignore[arg-type]
     along = [float(side @ inverse @ side) for side in gradient if side.any()]
     detectable = math.sqrt(needed / min(along)) if along and min(along) > 0 else math.inf
     verdict = "biased" if p_value < alpha else "unbiased" if detectable <= tolerance else "undecided"

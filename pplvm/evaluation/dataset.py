@@ -33,6 +33,9 @@ MEANINGS = {
     "work": "variance times median milliseconds",
     "work_evaluations": "variance times likelihood evaluations per datum",
     "group_z": "largest projection of a tensor's bias, in standard errors",
+    "correlation": "trace of the covariance between two estimators at equal seeds over the root of both variances",
+    "r2": "share of the variance of the score function without baseline, of the same target and K, that is removed",
+    "kurtosis": "of one entry of the gradient within a minibatch, median over the entries kept; 3 if normal",
     "cosine": "between one replicate gradient and the reference",
 }
 
@@ -46,6 +49,7 @@ class Row:
     particles: int
     evaluations: float  # likelihood evaluations per datum and gradient
     test: BiasTest | None
+    plain: bool  # the score function without a baseline, by which control variates are measured
 
 
 def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: int) -> str:
@@ -60,12 +64,13 @@ def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: in
     return label if num_particles == 1 else f"{label}, K={num_particles}"
 
 
-def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor) -> xr.Dataset:
-    """One dataset with dims chain (minibatch), draw, estimator, coord, group (parameter tensor) and side.
+def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor, traces: Tensor) -> xr.Dataset:
+    """One dataset with dims chain (minibatch), draw, estimator, other, coord, group (parameter tensor) and side.
 
     Arguments:
         rows: by estimator, at least one.
         entries: of the parameter vector whose single draws were kept.
+        traces: of the covariances between estimators, in the order of rows, (E, E).
     """
     summaries = {name: _summary(row) for name, row in rows.items()}
     variables = {
@@ -73,6 +78,7 @@ def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor)
     }
     data = xr.Dataset(variables, coords={"estimator": list(rows)})
     data = data.merge(_groups(parameters, rows)).merge(_sides(rows)).merge(_draws(parameters, entries, rows))
+    data = data.merge(_between_estimators(rows, traces))
     for name, meaning in MEANINGS.items():
         data[name].attrs["long_name"] = meaning
     return data.transpose("chain", "draw", "estimator", ...)
@@ -104,6 +110,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
         "work_low": variance / spread * milliseconds,
         "work_high": variance * spread * milliseconds,
         "work_evaluations": variance * row.evaluations,
+        "kurtosis": _kurtosis(found),
         "note": "",
     }
 
@@ -138,6 +145,17 @@ def _variance(found: list[Measurement]) -> tuple[float, float]:
     variance = sum(float(m.gradient.variance.sum()) for m in found) / M
     error = math.sqrt(sum(float(m.spread.standard_error) ** 2 for m in found)) / M
     return variance, error
+
+
+def _kurtosis(found: list[Measurement]) -> float:
+    """Of the kept entries that vary; n draws of a minibatch cannot show more than n."""
+    ratios = []
+    for m in found:
+        gap = torch.stack(m.entries).double()
+        gap = gap - gap.mean(0)
+        ratios.append(gap.pow(4).mean(0) / gap.square().mean(0).square())
+    kurtosis = torch.stack(ratios).nanmean(0)  # (entries,)
+    return float(kurtosis.nanmedian())
 
 
 def _between(found: list[Measurement]) -> float:
@@ -198,6 +216,23 @@ def _sides(rows: Mapping[str, Row]) -> xr.Dataset:
     return xr.Dataset(
         {"alignment": (("estimator", "side"), mean), "alignment_se": (("estimator", "side"), error)},
         coords={"estimator": list(rows), "side": list(SIDES)},
+    )
+
+
+def _between_estimators(rows: Mapping[str, Row], traces: Tensor) -> xr.Dataset:
+    """Correlations of what varies, and what is left of the plain score function's variance."""
+    names = list(rows)
+    variance = torch.tensor([_variance(row.found)[0] for row in rows.values()])  # (E,), zero without any noise
+    scale = torch.where(variance > 0, traces.diagonal(), math.nan).sqrt()
+    kinds = [(row.target, row.particles) for row in rows.values()]
+    plain = {kind: v for kind, v, row in zip(kinds, variance, rows.values(), strict=True) if row.plain}
+    left = [v / plain.get(kind, math.nan) for kind, v in zip(kinds, variance, strict=True)]
+    return xr.Dataset(
+        {
+            "correlation": (("estimator", "other"), (traces / scale / scale.unsqueeze(1)).numpy()),
+            "r2": ("estimator", [1 - float(share) for share in left]),
+        },
+        coords={"estimator": names, "other": names},
     )
 
 

@@ -16,12 +16,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pplvm.contract import sample_sites
-from pplvm.evaluation.bias import POWER
+from pplvm.evaluation.bias import POWER, BiasTest
 from pplvm.evaluation.dataset import Row, to_dataset
 from pplvm.evaluation.measurement import Measurement, Projection, pooled_bias, target_of
+from pplvm.evaluation.moments import CrossCovariance
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target, references_for
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair
 
 __all__ = ["Comparison", "compare_gradients"]
@@ -66,6 +68,7 @@ class Comparison:
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
+        self.crossed: list[CrossCovariance] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
         self._noiseless: set[str] = set()
 
@@ -96,8 +99,9 @@ class Comparison:
                     seen = projection.along(reference.gradient)
                 measurement = Measurement(reference, self.parameters, seen, self.kept)
                 self.measurements.setdefault(name, []).append(measurement)
+            self.crossed.append(CrossCovariance(len(self.losses), self.parameters.size))
             for draw in range(self.replicates):
-                self._draw(x, number, draw)
+                self.crossed[-1].add(torch.stack(self._draw(x, number, draw)))
                 done += 1
                 yield done
 
@@ -118,11 +122,17 @@ class Comparison:
         for name, measurements in self.measurements.items():
             if found := [m for m in measurements if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses))
-                particles = getattr(self.losses[name].objective, "num_particles", 1)
-                rows[name] = Row(found, target_of(self.losses[name]), particles, self.evaluations[name], test)
+                rows[name] = _row(self.losses[name], found, self.evaluations[name], test)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        return to_dataset(rows, self.parameters, self.entries).assign_attrs(self._circumstances())
+        return to_dataset(rows, self.parameters, self.entries, self._traces(rows)).assign_attrs(self._circumstances())
+
+    def _traces(self, rows: Mapping[str, Row]) -> Tensor:
+        """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
+        shown = torch.tensor([name in rows for name in self.losses])
+        finished = [crossed.traces for crossed in self.crossed if crossed.count > 1]
+        traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
+        return traces[shown][:, shown]
 
     def _circumstances(self) -> dict[str, str | int | float]:
         return {
@@ -163,11 +173,13 @@ class Comparison:
         targets = {target_of(loss) for loss in self.losses.values()}
         return references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
 
-    def _draw(self, x: Tensor, number: int, draw: int) -> None:
+    def _draw(self, x: Tensor, number: int, draw: int) -> list[Tensor]:
+        """One gradient of every estimator; their deviations from the reference, (P,) each."""
+        deviations = []
         for name, loss in self.losses.items():
             measurement = self.measurements[name][number]
             if name in self._noiseless and measurement.gradient.count:
-                measurement.repeat()
+                deviations.append(measurement.repeat())
                 continue
             torch.manual_seed(_stream(self.seed, number, draw))
             self.program.zero_grad(set_to_none=True)
@@ -184,7 +196,8 @@ class Comparison:
                 raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
             if draw >= TIMED and torch.equal(state, _random_state(x)):
                 self._noiseless.add(name)  # nothing was drawn, so all draws are this one
-            measurement.add(float(value.detach()), gradient, spent, self.entries)
+            deviations.append(measurement.add(float(value.detach()), gradient, spent, self.entries))
+        return deviations
 
 
 ALPHA = 0.01
@@ -221,6 +234,12 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
     for _ in comparison.rounds():
         pass
     return comparison.result()
+
+
+def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None) -> Row:
+    objective = loss.objective
+    plain = type(objective) is ScoreFunction and objective.control is None
+    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain)
 
 
 def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:

@@ -26,7 +26,9 @@ class Measurement:
     ) -> None:
         self.reference, self.parameters, self.project, self.kept = reference, parameters, projection, kept
         size = parameters.size
-        self.centre = torch.zeros(size).double() if reference is None else reference.gradient
+        self.centre = (torch.zeros(size) if reference is None else reference.gradient).double()
+        self._length = self.centre.norm()
+        self._towards = self._along_reference()
         self.gradient = Moments(size)  # of the gradient minus the reference
         self.projections = Covariance(projection.size)
         self.spread = Moments(1)  # of the squared distance to the reference
@@ -40,34 +42,36 @@ class Measurement:
         """The mean gradient, (P,), float64."""
         return self.gradient.mean + self.centre
 
-    def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> None:
-        """Take in one replicate gradient (P,)."""
+    def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> Tensor:
+        """Take in one replicate gradient (P,); its deviation from the reference (P,), float64."""
         self._last = (loss, gradient, milliseconds, entries)
-        deviation = (gradient - self.centre).double()
+        drawn = gradient.double()
+        deviation = drawn - self.centre
         self.gradient.add(deviation)
         self.projections.add(self.project(deviation))
         self.spread.add(deviation.square().sum().reshape(1))
-        norm = gradient.double().norm()
-        cosine = torch.dot(gradient.double(), self.centre.double()) / (norm * self.centre.double().norm())
-        self.alignment.add(self._aligned(gradient.double()))
+        self.alignment.add(self._towards @ drawn)
         if len(self.records) < self.kept:
+            norm = drawn.norm()
+            cosine = torch.dot(drawn, self.centre) / (norm * self._length)
             self.milliseconds.append(milliseconds)
             self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
             self.entries.append(gradient[entries])
+        return deviation
 
-    def repeat(self) -> None:
+    def repeat(self) -> Tensor:
         """Take in the last draw once more, for an objective without noise."""
-        self.add(*self._last)
+        return self.add(*self._last)
 
-    def _aligned(self, gradient: Tensor) -> Tensor:
-        """Inner product with the reference over its squared norm, which is freed of its own noise."""
+    def _along_reference(self) -> Tensor:
+        """Each side of the reference over its squared norm, which is freed of its own noise: (2, P)."""
         error = torch.zeros_like(self.centre) if self.reference is None else self.reference.error
         found = []
         for side in ("model", "guide"):
             inside = self.parameters.side(side)
             squared = self.centre[inside].square().sum() - error[inside].sum()
-            found.append(torch.dot(gradient[inside], self.centre[inside]) / squared.clamp(min=0))
-        return torch.stack(found).nan_to_num(posinf=0.0, neginf=0.0)
+            found.append(self.centre * inside / squared if squared > 0 else torch.zeros_like(self.centre))
+        return torch.stack(found)
 
 
 class Projection:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Covariance", "Moments"]
+__all__ = ["Covariance", "CrossCovariance", "Moments"]
 
 
 class Moments:
@@ -66,4 +66,30 @@ class Covariance:
     @property
     def matrix(self) -> Tensor:
         """Unbiased, (size, size)."""
+        return self._products / max(self.count - 1, 1)
+
+
+class CrossCovariance:
+    """The traces of the covariances between several long vectors that are drawn together, in float64.
+
+    Arguments:
+        vectors: E, how many there are.
+        size: P, entries of each.
+    """
+
+    def __init__(self, vectors: int, size: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(vectors, size, dtype=torch.float64)  # (E, P)
+        self._products = torch.zeros(vectors, vectors, dtype=torch.float64)
+
+    def add(self, values: Tensor) -> None:
+        """Take in one draw of all, (E, P)."""
+        self.count += 1
+        gap = values.to(self.mean) - self.mean
+        self.mean += gap / self.count
+        self._products += gap @ (values.to(self.mean) - self.mean).T
+
+    @property
+    def traces(self) -> Tensor:
+        """Unbiased, (E, E); the variances, summed over entries, on the diagonal."""
         return self._products / max(self.count - 1, 1)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from pplvm.plots.correlations import correlation_map
 from pplvm.plots.looks import GREY, PALE, beside, label, looks, name_rows, remark, tidy
 from pplvm.plots.table import number, per_estimator, ranking, relative_work
+from pplvm.plots.weights import weight_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,11 +120,14 @@ def forest(ds: xr.Dataset, ax: Axes) -> None:
 
 
 def save_figures(ds: xr.Dataset, directory: str | Path) -> list[Path]:
-    """Write work.png, snr.png and forest.png; the paths, in this order.
+    """Write work.png, snr.png, forest.png and, where they were measured, correlation.png and weights.png.
 
     Arguments:
         ds: what `compare_gradients` returned.
         directory: the folder to write into, made if need be.
+
+    Returns:
+        The paths, in this order.
     """
     from matplotlib.figure import Figure
 
@@ -136,6 +141,13 @@ def save_figures(ds: xr.Dataset, directory: str | Path) -> list[Path]:
     alignment = Figure(figsize=(9.5, 1.7 + 0.42 * lines), layout="constrained")
     forest(ds, alignment.subplots())
     figures = {folder / "work.png": work, folder / "snr.png": snr, folder / "forest.png": alignment}
+    if "correlation" in ds and (ds["variance"] > 0).sum() > 1:
+        side = 3.4 + 0.36 * ds.sizes["estimator"]
+        figures[folder / "correlation.png"] = together = Figure(figsize=(side + 1.2, side), layout="constrained")
+        correlation_map(ds, together.subplots())
+    if "weight_khat" in ds:
+        figures[folder / "weights.png"] = health = Figure(figsize=(8, 4.6), layout="constrained")
+        weight_scatter(ds, health.subplots())
     for path, figure in figures.items():
         figure.savefig(path, dpi=DOTS_PER_INCH)
     return list(figures)

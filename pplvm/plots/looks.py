@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from pplvm.plots.table import per_estimator, ranking, shortened
+from pplvm.plots.table import by_target, per_estimator, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,8 +15,8 @@ __all__ = ["GREY", "PALE", "beside", "label", "looks", "name_rows", "remark", "t
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is too pale for lines on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^")
-LINES = ("-", "--", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
 GREY, PALE = "#666666", "#ECECEC"
 MARKS = {"biased": "BIASED", "undecided": "undecided", "unbiased": ""}
 
@@ -46,10 +46,10 @@ def name_rows(ds: xr.Dataset, ax: Axes) -> dict[str, float]:
         ds: what `compare_gradients` returned.
         ax: the axes to label; the first heading is at height 0, a row is 1 high, downwards.
     """
-    target, verdict = per_estimator(ds, "target"), per_estimator(ds, "verdict")
+    verdict = per_estimator(ds, "verdict")
     places: dict[str, float] = {}
     y = 0.0
-    for heading in dict.fromkeys(target[name] for name in ranking(ds)):
+    for heading, members in by_target(ds).items():
         place: dict[str, Any] = {
             "xycoords": ax.get_yaxis_transform(),
             "textcoords": "offset points",
@@ -63,7 +63,6 @@ def name_rows(ds: xr.Dataset, ax: Axes) -> dict[str, float]:
             "color": GREY,
         }
         ax.annotate(label(f"gradient of {heading}"), (0.0, y), xytext=(-4, 0), **place, **kind)
-        members = [name for name in ranking(ds) if target[name] == heading]
         places |= {name: y + 1 + i for i, name in enumerate(members)}
         y += 1 + len(members)
     ax.set_yticks(list(places.values()), [label(name) for name in places])

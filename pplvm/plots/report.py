@@ -9,15 +9,17 @@ from typing import Any
 
 import xarray as xr
 
-from pplvm.plots.table import interval, number, per_estimator, ranking, rows, z_score
+from pplvm.plots.correlations import combination_sentence
+from pplvm.plots.overview import title
+from pplvm.plots.summary import summary
+from pplvm.plots.table import by_target, interval, number, per_estimator, ranking, rows, z_score
 
-__all__ = ["html_report", "summary"]
+__all__ = ["html_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 COLUMNS_A_BLOCK = 6
 COLUMNS = (
     "estimator",
-    "target",
     "verdict",
     "var x ms",
     "variance [95 %]",
@@ -42,13 +44,26 @@ CAPTIONS = {
     "forest": "How long the mean gradient is along the reference, with 95 % intervals: 1 is unbiased, 0 is "
     "no signal, below 0 points the wrong way. It shows bias along the reference only; the verdict "
     "also tests all other directions. An arrow at the rim gives a value that lies outside.",
+    "correlation": "Correlation of two estimators' gradients at equal seeds, over all parameters. Near 1: they see the "
+    "same noise, and one may serve as the other's control variate; near 0: their mean averages their noise away. An "
+    "estimator that draws differently, or other numbers of particles, shows little correlation for that reason "
+    "alone. Lines divide targets; estimators without noise are left out.",
+    "weights": "Each point is a datum of the minibatches. Left: few of its draws count. High: the tail of its weights "
+    "is heavy. Above the dashed line importance-weighted values (the bound at large K, log p(x), reweighted "
+    "wake-sleep) rest on a few draws and should not be believed for that datum. Data whose largest weights repeat "
+    "a few values, as those of few discrete states do, have no tail to fit: they are the ticks at the bottom.",
+    "overview": "Variance × milliseconds of one gradient, and in brackets its factor over the best of the same target "
+    "and column; green is the best, violet a thousand times worse, grey biased or not measured. Read along a row how "
+    "an estimator fares from checkpoint to checkpoint, down a column who wins there.",
 }
 MEASURED = {
     "program": "program",
     "parameters": "parameters",
     "data": "data",
     "batch_size": "batch size",
+    "checkpoint": "checkpoint",
     "steps": "training steps before measuring",
+    "budget": "budget, evaluations a datum",
     "seed": "seed",
     "command": "command",
     "machine": "machine",
@@ -61,79 +76,58 @@ MEASURED = {
 }
 
 
-def html_report(ds: xr.Dataset, figures: Sequence[Path]) -> str:
-    """One self-contained HTML page: the verdict, the table, the figures, how it was measured, definitions.
+def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview: Path | None = None) -> str:
+    """One self-contained HTML page: verdict, table, figures, how it was measured, for each section; definitions.
 
     Arguments:
-        ds: what `compare_gradients` returned.
-        figures: PNG files, such as `save_figures` wrote; FileNotFoundError if one does not exist.
+        sections: what `compare_gradients` returned, and PNG files, such as `save_figures` wrote, for each program
+            and checkpoint; FileNotFoundError if a file does not exist.
+        overview: a PNG file over all sections, such as `save_overview` wrote.
 
     References:
         Hotelling, "The Generalization of Student's Ratio", 1931, Annals of Mathematical Statistics 2(3).
         Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better", 2018, arXiv:1802.04537.
+        Vehtari et al., "Pareto Smoothed Importance Sampling", 2024, arXiv:1507.02646.
     """
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    first = sections[0][0]
+    programs = dict.fromkeys(ds.attrs.get("program", "a program") for ds, _ in sections)
     return template.render(
-        program=ds.attrs.get("program", "a program"),
-        data=ds.attrs.get("data", "unnamed data"),
-        facts=_facts(ds),
-        summary=summary(ds),
-        targets=list(dict.fromkeys(per_estimator(ds, "target").values())),
+        program=", ".join(programs),
+        data=first.attrs.get("data", "unnamed data"),
         columns=COLUMNS,
-        rows=rows(ds),
-        verdicts=per_estimator(ds, "verdict"),
-        notes=[(name, note) for name, note in per_estimator(ds, "note").items() if note],
-        details=[_details(ds.sel(estimator=name), name) for name in ranking(ds)],
-        figures=[(path.stem, CAPTIONS.get(path.stem, path.stem), _inlined(path)) for path in map(Path, figures)],
-        blocks=_group_blocks(ds),
-        unusual=_unusual_z(ds),
-        alpha=ds.attrs.get("alpha", ALPHA),
-        measured=_measured(ds),
+        sections=[_section(ds, figures, i) for i, (ds, figures) in enumerate(sections)],
+        overview=overview and (CAPTIONS["overview"], _inlined(Path(overview))),
     )
 
 
-def summary(ds: xr.Dataset) -> list[str]:
-    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided."""
-    target, verdict = per_estimator(ds, "target"), per_estimator(ds, "verdict")
-    sentences = []
-    for goal in dict.fromkeys(target[name] for name in ranking(ds)):
-        sentences.append(_winner(ds, goal, [name for name in ranking(ds) if target[name] == goal]))
-    for kind, meaning in (
-        ("biased", "Biased"),
-        ("undecided", "Undecided, no bias found but a small one could have escaped"),
-    ):
-        if names := [name for name in ranking(ds) if verdict[name] == kind]:
-            sentences.append(f"{meaning}: {', '.join(names)}.")
-    if "biased" not in verdict.values():
-        sentences.append("No estimator was found biased.")
-    return sentences
+def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, Any]:
+    """What the template shows of one program and checkpoint."""
+    cells = {row["estimator"]: row for row in rows(ds)}
+    return {
+        "title": title(ds),
+        "anchor": f"section-{index + 1}",
+        "facts": _facts(ds),
+        "summary": summary(ds),
+        "groups": [(goal, [cells[name] for name in names]) for goal, names in by_target(ds).items()],
+        "verdicts": per_estimator(ds, "verdict"),
+        "notes": [(name, note) for name, note in per_estimator(ds, "note").items() if note],
+        "left_out": [line for line in ds.attrs.get("left_out", "").split("\n") if line],
+        "details": [_details(ds.sel(estimator=name), name) for name in cells],
+        "figures": [(path.stem, _caption(ds, path.stem), _inlined(path)) for path in map(Path, figures)],
+        "blocks": _group_blocks(ds),
+        "unusual": _unusual_z(ds),
+        "alpha": ds.attrs.get("alpha", ALPHA),
+        "measured": _measured(ds),
+    }
 
 
-def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
-    verdict, work = per_estimator(ds, "verdict"), per_estimator(ds, "work")
-    able = [name for name in names if verdict[name] != "biased" and work[name] >= 0]
-    if not able:
-        return f"Gradient of {goal}: every estimator that was measured is biased."
-    if len(able) == 1:
-        return f"Gradient of {goal}: {able[0]} is the only one measured that is not biased, so nothing is compared."
-    first, second = able[:2]
-    if work[first] == 0:
-        return f"Gradient of {goal}: {first} has no variance; {second} is next."
-    factor = work[second] / work[first]
-    sentence = (
-        f"Gradient of {goal}: at equal work {first} wins; the runner-up {second} needs "
-        f"{number(factor)} times as many milliseconds for the same variance"
-    )
-    apart = per_estimator(ds, "work_high")[first] < per_estimator(ds, "work_low")[second]
-    sentence += "." if apart else ", but their 95 % intervals overlap, so the order is not settled."
-    counted = {name: value for name, value in per_estimator(ds, "work_evaluations").items() if name in able}
-    cheapest = min(able, key=lambda name: (math.isnan(counted[name]), counted[name]))
-    if cheapest == first:
-        return sentence
-    return f"{sentence} Counted in model evaluations instead of milliseconds, {cheapest} would win."
+def _caption(ds: xr.Dataset, stem: str) -> str:
+    found = CAPTIONS.get(stem, stem)
+    return f"{found} {combination_sentence(ds)}" if stem == "correlation" else found
 
 
 def _details(one: xr.Dataset, name: str) -> dict[str, str]:
@@ -154,6 +148,8 @@ def _details(one: xr.Dataset, name: str) -> dict[str, str]:
         "cosine [5 %, 95 %]": interval(*(float(one[v]) for v in ("cosine_mean", "cosine_q05", "cosine_q95"))),
         "variance between minibatches": number(float(one["variance_between"])),
         "variance × evaluations": number(float(one["work_evaluations"])),
+        "R²": number(float(one["r2"]), 3) if "r2" in one else "-",
+        "kurtosis": number(float(one["kurtosis"]), 2) if "kurtosis" in one else "-",
     }
 
 

@@ -3,12 +3,14 @@
 import csv
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 __all__ = [
+    "by_target",
     "interval",
     "number",
     "per_estimator",
@@ -21,8 +23,8 @@ __all__ = [
     "z_score",
 ]
 
-LEFT_ALIGNED = ("estimator", "target", "verdict")
-DROPPED_FIRST = ("cosine", "evals", "max |z|", "K", "SNR", "ms", "target")
+LEFT_ALIGNED = ("estimator", "verdict")
+DROPPED_FIRST = ("cosine", "max |z|", "SNR", "ms", "evals", "K")
 
 
 def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
@@ -49,6 +51,18 @@ def ranking(ds: xr.Dataset) -> list[str]:
     """
     work, verdict = per_estimator(ds, "work"), per_estimator(ds, "verdict")
     return sorted(work, key=lambda n: (verdict[n] == "biased", math.isnan(work[n]), work[n]))
+
+
+def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
+    """The estimators of every target, best first; the target of the best comes first.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+    """
+    target, found = per_estimator(ds, "target"), {}
+    for name in ranking(ds):
+        found.setdefault(target[name], []).append(name)
+    return found
 
 
 def relative_work(ds: xr.Dataset) -> dict[str, float]:
@@ -113,19 +127,20 @@ def shortened(name: str, width: int) -> str:
 
 
 def rows(ds: xr.Dataset) -> list[dict[str, str]]:
-    """The cells of the table by column, one row an estimator, best first."""
+    """The cells of the table by column, one row an estimator, target by target, best first."""
     relative = relative_work(ds)
-    return [_row(ds.sel(estimator=name), name, relative[name]) for name in ranking(ds)]
+    return [_row(ds.sel(estimator=n), n, relative[n]) for names in by_target(ds).values() for n in names]
 
 
 def text_table(ds: xr.Dataset, width: int = 120) -> str:
-    """The comparison as one aligned table for a terminal, best first, with a legend beneath it.
+    """The comparison as one aligned table for a terminal, target by target, best first, with a legend beneath it.
 
     Arguments:
         ds: what `compare_gradients` returned.
         width: columns of the terminal; the less important columns are left out until the table fits.
     """
     table = rows(ds)
+    goals = [row.pop("target") for row in table]
     for row in table:
         row["estimator"] = shortened(row["estimator"], 28)
     columns, left_out = list(table[0]), []
@@ -134,27 +149,37 @@ def text_table(ds: xr.Dataset, width: int = 120) -> str:
             columns.remove(column)
             left_out.append(column)
     lines = [_line({c: c for c in columns}, table, columns)]
-    lines += ["-" * len(lines[0])] + [_line(row, table, columns) for row in table] + [""]
+    lines.append("-" * len(lines[0]))
+    for goal in dict.fromkeys(goals):
+        lines.append(f"gradient of {goal}")
+        lines += [_line(row, table, columns) for row, own in zip(table, goals, strict=True) if own == goal]
     legend = [text for column, text in _legend(ds).items() if column not in left_out]
     if left_out:
         legend.append(f"left out to fit {width} columns: {', '.join(left_out)}.")
+    lines.append("")
     for text in legend:
         lines += textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def write_metrics_csv(ds: xr.Dataset, path: str | Path) -> None:
+def write_metrics_csv(sections: Sequence[xr.Dataset], path: str | Path) -> None:
     """Write one row an estimator, best first, with every variable that has no dimension but `estimator`.
 
     Arguments:
-        ds: what `compare_gradients` returned.
+        sections: what `compare_gradients` returned, for each program and checkpoint (attributes of these names).
         path: the file to write, in a folder that exists; an old one is overwritten.
     """
-    columns = {str(name): per_estimator(ds, str(name)) for name in ds if ds[name].dims == ("estimator",)}
+    columns = [str(name) for ds in sections for name in ds if ds[name].dims == ("estimator",)]
+    records = [
+        {"program": ds.attrs.get("program"), "checkpoint": ds.attrs.get("checkpoint"), "estimator": name}
+        | {column: per_estimator(ds, column)[name] for column in columns if column in ds}
+        for ds in sections
+        for name in ranking(ds)
+    ]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["estimator", *columns])
-        writer.writerows([name, *(values[name] for values in columns.values())] for name in ranking(ds))
+        writer = csv.DictWriter(file, ["program", "checkpoint", "estimator", *dict.fromkeys(columns)])
+        writer.writeheader()
+        writer.writerows(records)
 
 
 def _row(one: xr.Dataset, name: str, relative: float) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The bias test keeps its error rates, and says truly what it could have seen."""
 
+import math
+
 import pytest
 import torch
 
@@ -65,3 +67,9 @@ def test_the_detectable_bias_is_that_of_the_harder_side():
     found = bias_test(torch.zeros(3), covariance, 1000, both)
     assert found.detectable > 1 and found.verdict == "undecided"
     assert bias_test(torch.zeros(3), covariance, 1000, both[:1]).verdict == "unbiased"
+
+
+def test_hardly_more_draws_than_projections_can_detect_nothing():
+    covariance, gradient = torch.eye(10), torch.ones(1, 10)
+    test = bias_test(torch.zeros(10), covariance, 12, gradient, alpha=5e-4)
+    assert math.isinf(test.detectable) and test.verdict == "undecided"

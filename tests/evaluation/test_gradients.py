@@ -12,6 +12,7 @@ import xarray as xr
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation import reference
 from pplvm.evaluation.gradients import Comparison, compare_gradients, evaluations_per_datum
+from pplvm.evaluation.repeats import effective_replicates
 from pplvm.evaluation.sweep import ParticleSweep
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
@@ -22,7 +23,15 @@ from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.targets import Tabulated
 from tests.objectives.test_mutants import MUTANTS
-from tests.problems import BernoulliToy, exact_moments, linear_gaussian, small_net, two_data
+from tests.problems import (
+    BernoulliToy,
+    every_draw,
+    exact_moments,
+    linear_gaussian,
+    per_row_gradients,
+    small_net,
+    two_data,
+)
 
 
 def test_variance_and_its_interval_against_enumeration():
@@ -291,3 +300,51 @@ def test_a_program_that_subsamples_for_itself_is_refused():
 
     with pytest.raises(ValueError, match="draws a minibatch of its own"):
         Comparison({"a": Loss(ScoreFunction(), Own(0.1, 0.2))}, [torch.zeros(4, 1)])
+
+
+def test_correlations_against_enumeration():
+    """Two rules at equal seeds on one datum: the covariance of their gradients over every pair of draws."""
+    net, x = small_net(), two_data()[:1]
+    rules = [ScoreFunction(elbo, 2), LeaveOneOut(elbo, 2)]
+    draws = [every_draw(rule, net, x) for rule in rules]
+    probability = draws[0][0]
+    g, h = (per_row_gradients(surrogate, list(net.parameters())) for _, surrogate, _ in draws)  # (T, P)
+    g, h = (v - probability @ v for v in (g, h))
+    covariance, one, two = (float((probability @ (a * b)).sum()) for a, b in ((g, h), (g, g), (h, h)))
+    result = compare_gradients({"score": Loss(rules[0], net), "rloo": Loss(rules[1], net)}, [x, x], replicates=600)
+    assert float(result.correlation.sel(estimator="score", other="rloo")) == pytest.approx(
+        covariance / math.sqrt(one * two), abs=0.05
+    )
+    assert float(result.r2.sel(estimator="rloo")) == pytest.approx(1 - two / one, abs=0.05)
+    assert float(result.r2.sel(estimator="score")) == 0
+
+
+def test_correlation_and_r2_of_several(several):
+    _, result = several
+    correlation = result.correlation
+    names = [n for n in result.estimator.values if n != "exact"]
+    kept = correlation.sel(estimator=names, other=names)
+    assert np.allclose(kept, kept.T) and np.allclose(np.diag(kept), 1) and (abs(kept) <= 1 + 1e-9).all()
+    assert correlation.sel(estimator="exact").isnull().all() and correlation.sel(other="exact").isnull().all()
+    assert float(correlation.sel(estimator="score", other="average")) > 0.3
+    assert abs(float(correlation.sel(estimator="score", other="prior"))) < 0.2  # drawn from another distribution
+    assert result.r2.isnull().sel(estimator=["vimco", "local", "exact", "prior"]).all()  # no plain rule of theirs
+    assert 0 < float(result.r2.sel(estimator="rloo")) < 1
+
+
+def test_kurtosis_of_one_bit():
+    """D2: the gradient of one bit takes two values, so its kurtosis is (1 - 3 v) / v, v = theta (1 - theta)."""
+    v = 1 / (1 + math.exp(-3.0)) * (1 - 1 / (1 + math.exp(-3.0)))
+    losses = {"score": Loss(ScoreFunction(), BernoulliToy(3.0, 0.3))}
+    result = compare_gradients(losses, [torch.zeros(1, 1)] * 2, replicates=800, reference_draws=2, kept=800)
+    assert float(result.kurtosis[0]) == pytest.approx((1 - 3 * v) / v, rel=0.2)
+
+
+def test_replicates_that_repeat_noise_are_seen(several, monkeypatch):
+    _, result = several
+    effective = effective_replicates(result)
+    assert float(effective.sel(estimator="score")) > 75 and np.isnan(float(effective.sel(estimator="exact")))
+    monkeypatch.setattr("pplvm.evaluation.gradients._stream", lambda seed, minibatch, draw: draw // 20)
+    net, x = small_net(), two_data()
+    again = compare_gradients({"rloo": Loss(LeaveOneOut(), net)}, [x, x], replicates=60)
+    assert float(effective_replicates(again)[0]) < 30  # of 120

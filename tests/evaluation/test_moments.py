@@ -2,7 +2,7 @@
 
 import torch
 
-from pplvm.evaluation.moments import Covariance, Moments
+from pplvm.evaluation.moments import Covariance, CrossCovariance, Moments
 
 
 def test_moments_are_those_of_all_draws():
@@ -30,3 +30,14 @@ def test_float32_draws_are_summed_in_float64():
         moments.add(torch.tensor([16777218.0]).float())
     assert moments.mean.dtype is torch.float64
     assert abs(float(moments.mean) - 16777217.0) < 1e-6  # the mean of 2^24 and 2^24 + 2
+
+
+def test_traces_of_covariances_are_those_of_all_draws_at_once():
+    common = torch.randn(150, 1, 4)
+    draws = 100 + common * torch.tensor([1.0, -2.0, 0.0]).reshape(1, 3, 1) + torch.randn(150, 3, 4)
+    crossed = CrossCovariance(3, 4)
+    for draw in draws:
+        crossed.add(draw.float())
+    each = torch.stack([torch.cov(draws[:, :, p].T) for p in range(4)])  # (P, E, E)
+    assert torch.allclose(crossed.traces, each.sum(0), rtol=1e-5, atol=1e-4)
+    assert crossed.traces.dtype is torch.float64 and torch.allclose(crossed.traces, crossed.traces.T)

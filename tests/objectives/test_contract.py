@@ -7,20 +7,23 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMe
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pplvm.bounds import elbo, iwae, renyi
+from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.contract import ProgramError
 from pplvm.objectives.antithetic import ARM, ARMS, DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.exact import Exact, PriorSampling
+from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, Objective, ObjectiveError
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
+from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
+from pplvm.objectives.thermodynamic import Thermodynamic
+from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles import draw_particles
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
@@ -35,6 +38,12 @@ ON_BELIEF_NET = {
     "exact": lambda: Exact(),
     "prior": lambda: PriorSampling(5),
     "local": lambda: LocalExpectation(),
+    "leave one out, TVO": lambda: LeaveOneOut(tvo((0, 0.1, 0.3, 1)), 3),
+    "leave one out, jackknife": lambda: LeaveOneOut(jackknife(1), 3),
+    "thermodynamic": lambda: Thermodynamic((0, 0.1, 0.3, 1), 3),
+    "wake-sleep": lambda: WakeSleep(3),
+    "RWS": lambda: ReweightedWakeSleep(3),
+    "RWS, half asleep": lambda: ReweightedWakeSleep(3, insomnia=0.5),
     "ARM": lambda: ARM(elbo, 2),
     "ARM, iwae": lambda: ARM(iwae, 3),
     "DisARM": lambda: DisARM(),
@@ -58,6 +67,13 @@ ON_VAE = {
     "analytic": lambda: AnalyticKL(2),
     "STL": lambda: StickTheLanding(2),
     "DReG": lambda: DoublyReparameterized(iwae, 4),
+    "DReG renyi": lambda: DoublyReparameterized(renyi(0.5), 4),
+    "DReG RWS": lambda: DoublyReparameterizedWakeSleep(4),
+    "GDReG": lambda: GeneralizedDoublyReparameterized(4),
+    "pathwise TVO": lambda: Pathwise(tvo((0, 0.1, 0.3, 1)), 4),
+    "thermodynamic on a path": lambda: Thermodynamic((0, 0.1, 0.3, 1), 4),
+    "wake-sleep on a path": lambda: WakeSleep(3),
+    "RWS on a path": lambda: ReweightedWakeSleep(3, insomnia=0.5),
     "score on a path": lambda: ScoreFunction(elbo, 2),
     "prior on a path": lambda: PriorSampling(5),
     "measure-valued on a path": lambda: MeasureValued(),

@@ -7,7 +7,9 @@ import xarray as xr
 NAMES = (
     "pathwise", "score-function", "sticking-the-landing", "rloo", "vimco", "pyro-trace", "pyro-renyi",
     "doubly-reparameterized", "nvil", "straight-through", "gumbel-softmax", "pyro-tracegraph",
-    "reweighted-wake-sleep", "disarm",
+    "reweighted-wake-sleep", "disarm", "rebar", "relax", "muprop", "arm", "arms", "double-control-variate",
+    "measure-valued", "tempered-vimco", "antithetic-rloo", "wake-sleep", "jackknife-vimco", "tvo",
+    "local-expectation-by-site", "straight-through-bernoulli",
 )  # fmt: skip
 BIASED = {"pyro-renyi", "straight-through", "gumbel-softmax"}
 WITHOUT_PARTICLES = {"straight-through", "nvil"}
@@ -29,8 +31,11 @@ def comparison(count: int, seed: int = 0) -> xr.Dataset:
         "alignment": (("estimator", "side"), 1 + 0.05 * random.normal(size=(count, 2))),
         "alignment_se": (("estimator", "side"), np.full((count, 2), 0.05)),
         "loss": (("chain", "draw", "estimator"), random.normal(size=(2, 3, count))),
+        "correlation": (("estimator", "other"), _correlation(count, random)),
+        **_weights(random),
     }
-    ds = xr.Dataset(variables, {"estimator": names, "group": list(GROUPS), "side": list(SIDES), "k": list(SWEPT)})
+    coords = {"estimator": names, "other": names, "group": list(GROUPS), "side": list(SIDES), "k": list(SWEPT)}
+    ds = xr.Dataset(variables, coords)
     for name in BIASED & set(names):
         ds["group_z"].loc[{"estimator": name, "group": GROUPS[0]}] = 41.5
         ds["alignment"].loc[{"estimator": name, "side": "guide"}] = 0.31
@@ -66,10 +71,25 @@ def _figures(names, random):
         "work_low": variance * ms / wide,
         "work_high": variance * ms * wide,
         "work_evaluations": variance * 16,
+        "r2": np.where(np.arange(count) % 2, random.uniform(-0.1, 1, count), np.nan),
+        "kurtosis": random.uniform(2, 12, count),
+        "effective_replicates": np.full(count, 5.8),
         "reference": ["exact" if i % 2 else "pathwise (s.e. 0.1 %)" for i in range(count)],
         "note": ["the gradient of a tempered bound" if n in BIASED else "" for n in names],
     }
     return {name: ("estimator", _column(values)) for name, values in figures.items()}
+
+
+def _correlation(count, random):
+    factors = random.normal(size=(count, 8)) + 1
+    factors /= np.linalg.norm(factors, axis=1, keepdims=True)
+    return factors @ factors.T
+
+
+def _weights(random):
+    khat = xr.DataArray(random.normal(0.3, 0.3, 60), dims="datum", attrs={"draws": 1000, "limit": 2 / 3})
+    ess = 10 ** random.uniform(-2, 0, 60)
+    return {"weight_khat": khat, "weight_ess": ("datum", ess), "weight_max": ("datum", 1 / (1000 * ess))}
 
 
 def _column(values):

@@ -1,5 +1,7 @@
 """The figures of a gradient comparison: written, whole, honest about what is missing."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -22,15 +24,17 @@ def texts(ax):
     return [t.get_text() for t in ax.texts]
 
 
-@pytest.mark.parametrize("count", [4, 14])
+@pytest.mark.parametrize("count", [4, 28])
 def test_figures_are_written_as_png(compared, tmp_path, count):
     paths = save_figures(compared(count), tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["work.png", "snr.png", "forest.png"]
+    assert [path.name for path in paths] == [
+        "work.png", "snr.png", "forest.png", "correlation.png", "weights.png",
+    ]  # fmt: skip
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("count", [4, 9, 14])
+@pytest.mark.parametrize("count", [4, 14, 28])
 @pytest.mark.parametrize("plot", [work_bars, forest])
 def test_no_text_lies_outside_the_canvas(compared, plot, count):
     ds = compared(count)
@@ -120,5 +124,25 @@ def test_dollar_signs_in_names_start_no_formula(compared):
     drawn(work_bars, ds)
 
 
-def test_fourteen_estimators_look_different(compared):
-    assert len({tuple(look.values()) for look in looks(compared(14)).values()}) == 14
+def test_as_many_estimators_as_there_may_be_look_different(compared):
+    found = looks(compared(28)).values()
+    assert len({tuple(look.values()) for look in found}) == 28
+    assert len({(look["color"], look["marker"]) for look in found}) == 28  # also where only points are drawn
+
+
+@pytest.mark.parametrize("plot", [work_bars, forest])
+def test_rows_do_not_overlap(compared, tmp_path, plot):
+    """Drawn at the size that save_figures gives 28 estimators."""
+    ds = compared(28)
+    figure = Figure(figsize=(9.5, 1.5 + 0.36 * 31), layout="constrained")
+    ax = figure.subplots()
+    plot(ds, ax)
+    figure.draw_without_rendering()
+    boxes = sorted((t.get_window_extent() for t in ax.get_yticklabels()), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(boxes))
+
+
+def test_what_was_not_measured_has_no_figure(compared, tmp_path):
+    ds = compared(4).drop_vars(["correlation", "weight_khat"])
+    assert [path.stem for path in save_figures(ds, tmp_path)] == ["work", "snr", "forest"]
+    assert "correlation" not in [path.stem for path in save_figures(compared(1), tmp_path)]

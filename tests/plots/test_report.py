@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from pplvm.plots.gradients import save_figures
-from pplvm.plots.report import html_report, summary
+from pplvm.plots.overview import save_overview
+from pplvm.plots.report import html_report
+from pplvm.plots.summary import summary
 
 VOID = {"meta", "img", "link", "br", "hr"}
 
@@ -38,11 +40,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("count", [1, 4, 14])
+@pytest.mark.parametrize("count", [1, 4, 28])
 def test_the_page_needs_nothing_but_itself(compared, tmp_path, count):
     ds = compared(count)
     figures = save_figures(ds, tmp_path)
-    html = html_report(ds, figures)
+    html = html_report([(ds, figures)])
     page = Page(html)
     assert [base64.b64decode(s.removeprefix("data:image/png;base64,")) for s in page.sources] == [
         figure.read_bytes() for figure in figures
@@ -53,7 +55,7 @@ def test_the_page_needs_nothing_but_itself(compared, tmp_path, count):
 
 def test_biased_rows_are_marked_and_every_estimator_is_there(compared):
     ds = compared(14)
-    page = Page(html_report(ds, []))
+    page = Page(html_report([(ds, [])]))
     assert page.rows.count("biased") == 2 * 3 and page.rows.count("undecided") == 2
     for name in ds["estimator"].values:
         assert name in page.text
@@ -62,13 +64,24 @@ def test_biased_rows_are_marked_and_every_estimator_is_there(compared):
     assert "the gradient of a tempered bound" in page.text
 
 
+def test_several_sections_have_one_overview(compared, tmp_path):
+    sections = [compared(9).assign_attrs(checkpoint=c, left_out="exact is left out: why") for c in ("fresh", "5 steps")]
+    overview = save_overview(sections, tmp_path)
+    html = html_report([(ds, []) for ds in sections], overview)
+    page = Page(html)
+    assert [s for s in page.sources if not s.startswith("data:")] == ["#section-1", "#section-2"]
+    assert page.text.count("pplvm.programs.vae:VAE, fresh") == 2 and page.text.count("exact is left out: why") == 2
+    assert page.text.count("What the columns mean") == 1 and page.rows.count("biased") == 2 * 2
+    assert html.index("Overview") < html.index('id="section-1"') < html.index('id="section-2"')
+
+
 def test_names_are_escaped(compared):
     ds = compared(4)
     nasty = "<script>alert('x')</script>&amp;"
     ds = ds.assign_coords(estimator=[nasty, *ds["estimator"].values[1:]], group=[nasty, *ds["group"].values[1:]])
-    ds.attrs["program"] = ds.attrs["command"] = nasty
+    ds.attrs["program"] = ds.attrs["command"] = ds.attrs["checkpoint"] = nasty
     ds["note"][:], ds["target"][:], ds["reference"][:] = nasty, nasty, nasty
-    page = Page(html_report(ds, []))
+    page = Page(html_report([(ds, [])]))
     assert "script" not in page.tags
     assert page.text.count(nasty) >= 9
 
@@ -79,12 +92,12 @@ def test_missing_figures_and_attributes_do_not_break_the_page(compared):
         if ds[name].dtype.kind == "f":
             ds[name][:] = np.nan
     ds.attrs.clear()
-    assert "nan" not in Page(html_report(ds, [])).text.split()
+    assert "nan" not in Page(html_report([(ds, [])])).text.split()
 
 
 def test_a_figure_that_does_not_exist_is_named(compared, tmp_path):
     with pytest.raises(FileNotFoundError, match="no figure at .*gone.png: write the figures"):
-        html_report(compared(4), [tmp_path / "gone.png"])
+        html_report([(compared(4), [tmp_path / "gone.png"])])
 
 
 @pytest.fixture
@@ -99,7 +112,7 @@ def known(compared):
 
 
 def test_the_verdict_names_winner_factor_and_runner_up(known):
-    first, *others = summary(known)
+    first, *others = summary(known.drop_vars("weight_khat"))
     assert "pathwise wins; the runner-up score-function needs 2.50 times" in first and "overlap" not in first
     assert others == [
         "Biased: rloo.",
@@ -123,3 +136,13 @@ def test_the_verdict_compares_within_a_target_only(known):
     ] + [
         "Gradient of log p(x): every estimator that was measured is biased.",
     ]
+
+
+def test_what_not_to_rely_on_is_said(known):
+    assert not any(word in sentence for sentence in summary(known) for word in ("Heavy", "Repeated"))
+    many = known.pad(draw=(0, 97))  # 100 draws, two chains
+    many["kurtosis"][:] = [3.0, 51.0, np.nan, 49.0]
+    many["effective_replicates"][:] = [180.0, 190.0, 20.0, np.nan]
+    heavy, repeated = summary(many)[-2:]
+    assert heavy.startswith("Heavy tails: gradients of score-function have a kurtosis above 50")
+    assert repeated.startswith("Repeated noise: the 200 gradients kept of sticking-the-landing are")

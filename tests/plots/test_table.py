@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from pplvm.plots.table import interval, number, ranking, relative_work, rows, text_table, write_metrics_csv
+from pplvm.plots.table import (
+    by_target,
+    interval,
+    number,
+    ranking,
+    relative_work,
+    rows,
+    text_table,
+    write_metrics_csv,
+)
 
 
 def test_ranking_is_by_work_and_biased_last(compared):
@@ -25,16 +34,25 @@ def test_the_yardstick_is_the_best_unbiased_estimator_of_the_same_target(compare
     assert list(relative_work(ds).values()) == [0.5, 2.0, 1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("count", [4, 9, 14])
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("count", [4, 9, 28])
+@pytest.mark.parametrize("width", [80, 100, 120])
 def test_the_table_fits_the_terminal_and_is_aligned(compared, count, width):
-    lines = text_table(compared(count), width).splitlines()
-    table = lines[: count + 2]
+    ds = compared(count)
+    lines = text_table(ds, width).splitlines()
+    table = lines[: lines.index("")]
+    members = [line for line in table if not line.startswith("gradient of ")]
     assert max(map(len, lines)) <= width
-    assert {len(line) for line in table} == {len(table[1])}
-    assert [line.split()[0] for line in table[2:]] == ranking(compared(count))
+    assert {len(line) for line in members} == {len(table[1])}
+    assert [line.split()[0] for line in members[2:]] == [name for names in by_target(ds).values() for name in names]
     assert {"estimator", "verdict", "variance"} <= set(table[0].split())
-    assert width == 80 or "target" in table[0]
+    assert width == 80 or {"K", "evals", "ms"} <= set(table[0].split())
+
+
+def test_rows_stand_under_their_target(compared):
+    lines = text_table(compared(9)).splitlines()
+    place = {target: lines.index(f"gradient of {target}") for target in ("elbo", "iwae-16")}
+    vimco = next(i for i, line in enumerate(lines) if line.startswith("vimco"))
+    assert (place["iwae-16"] < vimco) and not place["iwae-16"] < place["elbo"] < vimco
 
 
 def test_biased_rows_and_only_they_are_marked(compared):
@@ -45,7 +63,7 @@ def test_biased_rows_and_only_they_are_marked(compared):
 
 
 def test_the_legend_names_the_floor_what_could_escape_and_the_limits_of_comparison(compared):
-    legend = " ".join(text_table(compared(9)).splitlines()[12:])
+    legend = " ".join(text_table(compared(9)).splitlines()[14:])
     assert "different targets do not compare" in legend
     assert "floor: 0.040" in legend
     assert "could have escaped (power 0.9)".replace(" ", "") in legend.replace(" ", "")
@@ -86,17 +104,21 @@ def test_numbers_keep_their_significant_digits():
 
 
 def test_metrics_file_round_trips(compared, tmp_path):
-    ds, path = compared(9), tmp_path / "metrics.csv"
-    write_metrics_csv(ds, path)
+    one, two = compared(9).assign_attrs(checkpoint="fresh"), compared(4, seed=1).assign_attrs(checkpoint="5 steps")
+    path = tmp_path / "metrics.csv"
+    write_metrics_csv([one, two.drop_vars("snr")], path)
     with open(path, newline="", encoding="utf-8") as file:
         records = list(csv.DictReader(file))
-    assert [record["estimator"] for record in records] == ranking(ds)
-    assert set(records[0]) == {"estimator"} | {n for n in ds if ds[n].dims == ("estimator",)}
-    for record in records:
-        one = ds.sel(estimator=record["estimator"])
+    assert [record["estimator"] for record in records] == ranking(one) + ranking(two)
+    figures = {n for n in one if one[n].dims == ("estimator",)}
+    assert set(records[0]) == {"program", "checkpoint", "estimator"} | figures
+    assert [record["checkpoint"] for record in records] == ["fresh"] * 9 + ["5 steps"] * 4
+    assert {record["snr"] for record in records[9:]} == {""}
+    for record in records[:9]:
+        row = one.sel(estimator=record["estimator"])
         for name in ("variance", "work_high", "snr"):
-            np.testing.assert_equal(float(record[name]), one[name].item())
-        assert record["note"] == one["note"].item()
+            np.testing.assert_equal(float(record[name]), row[name].item())
+        assert record["note"] == row["note"].item()
 
 
 def test_a_dataset_of_another_kind_is_refused_in_one_sentence(compared):

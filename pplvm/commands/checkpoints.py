@@ -1,0 +1,124 @@
+"""The parameters at which `pplvm compare` freezes a program: fresh, after so many steps, from files."""
+
+import argparse
+import itertools
+import pickle
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pplvm.commands.building import build_loss
+from pplvm.data.batches import batches
+from pplvm.data.image_data import ImageData
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.training.fit import fit
+
+__all__ = ["freezes", "load_checkpoint", "misfit", "shown", "stops", "trainer"]
+
+DEFAULT_STEPS = 500
+
+
+def stops(arguments: argparse.Namespace) -> list[int]:
+    """The steps of --steps at which to stop, in order: 500 unless checkpoints are named instead.
+
+    Raises:
+        ValueError: --steps is no list of numbers of at least 0.
+    """
+    if arguments.steps is None:
+        return [] if arguments.checkpoint else [DEFAULT_STEPS]
+    try:
+        found = sorted({int(word) for word in arguments.steps.split(",")})
+        if found[0] < 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"--steps must read 500, or 0,500 to stop more than once, with numbers of at least 0, got "
+            f"{arguments.steps!r}"
+        ) from None
+    return found
+
+
+def load_checkpoint(path: str) -> dict[str, Tensor]:
+    """The tensors of a file that `torch.save(program.state_dict(), path)` wrote; no code of it is run.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds something else.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--checkpoint {path}: there is no such file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError, KeyError, ValueError) as error:
+        raise ValueError(f"--checkpoint {path} {SAVED_BY}: torch cannot load it as plain tensors") from error
+    if not isinstance(state, dict) or not state or not all(torch.is_tensor(value) for value in state.values()):
+        raise ValueError(f"--checkpoint {path} {SAVED_BY}: it holds {type(state).__name__}, not tensors by name")
+    return state
+
+
+SAVED_BY = "is no file that torch.save(program.state_dict(), FILE) wrote"
+
+
+def misfit(state: dict[str, Tensor], program: nn.Module) -> str | None:
+    """Why a checkpoint does not fit a program, None if it does."""
+    own = program.state_dict()
+    for name, value in own.items():
+        if name not in state:
+            return f"it lacks {name!r}"
+        if state[name].shape != value.shape:
+            return f"{name!r} has shape {tuple(state[name].shape)} there and {tuple(value.shape)} in the program"
+    unknown = [name for name in state if name not in own]
+    return f"the program has no {unknown[0]!r}" if unknown else None
+
+
+def freezes(
+    arguments: argparse.Namespace, trained: Loss, data: ImageData, x: Tensor, files: dict[str, dict[str, Tensor]]
+) -> Iterator[tuple[str, int | None]]:
+    """Bring the program to one checkpoint after the other; yields the name of each and its steps, None of a file.
+
+    One training run passes through all its stops: what is done at a stop leaves no trace in it.
+    """
+    torch.manual_seed(arguments.seed)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=arguments.learning_rate, fused=True)
+    epochs = (
+        batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
+        for epoch in itertools.count()
+    )
+    run, done = fit(trained, itertools.chain.from_iterable(epochs), optimizer), 0
+    for stop in stops(arguments):
+        for _ in shown("training", itertools.islice(run, stop - done), stop - done):
+            pass
+        done = stop
+        states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []
+        yield f"{stop} steps" if stop else "fresh", stop
+        torch.set_rng_state(states[0])
+        torch.cuda.set_rng_state_all(states[1])
+    for name, state in files.items():
+        trained.program.load_state_dict(state)
+        yield name, None
+
+
+def shown(what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
+    """A progress bar on stderr."""
+    return iter(tqdm(rounds, desc=what, total=total, file=sys.stderr, leave=False, mininterval=0.3))
+
+
+def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
+    """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out.
+
+    Raises:
+        ValueError: it is not legal for the program.
+    """
+    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    for name in names:
+        loss = build_loss(name, arguments.particles if name == "rloo" else None, program, data).to(x.device)
+        try:
+            loss(x)
+            return loss
+        except ObjectiveError as error:
+            if name == names[-1]:
+                raise ValueError(f"objective {name}: {error}") from error
+    raise AssertionError("unreachable: the last name returns or raises")

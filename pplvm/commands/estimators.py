@@ -1,0 +1,162 @@
+"""Which estimators `pplvm compare` measures on a program, each with how many particles, and why others are not."""
+
+import argparse
+import itertools
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.catalog import OBJECTIVES
+from pplvm.commands.budget import particles_within
+from pplvm.commands.building import build_loss, takes_particles
+from pplvm.contract import ProgramError, latents
+from pplvm.data.image_data import ImageData
+from pplvm.evaluation.gradients import evaluations_per_datum
+from pplvm.objectives.local_expectation import LocalExpectation
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.particles import cuda_devices, pair_up
+
+__all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
+
+ON_REQUEST = ("vimco-arithmetic", "renyi", "prior-sampling", "pyro-mean-field")
+"""Legal, but variations or no rivals of the rest: compared only when named."""
+
+
+@dataclass
+class Choice:
+    """The estimators of one program."""
+
+    program: nn.Module
+    data: ImageData
+    particles: dict[str, int | None] = field(default_factory=dict)  # K by estimator, None without
+    notes: dict[str, str] = field(default_factory=dict)  # by estimator
+    left_out: list[str] = field(default_factory=list)  # a sentence each
+
+    def build(self, name: str, particles: int | None, device: torch.device) -> Loss:
+        return build_loss(name, particles, self.program, self.data).to(device)
+
+    def losses(self, device: torch.device) -> dict[str, Loss]:
+        """All of them, new."""
+        return {name: self.build(name, K, device) for name, K in self.particles.items()}
+
+    def swept(self, counts: list[int], device: torch.device) -> dict[str, dict[int, Loss]]:
+        """Those that have particles, at every K at which they are defined."""
+        losses: dict[str, dict[int, Loss]] = {name: {} for name in self.particles}
+        for name, K in itertools.product(losses, counts):
+            if not name.startswith("pyro-") and takes_particles(name):
+                try:
+                    losses[name][K] = self.build(name, K, device)
+                except ObjectiveError:
+                    continue  # leave-one-out at K = 1
+        return losses
+
+
+def named_estimators(text: str | None) -> list[str] | None:
+    """The names of --estimators; None if it is not given.
+
+    Raises:
+        ValueError: a name is empty, or there twice.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(f"--estimators {text!r} has an empty name: separate names by single commas")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--estimators names {name} twice; set apart variations as {name}@setting=value")
+    return names
+
+
+def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Choice:
+    """The estimators asked for; without a wish, all of the catalog that are legal for the program.
+
+    Raises:
+        ValueError: an estimator that was asked for is not legal and this is the only program; or none is left.
+    """
+    named, alone = named_estimators(arguments.estimators), len(arguments.program) == 1
+    choice = Choice(program, data)
+    for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
+        try:
+            with torch.random.fork_rng(cuda_devices((x,))):
+                _add(choice, name, arguments, x, catalog=named is None)
+        except (ObjectiveError, ProgramError) as error:
+            if named is not None and alone:
+                raise ValueError(f"objective {name}: {error}") from error
+            if named is not None:
+                choice.left_out.append(f"{name} is left out: {error}")
+    if not choice.particles:
+        raise ValueError(_nothing_left(choice, arguments.budget))
+    return choice
+
+
+def _nothing_left(choice: Choice, budget: int | None) -> str:
+    if budget is not None:
+        return f"no estimator costs at most {budget} evaluations a datum: raise --budget"
+    why = " ".join(choice.left_out) or "name one with --estimators"
+    return f"no estimator of the catalog is legal for program {type(choice.program).__name__}: {why}"
+
+
+def sweep_particles(text: str) -> list[int]:
+    """`K=1,2,4` as [1, 2, 4]; an empty text means no sweep.
+
+    Raises:
+        ValueError: it reads otherwise.
+    """
+    try:
+        name, _, values = text.partition("=")
+        found = sorted({int(value) for value in values.split(",")}) if text else []
+        if text and (name != "K" or min(found) < 1):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--sweep must read K=1,2,4 with numbers of at least 1, got {text!r}") from None
+    return found
+
+
+def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, catalog: bool) -> None:
+    particles = arguments.particles if takes_particles(name) else None
+    loss = choice.build(name, particles, x.device)
+    if catalog and _only_repeats(loss, choice.program, x):
+        return
+    loss(x)
+    if arguments.budget is None:
+        choice.particles[name] = particles
+    elif particles is None:
+        _keep_or_leave_out(choice, name, evaluations_per_datum(loss, x), arguments.budget)
+    else:
+        _fit(choice, name, arguments.budget, x)
+
+
+def _keep_or_leave_out(choice: Choice, name: str, cost: float, budget: int) -> None:
+    if cost > budget:
+        choice.left_out.append(
+            f"{name} is left out: it has no particles to set and costs {cost:g} evaluations a datum, above the "
+            f"budget of {budget}"
+        )
+        return
+    choice.particles[name] = None
+    choice.notes[name] = f"has no particles to set: it takes {cost:g} of the {budget} evaluations, in one draw"
+
+
+def _fit(choice: Choice, name: str, budget: int, x: Tensor) -> None:
+    def cost(particles: int) -> float | None:
+        try:
+            return evaluations_per_datum(choice.build(name, particles, x.device), x)
+        except (ObjectiveError, ValueError, AssertionError):  # the last is Pyro's way to refuse
+            return None
+
+    particles = particles_within(budget, cost)
+    if particles is None:
+        choice.left_out.append(f"{name} is left out: at no K does it cost {budget} evaluations a datum or fewer")
+    else:
+        choice.particles[name] = particles
+
+
+def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
+    """Score-function rules on a guide whose sites all have paths are pathwise gradients again."""
+    if not isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation):
+        return False
+    trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
+    return all(site["fn"].has_rsample for site in latents(trace).values())

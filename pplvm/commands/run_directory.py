@@ -1,0 +1,76 @@
+"""What a comparison leaves on disk: configuration, metrics, arrays, figures and the report."""
+
+import argparse
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from pplvm.plots.gradients import save_figures
+from pplvm.plots.overview import save_overview, title
+from pplvm.plots.report import html_report
+from pplvm.plots.table import write_metrics_csv
+
+__all__ = ["close_empty", "open_directory", "write"]
+
+
+def open_directory(arguments: argparse.Namespace, found: dict[str, Any]) -> Path:
+    """Make the run directory and write the configuration, before anything is computed.
+
+    Arguments:
+        found: what the run made of its arguments, to stand beside or instead of them.
+
+    Raises:
+        ValueError: it exists and --overwrite is not given. OSError: it cannot be written.
+    """
+    default = f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}"
+    directory = Path(arguments.output or default)
+    if directory.exists() and not arguments.overwrite:
+        raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
+    directory.mkdir(parents=True, exist_ok=True)
+    unsaid = ("command", "debug", "overwrite", "handler", "version")
+    settings = {k: v for k, v in vars(arguments).items() if k not in unsaid}
+    settings |= {"output": str(directory), **found}
+    settings["versions"] = {name: version(name) for name in ("pplvm", "torch", "pyro-ppl", "numpy", "xarray", "arviz")}
+    (directory / "config.yaml").write_text(yaml.safe_dump({"command": "compare", **settings}, sort_keys=False))
+    return directory
+
+
+def close_empty(directory: Path) -> None:
+    """Take back a run directory in which nothing but the configuration stands."""
+    (directory / "config.yaml").unlink(missing_ok=True)
+    if not any(directory.iterdir()):
+        directory.rmdir()
+
+
+def write(sections: Sequence[xr.Dataset], directory: Path) -> None:
+    """Small files first, then the arrays: HDF5 would end the process on a full disk, a copy only fails."""
+    write_metrics_csv(sections, directory / "metrics.csv")
+    alone = len(sections) == 1
+    folders = [directory if alone else directory / _group(section) for section in sections]
+    figures = [save_figures(section, folder) for section, folder in zip(sections, folders, strict=True)]
+    overview = None if alone else save_overview(sections, directory)
+    page = html_report(list(zip(sections, figures, strict=True)), overview)
+    (directory / "report.html").write_text(page, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "gradients.nc"
+        for section in sections:
+            compressed = {
+                name: {"zlib": True} for name in section if section[name].dtype.kind == "f" and section[name].dims
+            }
+            mode = "a" if path.exists() else "w"
+            group = None if alone else _group(section)
+            section.to_netcdf(path, mode=mode, group=group, engine="h5netcdf", encoding=compressed)
+        shutil.copyfile(path, directory / "gradients.nc")
+
+
+def _group(section: xr.Dataset) -> str:
+    """The title of a section as the name of a folder."""
+    return re.sub(r"[^\w.]+", "-", title(section)).strip("-.")

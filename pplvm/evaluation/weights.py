@@ -1,0 +1,108 @@
+"""Health of the importance weights of a program at its present parameters, datum by datum.
+
+    ess_b     = (sum_s w_sb)^2 / (S sum_s w_sb^2)            1 if q is the posterior, 1/S if one draw holds all
+    k-hat_b   = shape of the generalized Pareto tail of w_b; moments above 1/k do not exist
+
+References:
+    Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024, arXiv:1507.02646
+"""
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from pplvm.particles import Pair, cuda_devices, gather, pair_up
+
+__all__ = ["khat_limit", "weight_health"]
+
+AT_ONCE = 4_000_000
+"""Draws times data times their size in one run of the program: some 16 MB a layer."""
+
+SAME = 1e-4
+"""Log-weights nearer than this are one value, rounded in float32."""
+
+
+def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 1000, seed: int = 0) -> xr.Dataset:
+    """Effective sample size, largest weight and Pareto k-hat of every datum; the random state is left as it was.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        batches: each (B, ...), at least one.
+        draws: S a datum, at least 25, so that there is a tail.
+        seed: of the draws.
+
+    Returns:
+        `weight_ess` (a share of the draws), `weight_max` (of all weight) and `weight_khat` by datum; k-hat is nan
+        where most of the largest weights repeat values, as under few discrete states: there is no tail to fit.
+
+    Raises:
+        ValueError: fewer than 25 draws.
+        ProgramError: the program breaks a rule.
+    """
+    if draws < 25:
+        raise ValueError(f"weight_health needs at least 25 draws a datum, got {draws}")
+    with torch.random.fork_rng(cuda_devices(tuple(batches))), torch.no_grad():
+        torch.manual_seed(seed)
+        log_weights = torch.cat([_log_weights(program, x, draws) for x in batches], 1)  # (S, N)
+    weights = log_weights.softmax(0)
+    khat = xr.DataArray(_pareto_khat(log_weights.T.numpy()), dims="datum")
+    return xr.Dataset(
+        {
+            "weight_ess": ("datum", (1 / weights.square().sum(0) / draws).numpy()),
+            "weight_max": ("datum", weights.max(0).values.numpy()),
+            "weight_khat": khat.assign_attrs(draws=draws, limit=khat_limit(draws)),
+        }
+    )
+
+
+def khat_limit(draws: int) -> float:
+    """The k-hat above which so many draws do not suffice.
+
+    Example:
+        >>> round(khat_limit(1000), 3), khat_limit(100_000)
+        (0.667, 0.7)
+    """
+    return min(1 - 1 / math.log10(draws), 0.7)
+
+
+def _log_weights(program: nn.Module, x: Tensor, draws: int) -> Tensor:
+    """(S, B), float64, on the CPU."""
+    pair = pair_up(program.model, program.guide, (x,), {})
+    at_once = max(1, min(draws, AT_ONCE // x.numel()))
+    counts = [at_once] * (draws // at_once) + [draws % at_once] * bool(draws % at_once)
+    return torch.cat([_drawn(pair, x, count) for count in counts])
+
+
+def _drawn(pair: Pair, x: Tensor, count: int) -> Tensor:
+    return gather(pair, count, (x,), {}).log_weights.double().cpu()
+
+
+def _pareto_khat(log_weights: np.ndarray) -> np.ndarray:
+    """Of each row of (N, S); ties among the largest would be taken for a heavy tail."""
+    draws = log_weights.shape[1]
+    tail = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))  # which ArviZ fits
+    highest = np.sort(log_weights, 1)[:, -tail - 1 :]
+    with np.errstate(invalid="ignore"):  # of two weights that are zero
+        fit = ((np.diff(highest, axis=1) > SAME).mean(1) > 0.5) & np.isfinite(highest).all(1)
+    khat = np.full(len(log_weights), np.nan)
+    if fit.any():
+        khat[fit] = _psis(log_weights[fit] - log_weights[fit].max(1, keepdims=True))
+    return khat
+
+
+def _psis(log_weights: np.ndarray) -> np.ndarray:
+    """ArviZ's k-hat; from version 1 on it takes the logarithms of inverse weights."""
+    if importlib.util.find_spec("arviz_stats"):
+        from arviz_stats.base import array_stats  # pyright: ignore[reportMissingImports]
+
+        return np.asarray(array_stats.psislw(-log_weights)[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the version to come
+        import arviz
+    return np.asarray(arviz.psislw(log_weights)[1])
