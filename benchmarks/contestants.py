@@ -7,6 +7,7 @@ the same learning rate.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import pyro
 import pyro.distributions as dist
@@ -26,9 +27,22 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLandin
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
-__all__ = ["PROBLEMS", "Contestant", "belief_net_contestants", "images", "ours", "seeded", "svi", "vae_contestants"]
+__all__ = [
+    "PROBLEMS",
+    "BaselinedBeliefNet",
+    "Contestant",
+    "belief_net_by_hand",
+    "belief_net_contestants",
+    "by_hand",
+    "images",
+    "ours",
+    "seeded",
+    "svi",
+    "vae_contestants",
+]
 
 D, LEARNING_RATE = 784, 1e-3
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ def vae_contestants(K: int = 1) -> dict[str, Callable[[], Contestant]]:
         "DoublyReparameterized": lambda: ours(DoublyReparameterized(K), program(), x),
     }
     return {
-        "hand-written torch": lambda: _by_hand(_vae_by_hand, program(), x, K),
+        "hand-written torch": lambda: by_hand(_vae_by_hand, program(), x, K),
         "Pathwise(elbo)": lambda: ours(Pathwise(elbo, K), program(), x),
         "AnalyticKL": lambda: ours(AnalyticKL(K), program(), x),
         "StickTheLanding": lambda: ours(StickTheLanding(K), program(), x),
@@ -98,7 +112,7 @@ def belief_net_contestants(layers: int, K: int) -> dict[str, Callable[[], Contes
         "pyro SVI Trace_ELBO": lambda: svi(Trace_ELBO(**_vectorized(K)), program(), x),
     }
     return {
-        "hand-written torch": lambda: _by_hand(_belief_net_by_hand, program(), x, K),
+        "hand-written torch": lambda: by_hand(belief_net_by_hand, program(), x, K),
         "LeaveOneOut(elbo)": lambda: ours(LeaveOneOut(elbo, K), program(), x),
         **(rivals if layers == 1 else {}),
         "pyro SVI TraceGraph_ELBO, neural baseline": lambda: svi(
@@ -163,7 +177,7 @@ def ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestan
     return _stepping(loss, program, lambda: loss(x))
 
 
-def _by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
+def by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
     return _stepping(program, program, lambda: loss(program, x, K))
 
 
@@ -180,7 +194,7 @@ def _stepping(trained: nn.Module, program: nn.Module, loss: Callable[[], Tensor]
 
 def svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
     """Pyro as its tutorials use it: modules registered inside model and guide, default settings."""
-    name = f"program {id(program)}"  # two programs of one name would share what Pyro stores under it
+    name = f"program {next(_numbers)}"  # two programs of one name would share what Pyro stores under it
 
     def model(x: Tensor) -> None:
         pyro.module(name, program)
@@ -206,7 +220,7 @@ def _vae_by_hand(vae: VAE, x: Tensor, K: int) -> Tensor:
     return (error - log_ratio) / (K * len(x))
 
 
-def _belief_net_by_hand(net: SigmoidBeliefNet, x: Tensor, K: int) -> Tensor:
+def belief_net_by_hand(net: SigmoidBeliefNet, x: Tensor, K: int) -> Tensor:
     """Leave-one-out of the elbo per datum, written out."""
     below, values, log_q = x - net.centre, [], 0.0
     for encoder in reversed(net.encoders):

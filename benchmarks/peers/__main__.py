@@ -22,8 +22,8 @@ from benchmarks.peers.measures import draws, threshold, trace_of_covariance, wor
 from benchmarks.peers.problems import PROBLEMS, exact_gradient, toy_variances
 from benchmarks.ratios import interleaved, ratio
 
-LIBRARIES = ("pplvm", "storchastic", "pyro", "numpyro")
-METHODS = ("score function", "learned baseline", "leave-one-out", "ARM", "REBAR", "RELAX", "expectation")
+LIBRARIES = ("pplvm", "torch", "storchastic", "pyro", "numpyro")
+METHODS = ("score function", "learned baseline", "leave-one-out", "ARM", "DisARM", "REBAR", "RELAX", "expectation")
 TOY, SMALL, LARGE = PROBLEMS
 HEAD = (
     "| method | library | toy: variance | closed form | net 6-4: variance | worst z, guide | model | net 784-200: "

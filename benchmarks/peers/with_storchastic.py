@@ -1,8 +1,7 @@
 """Storchastic's methods, by method, without what importing it does to the rest of the process.
 
 Importing storch replaces four functions of torch and turns the validation of distributions off for everyone; here
-that holds while one of its contestants runs. The number of draws is what spends K evaluations of the model: K for
-the score function, K/2 antithetic pairs for ARM, K/3 triples for REBAR.
+that holds while one of its contestants runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,7 +83,7 @@ def contestants(problem: Problem) -> dict[str, Callable[[], StorchasticContestan
         "leave-one-out": lambda: ScoreFunction("z", n_samples=K, baseline_factory="batch_average"),
         "ARM": lambda: ARM("z", n_samples=K // 2),
         "REBAR": lambda: REBAR("z", n_samples=max(1, K // 3)),
-        "RELAX": lambda: RELAX("z", n_samples=K, in_dim=Z),
+        "RELAX": lambda: RELAX("z", n_samples=max(1, K // 3), in_dim=Z),
         **({"expectation": lambda: Expect("z")} if Z <= 10 else {}),
     }
 
