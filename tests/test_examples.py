@@ -58,7 +58,7 @@ def test_control_variates_keep_their_published_order_early_in_training(tmp_path)
     picture = tmp_path / "rebar.png"
     curves = rebar_variance.main(15, sizes=(20, 20), output=str(picture))
     last = {name: curve[15] for name, curve in curves.items()}
-    assert last["NVIL"] > last["SimpleMuProp"] > last["REBAR"]
+    assert last["NVIL"] > last["SimpleMuProp"] + 1 > last["REBAR"] + 1
     assert last["SimpleMuProp"] == pytest.approx(last["MuProp"], abs=0.6)
     assert picture.stat().st_size > 10_000
 

@@ -26,8 +26,8 @@ LIBRARIES = ("pplvm", "torch", "storchastic", "pyro", "numpyro")
 METHODS = ("score function", "learned baseline", "leave-one-out", "ARM", "DisARM", "REBAR", "RELAX", "expectation")
 TOY, SMALL, LARGE = PROBLEMS
 HEAD = (
-    "| method | library | toy: variance | closed form | net 6-4: variance | worst z, guide | model | net 784-200: "
-    "variance | ms | ours over it |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| method | library | toy: variance | closed form | net 6-4: variance | worst z, guide | model | ms | ours over it "
+    "| net 784-200: variance | ms | ours over it |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 INNER = 10
 """Steps timed at a time."""
@@ -40,15 +40,16 @@ def main(rounds: int = 21, replicates: int = 100) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
     warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph for REBAR and RELAX
-    problems = {name: entries(name) for name in PROBLEMS}
-    large = {key: build() for key, build in problems[LARGE].items()}
-    seconds = interleaved({key: contestant.step for key, contestant in large.items()}, rounds, INNER)
+    built = {name: entries(name) for name in PROBLEMS}
+    seconds = {name: timed(built[name], rounds) for name in (SMALL, LARGE)}
     print(HEAD)
-    for key in sorted(problems[SMALL], key=lambda key: (METHODS.index(key[0]), LIBRARIES.index(key[1]))):
+    for key in sorted(built[SMALL], key=lambda key: (METHODS.index(key[0]), LIBRARIES.index(key[1]))):
+        build = {name: found.get(key) for name, found in built.items()}
         cells = [
-            *(toy_cells(key[0], problems[TOY][key](), replicates) if key in problems[TOY] else ["", ""]),
-            *small_net_cells(problems[SMALL][key](), replicates),
-            *(large_net_cells(key, problems[LARGE][key](), seconds) if key in large else ["", "", ""]),
+            *(toy_cells(key[0], build[TOY](), replicates) if build[TOY] else [""] * 2),
+            *small_net_cells(build[SMALL](), replicates),
+            *time_cells(key, seconds[SMALL]),
+            *([large_net_cell(build[LARGE]()), *time_cells(key, seconds[LARGE])] if build[LARGE] else [""] * 3),
         ]
         print("|", " | ".join([*key, *cells]), "|", flush=True)
     pyro.clear_param_store()
@@ -87,17 +88,25 @@ def small_net_cells(contestant: Contestant, replicates: int) -> list[str]:
     return [told(*variance), *(f"{z:.1f}" + " biased" * (z > limit) for z in zs)]
 
 
-def large_net_cells(key: Key, contestant: Contestant, seconds: dict[Key, list[float]]) -> list[str]:
-    """Variance at the initial parameters, after baselines have settled; milliseconds; our time over this one's."""
+def large_net_cell(contestant: Contestant) -> str:
+    """Variance at the initial parameters, after baselines have settled."""
     contestant.settle()
-    variance = trace_of_covariance(draws(contestant, 30)[:, -PROBLEMS[LARGE].guide_size :])
+    return told(*trace_of_covariance(draws(contestant, 30)[:, -PROBLEMS[LARGE].guide_size :]))
+
+
+def timed(built: dict[Key, Callable[[], Contestant]], rounds: int) -> dict[Key, list[float]]:
+    contestants = {key: build() for key, build in built.items()}
+    return interleaved({key: contestant.step for key, contestant in contestants.items()}, rounds, INNER)
+
+
+def time_cells(key: Key, seconds: dict[Key, list[float]]) -> list[str]:
+    """Milliseconds a step, and our time over this one's: median [quartiles] over rounds."""
+    milliseconds = f"{statistics.median(seconds[key]) / INNER * 1e3:.1f}"
     ours = key[0], "pplvm"
-    milliseconds = statistics.median(seconds[key]) / INNER * 1e3
-    compared = ""
-    if key != ours and ours in seconds:
-        low, median, high = ratio(seconds[ours], seconds[key])
-        compared = f"{median:.2f} [{low:.2f}, {high:.2f}]"
-    return [told(*variance), f"{milliseconds:.1f}", compared]
+    if key == ours or ours not in seconds:
+        return [milliseconds, ""]
+    low, median, high = ratio(seconds[ours], seconds[key])
+    return [milliseconds, f"{median:.2f} [{low:.2f}, {high:.2f}]"]
 
 
 def told(value: float, error: float) -> str:
