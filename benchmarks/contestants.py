@@ -7,6 +7,7 @@ the same learning rate.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import pyro
 import pyro.distributions as dist
@@ -26,9 +27,22 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLandin
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
-__all__ = ["PROBLEMS", "Contestant", "belief_net_contestants", "images", "seeded", "vae_contestants"]
+__all__ = [
+    "PROBLEMS",
+    "BaselinedBeliefNet",
+    "Contestant",
+    "belief_net_by_hand",
+    "belief_net_contestants",
+    "by_hand",
+    "images",
+    "ours",
+    "seeded",
+    "svi",
+    "vae_contestants",
+]
 
 D, LEARNING_RATE = 784, 1e-3
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -48,12 +62,16 @@ class Contestant:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in halves]
         return torch.cat([part.flatten() for part in parts]) / self.batch_divisor
 
-    def variance(self, replicates: int = 30, settling: int = 20) -> float:
-        """The trace of the gradient's covariance at the initial parameters, after baselines have settled."""
+    def settle(self, steps: int = 20) -> None:
+        """Let baselines learn while the program stands still."""
         initial = {name: value.clone() for name, value in self.program.state_dict().items()}
-        for _ in range(settling):
+        for _ in range(steps):
             self.step()
             self.program.load_state_dict(initial)
+
+    def variance(self, replicates: int = 30) -> float:
+        """The trace of the gradient's covariance at the initial parameters, after baselines have settled."""
+        self.settle()
         total, squares = 0.0, 0.0
         for _ in range(replicates):
             gradient = self.gradient().double()
@@ -66,17 +84,17 @@ def vae_contestants(K: int = 1) -> dict[str, Callable[[], Contestant]]:
     program = partial(seeded, lambda: VAE(D, 50, (400,)))
     x = images(128)
     many = {
-        "Pathwise(iwae)": lambda: _ours(Pathwise(iwae, K), program(), x),
-        "DoublyReparameterized": lambda: _ours(DoublyReparameterized(iwae, K), program(), x),
+        "Pathwise(iwae)": lambda: ours(Pathwise(iwae, K), program(), x),
+        "DoublyReparameterized": lambda: ours(DoublyReparameterized(iwae, K), program(), x),
     }
     return {
-        "hand-written torch": lambda: _by_hand(_vae_by_hand, program(), x, K),
-        "Pathwise(elbo)": lambda: _ours(Pathwise(elbo, K), program(), x),
-        "AnalyticKL": lambda: _ours(AnalyticKL(K), program(), x),
-        "StickTheLanding": lambda: _ours(StickTheLanding(K), program(), x),
+        "hand-written torch": lambda: by_hand(_vae_by_hand, program(), x, K),
+        "Pathwise(elbo)": lambda: ours(Pathwise(elbo, K), program(), x),
+        "AnalyticKL": lambda: ours(AnalyticKL(K), program(), x),
+        "StickTheLanding": lambda: ours(StickTheLanding(K), program(), x),
         **(many if K > 1 else {}),
-        "pyro SVI Trace_ELBO": lambda: _svi(Trace_ELBO(**_vectorized(K)), program(), x),
-        "pyro SVI TraceMeanField_ELBO": lambda: _svi(TraceMeanField_ELBO(**_vectorized(K)), program(), x),
+        "pyro SVI Trace_ELBO": lambda: svi(Trace_ELBO(**_vectorized(K)), program(), x),
+        "pyro SVI TraceMeanField_ELBO": lambda: svi(TraceMeanField_ELBO(**_vectorized(K)), program(), x),
     }
 
 
@@ -85,19 +103,19 @@ def belief_net_contestants(layers: int, K: int) -> dict[str, Callable[[], Contes
     program = partial(seeded, lambda: SigmoidBeliefNet(D, [200] * layers))
     x = images(20)
     rivals = {
-        "ScoreFunction": lambda: _ours(ScoreFunction(elbo, K), program(), x),
-        "ScoreFunction, moving average": lambda: _ours(ScoreFunction(elbo, K, MovingAverage()), program(), x),
-        "ScoreFunction, learned": lambda: _ours(ScoreFunction(elbo, K, LearnedBaseline(D)), program(), x),
-        "LeaveOneOut(iwae)": lambda: _ours(LeaveOneOut(iwae, K), program(), x),
-        "PriorSampling": lambda: _ours(PriorSampling(K), program(), x),
-        "LocalExpectation (K = 1)": lambda: _ours(LocalExpectation(), program(), x),
-        "pyro SVI Trace_ELBO": lambda: _svi(Trace_ELBO(**_vectorized(K)), program(), x),
+        "ScoreFunction": lambda: ours(ScoreFunction(elbo, K), program(), x),
+        "ScoreFunction, moving average": lambda: ours(ScoreFunction(elbo, K, MovingAverage()), program(), x),
+        "ScoreFunction, learned": lambda: ours(ScoreFunction(elbo, K, LearnedBaseline(D)), program(), x),
+        "LeaveOneOut(iwae)": lambda: ours(LeaveOneOut(iwae, K), program(), x),
+        "PriorSampling": lambda: ours(PriorSampling(K), program(), x),
+        "LocalExpectation (K = 1)": lambda: ours(LocalExpectation(), program(), x),
+        "pyro SVI Trace_ELBO": lambda: svi(Trace_ELBO(**_vectorized(K)), program(), x),
     }
     return {
-        "hand-written torch": lambda: _by_hand(_belief_net_by_hand, program(), x, K),
-        "LeaveOneOut(elbo)": lambda: _ours(LeaveOneOut(elbo, K), program(), x),
+        "hand-written torch": lambda: by_hand(belief_net_by_hand, program(), x, K),
+        "LeaveOneOut(elbo)": lambda: ours(LeaveOneOut(elbo, K), program(), x),
         **(rivals if layers == 1 else {}),
-        "pyro SVI TraceGraph_ELBO, neural baseline": lambda: _svi(
+        "pyro SVI TraceGraph_ELBO, neural baseline": lambda: svi(
             TraceGraph_ELBO(**_vectorized(K)), seeded(lambda: BaselinedBeliefNet(D, [200] * layers, K)), x
         ),
     }
@@ -154,12 +172,12 @@ def _vectorized(K: int) -> dict[str, int | bool]:
     return {} if K == 1 else {"num_particles": K, "vectorize_particles": True, "max_plate_nesting": 1}
 
 
-def _ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
+def ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
     loss = Loss(objective, program)
     return _stepping(loss, program, lambda: loss(x))
 
 
-def _by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
+def by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
     return _stepping(program, program, lambda: loss(program, x, K))
 
 
@@ -174,19 +192,21 @@ def _stepping(trained: nn.Module, program: nn.Module, loss: Callable[[], Tensor]
     return Contestant(program, step, lambda: loss().backward())
 
 
-def _svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
+def svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
     """Pyro as its tutorials use it: modules registered inside model and guide, default settings."""
+    name = f"program {next(_numbers)}"  # two programs of one name would share what Pyro stores under it
 
     def model(x: Tensor) -> None:
-        pyro.module("program", program)
+        pyro.module(name, program)
         program.model(x)
 
     def guide(x: Tensor) -> None:
-        pyro.module("program", program)
+        pyro.module(name, program)
         program.guide(x)
 
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": LEARNING_RATE}), loss=objective)
-    return Contestant(program, lambda: svi.step(x), lambda: svi.loss_and_grads(model, guide, x), batch_divisor=len(x))
+    trainer = SVI(model, guide, pyro.optim.Adam({"lr": LEARNING_RATE}), loss=objective)
+    backward = lambda: trainer.loss_and_grads(model, guide, x)
+    return Contestant(program, lambda: trainer.step(x), backward, batch_divisor=len(x))
 
 
 def _vae_by_hand(vae: VAE, x: Tensor, K: int) -> Tensor:
@@ -200,7 +220,7 @@ def _vae_by_hand(vae: VAE, x: Tensor, K: int) -> Tensor:
     return (error - log_ratio) / (K * len(x))
 
 
-def _belief_net_by_hand(net: SigmoidBeliefNet, x: Tensor, K: int) -> Tensor:
+def belief_net_by_hand(net: SigmoidBeliefNet, x: Tensor, K: int) -> Tensor:
     """Leave-one-out of the elbo per datum, written out."""
     below, values, log_q = x - net.centre, [], 0.0
     for encoder in reversed(net.encoders):

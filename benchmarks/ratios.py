@@ -6,6 +6,7 @@ round times every contestant once, in random order; the figure is the median ove
     python -m benchmarks.ratios [rounds]
 """
 
+import gc
 import random
 import sys
 import time
@@ -46,6 +47,7 @@ def interleaved(steps: dict[str, Callable[[], object]], rounds: int, inner: int 
     for round_number in range(-1, rounds):  # the first warms up
         random.Random(round_number).shuffle(order)
         for name in order:
+            gc.collect()  # not in the time of another what one left behind
             start = time.perf_counter()
             for _ in range(inner):
                 steps[name]()

@@ -1,9 +1,11 @@
 """Every example runs with few steps, and shows what it says."""
 
+import math
+
 import pytest
 import torch
 
-from examples import compare_gradients, mixture_of_gaussians, toy_score_vs_pathwise
+from examples import compare_gradients, mixture_of_gaussians, rebar_variance, toy_score_vs_pathwise
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +52,21 @@ def test_prior_sampling_falls_behind_exact_and_guided(tmp_path):
         assert table[clusters, 50]["prior", "ess"] == pytest.approx(1 / clusters, rel=1e-3)
     assert table[100, 50]["prior", 100] < table[10, 50]["prior", 100] - 10
     assert picture.stat().st_size > 10_000
+
+
+def test_control_variates_keep_their_published_order_early_in_training(tmp_path):
+    picture = tmp_path / "rebar.png"
+    curves = rebar_variance.main(15, sizes=(20, 20), output=str(picture))
+    last = {name: curve[15] for name, curve in curves.items()}
+    assert last["NVIL"] > last["SimpleMuProp"] + 1 > last["REBAR"] + 1
+    assert last["SimpleMuProp"] == pytest.approx(last["MuProp"], abs=0.6)
+    assert picture.stat().st_size > 10_000
+
+
+def test_the_moving_moments_of_independent_draws_are_theirs():
+    torch.manual_seed(0)
+    moments = rebar_variance.Moments()
+    for _ in range(50):
+        moments.observe(3 + 2 * torch.randn(5000))
+    # E[second - first^2] = 4 (1 - sum of squared weights), weights nearly equal over 50 draws
+    assert moments.log_variance() == pytest.approx(math.log(4 * 49 / 50), abs=0.02)

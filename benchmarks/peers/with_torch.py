@@ -1,0 +1,15 @@
+"""The step written by hand: what no library can undercut without compiling it."""
+
+from collections.abc import Callable
+
+from benchmarks.contestants import Contestant, belief_net_by_hand, by_hand
+from benchmarks.peers.problems import Problem, Toy
+
+__all__ = ["contestants"]
+
+
+def contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
+    program = problem.build()
+    if isinstance(program, Toy):
+        return {}
+    return {"leave-one-out": lambda: by_hand(belief_net_by_hand, problem.build(), problem.x, problem.particles)}

@@ -1,0 +1,1 @@
+"""Programs to read and run; a package, since storchastic installs one of this name that would be found first."""
