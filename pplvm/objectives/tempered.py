@@ -41,6 +41,7 @@ class _Tempered(Objective):
             )
         self.bound: Bound = objective.bound if isinstance(objective, _Tempered) else _bound_of(objective, name)
         self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
+        self.rules_by_site = objective.rules_by_site
         super().__init__(objective.num_particles)
         self.objective, self.control = objective, objective.control
 

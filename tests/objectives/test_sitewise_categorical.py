@@ -97,7 +97,7 @@ def chain(p):
 
 @pytest.mark.parametrize("kind", ["one-hot", "index"])
 def test_disarm_in_a_chain_of_links(kind, monkeypatch):
-    """Exactly: draws and noise, both coordinates at once; links that neither draw reached add no variance."""
+    """Exactly: draws and noise, both coordinates at once."""
     program = TwoDice(kind)
     pair = pair_up(program.model, program.guide, (X,), {})
     q = pair.run_guide(1, (X,), {}).nodes["z"]["fn"].base_dist.logits.softmax(-1).detach()[0]  # (2, 3)

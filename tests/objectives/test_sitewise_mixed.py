@@ -20,6 +20,7 @@ from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
+from pplvm.objectives.tempered import Beta
 from tests.noise import LIMIT, frozen, grouped_gradients, z_scores
 
 X = torch.tensor([0.6], dtype=torch.float64)
@@ -192,6 +193,12 @@ def test_rules_at_sites_are_never_ignored(objective):
         ObjectiveError, match=f"'y' names a gradient rule, MeasureValued, which {type(objective).__name__}"
     ):
         Loss(objective, Silent())(X)
+
+
+def test_a_wrapper_obeys_them_where_what_it_wraps_does():
+    assert Loss(Beta(PerSite(), 0.5), Silent())(X).isfinite()
+    with pytest.raises(ObjectiveError, match="which Pathwise would ignore"):
+        Loss(Beta(Pathwise(), 0.5), Silent())(X)
 
 
 def test_exact_does_not_ignore_them_either():
