@@ -56,7 +56,6 @@ class Particles:
     log_p: Tensor  # (K, B)
     log_q: Tensor  # (K, B)
     log_q_score_sites: dict[str, Tensor]  # each (K, B), draws without gradient, unmasked: masked draws are draws too
-    log_q_path: Tensor  # (K, B), the other sites
     log_p_sites: dict[str, Tensor]  # each (K, B)
     log_q_sites: dict[str, Tensor]  # each (K, B)
     score_sites: tuple[str, ...]  # sites of log_q_score with something to learn
@@ -78,6 +77,11 @@ class Particles:
     def log_q_score(self) -> Tensor:
         scored = self.log_q_score_sites
         return sum_sites(scored) if scored else torch.zeros_like(self.log_p)  # (K, B)
+
+    @property
+    def log_q_path(self) -> Tensor:
+        path = {name: log_q for name, log_q in self.log_q_sites.items() if name not in self.log_q_score_sites}
+        return sum_sites(path) if path else torch.zeros_like(self.log_p)  # (K, B)
 
     @property
     def latent_terms(self) -> dict[str, Tensor]:
@@ -215,21 +219,17 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     """Draw K particles from a checked pair."""
     guide_trace = pair.run_guide(num_particles, args, kwargs)
     model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
-    log_p_sites = pair.log_probs(model_trace, num_particles)
-    log_q_sites = pair.log_probs(guide_trace, num_particles)
+    log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
     log_p = sum_sites(log_p_sites)
     score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
     score = {
         n: pair.unmasked(site, num_particles) if site["mask"] is not None else log_q_sites[n]
         for n, site in score_sites.items()
     }
-    path = {n: log_q for n, log_q in log_q_sites.items() if n not in score}
-    none = torch.zeros_like(log_p)
     drawn = Particles(
         log_p=log_p,
-        log_q=sum_sites(log_q_sites) if log_q_sites else none,
+        log_q=sum_sites(log_q_sites) if log_q_sites else torch.zeros_like(log_p),
         log_q_score_sites=score,
-        log_q_path=sum_sites(path) if path else none,
         log_p_sites=log_p_sites,
         log_q_sites=log_q_sites,
         score_sites=tuple(name for name, log_q in score.items() if log_q.requires_grad),
@@ -259,15 +259,10 @@ def cuda_devices(args: tuple) -> list[int]:
 
 def _tempered(drawn: Particles, tempering: Tempering) -> Particles:
     weights = tempering.weights(drawn.log_weights, drawn.latent_terms)
-    p, q = (
-        {name: term * weights[name] if name in weights else term for name, term in sites.items()}
-        for sites in (drawn.log_p_sites, drawn.log_q_sites)
-    )
+    sides = (drawn.log_p_sites, drawn.log_q_sites)
+    p, q = ({name: term * weights.get(name, 1.0) for name, term in sites.items()} for sites in sides)
     log_q = sum_sites(q) if q else drawn.log_q
-    path = {name: term for name, term in q.items() if drawn.guide_trace.nodes[name]["fn"].has_rsample}
-    path = sum_sites(path) if path else drawn.log_q_path
-    changed = {"log_p": sum_sites(p), "log_q": log_q, "log_q_path": path, "log_p_sites": p, "log_q_sites": q}
-    return replace(drawn, **changed, untempered=drawn)
+    return replace(drawn, log_p=sum_sites(p), log_q=log_q, log_p_sites=p, log_q_sites=q, untempered=drawn)
 
 
 def _log_prob(site: Site) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pplvm.contract import sample_sites
 from pplvm.enumeration import coordinates, is_enumerable, support
 from pplvm.particles import pair_up, sum_sites
+from pplvm.tempering import Tempering, latent_terms
 
 __all__ = ["KNOWN", "Known", "Tables", "tables_of", "true_gradient"]
 
@@ -135,8 +136,11 @@ NODES = 20
 """Of Gauss-Hermite quadrature: exact for polynomials of degree 39."""
 
 
-def tables_of(program: nn.Module, x: Tensor, nodes: int = NODES) -> Tables:
+def tables_of(program: nn.Module, x: Tensor, nodes: int = NODES, tempering: Tempering | None = None) -> Tables:
     """Every state of the guide's discrete sites by every node of its Gaussian ones, for one datum.
+
+    Arguments:
+        tempering: of log p - log q, by way of log p.
 
     Raises:
         ValueError: a site is neither discrete nor Gaussian.
@@ -146,7 +150,10 @@ def tables_of(program: nn.Module, x: Tensor, nodes: int = NODES) -> Tables:
     with grid:
         guide_trace = pair.run_guide(1, (x,), {})
     model_trace = pair.run_model(1, guide_trace, (x,), {})
-    log_p, log_q = (sum_sites(pair.site_terms(trace)) for trace in (model_trace, guide_trace))
+    log_p_sites, log_q_sites = (pair.site_terms(trace) for trace in (model_trace, guide_trace))
+    log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
+    if tempering is not None:
+        log_p = log_q + tempering.tempered(log_p - log_q, latent_terms(log_p_sites, log_q_sites))
     mass = torch.stack(torch.broadcast_tensors(*grid.log_masses(guide_trace))).sum(0)
     log_p, log_q, mass = torch.broadcast_tensors(log_p, log_q, mass)
     shape = log_p.shape

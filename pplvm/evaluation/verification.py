@@ -25,6 +25,7 @@ from pplvm.evaluation.known import KNOWN, Known, Tables, tables_of, true_gradien
 from pplvm.evaluation.measurement import target_of
 from pplvm.evaluation.moments import Covariance
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.tempering import TemperedBound
 
 __all__ = ["Finding", "verify"]
 
@@ -99,7 +100,8 @@ def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[s
     if getattr(loss, "control", None) is not None:
         settle(loss, [x.expand(ROWS, *x.shape[1:])], 30)
     _require_the_same_in_svi(loss, x)
-    tables = tables_of(program, x)
+    target, _ = target_of(loss)
+    tables = tables_of(program, x, tempering=target.tempering() if isinstance(target, TemperedBound) else None)
     truth = _truth(loss, tables)
     if truth is None:
         return "undecided", "what it estimates has no known gradient here"

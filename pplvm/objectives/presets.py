@@ -19,17 +19,21 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized
+from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.objectives.thermodynamic import Thermodynamic
 
 __all__ = [
     "arms",
+    "beta_analytic_kl",
+    "beta_rloo",
     "disarm_iwae",
     "dreg",
     "exact",
+    "free_bits_rloo",
     "iwae_jackknife",
     "iwae_pathwise",
     "nvil",
@@ -122,6 +126,21 @@ def thermodynamic(num_particles: int = 4, partition: Sequence[float] = (0.0, 0.1
 def iwae_jackknife(num_particles: int = 4, order: int = 1) -> ELBO:
     """Leave-one-out on the jackknifed importance-weighted bound."""
     return LeaveOneOut(jackknife(order), num_particles)
+
+
+def beta_analytic_kl(num_particles: int = 4, beta: float = 4.0) -> ELBO:
+    """The beta-VAE: reparameterized, KL in closed form and weighed."""
+    return Beta(AnalyticKL(num_particles), beta)
+
+
+def beta_rloo(num_particles: int = 4, beta: float = 4.0) -> ELBO:
+    """Leave-one-out on the elbo with its KL weighed."""
+    return Beta(LeaveOneOut(elbo, num_particles), beta)
+
+
+def free_bits_rloo(num_particles: int = 4, nats: float = 0.5) -> ELBO:
+    """Leave-one-out on the elbo, each latent's KL free below a floor."""
+    return FreeBits(LeaveOneOut(elbo, num_particles), nats)
 
 
 def exact() -> ELBO:

@@ -43,7 +43,7 @@ class _Tempered(Objective):
         self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
         self.rules_by_site = objective.rules_by_site
         super().__init__(objective.num_particles)
-        self.objective, self.control = objective, objective.control
+        self.inner, self.control = objective, objective.control
 
     is_uniform = True
     """Whether all latents have the same weight."""
@@ -54,16 +54,16 @@ class _Tempered(Objective):
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         tempering = self._joined(pair.tempering)
-        found = self.objective.estimate(replace(pair, tempering=tempering), *args, **kwargs)
+        found = self.inner.estimate(replace(pair, tempering=tempering), *args, **kwargs)
         if tempering.plain is None:
             raise ObjectiveError(
-                f"{type(self).__name__} cannot weigh the terms of {type(self.objective).__name__}, which sums sites by "
+                f"{type(self).__name__} cannot weigh the terms of {type(self.inner).__name__}, which sums sites by "
                 "itself: draw by pplvm.particles.gather, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
-        return self.objective.draw(pair, *args, **kwargs)
+        return self.inner.draw(pair, *args, **kwargs)
 
     def _joined(self, outer: Tempering | None) -> Tempering:
         """The weights of this wrapper times those of the wrappers around it."""
@@ -78,7 +78,7 @@ class _Tempered(Objective):
         return tempering
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return self.objective._checked(model, guide, args, kwargs)
+        return self.inner._checked(model, guide, args, kwargs)
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
@@ -144,7 +144,7 @@ class Beta(_NamingSites):
     @property
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         named = isinstance(self.number, dict)
-        return _times(self.objective.target, 1.0 if named else self.number, self.number if named else {})
+        return _times(self.inner.target, 1.0 if named else self.number, self.number if named else {})
 
     def weights(self, terms: Terms) -> Weights:
         return {name: self.number_of(name, 1.0) for name in terms}
@@ -186,9 +186,7 @@ class FreeBits(_NamingSites):
 
     @property
     def target(self) -> Tabulated:
-        return Tabulated(
-            "elbo, free bits"
-        )  # which terms count is decided by the draw, so it is the gradient of no expectation
+        return Tabulated("elbo, free bits")  # the draw decides which terms count: the gradient of no expectation
 
     def weights(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
@@ -235,11 +233,11 @@ class Warmup(_Tempered):
         super().__init__(objective)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ObjectiveError(f"Warmup: steps must be an integer of at least 1, got {steps!r}")
-        self.control = WarmupClock(steps, self.objective.control)
+        self.control = WarmupClock(steps, self.inner.control)
 
     @property
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
-        return _times(self.objective.target, float(self.control()), {})
+        return _times(self.inner.target, float(self.control()), {})
 
     def weights(self, terms: Terms) -> Weights:
         weight = self.control()
@@ -279,8 +277,7 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
     if isinstance(objective.target, Tabulated):
         raise ObjectiveError(
             f"{wrapper} weighs the KL terms of a bound, but {type(objective).__name__} estimates "
-            f"{objective.target.name}, "
-            "which has none: wrap an objective on the elbo, iwae or renyi"
+            f"{objective.target.name}, which has none: wrap an objective on the elbo, iwae or renyi"
         )
     return objective.target
 

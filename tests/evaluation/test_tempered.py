@@ -9,6 +9,7 @@ from pplvm.evaluation import reference
 from pplvm.evaluation.gradients import compare_gradients
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import references_for
+from pplvm.evaluation.verification import verify
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.tempered import Beta, FreeBits
@@ -55,6 +56,18 @@ def test_a_comparison_finds_the_mutant_and_does_not_judge_free_bits():
     assert found(estimator="mutant").verdict == "biased" != found(estimator="beta").verdict
     assert found(estimator="beta").target == "elbo, beta 0.3"
     assert found(estimator="free bits").reference == "none" and found(estimator="free bits").verdict == "undecided"
+
+
+def test_verify_takes_the_weights_into_account():
+    right, mutant, unknown = (
+        next(verify(lambda x, make=make: make())).verdict
+        for make in (
+            lambda: Beta(LeaveOneOut(elbo, 2), 0.3),
+            lambda: Beta(ScaledScore(elbo, 2), 0.3),
+            lambda: FreeBits(LeaveOneOut(elbo, 2), 0.3),
+        )
+    )
+    assert (right, mutant, unknown) == ("unbiased", "biased", "undecided")
 
 
 def test_tables_of_a_tempered_pair():

@@ -16,6 +16,7 @@ from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.exact import Exact, PriorSampling
+from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Estimate, Loss, Objective, ObjectiveError
@@ -24,6 +25,8 @@ from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
+from pplvm.objectives.thermodynamic import Thermodynamic
+from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles import gather, pair_up
 from pplvm.programs.vae import VAE
 from pplvm.tempering import TemperedBound
@@ -174,6 +177,7 @@ CONTINUOUS = {
     "analytic": lambda: AnalyticKL(2),
     "STL": lambda: StickTheLanding(2),
     "DReG": lambda: DoublyReparameterized(num_particles=3),
+    "DReG, renyi": lambda: DoublyReparameterized(renyi(0.4), num_particles=3),
     "score on a path": lambda: ScoreFunction(elbo, 2),
 }
 EVERY = [("net", name) for name in [*DISCRETE, "DisARM"]] + [("VAE", name) for name in CONTINUOUS]
@@ -279,20 +283,21 @@ def mean_over_noise(objective, program, x, nodes=40):
 
 
 @pytest.mark.parametrize("beta", [0.6, 1.2])
-def test_doubly_reparameterized_moves_beta_times_the_score(beta, monkeypatch):
-    """Its mean is that of the path through all of the tempered iwae; the untempered share of w~^2 fails."""
+@pytest.mark.parametrize("bound", [iwae, renyi(0.4)])
+def test_doubly_reparameterized_moves_beta_times_the_score(bound, beta, monkeypatch):
+    """Its mean is that of the path through all of the tempered bound; the share of the plain bound fails."""
     program, x = linear_gaussian(1, 2), torch.tensor([[0.4, -0.9]])
     program.s = 1.5
     with torch.no_grad():
         program.log_scale -= 0.7
     path, moved = (
         mean_over_noise(Beta(inner, beta), program, x)
-        for inner in (Pathwise(iwae, 2), DoublyReparameterized(num_particles=2))
+        for inner in (Pathwise(bound, 2), DoublyReparameterized(bound, 2))
     )
     assert (path - moved).abs().max() < 1e-8
 
     monkeypatch.setattr(stopped_guide, "_left_on_path", lambda objective, tempering, share: share)
-    mutant = mean_over_noise(Beta(DoublyReparameterized(num_particles=2), beta), program, x)
+    mutant = mean_over_noise(Beta(DoublyReparameterized(bound, 2), beta), program, x)
     assert (path - mutant).abs().max() > 1e-3
 
 
@@ -427,6 +432,8 @@ REFUSED = {
     "sums its own": lambda: Beta(Trace_ELBO(), 0.5),
     "Exact estimates .*, which has none": lambda: Beta(Exact(), 0.5),
     "PriorSampling estimates": lambda: Warmup(PriorSampling(3), 10),
+    "ReweightedWakeSleep estimates wake-sleep": lambda: FreeBits(ReweightedWakeSleep(3), 0.1),
+    "Thermodynamic estimates": lambda: Beta(Thermodynamic(), 0.5),
     "beta must be finite and not negative, got -1": lambda: Beta(Pathwise(), -1.0),
     "beta of 'z' must be finite and not negative, got inf": lambda: Beta(Pathwise(), {"z": float("inf")}),
     "nats must be finite and not negative": lambda: FreeBits(Pathwise(), -0.1),
@@ -476,6 +483,8 @@ def test_an_objective_that_sums_sites_by_itself_is_refused():
     Loss(ByItself(), small_net())(two_data())
     with pytest.raises(ObjectiveError, match="cannot weigh the terms of ByItself"):
         Loss(Beta(ByItself(), 0.5), small_net())(two_data())
+    with pytest.raises(ObjectiveError, match="cannot weigh the terms of GeneralizedDoublyReparameterized"):
+        Loss(Beta(GeneralizedDoublyReparameterized(2), 0.5), VAE(3, 2, (4,)))(two_data())
 
 
 def test_the_target_knows_its_weights():
