@@ -7,16 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pplvm.bounds import elbo, iwae, renyi
+    from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
     from pplvm.data.batches import batches
     from pplvm.data.binarization import binarize
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
     from pplvm.evaluation.gradients import compare_gradients
+    from pplvm.evaluation.verification import verify
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
     from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
     from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
     from pplvm.objectives.exact import Exact, PriorSampling
+    from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
     from pplvm.objectives.local_expectation import LocalExpectation
     from pplvm.objectives.measure_valued import MeasureValued
     from pplvm.objectives.objective import Loss
@@ -24,7 +26,14 @@ if TYPE_CHECKING:
     from pplvm.objectives.per_site import PerSite
     from pplvm.objectives.pyro_objective import PyroObjective
     from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-    from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
+    from pplvm.objectives.stopped_guide import (
+        DoublyReparameterized,
+        DoublyReparameterizedWakeSleep,
+        StickTheLanding,
+    )
+    from pplvm.objectives.tempered import Beta, FreeBits, Warmup
+    from pplvm.objectives.thermodynamic import Thermodynamic
+    from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
     from pplvm.particles import draw_particles
     from pplvm.programs.mixture import MixtureOfGaussians
     from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
@@ -39,22 +48,27 @@ _HOMES = {
     "pplvm.programs.sigmoid_belief": ("SigmoidBeliefNet",),
     "pplvm.programs.vae": ("VAE",),
     "pplvm.particles": ("draw_particles",),
-    "pplvm.bounds": ("elbo", "iwae", "renyi"),
+    "pplvm.bounds": ("elbo", "iwae", "renyi", "tvo", "jackknife"),
     "pplvm.objectives.objective": ("Loss",),
     "pplvm.objectives.exact": ("Exact", "PriorSampling"),
     "pplvm.objectives.pathwise": ("Pathwise", "AnalyticKL"),
-    "pplvm.objectives.stopped_guide": ("StickTheLanding", "DoublyReparameterized"),
+    "pplvm.objectives.stopped_guide": ("StickTheLanding", "DoublyReparameterized", "DoublyReparameterizedWakeSleep"),
     "pplvm.objectives.score_function": ("ScoreFunction", "LeaveOneOut"),
     "pplvm.objectives.baselines": ("MovingAverage", "LearnedBaseline"),
     "pplvm.objectives.local_expectation": ("LocalExpectation",),
     "pplvm.objectives.antithetic": ("ARM", "DisARM", "ARMS"),
     "pplvm.objectives.control_variates": ("MuProp", "REBAR", "RELAX", "DoubleControlVariate"),
+    "pplvm.objectives.generalized_dreg": ("GeneralizedDoublyReparameterized",),
+    "pplvm.objectives.wake_sleep": ("WakeSleep", "ReweightedWakeSleep"),
+    "pplvm.objectives.thermodynamic": ("Thermodynamic",),
+    "pplvm.objectives.tempered": ("Beta", "FreeBits", "Warmup"),
     "pplvm.objectives.measure_valued": ("MeasureValued",),
     "pplvm.objectives.biased": ("BiasedStraightThrough", "BiasedStraightThroughGumbel", "BiasedConcrete"),
     "pplvm.objectives.per_site": ("PerSite",),
     "pplvm.objectives.pyro_objective": ("PyroObjective",),
     "pplvm.training.fit": ("fit",),
     "pplvm.evaluation.gradients": ("compare_gradients",),
+    "pplvm.evaluation.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -62,13 +76,17 @@ __all__ = [
     "ARM",
     "ARMS",
     "AnalyticKL",
+    "Beta",
     "BiasedConcrete",
     "BiasedStraightThrough",
     "BiasedStraightThroughGumbel",
     "DisARM",
     "DoubleControlVariate",
     "DoublyReparameterized",
+    "DoublyReparameterizedWakeSleep",
     "Exact",
+    "FreeBits",
+    "GeneralizedDoublyReparameterized",
     "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",
@@ -83,10 +101,14 @@ __all__ = [
     "PyroObjective",
     "REBAR",
     "RELAX",
+    "ReweightedWakeSleep",
     "ScoreFunction",
     "SigmoidBeliefNet",
     "StickTheLanding",
+    "Thermodynamic",
     "VAE",
+    "WakeSleep",
+    "Warmup",
     "batches",
     "binarize",
     "binarized_mnist",
@@ -97,8 +119,11 @@ __all__ = [
     "fashion_mnist",
     "fit",
     "iwae",
+    "jackknife",
     "mnist",
     "renyi",
+    "tvo",
+    "verify",
 ]
 
 

@@ -65,6 +65,18 @@ OBJECTIVES = {
     "stick-the-landing": Entry("pplvm.objectives.stopped_guide:StickTheLanding", "elbo: path without the score"),
     "iwae": Entry("pplvm.objectives.presets:iwae_pathwise", "iwae: reparameterized"),
     "dreg": Entry("pplvm.objectives.presets:dreg", "iwae: doubly reparameterized"),
+    "tvo": Entry("pplvm.objectives.presets:tvo", "tvo: leave-one-out on the thermodynamic bound"),
+    "jackknife": Entry("pplvm.objectives.presets:iwae_jackknife", "jackknife(order): leave-one-out"),
+    "gdreg": Entry(
+        "pplvm.objectives.generalized_dreg:GeneralizedDoublyReparameterized",
+        "iwae: doubly reparameterized, the model's latents too",
+    ),
+    "rws-dreg": Entry(
+        "pplvm.objectives.stopped_guide:DoublyReparameterizedWakeSleep", "wake-sleep: along paths; consistent"
+    ),
+    "rws": Entry("pplvm.objectives.wake_sleep:ReweightedWakeSleep", "wake-sleep: weights per datum; consistent"),
+    "wake-sleep": Entry("pplvm.objectives.wake_sleep:WakeSleep", "Helmholtz machine: wake theta, sleep phi"),
+    "thermodynamic": Entry("pplvm.objectives.presets:thermodynamic", "tvo: covariance gradient; consistent"),
     "exact": Entry("pplvm.objectives.presets:exact", "log p(x): discrete latents summed out"),
     "prior-sampling": Entry("pplvm.objectives.presets:prior_sampling", "log p(x): draws from the prior"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),
