@@ -79,6 +79,11 @@ OBJECTIVES = {
     "thermodynamic": Entry("pplvm.objectives.presets:thermodynamic", "tvo: covariance gradient; consistent"),
     "exact": Entry("pplvm.objectives.presets:exact", "log p(x): discrete latents summed out"),
     "prior-sampling": Entry("pplvm.objectives.presets:prior_sampling", "log p(x): draws from the prior"),
+    "beta-rloo": Entry("pplvm.objectives.presets:beta_rloo", "elbo, KL times beta: leave-one-out"),
+    "beta-analytic-kl": Entry(
+        "pplvm.objectives.presets:beta_analytic_kl", "elbo, KL times beta: reparameterized, KL in closed form"
+    ),
+    "free-bits-rloo": Entry("pplvm.objectives.presets:free_bits_rloo", "elbo, free bits: leave-one-out"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),
     "pyro-mean-field": Entry("pplvm.objectives.presets:pyro_mean_field", "Pyro's TraceMeanField_ELBO"),
     "pyro-tracegraph": Entry("pplvm.objectives.presets:pyro_trace_graph", "Pyro's TraceGraph_ELBO"),
