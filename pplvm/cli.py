@@ -14,6 +14,10 @@ from typing import NoReturn
 __all__ = ["main"]
 
 
+LARGEST_SEED = 10**12
+"""Streams of replicates are told apart by multiples of the seed, which must fit in 63 bits."""
+
+
 class _Parser(argparse.ArgumentParser):
     """One line of complaint, and the way to the help."""
 
@@ -188,7 +192,7 @@ def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> 
         help="grey pixels: by threshold, anew each epoch, or not at all [%(default)s]",
     )  # fmt: skip
     group.add_argument("--batch-size", type=_at_least(1), default=batch_size, help="[%(default)s]")
-    command.add_argument("--seed", type=_at_least(0), default=0, help="[%(default)s]")
+    command.add_argument("--seed", type=_at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
 
 
 def _finish(command: argparse.ArgumentParser, handler: str) -> None:
@@ -197,10 +201,10 @@ def _finish(command: argparse.ArgumentParser, handler: str) -> None:
 
 
 class _at_least:
-    """A whole number from `least` up."""
+    """A whole number from `least` up, to `most` if that is given."""
 
-    def __init__(self, least: int) -> None:
-        self.least = least
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self.least, self.most = least, most
 
     def __call__(self, text: str) -> int:
         try:
@@ -209,4 +213,6 @@ class _at_least:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
         if value < self.least:
             raise argparse.ArgumentTypeError(f"must be at least {self.least}, got {value}")
+        if self.most is not None and value > self.most:
+            raise argparse.ArgumentTypeError(f"must be at most {self.most}, got {value}")
         return value
