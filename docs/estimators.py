@@ -128,8 +128,10 @@ def _evaluations(name: str) -> str:
 def _source(objective: ELBO) -> str:
     """The first reference of the docstring, to its year."""
     text = inspect.getdoc(type(objective)) or ""
+    if type(objective).__module__.startswith("pyro."):
+        return "Pyro"
     if "References:" not in text:
-        return "Pyro" if type(objective).__module__.startswith("pyro.") else "-"
+        return "-"
     first = " ".join(text.split("References:")[1].split("\n\n")[0].split())
     match = re.match(r"(.*?\b(?:19|20)\d\d)\b(?:[^A-Z]*?arXiv:(\d{4}\.\d{4,5}))?", first)
     assert match is not None, f"{type(objective).__name__}: the reference names no year"

@@ -107,7 +107,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument(
         "--estimators",
         help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal "
-        "one, but for renyi, vimco-arithmetic and prior-sampling",
+        "one, but for mere variations (pplvm list objectives)",
     )
     work = group.add_mutually_exclusive_group()
     work.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
@@ -117,16 +117,12 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="EVALS",
         help="instead of one K: the largest K of each that costs at most so many likelihood evaluations a datum",
     )
-    group.add_argument(
-        "--sweep", default="K=1,2,4,8,16", help="particles for signal-to-noise; '' for none [%(default)s]"
-    )
+    group.add_argument("--sweep", default="K=1,4,16", help="particles for signal-to-noise; '' for none [%(default)s]")
     group = compare.add_argument_group("measurement")
     group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
-    group.add_argument("--replicates", type=_at_least(2), default=125, help="gradients each, a minibatch [%(default)s]")
-    group.add_argument("--sweep-replicates", type=_at_least(2), default=60, help="gradients each, a K [%(default)s]")
-    group.add_argument(
-        "--kept", type=_at_least(2), default=125, help="replicates a minibatch kept singly [%(default)s]"
-    )
+    group.add_argument("--replicates", type=_at_least(2), default=80, help="gradients each, a minibatch [%(default)s]")
+    group.add_argument("--sweep-replicates", type=_at_least(2), default=30, help="gradients each, a K [%(default)s]")
+    group.add_argument("--kept", type=_at_least(2), default=80, help="replicates a minibatch kept singly [%(default)s]")
     group = compare.add_argument_group("checkpoints: training before the freeze, or files")
     group.add_argument(
         "--steps", help="optimizer steps, 0 for fresh; 0,500 measures at both [500, or none if --checkpoint is given]"

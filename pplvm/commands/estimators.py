@@ -20,7 +20,20 @@ from pplvm.particles import cuda_devices, pair_up
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
 
-ON_REQUEST = ("vimco-arithmetic", "renyi", "prior-sampling", "pyro-mean-field")
+ON_REQUEST = (
+    "simple-muprop",
+    "per-site",
+    "vimco-arithmetic",
+    "renyi",
+    "tvo",
+    "jackknife",
+    "thermodynamic",
+    "prior-sampling",
+    "beta-rloo",
+    "beta-analytic-kl",
+    "free-bits-rloo",
+    "pyro-mean-field",
+)
 """Legal, but variations or no rivals of the rest: compared only when named."""
 
 

@@ -127,7 +127,7 @@ def _from_tables(
 ROUNDS = 40
 """Rounds of draws from tables, enough to estimate the covariance of a few projections."""
 
-DRAWS_AT_ONCE = 1000
+DRAWS_AT_ONCE = 400
 """Draws of K particles per datum in one evaluation on the tables."""
 
 
