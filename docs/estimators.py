@@ -37,7 +37,9 @@ Made by `python -m docs.estimators > docs/estimators.md` from the code; `tests/t
 *Estimates*: what the gradient is compared with. *Guide sites*: the single-site guides on which it runs.
 *Evaluations*: likelihood evaluations per datum of one gradient, counted on a belief net of one layer of 10
 Bernoullis, or on a Gaussian latent, at K = 2 particles where K can be set. *Mean gradient*: what
-`pplvm verify NAME` finds over all tiny programs that it runs on; a bias is that of the worst.
+`pplvm verify NAME` finds over all tiny programs that it runs on; a bias is that of the worst, against the limit of many
+particles for what only tends to it (`rws`, `thermodynamic`, `prior-sampling`). *Undecided*: no gradient to compare with
+(`wake-sleep`, `free-bits-rloo`), or too few draws by default.
 """
 
 

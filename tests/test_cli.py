@@ -383,3 +383,46 @@ def test_a_budget_gives_all_the_same_evaluations(tmp_path, capsys):
     assert "takes 2 of the 7 evaluations" in str(data.note.sel(estimator="rloo@num_particles=2").values)
     assert "exact is left out: it has no particles to set and costs 8" in capsys.readouterr().err
     assert "exact is left out" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_verify_judges_ones_own_estimator(tmp_path, capsys):
+    (tmp_path / "judged.py").write_text(
+        textwrap.dedent(
+            """
+            from dataclasses import replace
+            from pplvm.objectives.score_function import LeaveOneOut
+
+            class Long(LeaveOneOut):
+                def estimate(self, *args, **kwargs):
+                    found = super().estimate(*args, **kwargs)
+                    return replace(found, surrogate=1.03 * found.surrogate)
+
+            class Dead(LeaveOneOut):
+                def estimate(self, *args, **kwargs):
+                    return None
+            """
+        )
+    )
+    assert main(["verify", "judged:Long", "--draws", "60"]) == 1
+    shown = capsys.readouterr().out
+    assert "by 3 % of the gradient's norm, exactly" in shown and shown.endswith("judged:Long: BIASED\n")
+    assert main(["verify", "judged:Dead", "--draws", "60"]) == 1
+    assert "BROKEN\n    AttributeError" in capsys.readouterr().out
+    assert main(["verify", "pathwise"]) == 0
+    shown = capsys.readouterr().out
+    assert "REFUSED" in shown and shown.endswith("pathwise: unbiased wherever it applies\n")
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["verify", "rlo"], "did you mean 'rloo'"),
+        (["verify", "rloo", "--particles", "1"], "at least 2, got 1"),
+        (["verify", "rloo@num=3"], "takes no 'num'"),
+        (["verify", "no.such:Thing"], "no module 'no.such'"),
+        (["verify"], "required: estimator"),
+        (["verify", "rloo", "--draws", "5"], "must be at least 60"),
+    ],
+)
+def test_verify_tells_bad_input_in_one_line(words, expected, capsys):
+    assert expected in refused(capsys, *words)

@@ -80,7 +80,7 @@ def _finding(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> Findi
     torch.manual_seed(0)
     try:
         verdict, reason = _tried(known, build, draws)
-    except (ObjectiveError, ProgramError) as error:
+    except (ObjectiveError, ProgramError, NotImplementedError) as error:  # the last is how Pyro's own refuse
         verdict, reason = "refused", str(error)
     except _Broken as error:
         verdict, reason = "broken", str(error)
