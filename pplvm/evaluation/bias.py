@@ -73,6 +73,23 @@ ROUNDING = 1e-6
 """Relative rounding of a float32 gradient: deviations below it are arithmetic, not estimation."""
 
 
+def _inverse(covariance: Tensor) -> tuple[Tensor, int]:
+    """The inverse within the directions in which draws differed, and their number.
+
+    Where all draws agree there is nothing to divide by: an event that was too rare to be drawn is missing in the
+    mean and in the variance alike, and rounding is all that is left.
+    """
+    scale = covariance.diagonal().sqrt()
+    values, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
+    kept = values > SINGULAR * values.max()
+    basis = vectors[:, kept] / scale.unsqueeze(1)
+    return basis / values[kept] @ basis.T, int(kept.sum())
+
+
+SINGULAR = 1e-6
+"""Share of the largest eigenvalue of a correlation matrix below which a direction counts as constant."""
+
+
 def _hotelling(
     mean: Tensor,
     covariance: Tensor,
@@ -85,8 +102,8 @@ def _hotelling(
 ) -> BiasTest:
     from scipy import optimize, stats
 
-    p, freedom = len(mean), draws - 1
-    inverse = torch.linalg.pinv(covariance, hermitian=True)
+    inverse, p = _inverse(covariance)
+    freedom = draws - 1
     t2 = float(mean @ inverse @ mean)
     factor, second = (freedom - p + 1) / (p * freedom), freedom - p + 1
     p_value = float(stats.f.sf(t2 * factor, p, second))

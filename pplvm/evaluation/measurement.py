@@ -113,11 +113,13 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
     if len(references) < len(found):
         return None
     M = len(found)
-    parts = [(m.projections.matrix / m.gradient.count / M**2, m.gradient.count - 1) for m in found]
+    parts = [(m.projections.matrix / m.gradient.count / M**2, m.projections.freedom) for m in found]
     for reference in references:
         if reference.projected is not None:
-            n = len(reference.projected)
-            parts.append((torch.cov(reference.projected.T) / n / M**2, n - 1))
+            drawn = Covariance(reference.projected.shape[1])
+            for projected in reference.projected:
+                drawn.add(projected)
+            parts.append((drawn.matrix / drawn.count / M**2, drawn.freedom))
     covariance = torch.stack([matrix for matrix, _ in parts]).sum(0)
     return bias_test(
         mean=torch.stack([m.projections.mean for m in found]).mean(0),
@@ -128,12 +130,12 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
     )
 
 
-def _freedom(parts: list[tuple[Tensor, int]], whole: Tensor) -> int:
+def _freedom(parts: list[tuple[Tensor, Tensor]], whole: Tensor) -> int:
     """Degrees of freedom of a sum of covariances, the fewest over coordinates (Welch and Satterthwaite)."""
     spent = torch.stack([matrix.diagonal().square() / freedom for matrix, freedom in parts]).sum(0)
     varies = spent > 0
     if not varies.any():
-        return sum(freedom for _, freedom in parts)
+        return sum(int(freedom.min()) for _, freedom in parts)
     return int((whole.diagonal().square() / spent)[varies].min())
 
 

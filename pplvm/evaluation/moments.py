@@ -48,25 +48,50 @@ class Moments:
 
 
 class Covariance:
-    """Mean and covariance matrix of a short vector, in float64."""
+    """Mean and covariance matrix of a short vector, and how well its variances are known, in float64.
+
+    References:
+        Pebay, Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
+        moments, 2008, Sandia report SAND2008-6212
+    """
 
     def __init__(self, size: int) -> None:
         self.count = 0
         self.mean = torch.zeros(size, dtype=torch.float64)  # (size,)
         self._products = torch.zeros(size, size, dtype=torch.float64)
+        self._cubes, self._fourths = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
     def add(self, value: Tensor) -> None:
         """Take in one draw, (size,)."""
-        self.count += 1
-        value = value.to(self.mean)
-        gap = value - self.mean
-        self.mean += gap / self.count
-        self._products += torch.outer(gap, value - self.mean)
+        n, gap = self.count + 1, value.to(self.mean) - self.mean
+        step, squares = gap / n, self._products.diagonal()
+        grown = gap * step * self.count
+        self._fourths += grown * step**2 * (n**2 - 3 * n + 3) + 6 * step**2 * squares - 4 * step * self._cubes
+        self._cubes += grown * step * (n - 2) - 3 * step * squares
+        self._products += torch.outer(gap, gap) * self.count / n
+        self.mean += step
+        self.count = n
 
     @property
     def matrix(self) -> Tensor:
         """Unbiased, (size, size)."""
         return self._products / max(self.count - 1, 1)
+
+    @property
+    def freedom(self) -> Tensor:
+        """Degrees of freedom of each variance, (size,): count - 1 of normal draws, fewer where tails are heavy.
+
+        A sample variance has a relative variance of (kurtosis - 1) / count, that of a chi-square variable 2 /
+        freedom.
+        """
+        squares, most = self._products.diagonal(), float(max(self.count - 1, 1))
+        varies = squares > ROUNDING * squares.max()
+        kurtosis = self.count * self._fourths / squares.square().where(varies, torch.ones_like(squares))
+        return (2 * self.count / (kurtosis - 1).clamp(min=1e-9)).clamp(max=most).where(varies, squares.new_tensor(most))
+
+
+ROUNDING = 1e-18
+"""Share of the largest variance below which a variance is arithmetic."""
 
 
 class CrossCovariance:

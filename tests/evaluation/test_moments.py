@@ -41,3 +41,18 @@ def test_traces_of_covariances_are_those_of_all_draws_at_once():
     each = torch.stack([torch.cov(draws[:, :, p].T) for p in range(4)])  # (P, E, E)
     assert torch.allclose(crossed.traces, each.sum(0), rtol=1e-5, atol=1e-4)
     assert crossed.traces.dtype is torch.float64 and torch.allclose(crossed.traces, crossed.traces.T)
+
+
+def test_freedom_is_that_of_the_tails():
+    """Fewer for a rare event than for normal draws, as the variance of a sample variance is larger."""
+    torch.manual_seed(0)
+    n = 4000
+    draws = torch.stack([torch.randn(n), (torch.rand(n) < 0.01).double(), torch.full((n,), 2.0)], 1)
+    found = Covariance(3)
+    for draw in draws:
+        found.add(draw)
+    centred = draws - draws.mean(0)
+    kurtosis = centred.pow(4).mean(0) / centred.square().mean(0).square()
+    assert torch.allclose(found.matrix, torch.cov(draws.T))
+    assert torch.allclose(found.freedom[:2], (2 * n / (kurtosis - 1)).clamp(max=n - 1)[:2])
+    assert 0.8 * n < found.freedom[0] <= n - 1 and found.freedom[1] < 0.05 * n
