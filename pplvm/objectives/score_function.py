@@ -92,7 +92,7 @@ class ScoreFunction(_Scored):
             prediction = self.control(*args)
             scored = (share * (signal - prediction.detach()) * drawn.log_q_score).sum(0)
             if prediction.requires_grad:
-                scored = scored - (signal - prediction).square().mean(0) / drawn.scale
+                scored = scored - (signal - prediction).square().mean(0)
             self.control.observe(signal)
         return Estimate(self.bound(log_weights), surrogate + scored, drawn.scale)
 

@@ -372,6 +372,17 @@ def with_plate(size_of):
     return Subsampled(8, (2,))
 
 
+def test_a_baseline_learns_as_fast_under_a_subsampled_plate(x):
+    """N/B cancels in what it learns, as in the program's gradient."""
+    found = []
+    for size_of in (lambda x: (len(x),), lambda x: (60, None, torch.arange(len(x)))):
+        torch.manual_seed(3)
+        loss = Loss(ScoreFunction(elbo, 2, LearnedBaseline(8)), with_plate(size_of))
+        torch.manual_seed(4)
+        found.append(torch.autograd.grad(loss(x), list(loss.control.parameters())))
+    assert all(torch.allclose(a, b) and a.any() for a, b in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("make", [*ON_BELIEF_NET.values(), Trace_ELBO])
 def test_a_subsampled_plate_leaves_nats_per_datum(make, x):
     """N/B multiplies the loss (as SVI sees it), and cancels in the Loss, value and gradient, for Pyro's own too."""
