@@ -46,8 +46,8 @@ class _Scored(Objective):
             return (credit(drawn.log_weights.detach()) * drawn.log_q_score).sum(0)
         dependent = self._dependencies.of(*where)
         scored = drawn.log_q_score_sites.items()
-        terms = [credit(dependent[name].signal(drawn).detach()) * log_q for name, log_q in scored]
-        return torch.stack(terms).sum((0, 1))
+        signals = {n: dependent[n].signal(drawn) if n in dependent else drawn.log_weights for n in dict(scored)}
+        return torch.stack([credit(signals[name].detach()) * log_q for name, log_q in scored]).sum((0, 1))
 
 
 class ScoreFunction(_Scored):
