@@ -162,6 +162,10 @@ def without_each(log_weights: Tensor, mean: str = "geometric") -> Tensor:
     itself = torch.eye(K, dtype=torch.bool, device=log_weights.device).unsqueeze(-1)  # (K, K, 1)
     if mean == "geometric":
         others = (log_weights.sum(0) - log_weights) / (K - 1)  # (K, B)
+        impossible = log_weights == -torch.inf  # whose difference above is no number
+        alone = impossible & (impossible.sum(0) == 1)
+        possible = log_weights.masked_fill(impossible, 0.0).sum(0) / (K - 1)
+        others = torch.where(alone, possible, others.masked_fill(impossible.any(0) & ~alone, -torch.inf))
     else:
         rows = log_weights.unsqueeze(1).masked_fill(itself, -torch.inf)  # (K, K, B)
         others = rows.logsumexp(0) - math.log(K - 1)
