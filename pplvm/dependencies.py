@@ -104,7 +104,9 @@ class _Written(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: dict[int, tuple[Tensor, frozenset]] = {}  # by memory; the tensor is kept, so its memory is not reused
+        self._held: dict[
+            int, tuple[Tensor, frozenset]
+        ] = {}  # by memory; the tensor is kept, so its memory is not reused
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}

@@ -223,8 +223,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     log_p = sum_sites(log_p_sites)
     score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
     score = {
-        n: pair.unmasked(site, num_particles) if is_masked(site) else log_q_sites[n]
-        for n, site in score_sites.items()
+        n: pair.unmasked(site, num_particles) if is_masked(site) else log_q_sites[n] for n, site in score_sites.items()
     }
     drawn = Particles(
         log_p=log_p,

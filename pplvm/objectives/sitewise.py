@@ -124,7 +124,9 @@ class Sitewise(Objective):
         """The bound through the model and the paths; in the elbo a ruled site's own log q has a mean of zero."""
         if self.bound is not elbo:
             return self.bound(drawn.log_weights)
-        free = {name: log_q for name, log_q in drawn.log_q_sites.items() if rules.get(name) is None}  # a factor has no rule
+        free = {
+            name: log_q for name, log_q in drawn.log_q_sites.items() if rules.get(name) is None
+        }  # a factor has no rule
         return elbo(drawn.log_p - (sum_sites(free) if free else 0.0))
 
 
