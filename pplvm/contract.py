@@ -8,12 +8,14 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
+from torch.distributions import Distribution, Independent
 
-__all__ = ["ProgramError", "latents", "plate_scale", "sample_sites", "violations"]
+__all__ = ["ProgramError", "is_masked", "latents", "plate_scale", "sample_sites", "unmasked", "violations"]
 
 Site = Any
 """A message of a Pyro trace: a dictionary with "name", "fn", "value", "cond_indep_stack", ..."""
@@ -35,6 +37,20 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
 def latents(trace: Trace) -> dict[str, Site]:
     """The sites of a trace that are drawn, in program order."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+
+
+def is_masked(site: Site) -> bool:
+    """Whether a mask, around the site or within its distribution, hides some of its density."""
+    return site["mask"] is not None or unmasked(site["fn"]) is not site["fn"]
+
+
+def unmasked(fn: Distribution) -> Distribution:
+    """The distribution without the masks within it."""
+    if isinstance(fn, MaskedDistribution):
+        return unmasked(fn.base_dist)
+    if isinstance(fn, Independent) and (inner := unmasked(fn.base_dist)) is not fn.base_dist:
+        return inner.to_event(fn.reinterpreted_batch_ndims)
+    return fn
 
 
 def plate_scale(sites: list[Site]) -> float:

@@ -6,16 +6,19 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
-from pyro.ops.provenance import detach_provenance, get_provenance
+from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from pplvm.contract import latents, sample_sites
+from pplvm.contract import Site, latents, sample_sites
 from pplvm.enumeration import coordinates, support
 from pplvm.particles import Pair, Particles, cuda_devices, sum_sites
 
@@ -81,17 +84,53 @@ def _closure(name: str, names: list[str], guide: dict[str, frozenset], model: di
 
 def _followed(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> tuple[dict[str, frozenset], dict[str, frozenset]]:
     """The latents that each site's density reads, in the guide and in the model."""
-    with TrackProvenance():
+    with TrackProvenance(), _Written():
         guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
         model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
-    found = []
-    for trace in (guide_trace, model_trace):
-        terms = {}
-        for name, site in sample_sites(trace).items():
-            value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
-            terms[name] = get_provenance(site["fn"].log_prob(value)) & frozenset(latents(drawn))
-        found.append(terms)
-    return found[0], found[1]
+        found = [{name: _read(site) for name, site in sample_sites(t).items()} for t in (guide_trace, model_trace)]
+    names = frozenset(latents(drawn))
+    guide, model = ({name: read & names for name, read in terms.items()} for terms in found)
+    return guide, model
+
+
+def _read(site: Site) -> frozenset:
+    """What the density of a site reads, its mask too."""
+    value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
+    return get_provenance([site["fn"].log_prob(value), site["mask"]])
+
+
+class _Written(TorchFunctionMode):
+    """Provenance of what is written into a tensor, which Pyro follows through results alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[
+            int, tuple[Tensor, frozenset]
+        ] = {}  # by memory; the tensor is kept, so its memory is not reused
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves(detach_provenance([args, kwargs])) if isinstance(leaf, Tensor)]
+        written = frozenset[str]().union(*(self._held[m][1] for m in map(_memory, tensors) if m in self._held))
+        result = func(*args, **kwargs)
+        target = kwargs.get("out", args[0] if args and _writes(func) else None)
+        read = written | get_provenance([args, kwargs])
+        if read and isinstance(target, Tensor):
+            target = detach_provenance(target)
+            self._held[_memory(target)] = (target, read)
+        return track_provenance(result, written) if written else result
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # sparse, or under vmap
+        return id(tensor)
+
+
+def _writes(func: Any) -> bool:
+    name = getattr(func, "__name__", "")
+    return name == "__setitem__" or (name.startswith("__i") if name.startswith("__") else name.endswith("_"))
 
 
 def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tuple[set[str], set[str]]:

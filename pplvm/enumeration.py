@@ -17,7 +17,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from pplvm.contract import ProgramError, Site, latents
+from pplvm.contract import ProgramError, Site, is_masked, latents, unmasked
 from pplvm.particles import Pair, sum_sites
 from pplvm.tempering import latent_terms
 
@@ -26,7 +26,6 @@ __all__ = [
     "enumerate_guide",
     "enumerate_model",
     "is_enumerable",
-    "is_masked",
     "latent_states",
     "support",
 ]
@@ -44,11 +43,6 @@ def coordinates(fn: Distribution) -> Distribution:
 def is_enumerable(site: Site) -> bool:
     """Whether a site has a finite number of states."""
     return bool(coordinates(site["fn"]).has_enumerate_support)
-
-
-def is_masked(site: Site) -> bool:
-    """Whether a mask, around the site or within its distribution, hides some of its density."""
-    return site["mask"] is not None or _unmasked(site["fn"]) is not site["fn"]
 
 
 def latent_states(trace: Trace) -> int | None:
@@ -101,19 +95,11 @@ def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
     """What masks took from the densities of sites: (..., B)."""
     total: Tensor | float = 0.0
     for site in sites.values():
-        fn = _unmasked(site["fn"])
+        fn = unmasked(site["fn"])
         if is_masked(site):
             seen = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
             total = total + pair.per_datum(fn.log_prob(site["value"]) - seen)
     return total
-
-
-def _unmasked(fn: Distribution) -> Distribution:
-    if isinstance(fn, MaskedDistribution):
-        return _unmasked(fn.base_dist)
-    if isinstance(fn, Independent) and (inner := _unmasked(fn.base_dist)) is not fn.base_dist:
-        return inner.to_event(fn.reinterpreted_batch_ndims)
-    return fn
 
 
 class _Enumerate(Messenger):

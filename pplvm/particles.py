@@ -20,7 +20,7 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pplvm.contract import ProgramError, Site, plate_scale, sample_sites, violations
+from pplvm.contract import ProgramError, Site, is_masked, plate_scale, sample_sites, unmasked, violations
 from pplvm.tempering import Tempering, latent_terms
 
 __all__ = [
@@ -122,8 +122,8 @@ class Pair:
         return {name: term.expand(num_particles, -1) for name, term in terms}
 
     def unmasked(self, site: Site, num_particles: int) -> Tensor:
-        """The log-density of one site, whatever `poutine.mask` says: (K, B)."""
-        return self.per_datum(_log_prob(dict(site, mask=None))).expand(num_particles, -1)
+        """The log-density of one site, whatever masks around it or within it say: (K, B)."""
+        return self.per_datum(_log_prob(dict(site, mask=None, fn=unmasked(site["fn"])))).expand(num_particles, -1)
 
     def site_terms(self, trace: Trace) -> dict[str, Tensor]:
         """The same with whatever dimensions stand left of the plates: (..., B)."""
@@ -223,8 +223,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     log_p = sum_sites(log_p_sites)
     score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
     score = {
-        n: pair.unmasked(site, num_particles) if site["mask"] is not None else log_q_sites[n]
-        for n, site in score_sites.items()
+        n: pair.unmasked(site, num_particles) if is_masked(site) else log_q_sites[n] for n, site in score_sites.items()
     }
     drawn = Particles(
         log_p=log_p,

@@ -84,3 +84,37 @@ def test_the_random_state_stays():
     before = torch.get_rng_state()
     dependents(pair_up(net.model, net.guide, (two_data(),), {}), (two_data(),), {})
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("how", ["mask", "written", "in place", "a view"])
+def test_what_is_written_and_what_masks_are_followed(how):
+    """Where the product of two bits that are both zero does not move when one of them is changed."""
+
+    def read(a, b):
+        both = torch.zeros(*a.shape, 2)
+        if how == "in place":
+            both[..., 0].add_(a)
+            both[..., 1].copy_(b)
+        elif how == "a view":
+            left, right = both.unbind(-1)
+            left += a
+            right += b
+        else:
+            both[..., 0], both[..., 1] = a, b
+        return both.prod(-1)
+
+    def model(x):
+        with pyro.plate("batch", len(x)):
+            a, b = bit("a", rare=True), bit("b", rare=True)
+            if how == "mask":
+                with pyro.poutine.mask(mask=a * b > 0):
+                    pyro.sample("x", dist.Normal(0.0, 1.0), obs=x[:, 0])
+            else:
+                pyro.sample("x", dist.Normal(read(a, b), 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("batch", len(x)):
+            bit("a", rare=True), bit("b", rare=True)
+
+    reached = found(model, guide)
+    assert reached["a"].model == {"a", "x"} and reached["b"].model == {"b", "x"}

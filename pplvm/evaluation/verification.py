@@ -106,9 +106,15 @@ def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[s
     if truth is None:
         return "undecided", "what it estimates has no known gradient here"
     names = [f"{n}[{i}]" for n, p in program.named_parameters() for i in range(p.numel())]
+    _require_the_bound(loss, x)
     mean = _mean_over_all_draws(loss, x, tables) if tables.is_discrete else None
     if mean is not None:
-        return _judged_exactly(mean, truth, names)
+        verdict, reason = _judged_exactly(mean, truth, names)
+        if verdict == "unbiased":  # of one datum; data must not meet in a batch
+            of_batch, found = _judged_by_draws(loss, x, truth, names, draws)
+            if of_batch == "biased":
+                return of_batch, f"exact for one datum, but not in a batch of {ROWS:,}: {found}"
+        return verdict, reason
     return _judged_by_draws(loss, x, truth, names, draws)
 
 
@@ -147,6 +153,20 @@ def _require_the_same_in_svi(loss: Loss, x: Tensor) -> None:
         theirs = SVI(model, guide, pyro.optim.SGD({"lr": 0.0}), loss.objective).evaluate_loss(x)
     if not math.isclose(ours, theirs, rel_tol=1e-9):
         raise _Broken(f"pyro.infer.SVI reports {theirs:.6g} where the loss is {ours:.6g} from the same seed")
+
+
+def _require_the_bound(loss: Loss, x: Tensor) -> None:
+    """What is reported must have the bound's mean, untempered, wherever the target is a bound."""
+    target, K = target_of(loss)
+    bound = target.bound if isinstance(target, TemperedBound) else target
+    if not callable(bound):
+        return
+    _, value = true_gradient(loss.program, tables_of(loss.program, x), bound, K)
+    rows = x.expand(ROWS, *x.shape[1:])
+    with torch.no_grad():
+        found = torch.stack([-loss(rows) for _ in range(30)])
+    if abs(float(found.mean()) - value) > 7 * float(found.std()) / 30**0.5 + 1e-6 * abs(value):
+        raise _Broken(f"it reports {float(found.mean()):.4g} nats where the bound is {value:.4g}")
 
 
 def _mean_over_all_draws(loss: Loss, x: Tensor, tables: Tables) -> Tensor | None:

@@ -7,8 +7,8 @@ from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.contract import latents
-from pplvm.enumeration import coordinates, is_masked
+from pplvm.contract import is_masked, latents
+from pplvm.enumeration import coordinates
 from pplvm.objectives.objective import Objective, ObjectiveError
 from pplvm.particles import Pair, Particles, cuda_devices, gather
 

@@ -23,6 +23,9 @@ __all__ = ["Discrete", "softened"]
 TINY = 1e-30
 """Keeps the logarithm of a uniform draw finite in float32."""
 
+IMPOSSIBLE = -1e4
+"""Stands for the logit of a state that is ruled out: its probability is zero in any precision, its products finite."""
+
 
 class Discrete:
     """One Bernoulli, OneHotCategorical or Categorical site.
@@ -45,7 +48,7 @@ class Discrete:
             raise TypeError(f"{type(single).__name__} is neither Bernoulli nor categorical")
         self.is_binary = isinstance(single, Bernoulli)
         self.is_index = isinstance(single, Categorical)
-        self.logits: Tensor = single.logits
+        self.logits: Tensor = single.logits if self.is_binary else single.logits.clamp(min=IMPOSSIBLE)
         self.own = 0 if self.is_binary else 1
 
     @property
@@ -99,7 +102,7 @@ class _SoftOneHotCategorical(OneHotCategorical):
     """The same mass extended to soft values, linearly in the logits."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return (value * self.logits).sum(-1)
+        return (value * self.logits.clamp(min=IMPOSSIBLE)).sum(-1)
 
 
 class _SoftBernoulli(Bernoulli):

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from pplvm.bounds import Bound, iwae
-from pplvm.contract import Site, latents, plate_scale, sample_sites
-from pplvm.enumeration import coordinates, is_masked
+from pplvm.contract import Site, is_masked, latents, plate_scale, sample_sites
+from pplvm.enumeration import coordinates
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths

@@ -44,4 +44,5 @@ class LocalExpectation(Sitewise):
         each = states.reshape(len(states), *[1] * len(places), *single.event_shape).expand(-1, *site.value.shape)
         f = site.collected(site.f_at(site.with_each(each, own)), own)  # (S, K, nested..., B, event...)
         log_q = torch.stack([single.log_prob(state.expand(*places, *state.shape)) for state in states])
+        f = f.masked_fill(log_q == -torch.inf, 0.0)  # of a state ruled out, whose f is infinite
         return site.per_datum((log_q.exp() * f).sum(0), event_dim).mean(0)

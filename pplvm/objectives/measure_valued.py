@@ -113,7 +113,8 @@ def _categorical(site: SiteDraw) -> Tensor:
     f = site.collected(site.f_at(site.with_each(each, own)), own)  # (C, K, nested..., B, event...)
     event_dim = site.fn.event_dim - own
     gain = f - site.spread(site.f, event_dim)
-    return site.per_datum((gain.movedim(0, -1) * family.mean).sum(-1), event_dim)
+    gain = gain.movedim(0, -1).masked_fill(family.mean == 0, 0.0)  # of a state ruled out f is infinite
+    return site.per_datum((gain * family.mean).sum(-1), event_dim)
 
 
 def _difference(site: SiteDraw, up: Tensor, down: Tensor) -> Tensor:

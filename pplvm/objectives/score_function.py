@@ -46,8 +46,8 @@ class _Scored(Objective):
             return (credit(drawn.log_weights.detach()) * drawn.log_q_score).sum(0)
         dependent = self._dependencies.of(*where)
         scored = drawn.log_q_score_sites.items()
-        terms = [credit(dependent[name].signal(drawn).detach()) * log_q for name, log_q in scored]
-        return torch.stack(terms).sum((0, 1))
+        signals = {n: dependent[n].signal(drawn) if n in dependent else drawn.log_weights for n in dict(scored)}
+        return torch.stack([credit(signals[name].detach()) * log_q for name, log_q in scored]).sum((0, 1))
 
 
 class ScoreFunction(_Scored):
@@ -92,7 +92,7 @@ class ScoreFunction(_Scored):
             prediction = self.control(*args)
             scored = (share * (signal - prediction.detach()) * drawn.log_q_score).sum(0)
             if prediction.requires_grad:
-                scored = scored - (signal - prediction).square().mean(0) / drawn.scale
+                scored = scored - (signal - prediction).square().mean(0)
             self.control.observe(signal)
         return Estimate(self.bound(log_weights), surrogate + scored, drawn.scale)
 
@@ -162,6 +162,10 @@ def without_each(log_weights: Tensor, mean: str = "geometric") -> Tensor:
     itself = torch.eye(K, dtype=torch.bool, device=log_weights.device).unsqueeze(-1)  # (K, K, 1)
     if mean == "geometric":
         others = (log_weights.sum(0) - log_weights) / (K - 1)  # (K, B)
+        impossible = log_weights == -torch.inf  # whose difference above is no number
+        alone = impossible & (impossible.sum(0) == 1)
+        possible = log_weights.masked_fill(impossible, 0.0).sum(0) / (K - 1)
+        others = torch.where(alone, possible, others.masked_fill(impossible.any(0) & ~alone, -torch.inf))
     else:
         rows = log_weights.unsqueeze(1).masked_fill(itself, -torch.inf)  # (K, K, B)
         others = rows.logsumexp(0) - math.log(K - 1)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
-from pplvm.contract import Site, latents
+from pplvm.contract import Site, is_masked, latents
 from pplvm.dependencies import Dependencies
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
@@ -91,7 +90,7 @@ class Sitewise(Objective):
             raise ObjectiveError(f"guide site {name!r} names {rule!r} as infer['grad']: name a rule such as DisARM()")
         who = type(rule).__name__
         why = rule.refusal(site)
-        if why is None and (site["mask"] is not None or isinstance(site["fn"], MaskedDistribution)):
+        if why is None and is_masked(site):
             why = "masked draws are not supported"
         if why is None and not rule.any_bound and self.bound is not elbo:
             why = f"the rule holds for the elbo only, not for {_called(self.bound)}"
@@ -125,7 +124,9 @@ class Sitewise(Objective):
         """The bound through the model and the paths; in the elbo a ruled site's own log q has a mean of zero."""
         if self.bound is not elbo:
             return self.bound(drawn.log_weights)
-        free = {name: log_q for name, log_q in drawn.log_q_sites.items() if rules[name] is None}
+        free = {
+            name: log_q for name, log_q in drawn.log_q_sites.items() if rules.get(name) is None
+        }  # a factor has no rule
         return elbo(drawn.log_p - (sum_sites(free) if free else 0.0))
 
 

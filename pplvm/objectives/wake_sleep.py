@@ -139,8 +139,9 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
             "join them into one, or use ReweightedWakeSleep(insomnia=1), which does not dream"
         )
     site, value = next(iter(observed.items()))
-    if value.numel() != args[0].numel():
+    data = args[0]
+    if value.numel() != data.numel() or not torch.equal(value.reshape(data.shape).to(data.dtype), data):
         raise ObjectiveError(
-            f"{name}: dreams of site {site!r} have shape {tuple(value.shape)}, the data {tuple(args[0].shape)}: let "
-            "the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+            f"{name}: site {site!r} observes {tuple(value.shape)} that are not the data {tuple(data.shape)} as the "
+            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which does not dream"
         )

@@ -12,9 +12,9 @@ from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.biased import BiasedStraightThrough
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.local_expectation import LocalExpectation
-from pplvm.objectives.objective import Loss
+from pplvm.objectives.objective import Estimate, Loss
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, without_each
 from pplvm.objectives.stopped_guide import StickTheLanding
 from tests.problems import exact_gradient
 
@@ -29,6 +29,36 @@ class Scaled(LeaveOneOut):
     def estimate(self, *args, **kwargs):
         found = super().estimate(*args, **kwargs)
         return replace(found, surrogate=1.05 * found.surrogate)
+
+
+class OtherValue(LeaveOneOut):
+    """The elbo's gradient, and iwae for a value."""
+
+    def estimate(self, pair, *args, **kwargs):
+        found = super().estimate(pair, *args, **kwargs)
+        return replace(found, value=iwae(self.draw(pair, *args, **kwargs).log_weights.detach()))
+
+
+class Joint(LeaveOneOut):
+    """One weight for all of a batch, as Pyro's RenyiELBO has where a site is outside the plate."""
+
+    def estimate(self, pair, *args, **kwargs):
+        drawn = self.draw(pair, *args, **kwargs)
+        log_w = drawn.log_weights.sum(1, keepdim=True)
+        credit = iwae(log_w.detach()) - iwae(without_each(log_w.detach()))
+        surrogate = iwae(log_w) + (credit * drawn.log_q_score.sum(1, keepdim=True)).sum(0)
+        B = drawn.log_p.shape[1]
+        return Estimate(iwae(drawn.log_weights.detach()), surrogate.expand(B) / B)
+
+
+def test_a_value_that_is_not_the_bound_is_told():
+    for finding in verify(lambda x: OtherValue(elbo, 2)):
+        assert finding.verdict == "broken" and "nats where the bound is" in finding.reason
+
+
+def test_data_that_meet_in_a_batch_are_seen():
+    finding = next(verify(lambda x: Joint(iwae, 2)))
+    assert finding.verdict == "biased" and "exact for one datum, but not in a batch" in finding.reason
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.title)

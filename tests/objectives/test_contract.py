@@ -372,6 +372,17 @@ def with_plate(size_of):
     return Subsampled(8, (2,))
 
 
+def test_a_baseline_learns_as_fast_under_a_subsampled_plate(x):
+    """N/B cancels in what it learns, as in the program's gradient."""
+    found = []
+    for size_of in (lambda x: (len(x),), lambda x: (60, None, torch.arange(len(x)))):
+        torch.manual_seed(3)
+        loss = Loss(ScoreFunction(elbo, 2, LearnedBaseline(8)), with_plate(size_of))
+        torch.manual_seed(4)
+        found.append(torch.autograd.grad(loss(x), list(loss.control.parameters())))
+    assert all(torch.allclose(a, b) and a.any() for a, b in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("make", [*ON_BELIEF_NET.values(), Trace_ELBO])
 def test_a_subsampled_plate_leaves_nats_per_datum(make, x):
     """N/B multiplies the loss (as SVI sees it), and cancels in the Loss, value and gradient, for Pyro's own too."""
@@ -393,9 +404,21 @@ def test_a_subsampled_plate_leaves_nats_per_datum(make, x):
     assert all(torch.allclose(a, b) for a, b in zip(values[0][1], values[1][1], strict=True))
 
 
-def test_masked_draws_keep_their_score():
+@pytest.mark.parametrize("around", ["the site", "the distribution", "its coordinates"])
+def test_masked_draws_keep_their_score(around):
     """A mask hides a latent's density, not that it was drawn: its parameters still learn from the likelihood."""
     import pyro.distributions as dist
+
+    mask = torch.tensor([True, False])
+
+    def draw(fn):
+        if around == "the site":
+            with pyro.poutine.mask(mask=mask):
+                return pyro.sample("z", fn)
+        if around == "the distribution":
+            return pyro.sample("z", fn.mask(mask))
+        column = dist.Bernoulli(logits=fn.logits.unsqueeze(-1))  # (B, 1)
+        return pyro.sample("z", column.mask(mask.unsqueeze(-1)).to_event(1))
 
     class Masked(torch.nn.Module):
         def __init__(self):
@@ -404,13 +427,13 @@ def test_masked_draws_keep_their_score():
 
         def model(self, x):
             with pyro.plate("batch", len(x)):
-                with pyro.poutine.mask(mask=torch.tensor([True, False])):
-                    z = pyro.sample("z", dist.Bernoulli(0.5))
+                z = draw(dist.Bernoulli(torch.full((2,), 0.5)))
+                z = z.squeeze(-1) if around == "its coordinates" else z
                 pyro.sample("x", dist.Normal(3 * z, 1.0), obs=x)
 
         def guide(self, x):
-            with pyro.plate("batch", len(x)), pyro.poutine.mask(mask=torch.tensor([True, False])):
-                pyro.sample("z", dist.Bernoulli(logits=self.logits))
+            with pyro.plate("batch", len(x)):
+                draw(dist.Bernoulli(logits=self.logits))
 
     program, x = Masked(), torch.tensor([1.0, 2.0])
     f = dist.Normal(torch.tensor([[0.0], [3.0]]), 1.0).log_prob(x)  # (2 states, 2 data)

@@ -225,6 +225,13 @@ class Half(VAE):
             pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)[..., :4]).to_event(1), obs=x[:, :4])
 
 
+class Centred(VAE):
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(self.zeros, 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x - 0.5)
+
+
 class Auxiliary(VAE):
     def guide(self, x):
         with pyro.plate("batch", len(x)):
@@ -243,7 +250,8 @@ class Point(VAE):
     "program, words",
     [
         (Two, "observes 'x' and 'label'.*insomnia=1"),
-        (Half, r"site 'x' have shape \(3, 4\), the data \(3, 8\)"),
+        (Half, r"site 'x' observes \(3, 4\) that are not the data \(3, 8\)"),
+        (Centred, r"site 'x' observes \(3, 8\) that are not the data \(3, 8\)"),
         (Auxiliary, "draws 'a', which no dream"),
         (Point, "'z' is a Delta"),
     ],
@@ -252,7 +260,7 @@ def test_what_cannot_be_dreamt_is_refused(make, program, words):
     x = torch.ones(3, 8)
     with pytest.raises(ObjectiveError, match=words):
         Loss(make(), program(8, 2, (5,)))(x)
-    if program in (Two, Half):
+    if program in (Two, Half, Centred):
         Loss(ReweightedWakeSleep(2), program(8, 2, (5,)))(x).backward()  # which never dreams
 
 
