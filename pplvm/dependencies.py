@@ -104,9 +104,7 @@ class _Written(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: dict[
-            int, tuple[Tensor, frozenset]
-        ] = {}  # by memory; the tensor is kept, so its memory is not reused
+        self._held: dict[int, tuple[Tensor, frozenset]] = {}  # by memory; a tensor that is kept frees none
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
