@@ -143,5 +143,6 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
     if value.numel() != data.numel() or not torch.equal(value.reshape(data.shape).to(data.dtype), data):
         raise ObjectiveError(
             f"{name}: site {site!r} observes {tuple(value.shape)} that are not the data {tuple(data.shape)} as the "
-            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which "
+            "does not dream"
         )
