@@ -206,7 +206,7 @@ def _judged_by_draws(loss: Loss, x: Tensor, truth: Tensor, names: list[str], dra
     found = Covariance(len(truth))
     for _ in range(draws):
         found.add(_gradient(loss, rows))
-    test = bias_test(found.mean - truth, found.matrix / draws, int(found.freedom.min()) + 1, parts, ALPHA)
+    test = bias_test(found.mean - truth, found.matrix / draws, draws, parts, ALPHA)
     gap = float((found.mean - truth).norm() / truth.norm())
     drawn = f"{draws * ROWS:,} draws"
     if test.verdict == "biased":

@@ -107,7 +107,9 @@ class ReweightedWakeSleep(Objective):
 
 def _dreamt(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Tensor:
     """Log q of K dreams per datum, (K, B), as rows of one batch K times as long."""
-    args = tuple(_repeated(argument, num_particles, len(args[0])) for argument in args)
+    B = len(args[0])
+    args = tuple(_repeated(argument, num_particles, B) for argument in args)
+    kwargs = {name: _repeated(argument, num_particles, B) for name, argument in kwargs.items()}
     with torch.no_grad():
         dream = pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
     data = next(site["value"] for site in sample_sites(dream).values() if site["infer"].get("was_observed"))
@@ -143,6 +145,6 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
     if value.numel() != data.numel() or not torch.equal(value.reshape(data.shape).to(data.dtype), data):
         raise ObjectiveError(
             f"{name}: site {site!r} observes {tuple(value.shape)} that are not the data {tuple(data.shape)} as the "
-            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), "
-            "which does not dream"
+            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which "
+            "does not dream"
         )

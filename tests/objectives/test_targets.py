@@ -37,7 +37,7 @@ def test_a_comparison_says_what_it_can():
         "sleep": Loss(WakeSleep(2), net),
         "thermodynamic": Loss(Thermodynamic((0, 0.3, 1), 2), net),
     }
-    result = compare_gradients(losses, [x], replicates=100, kept=10)
+    result = compare_gradients(losses, [x], replicates=400, kept=10)
     columns = zip(result.target.values, result.reference.values, result.verdict.values, strict=True)
     said = {name: tuple(map(str, row)) for name, row in zip(losses, columns, strict=True)}
     assert said["rws"] == ("wake-sleep", "exact", "biased")

@@ -272,3 +272,27 @@ def test_numbers_out_of_range_are_refused():
         ReweightedWakeSleep(1)
     assert ReweightedWakeSleep(2).target == WAKE_SLEEP
     assert WakeSleep().target.of_tables is None and ReweightedWakeSleep(2, 0.5).target.of_tables is None
+
+
+def test_what_is_given_by_name_is_dreamt_with_too():
+    class Given(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.ones(2))
+
+        def model(self, x, y=None):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Bernoulli(logits=self.a[0] + y))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        def guide(self, x, y=None):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Bernoulli(logits=self.a[1] * x + y))
+
+    program, x, y = Given(), torch.randn(5), torch.randn(5)
+    found = []
+    for args, kwargs in (((x, y), {}), ((x,), {"y": y})):
+        torch.manual_seed(0)
+        loss = WakeSleep(3).differentiable_loss(program.model, program.guide, *args, **kwargs)
+        found.append(torch.autograd.grad(loss, program.a)[0])
+    assert torch.equal(*found)
