@@ -66,7 +66,7 @@ class REBAR(Sitewise):
 
     Raises:
         ObjectiveError: temperature is not positive; on the first batch, a site without a path is neither
-            Bernoulli nor OneHotCategorical.
+            Bernoulli nor OneHotCategorical, or f jumps between its states.
 
     Example:
         >>> sorted(name for name, _ in REBAR().control.named_parameters())
@@ -83,6 +83,9 @@ class REBAR(Sitewise):
 
     def refusal(self, site: Site) -> str | None:
         return relaxable_only(site)
+
+    def inspect(self, site: SiteDraw) -> None:
+        require_continuous(self, site)
 
     def surrogate(self, site: SiteDraw) -> Tensor:
         return _coupled(site, self.control)
@@ -117,6 +120,9 @@ class RELAX(Sitewise):
 
     def refusal(self, site: Site) -> str | None:
         return relaxable_only(site)
+
+    def inspect(self, site: SiteDraw) -> None:
+        require_continuous(self, site)
 
     def surrogate(self, site: SiteDraw) -> Tensor:
         return _coupled(site, self.control)
@@ -226,6 +232,39 @@ def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noi
         features = torch.stack([soft, family.logits.detach().expand_as(soft)], -1)
         c = c + site.per_datum(control.network(features).squeeze(-1))
     return c
+
+
+def require_continuous(rule: Sitewise, site: SiteDraw) -> None:
+    """Refuse a program that jumps between the states, where slopes do not tell all of what f does.
+
+    From one soft value to another f must change by the integral of its slope.
+
+    Raises:
+        ObjectiveError: say, the model compares a latent with a threshold.
+    """
+    start = torch.rand_like(site.value) if Discrete(site.fn).is_binary else torch.randn_like(site.value).softmax(-1)
+    end = 1 - start if Discrete(site.fn).is_binary else start.roll(1, -1)
+    total, size, values = 0.0, 0.0, []
+    for t in torch.linspace(0, 1, PLACES, device=start.device).tolist():
+        place = (start + t * (end - start)).requires_grad_()
+        torch.manual_seed(0)  # the same later draws all along; the caller restores the stream
+        f = site.f_relaxed(place, lambda later, draw: later.mean.expand_as(draw))
+        (slope,) = torch.autograd.grad(f.sum(), place)
+        weight = (0.5 if t in (0.0, 1.0) else 1.0) / (PLACES - 1)
+        along = site.per_datum(slope * (end - start))
+        total, size = total + weight * along, size + weight * along.abs()
+        values.append(f.detach())
+    gap, told = (values[-1] - values[0] - total).abs().sum(), size.sum() + (values[-1] - values[0]).abs().sum()
+    if gap > MOST_JUMP * told:
+        raise ObjectiveError(
+            f"{type(rule).__name__} follows slopes of f between the states of guide site {site.name!r}, but there f "
+            f"jumps: {gap / told:.0%} of what it does is in no slope (a threshold, rounding, a mask?), so the gradient "
+            "would be silently biased: use DisARM or LeaveOneOut"
+        )
+
+
+PLACES, MOST_JUMP = 41, 0.05
+"""Where f is read on its way, and the share of its change that the trapezoidal rule may miss of a smooth f."""
 
 
 def relaxable_only(site: Site) -> str | None:

@@ -65,6 +65,9 @@ class Sitewise(Objective):
         """Why a site of the guide cannot follow this rule, None if it can."""
         return None
 
+    def inspect(self, site: SiteDraw) -> None:
+        """Raise ObjectiveError where the rule would be biased on this program; called once, on its first batch."""
+
     def claims(self, site: Site) -> bool:
         """Whether the rule takes a site that does not name one."""
         return not site["fn"].has_rsample
@@ -82,7 +85,12 @@ class Sitewise(Objective):
         for name, site in latents(drawn).items():
             if (rule := self.rule_of(site)) is not None:
                 self._require(rule, name, site)
-        self._dependencies.of(pair, args, kwargs)
+        dependent = self._dependencies.of(pair, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            particles = gather(pair, 1, args, kwargs)
+            for name, site in latents(particles.guide_trace).items():
+                if (rule := self.rule_of(site)) is not None:
+                    rule.inspect(SiteDraw(name, self.bound, pair, particles, dependent[name], args, kwargs))
         return pair
 
     def _require(self, rule: Any, name: str, site: Site) -> None:
