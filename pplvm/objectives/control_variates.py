@@ -234,6 +234,7 @@ def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noi
     return c
 
 
+@torch.enable_grad()
 def require_continuous(rule: Sitewise, site: SiteDraw) -> None:
     """Refuse a program that jumps between the states, where slopes do not tell all of what f does.
 
