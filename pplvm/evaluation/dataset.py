@@ -28,7 +28,8 @@ MEANINGS = {
     "snr_floor": "what a gradient without signal would read before debiasing: 1 / sqrt(replicates)",
     "t2": "Hotelling's T2 of random projections of measured minus reference gradient",
     "detectable_bias": "smallest bias that the test sees, as a fraction of the model's or guide's gradient, the harder",
-    "relative_bias": "debiased norm of measured minus reference gradient over the norm of the reference",
+    "relative_bias": "debiased norm of measured minus reference gradient over that of the reference, of the model's or "
+    "the guide's side, the larger; nan where neither stands above its noise",
     "alignment": "inner product of measured and reference gradient over the squared norm of the reference",
     "work": "variance times median milliseconds",
     "work_evaluations": "variance times likelihood evaluations per datum",
@@ -175,15 +176,19 @@ def _signal_to_noise(found: list[Measurement]) -> float:
 
 
 def _relative_bias(found: list[Measurement]) -> float:
-    M = len(found)
-    gap = sum(m.gradient.mean for m in found) / M
-    squared = float(gap.square().sum())
+    """Of the side that is worse; nan where neither stands above its noise."""
+    return max((_bias_of(side, found) for side in SIDES), key=lambda share: -1.0 if math.isnan(share) else share)
+
+
+def _bias_of(side: str, found: list[Measurement]) -> float:
+    M, inside = len(found), found[0].parameters.side(side)
+    squared = float(torch.stack([m.gradient.mean for m in found]).mean(0)[inside].square().sum())
     for m in found:
-        squared -= float(m.gradient.standard_error.square().sum()) / M**2
+        squared -= float(m.gradient.standard_error[inside].square().sum()) / M**2
         if m.reference is not None:
-            squared -= float(m.reference.error.sum()) / M**2
-    norm = float((sum(m.centre.double() for m in found) / M).norm())
-    return math.sqrt(max(squared, 0.0)) / norm if norm > 0 else math.nan
+            squared -= float(m.reference.error[inside].sum()) / M**2
+    norm = float(torch.stack([m.centre for m in found]).mean(0)[inside].norm())
+    return math.sqrt(squared) / norm if norm > 0 and squared > 0 else math.nan
 
 
 def _groups(parameters: Parameters, rows: Mapping[str, Row]) -> xr.Dataset:
