@@ -259,6 +259,7 @@ def interrupted_after(marker, words, tmp_path, directory_file):
     process = subprocess.Popen(
         [sys.executable, "-m", "pplvm", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
     )  # fmt: skip
     seen = ""
     deadline = time.monotonic() + 120

@@ -51,5 +51,25 @@ def test_what_jumps_is_refused_and_nothing_else(make, name):
         loss(x).backward()
 
 
+def test_what_stands_still_does_not_jump():
+    """Rounding is all that f does where the weights are equal and the values sum to one."""
+
+    class Even(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(3))
+
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.OneHotCategorical(logits=torch.zeros(3)))
+                pyro.sample("x", dist.Normal((z * 0.7).sum(-1), 1.0), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.OneHotCategorical(logits=self.logits))
+
+    Loss(REBAR(), Even().float())(torch.randn(8, dtype=torch.float32))
+
+
 def test_a_rule_that_needs_no_integral_of_slopes_is_not_asked():
     Loss(MuProp(), Reading(BETWEEN["threshold"]))(torch.randn(8)).backward()
