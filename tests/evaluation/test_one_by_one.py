@@ -1,0 +1,43 @@
+"""A datum's noise is its own; evaluation leaves the program as it was."""
+
+import pytest
+import torch
+
+from pplvm.contract import ProgramError
+from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.programs.vae import VAE
+
+
+def test_a_datums_particles_depend_on_neither_order_nor_company():
+    program, x = VAE(6, 2, (5,)), torch.rand(4, 6).round()
+
+    def log_weights(data):
+        with frozen(program, data) as pair:
+            draws = [torch.cat([d.log_weights for d in particles_of(pair, row, 700)]) for row in each_datum(data, 3)]
+        return torch.cat(draws, 1)
+
+    whole = log_weights(x)
+    assert whole.shape == (700, 4)
+    assert torch.equal(whole.flip(1), log_weights(x.flip(0)))
+    assert torch.equal(whole[:, 2:], log_weights(x[2:]))
+    assert not torch.equal(whole[:500, 0], whole[:500, 1])
+
+
+def test_modes_and_the_random_state_come_back():
+    program = VAE(6, 2, (5,))
+    program.encoder.eval()
+    state = torch.get_rng_state()
+    with frozen(program, torch.zeros(2, 6)):
+        assert not program.training and not torch.is_grad_enabled()
+        torch.rand(3)
+    assert program.training and not program.encoder.training and program.decoder.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_no_data_and_broken_programs_are_refused():
+    with pytest.raises(ValueError, match="no data to evaluate"), frozen(VAE(6, 2), torch.zeros(0, 6)):
+        pass
+    program = VAE(6, 2)
+    program.guide = lambda x: None
+    with pytest.raises(ProgramError, match="no site 'z'"), frozen(program, torch.zeros(1, 6)):
+        pass
