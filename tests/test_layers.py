@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent / "pplvm"
 
 MAY_IMPORT = {
     "bounds": set(),
+    "distributed": set(),
     "data": set(),
     "networks": set(),
     "distributions": set(),
@@ -15,11 +16,11 @@ MAY_IMPORT = {
     "particles": {"contract", "tempering"},
     "enumeration": {"contract", "particles", "tempering"},
     "dependencies": {"contract", "particles", "enumeration"},
-    "training": set(),
+    "training": {"distributed"},
     "plots": set(),
     "programs": {"networks", "distributions"},
-    "objectives": {"contract", "particles", "tempering", "enumeration", "dependencies", "bounds"},
-    "evaluation": {"contract", "particles", "tempering", "enumeration", "bounds", "objectives"},
+    "objectives": {"contract", "particles", "tempering", "enumeration", "dependencies", "bounds", "distributed"},
+    "evaluation": {"contract", "particles", "tempering", "enumeration", "bounds", "objectives", "distributed"},
     "catalog": {"data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "commands"}
