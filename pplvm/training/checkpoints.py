@@ -1,0 +1,255 @@
+"""Checkpoints that survive: whole or not there, verified before they are parsed, read without running code.
+
+RUN/model.safetensors, state.pt, manifest.json -> checkpoints/latest/...    links, so the three belong together
+RUN/checkpoints/latest -> 00000500, best -> 00000450                        flipped in one instant
+RUN/checkpoints/00000500/{model.safetensors, state.pt, manifest.json}       written elsewhere, synced, renamed
+"""
+
+__all__ = ["Checkpoint", "Checkpoints", "misfit", "read_best", "read_checkpoint", "read_latest"]
+
+import dataclasses
+import errno
+import fcntl
+import os
+import re
+import shutil
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pplvm.training.durable import TEMPORARY, point, sweep, sync, write_durably, writing
+from pplvm.training.sealed import MANIFEST, STATE, WEIGHTS, encoded, opened
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint holds.
+
+    Arguments:
+        path: its folder.
+        step: at which it was saved.
+        weights: by name, on the CPU.
+        state, manifest: as they were given to `Checkpoints.save`; tuples of the manifest are lists.
+        skipped: why newer checkpoints could not be read, a sentence each.
+    """
+
+    path: Path
+    step: int
+    weights: dict[str, Tensor]
+    state: dict[Any, Any]
+    manifest: dict[str, Any]
+    skipped: tuple[str, ...] = ()
+
+
+class Checkpoints:
+    """The checkpoints of one run: made before its first step, by the one process that saves.
+
+    Arguments:
+        directory: of the run; made if it is not there.
+        keep: how many of the newest are kept, at least 1; the best is kept beside them.
+
+    Raises:
+        OSError: nothing can be written there. ValueError: another process saves there, or a file that is
+            no link stands where a link belongs.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = Checkpoints(Path(folder)).save(3, {"w": torch.ones(2)}, {"lr": 0.1}, {"seed": 0})
+        ...     found = read_latest(Path(folder))
+        >>> saved.name, found.step, found.weights["w"].tolist(), found.state, found.manifest
+        ('00000003', 3, [1.0, 1.0], {'lr': 0.1}, {'seed': 0})
+    """
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self._directory, self._folder, self._keep = Path(directory), Path(directory, "checkpoints"), keep
+        with writing(self._directory, 0):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            weakref.finalize(self, os.close, _locked(self._folder / ".lock"))
+            for folder in (self._directory, self._folder):
+                sweep(folder)
+            self._try_out()
+
+    def save(
+        self,
+        step: int,
+        weights: Mapping[str, Tensor],
+        state: dict[Any, Any],
+        manifest: Mapping[str, Any],
+        best: bool = False,
+    ) -> Path:
+        """Write a checkpoint, make it the latest and remove those that are not kept; returns its folder.
+
+        A checkpoint of this step or a later one, left by a run that was resumed before it, is removed.
+
+        Arguments:
+            step: how many steps were taken.
+            weights: by name, as `module.state_dict()` gives them.
+            state: tensors and primitives, nested.
+            manifest: anything that JSON holds; equal arguments give equal files.
+            best: whether it is the best so far.
+
+        Raises:
+            TypeError: something cannot be saved so that it can be read back. OSError: the disk is full, or
+                fails otherwise; the checkpoints before are as they were.
+        """
+        files = encoded(step, weights, state, manifest)
+        name = self._free_name(step)
+        temporary, final = self._folder / f".{name}{TEMPORARY}", self._folder / name
+        with writing(self._folder, sum(map(len, files.values()))):
+            try:
+                temporary.mkdir()
+                for file, data in files.items():
+                    write_durably(temporary / file, data)
+                sync(temporary)
+                os.rename(temporary, final)
+                sync(self._folder)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            if best:
+                point(self._folder / "best", name)
+            point(self._folder / "latest", name)
+            for file in files:
+                point(self._directory / file, f"checkpoints/latest/{file}")
+            self._prune(name, step)
+        return final
+
+    def latest(self) -> Checkpoint | None:
+        """As `read_latest` of the run's directory."""
+        return read_latest(self._directory)
+
+    def best(self) -> Checkpoint | None:
+        """As `read_best` of the run's directory."""
+        return read_best(self._directory)
+
+    def _try_out(self) -> None:
+        """All that a save does, with nothing in it: a file, a link, and no other file in the links' places."""
+        for link in (
+            self._folder / "latest",
+            self._folder / "best",
+            *map(self._directory.joinpath, (WEIGHTS, STATE, MANIFEST)),
+        ):
+            if link.exists() and not link.is_symlink():
+                raise ValueError(f"{link} stands where a link to a checkpoint belongs: move it away")
+        trial = self._folder / f".trial{TEMPORARY}"
+        write_durably(trial, b"x")
+        trial.unlink()
+        os.symlink("trial", trial)
+        trial.unlink()
+
+    def _free_name(self, step: int) -> str:
+        same = [_number(path)[1] for path in _numbered(self._folder) if _number(path)[0] == step]
+        return f"{step:08d}.{max(same) + 1}" if same else f"{step:08d}"
+
+    def _prune(self, name: str, step: int) -> None:
+        """Keep `name`, the newest before it and the best."""
+        found = _numbered(self._folder)
+        older = [path.name for path in found if _number(path)[0] < step]
+        stay = {name, *older[: self._keep - 1], _target(self._folder / "best")}
+        for path in found:
+            if path.name not in stay:
+                gone = path.with_name(f".{path.name}{TEMPORARY}")
+                os.rename(path, gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+
+def read_latest(directory: Path) -> Checkpoint | None:
+    """The latest checkpoint of a run that can be read, None if it has none.
+
+    Arguments:
+        directory: of the run; it is only read.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    folder, skipped = Path(directory, "checkpoints"), []
+    linked = _target(folder / "latest")
+    names = dict.fromkeys(([linked] if linked else []) + [path.name for path in _numbered(folder)])
+    for name in names:
+        try:
+            return dataclasses.replace(read_checkpoint(folder / name), skipped=tuple(skipped))
+        except ValueError as error:
+            skipped.append(str(error))
+    if skipped:
+        raise ValueError(f"no checkpoint of {directory} can be read, start anew in another directory: {skipped[0]}")
+    return None
+
+
+def read_best(directory: Path) -> Checkpoint | None:
+    """The checkpoint that was saved as the best of a run, None if none was.
+
+    Arguments:
+        directory: of the run; it is only read.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    name = _target(Path(directory, "checkpoints", "best"))
+    return read_checkpoint(Path(directory, "checkpoints", name)) if name else None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint: verify every file by its size and sha256, then parse it; no code of it is run.
+
+    Arguments:
+        path: of a checkpoint's folder, or of a run's, which stands for its latest.
+
+    Raises:
+        ValueError: a file is missing, damaged or no such file, or holds more than tensors and primitives.
+    """
+    folder = Path(os.path.realpath(Path(path, MANIFEST))).parent  # once: the three files of one checkpoint
+    return Checkpoint(folder, *opened(folder))
+
+
+def misfit(weights: Mapping[str, Tensor], module: nn.Module) -> str | None:
+    """Why weights do not fit a module, None if they do.
+
+    Example:
+        >>> import torch
+        >>> misfit({"weight": torch.ones(2, 3)}, nn.Linear(2, 3, bias=False))
+        "'weight' has shape (2, 3) there and (3, 2) in the module"
+    """
+    own = module.state_dict()
+    for name, value in own.items():
+        if name not in weights:
+            return f"they lack {name!r}"
+        if weights[name].shape != value.shape:
+            return f"{name!r} has shape {tuple(weights[name].shape)} there and {tuple(value.shape)} in the module"
+    unknown = [name for name in weights if name not in own]
+    return f"the module has no {unknown[0]!r}" if unknown else None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The checkpoints' folders, the newest first."""
+    return sorted((path for path in folder.glob("*") if _number(path) and path.is_dir()), key=_number, reverse=True)
+
+
+def _number(path: Path) -> tuple[int, ...]:
+    """The step, and which checkpoint of that step; empty for another name."""
+    found = re.fullmatch(r"(\d{8,})(?:\.(\d+))?", path.name)
+    return (int(found[1]), int(found[2] or 0)) if found else ()
+
+
+def _target(link: Path) -> str | None:
+    """The name of the folder to which a link leads, there or not."""
+    return Path(os.readlink(link)).name if link.is_symlink() else None
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that locks a file against other processes until it is closed, or this process ends somehow."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked worker would hold it too
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # any other: a file system without locks
+            os.close(descriptor)
+            raise ValueError(
+                f"another process saves checkpoints in {path.parent}: wait for its end, or choose another directory"
+            ) from error
+    return descriptor

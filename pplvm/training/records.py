@@ -1,0 +1,164 @@
+"""What a run measured, step by step: JSON lines as the truth, a CSV file for spreadsheets, TensorBoard as an extra.
+
+No clock is read, so two runs of one configuration write the same bytes; TensorBoard's files are the exception.
+"""
+
+__all__ = ["Records", "TensorBoard"]
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+from pplvm.training.durable import replace_durably, writing
+
+LINES, TABLE = "metrics.jsonl", "metrics.csv"
+
+
+class Records:
+    """The metrics of one run, in `metrics.jsonl` and `metrics.csv` of its directory.
+
+    A line is in the file when `write` returns, and outlives a killed process. A resumed run gives the files of
+    one that never stopped if the records of a step are written before its checkpoint.
+
+    Arguments:
+        directory: of the run.
+        resume_from_step: the step of the checkpoint from which the run goes on: records after it are dropped,
+            with what a killed process left of its last line. None starts anew and drops all.
+
+    Raises:
+        ValueError: a line to be kept is no record.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     records = Records(Path(folder), resume_from_step=None)
+        ...     records.write(1, {"bound": -3.5})
+        ...     records.write(2, {"bound": float("nan"), "ess": 4})
+        ...     records.close()
+        ...     print(Path(folder, "metrics.jsonl").read_text() + Path(folder, "metrics.csv").read_text())
+        {"step": 1, "bound": -3.5}
+        {"step": 2, "bound": null, "ess": 4}
+        step,bound,ess
+        1,-3.5,
+        2,,4
+        <BLANKLINE>
+    """
+
+    def __init__(self, directory: Path, resume_from_step: int | None) -> None:
+        self._lines, self._table = Path(directory, LINES), Path(directory, TABLE)
+        kept = [] if resume_from_step is None else _kept(self._lines, resume_from_step)
+        replace_durably(self._lines, kept)
+        self._file = open(self._lines, "ab")
+
+    def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
+        """Append one line: whole numbers and finite ones as they are, NaN and infinity as null.
+
+        Arguments:
+            step: to which the values belong.
+            values: numbers by name, or tensors that hold one number.
+
+        Raises:
+            ValueError: one is named "step".
+        """
+        if "step" in values:
+            raise ValueError('no value may be named "step": the step itself is')
+        line = json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}})
+        with writing(self._lines, len(line)):
+            self._file.write(f"{line}\n".encode())
+            self._file.flush()
+
+    def flush(self) -> None:
+        """Write the table anew, with a column for every name there is in any line."""
+        columns = dict.fromkeys(["step"])
+        for record in _records(self._lines):
+            columns |= dict.fromkeys(record)
+        replace_durably(self._table, _rows(self._lines, list(columns)))
+
+    def close(self) -> None:
+        """Write the table and close the file; once more changes nothing."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+
+class TensorBoard:
+    """The same metrics for TensorBoard, an extra: `pip install 'pplvm[tensorboard]'`.
+
+    Arguments:
+        directory: of its event files, which hold the time of day.
+        resume_from_step: as in `Records`.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+
+    def __init__(self, directory: Path, resume_from_step: int | None) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(f"TensorBoard is not installed ({error}): pip install 'pplvm[tensorboard]'") from error
+        purge = None if resume_from_step is None else resume_from_step + 1
+        self._writer = SummaryWriter(str(directory), purge_step=purge)
+
+    def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
+        """One point a name, those that are not finite included."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, float(value), step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def _number(value: SupportsFloat) -> int | float | None:
+    if type(value) is int:
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _kept(path: Path, last: int) -> Iterator[bytes]:
+    """The lines of the steps up to `last`; only the last of the file may be torn."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    for i, line in enumerate(lines):
+        try:
+            step = _step(line)
+        except ValueError as error:
+            if i == len(lines) - 1:
+                return
+            raise ValueError(f"{path} line {i + 1} is no record ({error}): remove the line") from error
+        if step <= last:
+            yield line
+
+
+def _step(line: bytes) -> int:
+    if not line.endswith(b"\n"):
+        raise ValueError("it is torn")
+    record = json.loads(line)
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        raise ValueError("it has no step")
+    return record["step"]
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, "rb") as file:
+        yield from map(json.loads, file)
+
+
+def _rows(path: Path, columns: list[str]) -> Iterator[bytes]:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for record in _records(path):
+        writer.writerow(record)
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
