@@ -115,7 +115,7 @@ def any_rank(flag: bool) -> bool:
         >>> any_rank(True)
         True
     """
-    return bool(total(torch.tensor(int(flag))))
+    return flag if size() == 1 else bool(total(torch.tensor(int(flag))))
 
 
 def seed_of_rank(seed: int) -> int:

@@ -8,7 +8,7 @@ from pyro.poutine import Trace
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.contract import sample_sites
 from pplvm.data.batches import fixed_batch
-from pplvm.evaluation.parameters import users
+from pplvm.halves import users
 from pplvm.particles import inspect_pair
 
 __all__ = ["run"]

@@ -1,19 +1,13 @@
 """A program's parameters as one vector: names, slices, and which half of the program uses them."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from pplvm.contract import latents, sample_sites
-from pplvm.particles import cuda_devices
+from pplvm.halves import users
 
-__all__ = ["Parameters", "users"]
+__all__ = ["Parameters"]
 
 
 @dataclass(frozen=True)
@@ -66,24 +60,3 @@ class Parameters:
                 place = torch.unravel_index(torch.tensor(entry - part.start), tensor.shape or (1,))
                 return f"{name}[{','.join(str(int(i)) for i in place)}]"
         raise IndexError(f"entry {entry} is outside the {self.size} parameters")
-
-
-def users(
-    model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
-) -> list[set[str]]:
-    """For each parameter, which halves of the program its density depends on at fixed draws."""
-    with torch.random.fork_rng(cuda_devices(args)), pyro.get_param_store().scope():
-        drawn = poutine.trace(guide).get_trace(*args)
-        still = Trace()
-        for name, site in latents(drawn).items():
-            still.nodes[name] = dict(site, value=site["value"].detach())
-        found: list[set[str]] = [set() for _ in tensors]
-        for half, program in (("model", model), ("guide", guide)):
-            trace = poutine.trace(poutine.replay(program, trace=still)).get_trace(*args)
-            densities = [s["fn"].log_prob(s["value"]).sum() for s in sample_sites(trace).values()]
-            value = torch.stack(densities).sum() if densities else torch.zeros(())
-            if value.requires_grad:
-                gradients = torch.autograd.grad(value, list(tensors), allow_unused=True)
-                for halves, gradient in zip(found, gradients, strict=True):
-                    halves |= {half} if gradient is not None else set()
-    return found

@@ -20,6 +20,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.contract import latents, sample_sites
+from pplvm.halves import users
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
@@ -207,12 +208,41 @@ class Loss(nn.Module):
         References:
             Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, REBAR, 2017, arXiv:1703.07370 (ten times)
         """
-        program = list(self.program.parameters())
-        owned = {id(parameter) for parameter in program}
-        learned = [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
         faster = 10 * learning_rate if control_learning_rate is None else control_learning_rate
-        groups = [{"params": program, "lr": learning_rate}, {"params": learned, "lr": faster}]
+        groups = [
+            {"params": list(self.program.parameters()), "lr": learning_rate},
+            {"params": self._learned_control(), "lr": faster},
+        ]
         return [group for group in groups if group["params"]]
+
+    def parts(self, *args: Any) -> dict[str, list[nn.Parameter]]:
+        """What can learn, by part, so that each may have an optimizer of its own.
+
+        "guide" are the parameters that only the guide's density depends on, "control" those of a baseline or control
+        variate, "model" all others.
+
+        Arguments:
+            args: a batch, on which the program is run once.
+
+        Example:
+            >>> from pplvm.objectives.score_function import LeaveOneOut
+            >>> from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+            >>> loss = Loss(LeaveOneOut(num_particles=2), SigmoidBeliefNet(8))
+            >>> {part: len(parameters) for part, parameters in loss.parts(torch.zeros(1, 8)).items()}
+            {'model': 3, 'guide': 2, 'control': 0}
+        """
+        learning = [p for p in self.program.parameters() if p.requires_grad]
+        halves = users(self.program.model, self.program.guide, learning, *args)
+        by_half = list(zip(learning, halves, strict=True))
+        return {
+            "model": [p for p, used_by in by_half if used_by != {"guide"}],
+            "guide": [p for p, used_by in by_half if used_by == {"guide"}],
+            "control": self._learned_control(),
+        }
+
+    def _learned_control(self) -> list[nn.Parameter]:
+        owned = {id(parameter) for parameter in self.program.parameters()}
+        return [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
 
 
 def _plate_size(model: Callable[..., Any], args: tuple) -> int:

@@ -1,9 +1,15 @@
 """The loop does what a hand-written one does, and stops at what is not finite."""
 
+import signal
+
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pplvm.training.aggressive import Aggressive
 from pplvm.training.fit import fit
+from pplvm.training.signals import StopRequest
+from pplvm.training.stepper import Stepper
 
 
 def test_the_loop_is_the_hand_written_one():
@@ -11,14 +17,6 @@ def test_the_loop_is_the_hand_written_one():
     nets = [torch.nn.Linear(3, 1) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
     optimizers = [torch.optim.Adam(net.parameters(), lr=0.1) for net in nets]
-
-    class Squares(torch.nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            return self.net(x).square().mean()
 
     values = [float(v) for v in fit(Squares(nets[0]), batches, optimizers[0])]
     for x, value in zip(batches, values, strict=True):
@@ -30,10 +28,104 @@ def test_the_loop_is_the_hand_written_one():
     assert torch.equal(nets[0].weight, nets[1].weight)
 
 
-def test_it_stops_before_a_loss_that_is_not_finite_moves_anything():
-    net = torch.nn.Linear(2, 1)
+class Squares(torch.nn.Module):
+    def __init__(self, net, times=1.0):
+        super().__init__()
+        self.net, self.times = net, times
+
+    def forward(self, x):
+        return self.times * self.net(x).square().mean()
+
+
+BAD = {
+    "row 1 of the batch holds NaN": (1.0, torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])),
+    "the loss is inf: lower the learning rate": (1e300, torch.full((1, 2), 1e10)),
+    "the gradient's norm is inf: lower": (1e300, torch.tensor([[1e-160, 1e30]])),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_it_stops_before_numbers_that_are_not_finite_move_anything(words):
+    times, x = BAD[words]
+    net = torch.nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 0.0 if "norm" in words else 1.0]]))
     before = net.weight.clone()
-    bad = torch.full((1, 2), torch.inf)
-    with pytest.raises(FloatingPointError, match="at step 0: lower the learning rate"):
-        list(fit(torch.nn.Sequential(net, torch.nn.Flatten(0)), [bad[0]], torch.optim.SGD(net.parameters(), lr=1.0)))
+    steps = fit(Squares(net, times), [torch.zeros(1, 2), x], torch.optim.SGD(net.parameters(), lr=1.0))
+    with pytest.raises(FloatingPointError, match=f"^step 1: {words}"):
+        list(steps)
     assert torch.equal(net.weight, before)
+
+
+def test_parts_of_a_loss_have_optimizers_of_their_own():
+    parts = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 1), "guide": torch.nn.Linear(3, 3)})
+    loss = Squares(torch.nn.Sequential(parts["guide"], parts["model"]))
+    optimizers = {name: torch.optim.SGD(part.parameters(), lr=0.1) for name, part in parts.items()}
+    stepper = Stepper(loss, optimizers)
+    before = {name: part.weight.clone() for name, part in parts.items()}
+    stepper(torch.randn(4, 3), only=["guide"])
+    assert torch.equal(parts["model"].weight, before["model"]) and not torch.equal(
+        parts["guide"].weight, before["guide"]
+    )
+    with pytest.raises(ValueError, match="share parameters: give each to one"):
+        Stepper(loss, {"one": optimizers["model"], "two": torch.optim.Adam(loss.parameters())})
+
+
+def test_clipping_schedules_and_averages_are_those_of_torch():
+    net = torch.nn.Linear(3, 1)
+    loss = Squares(net, 1e3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], gamma=0.5)
+    averaged = AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    path = [torch.cat([p.detach().flatten() for p in net.parameters()])]
+    x = torch.randn(4, 3)
+    for _ in fit(loss, 3 * [x], optimizer, schedulers=[scheduler], clip=0.1, averaged=averaged):
+        path.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    moves = [float((b - a).norm()) for a, b in zip(path[:-1], path[1:], strict=True)]
+    assert moves == pytest.approx([0.1, 0.1, 0.05], rel=1e-4)
+    mean = torch.cat([p.detach().flatten() for p in averaged.module.net.parameters()])
+    assert torch.allclose(mean, 0.25 * path[1] + 0.25 * path[2] + 0.5 * path[3])
+    with pytest.raises(ValueError, match="clip must be positive"):
+        fit(loss, [], optimizer, clip=0.0)
+
+
+def test_the_aggressive_rule_steps_the_guide_until_its_loss_rises_and_the_model_once():
+    parts = torch.nn.ModuleDict({"model": torch.nn.Linear(1, 1), "guide": torch.nn.Linear(1, 1)})
+    losses = iter([4.0, 3.0, 2.0, 2.0, 5.0, 5.0, 9.0] + 20 * [1.0])
+
+    class Scripted(torch.nn.Module):
+        def forward(self, x):
+            return next(losses) + 0.0 * (parts["guide"](x) + parts["model"](x)).sum()
+
+    taken = []
+
+    class Counted(torch.optim.SGD):
+        def step(self, closure=None):
+            taken.append(self.name)
+
+    optimizers = {name: Counted(part.parameters(), lr=0.1) for name, part in parts.items()}
+    for name, optimizer in optimizers.items():
+        optimizer.name = name
+    rule = Aggressive(iter(lambda: torch.ones(1, 1), None), most=100, window=2, patience=2)
+    stepper = Stepper(Scripted(), optimizers)
+    rule(stepper, torch.ones(1, 1))
+    assert taken == 6 * ["guide"] + ["model"]  # windows of mean 3.5, 2, 5: the third one rises
+    for information, is_on in [(1.0, True), (0.5, True), (2.0, True), (1.9, True), (2.0, False)]:
+        rule.end_epoch(lambda information=information: information)
+        assert rule.is_on == is_on
+    rule.end_epoch(lambda: pytest.fail("nobody asks any more"))
+    taken.clear()
+    rule(stepper, torch.ones(1, 1))
+    assert taken == ["model", "guide"]
+    with pytest.raises(ValueError, match="no optimizer is named 'guide', only all"):
+        rule(Stepper(Scripted(), torch.optim.SGD(parts.parameters())), torch.ones(1, 1))
+
+
+def test_a_signal_is_a_request_and_a_second_one_is_not():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as request:
+        assert request.exit_code == 0
+        signal.raise_signal(signal.SIGTERM)
+        assert request.exit_code == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before

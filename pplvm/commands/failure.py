@@ -1,0 +1,37 @@
+"""What is known of a batch that gave numbers which are not finite, so that it can be tried again."""
+
+from typing import Any
+
+import pyro
+import torch
+
+from pplvm.commands.plan import Plan
+from pplvm.particles import draw_particles
+
+__all__ = ["failure_report"]
+
+
+def failure_report(plan: Plan, error: Exception) -> dict[str, Any]:
+    """Step, place, seed, the batch's rows in the data set, and each site's mean log-density on it, in nats."""
+    return {
+        "reason": str(error),
+        "step": plan.run.step + 1,
+        "epoch": plan.epochs.epoch,
+        "position": plan.epochs.position,
+        "rows": plan.epochs.last_rows.tolist(),
+        "seed": plan.arguments.seed,
+        "log_densities": _log_densities(plan),
+    }
+
+
+def _log_densities(plan: Plan) -> dict[str, str]:
+    """Site by site, "model x": "nan"; what the program refuses is told in its words."""
+    try:
+        with torch.no_grad(), pyro.validation_enabled(False):
+            drawn = draw_particles(plan.loss.program.model, plan.loss.program.guide, plan.run.x)
+    except (ValueError, RuntimeError) as refusal:
+        return {"refused": " ".join(str(refusal).split())[:300]}
+    sides = {"model": drawn.log_p_sites, "guide": drawn.log_q_sites}
+    return {
+        f"{side} {name}": f"{float(term.mean()):.6g}" for side, terms in sides.items() for name, term in terms.items()
+    }

@@ -1,0 +1,173 @@
+"""`pplvm fit`: train a program on one process or many, with checkpoints from which it goes on as if never stopped."""
+
+import argparse
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pplvm.commands.failure import failure_report
+from pplvm.commands.manifest import changes, manifest_of, refusal
+from pplvm.commands.plan import Plan, build_plan
+from pplvm.commands.run_files import RunFiles, last_checkpoint
+from pplvm.contract import ProgramError
+from pplvm.data.batches import batches
+from pplvm.distributed import any_rank, is_first, join, mean, size
+from pplvm.evaluation.progress import progress_of
+from pplvm.particles import cuda_devices
+from pplvm.training.checkpoints import Checkpoint
+from pplvm.training.signals import StopRequest
+
+__all__ = ["run"]
+
+MOST_SKIPPED = 10
+"""Batches that --on-nan skip leaves out before it gives up: more are no accident."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train until --steps, early stopping or a signal; 0, or 130 or 143 after a signal."""
+    logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
+    with join(arguments.device) as device, StopRequest() as request:
+        found = last_checkpoint(arguments.resume) if arguments.resume else None
+        plan = build_plan(arguments, device)
+        manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size())
+        if found is not None:
+            _take_up(plan, found, manifest)
+        files = RunFiles(arguments, None if found is None else found.step)
+        say(f"training {arguments.program} under {manifest['objective']}; run directory {files.directory}")
+        started, first = time.perf_counter(), plan.run.step
+        end = Training(plan, files, manifest).go(request)
+        seconds = time.perf_counter() - started
+        rate = (plan.run.step - first) * plan.epochs.size / seconds
+        files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": round(rate)})
+        files.close()
+        say(f"{end}; {plan.run.step} steps, {rate:.0f} images/s; run directory {files.directory}")
+        return request.exit_code
+
+
+def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
+    """Go back to a checkpoint.
+
+    Raises:
+        ValueError: it was saved by another program or objective, or nothing is left to do.
+    """
+    for sentence in found.skipped:
+        say(sentence)
+    if reason := refusal(found.manifest, manifest):
+        raise ValueError(f"{found.path} cannot be resumed: {reason}")
+    if changed := changes(found.manifest, manifest):
+        say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
+    plan.run.load_state_dict(found.state)
+    if plan.run.step >= plan.arguments.steps:
+        raise ValueError(f"{found.path} has {plan.run.step} steps already: give --steps more than that")
+
+
+def say(words: str) -> None:
+    """A line on stderr, from one process."""
+    if is_first():
+        print(words, file=sys.stderr)
+
+
+class Training:
+    """The loop with all that happens between two steps."""
+
+    def __init__(self, plan: Plan, files: RunFiles, manifest: dict[str, Any]) -> None:
+        self.plan, self.files, self.manifest = plan, files, manifest
+        self.skipped = 0
+        try:
+            self._look = progress_of(plan.program, plan.x)
+        except ProgramError:  # legal for objectives that need no guide
+            self._look = None
+
+    def go(self, request: StopRequest) -> str:
+        """Train; returns how it ended.
+
+        Raises:
+            FloatingPointError: numbers that are not finite; the last checkpoint stands.
+        """
+        plan, options = self.plan, self.plan.arguments
+        bar = tqdm(total=options.steps, initial=plan.run.step, disable=None if is_first() else True)
+        while plan.run.step < options.steps:
+            self._step()
+            step = plan.run.step
+            bar.update(1)
+            is_last = step == options.steps
+            if step % options.log_every == 0 or is_last:
+                bar.set_postfix(self._record())
+            is_best = (step % options.validate_every == 0 or is_last) and self._validate()
+            if plan.aggressive is not None and plan.epochs.position == plan.epochs.length:
+                plan.aggressive.end_epoch(self._information)
+            is_over = plan.stopping.is_over
+            is_stopped = any_rank(request.received is not None)
+            if step % options.save_every == 0 or is_best or is_over or is_stopped or is_last:
+                self._save(is_best)
+            if is_stopped:
+                return f"stopped by a signal and saved: go on with pplvm fit --resume {self.files.directory}"
+            if is_over:
+                return f"stopped early, validation loss {plan.stopping.best:.3f} nats"
+        return "done"
+
+    def _step(self) -> None:
+        """One step, on the next batch that gives finite numbers if --on-nan skip."""
+        plan = self.plan
+        while True:
+            try:
+                plan.since.observe(plan.run.advance())
+                return
+            except FloatingPointError as error:
+                self.skipped += 1
+                if plan.arguments.on_nan == "skip" and self.skipped <= MOST_SKIPPED:
+                    rows = plan.epochs.last_rows.tolist()
+                    say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
+                    continue
+                self.files.write_json("failure.json", failure_report(plan, error))
+                raise FloatingPointError(
+                    f"step {plan.run.step + 1}: {error}; {self.files.directory} keeps the checkpoints from before, "
+                    "and its failure.json tells of the batch"
+                ) from error
+
+    def _record(self) -> dict[str, str]:
+        """Write down what the last steps came to; returns it in short for the progress bar."""
+        plan = self.plan
+        loss, norm = plan.since.told()
+        values = {
+            "epoch": plan.epochs.epoch,
+            "bound": -float(mean(loss)),
+            "gradient_norm": float(mean(norm)),
+            "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
+        }
+        if self._look is not None and plan.run.x is not None:
+            values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
+        self.files.record(plan.run.step, values)
+        return {name: f"{values[name]:.2f}" for name in ("bound", "rate", "distortion") if name in values}
+
+    def _validate(self) -> bool:
+        """Look at the validation data; whether the loss is the lowest so far. All processes see all of them."""
+        plan = self.plan
+        if plan.valid is None:
+            return False
+        loss = plan.judged
+        was_training = loss.training
+        loss.eval()
+        found = 0.0
+        with torch.random.fork_rng(cuda_devices((plan.x,))), torch.no_grad():
+            torch.manual_seed(plan.arguments.seed)  # the same noise at every look
+            for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
+                found += float(loss(x)) * len(x) / len(plan.valid)
+        loss.train(was_training)
+        self.files.record(plan.run.step, {"validation_loss": found})
+        return plan.stopping.observe(found)
+
+    def _information(self) -> float:
+        from pplvm.evaluation.information import mutual_information
+
+        assert self.plan.valid is not None
+        x = torch.cat(list(batches(self.plan.valid, len(self.plan.valid), shuffle=False, device=self.plan.x.device)))
+        return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
+
+    def _save(self, is_best: bool) -> None:
+        weights = self.plan.program.state_dict()
+        self.files.save(self.plan.run.step, weights, self.plan.run.state_dict(), self.manifest, is_best)

@@ -1,0 +1,97 @@
+"""What a run was made of, to be held against whoever takes it up: versions, data, program, seed."""
+
+import argparse
+import hashlib
+import inspect
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from pplvm.data.image_data import ImageData
+from pplvm.objectives.objective import Loss
+
+__all__ = ["changes", "data_checksum", "manifest_of", "refusal"]
+
+PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
+
+BIT_IDENTICAL = {
+    "seed": "the seed",
+    "batch_size": "the batch size",
+    "processes": "the number of processes",
+    "threads": "the number of threads",
+    "torch": "the torch build",
+    "data": "the data",
+}
+"""What a resumed run must share with its checkpoint to be what it would have been."""
+
+
+def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
+    """Plain values, the same for equal runs: no clock, no path."""
+    program = loss.program
+    return {
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "torch": torch.__version__,
+        "program": f"{type(program).__module__}:{type(program).__qualname__}",
+        "settings": list(arguments.set),
+        "objective": _described(loss.objective),
+        "tensors": {name: [list(value.shape), str(value.dtype)] for name, value in loss.state_dict().items()},
+        "data": {
+            "name": data.spec.name,
+            "split": arguments.split,
+            "size": len(data),
+            "shape": list(data.spec.shape),
+            "levels": data.spec.levels,
+            "binarization": data.spec.binarization,
+            "sha256": data_checksum(data),
+        },
+        "seed": arguments.seed,
+        "batch_size": arguments.batch_size,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "device": torch.device(arguments.device).type,
+    }
+
+
+def data_checksum(data: ImageData) -> str:
+    """The sha256 of the data as they are held, (N, ...)."""
+    return hashlib.sha256(data.images.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint cannot be resumed by this run, in one sentence; None if it can."""
+    for field, word in (("program", "program"), ("objective", "objective")):
+        if there.get(field) != here[field]:
+            return f"it was saved with another {word}: {there.get(field)} there, {here[field]} here"
+    old, new = there.get("tensors", {}), here["tensors"]
+    for name in [*new, *old]:
+        if old.get(name) != new.get(name):
+            shown = [_shown(tensors.get(name)) for tensors in (old, new)]
+            return f"it was saved with another architecture: {name} is {shown[0]} there, {shown[1]} here"
+    return None
+
+
+def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs so that the resumed run is another than the one that was stopped."""
+    return [word for field, word in BIT_IDENTICAL.items() if there.get(field) != here.get(field)]
+
+
+def _shown(tensor: list[Any] | None) -> str:
+    return "absent" if tensor is None else f"{tuple(tensor[0])} {str(tensor[1]).removeprefix('torch.')}"
+
+
+def _described(objective: object) -> str:
+    """An objective with the numbers that it was made with, wrappers around what they wrap."""
+    inner = getattr(objective, "inner", None)
+    words = [] if inner is None else [_described(inner)]
+    for name in inspect.signature(type(objective).__init__).parameters:
+        value = getattr(objective, name, None)
+        if name == "bound" and inner is None:
+            words.append(getattr(value, "__name__", str(value)))
+        elif isinstance(value, int | float | str | dict):
+            words.append(f"{name}={value}")
+    if (number := getattr(objective, "number", None)) is not None:
+        words.append(str(number))
+    return f"{type(objective).__name__}({', '.join(words)})"

@@ -1,0 +1,131 @@
+"""Everything that a training run is made of, built and checked before anything is written or computed."""
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
+from pplvm.data.epochs import Epochs
+from pplvm.data.image_data import ImageData
+from pplvm.distributed import parallel, rank, seed_of_rank, size
+from pplvm.objectives.objective import Loss
+from pplvm.training.aggressive import Aggressive
+from pplvm.training.early_stopping import EarlyStopping
+from pplvm.training.run import Run
+from pplvm.training.stepper import Step, Stepper
+
+__all__ = ["Plan", "build_plan"]
+
+FRESH_SEED = 1 << 41
+"""Sets the order of the guide's own batches apart from that of any run's."""
+
+
+@dataclass
+class Plan:
+    """A run before its first step, or at any later one."""
+
+    arguments: argparse.Namespace
+    loss: Loss
+    averaged: AveragedModel | None
+    run: Run
+    epochs: Epochs
+    stopping: EarlyStopping
+    since: "SinceLast"
+    aggressive: Aggressive | None
+    valid: ImageData | None
+    x: Tensor  # a batch of this process, (B, ...)
+
+    @property
+    def judged(self) -> Loss:
+        """The loss whose weights are validated and saved: the running average if there is one."""
+        return self.loss if self.averaged is None else cast(Loss, self.averaged.module)
+
+    @property
+    def program(self) -> nn.Module:
+        return self.judged.program
+
+
+@dataclass
+class SinceLast:
+    """Loss and gradient norm of the steps since they were last told; kept over a stop."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+
+    def observe(self, step: Step) -> None:
+        self.losses.append(step.loss)
+        self.norms.append(step.gradient_norm)
+
+    def told(self) -> tuple[Tensor, Tensor]:
+        """Their means, (), and start anew."""
+        found = torch.stack(self.losses).mean(), torch.stack(self.norms).mean()
+        self.losses, self.norms = [], []
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": list(self.losses), "norms": list(self.norms)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses, self.norms = list(state["losses"]), list(state["norms"])
+
+
+def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
+    """Data, program, objective, optimizers, each checked against the others.
+
+    Raises:
+        ValueError, LookupError, OSError: bad input.
+    """
+    data, valid = _data(arguments)
+    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
+    part = (rank(), size())
+    batch_size = min(arguments.batch_size, len(data))
+    epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
+    x = _first_batch(epochs)
+    check_data(program, data, x)
+    loss = build_training_loss(arguments, program, data, x)
+    optimizers = build_optimizers(arguments, loss, x)
+    averaged = build_averaged(arguments.average, loss)
+    stepper = Stepper(
+        parallel(loss, x),
+        optimizers,
+        build_schedulers(arguments.schedule, optimizers, arguments.steps),
+        arguments.clip,
+        averaged,
+    )
+    stopping, since = EarlyStopping(arguments.early_stop), SinceLast()
+    parts: dict[str, Any] = {"stopping": stopping, "since": since}
+    aggressive = None
+    if arguments.aggressive:
+        fresh = Epochs(data, batch_size, seed=arguments.seed + FRESH_SEED, device=device, part=part)
+        aggressive = Aggressive(fresh)
+        parts |= {"aggressive": aggressive, "fresh": fresh}
+    run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
+    torch.manual_seed(seed_of_rank(arguments.seed))
+    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x)
+
+
+def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
+    """What is trained on and, of a training split that has one, what validates it."""
+    data = build_data(arguments)
+    try:
+        valid = build_data(argparse.Namespace(**vars(arguments) | {"split": "valid"}))
+    except ValueError:
+        valid = None
+    if arguments.split != "train":
+        valid = None
+    if valid is None and (arguments.early_stop or arguments.aggressive):
+        option = "--early-stop" if arguments.early_stop else "--aggressive"
+        raise ValueError(f"{option} looks at validation data, of which there are none: train on --split train of more")
+    return data, valid
+
+
+def _first_batch(epochs: Epochs) -> Tensor:
+    state = epochs.state_dict()
+    x = next(epochs)
+    epochs.load_state_dict(state)
+    return x

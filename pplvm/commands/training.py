@@ -1,0 +1,141 @@
+"""From words to a training run: objective, optimizers, learning rates, the rule by which a batch is spent."""
+
+import argparse
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pplvm.catalog import load
+from pplvm.commands.building import build_loss, split_settings, takes_particles
+from pplvm.data.image_data import ImageData
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.tempered import Beta, FreeBits, Warmup
+from pplvm.particles import cuda_devices
+
+__all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss"]
+
+FUSED = ("adam", "adamw", "adagrad", "sgd")
+"""Optimizers that torch can run as one kernel, on the CPU too."""
+
+OPTIMIZERS = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "RMSprop", "SGD")
+
+SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
+    "cosine": lambda optimizer, steps, **k: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, **k),
+    "linear": lambda optimizer, steps, **k: torch.optim.lr_scheduler.LinearLR(
+        optimizer, **({"start_factor": 1.0, "end_factor": 0.0, "total_iters": steps} | k)
+    ),
+    "exponential": lambda optimizer, steps, **k: torch.optim.lr_scheduler.ExponentialLR(optimizer, **k),
+    "multistep": lambda optimizer, steps, **k: torch.optim.lr_scheduler.MultiStepLR(optimizer, **k),
+}
+
+
+def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
+    """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out; weighed.
+
+    Arguments:
+        x: a batch on which it is tried, which leaves neither averages nor clocks nor the random state changed.
+
+    Raises:
+        ValueError, LookupError: there is no such objective, or it is not legal for the program.
+    """
+    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    for name in names:
+        plain = build_loss(name, arguments.particles if takes_particles(name) else None, program, data)
+        try:
+            loss = Loss(_weighed(plain.objective, arguments), program).to(x.device)
+            with torch.random.fork_rng(cuda_devices((x,))):
+                loss.eval()
+                loss(x)
+            return loss.train()
+        except ObjectiveError as error:
+            if name == names[-1]:
+                raise ValueError(f"objective {name}: {error}") from error
+    raise AssertionError("unreachable: the last name returns or raises")
+
+
+def _weighed(objective: ELBO, arguments: argparse.Namespace) -> ELBO:
+    """With the KL terms weighed as --beta, --free-bits and --warmup say."""
+    if arguments.beta is not None:
+        objective = Beta(objective, arguments.beta)
+    if arguments.free_bits is not None:
+        objective = FreeBits(objective, arguments.free_bits)
+    return objective if arguments.warmup is None else Warmup(objective, arguments.warmup)
+
+
+def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Tensor) -> dict[str, Optimizer]:
+    """One optimizer for each part of the loss that learns: model, guide, control.
+
+    Raises:
+        ValueError, LookupError: there is no such optimizer, or a setting that it does not take.
+    """
+    rates = {
+        "model": arguments.learning_rate,
+        "guide": arguments.guide_learning_rate or arguments.learning_rate,
+        "control": arguments.control_learning_rate or 10 * arguments.learning_rate,
+    }
+    return {
+        part: _optimizer(arguments.optimizer, parameters, rates[part])
+        for part, parameters in loss.parts(x).items()
+        if parameters
+    }
+
+
+def _optimizer(words: str, parameters: list[nn.Parameter], rate: float) -> Optimizer:
+    name, *settings = words.split("@")
+    known = {each.lower(): each for each in OPTIMIZERS}
+    if ":" in name:
+        maker = load(name)
+    elif name.lower() in known:
+        maker = getattr(torch.optim, known[name.lower()])
+    else:
+        close = get_close_matches(name.lower(), list(known), n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise LookupError(f"unknown optimizer {name!r}{hint}: use {', '.join(known)}, or my_module:MyName")
+    try:
+        fused = {"fused": True} if name.lower() in FUSED else {}
+        optimizer = maker(parameters, **{"lr": rate} | fused | split_settings(settings))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--optimizer {words}: {str(error).splitlines()[0]}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"--optimizer {name} gives {type(optimizer).__name__}, no torch.optim.Optimizer")
+    return optimizer
+
+
+def build_schedulers(words: str, optimizers: dict[str, Optimizer], steps: int) -> list[LRScheduler]:
+    """A scheduler for each optimizer, none if the rate is constant.
+
+    Arguments:
+        steps: of the whole run, over which cosine and linear fall to zero.
+
+    Raises:
+        ValueError, LookupError: there is no such schedule, or a setting that it does not take.
+    """
+    name, *settings = words.split("@")
+    if name == "constant" and not settings:
+        return []
+    if name not in SCHEDULES:
+        raise LookupError(f"unknown schedule {words!r}: use constant, {', '.join(SCHEDULES)}")
+    try:
+        chosen = split_settings(settings)
+        return [SCHEDULES[name](optimizer, steps, **chosen) for optimizer in optimizers.values()]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--schedule {words}: {str(error).splitlines()[0]}") from error
+
+
+def build_averaged(decay: float | None, loss: Loss) -> AveragedModel | None:
+    """A running average of the loss with its buffers, `decay` being the weight of the past.
+
+    Raises:
+        ValueError: decay is outside (0, 1).
+    """
+    if decay is None:
+        return None
+    if not 0 < decay < 1:
+        raise ValueError(f"--average must lie between 0 and 1, as 0.999, got {decay}")
+    return AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

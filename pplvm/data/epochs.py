@@ -1,0 +1,79 @@
+"""Minibatches without end, epoch after epoch, from whatever place in them."""
+
+__all__ = ["Epochs"]
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplvm.data.image_data import ImageData
+from pplvm.data.streams import permutation
+
+
+class Epochs(Iterator[Tensor]):
+    """Whole minibatches (B, *shape), float32, for ever; place and order are a function of (seed, epoch, position).
+
+    A rest of an epoch that fills no batch is left out, another one each epoch.
+
+    Arguments:
+        data: to draw from; if dynamically binarized, drawn anew in every epoch.
+        size: B.
+        seed: of the order.
+        device: where the batches go.
+        part: (which, of how many): the rows of each batch that this process takes.
+    Raises ValueError for a size below 1, above the number of data, or that the parts do not divide.
+
+    Example:
+        >>> data = ImageData(torch.arange(5.0)[:, None], "toy", levels=None)
+        >>> stream = Epochs(data, 2)
+        >>> _ = [next(stream) for _ in range(3)]
+        >>> stream.epoch, stream.position
+        (1, 1)
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        size: int,
+        *,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        if not 1 <= size <= len(data):
+            raise ValueError(
+                f"the batch size is {size}, but data set {data.spec.name!r} has {len(data)} data: use 1 to {len(data)}"
+            )
+        if size % part[1]:
+            raise ValueError(f"the batch size {size} is not divisible by {part[1]} processes: use a multiple of them")
+        self.data, self.size, self.seed, self.device, self.part = data, size, seed, device, part
+        self.epoch, self.position = 0, 0
+        self._order = permutation(len(data), seed)
+
+    @property
+    def length(self) -> int:
+        """Batches in an epoch."""
+        return len(self.data) // self.size
+
+    @property
+    def last_rows(self) -> Tensor:
+        """The numbers, in the data set, of the batch that was given last, (B,)."""
+        start = (self.position - 1) * self.size
+        which, parts = self.part
+        return self._order[start : start + self.size][which::parts]
+
+    def __next__(self) -> Tensor:
+        if self.position == self.length:
+            self.epoch, self.position = self.epoch + 1, 0
+            self._order = permutation(len(self.data), self.seed, self.epoch)
+        self.position += 1
+        return self.data.rows(self.last_rows, self.epoch).to(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+        self._order = permutation(len(self.data), self.seed, self.epoch)

@@ -1,0 +1,52 @@
+"""A glance at a batch in the middle of training: bound, rate and distortion, one particle a datum."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pplvm.contract import latents
+from pplvm.particles import cuda_devices, gather, pair_up, sum_sites
+
+__all__ = ["progress_of"]
+
+
+def progress_of(program: nn.Module, x: Tensor) -> Callable[[Tensor], dict[str, float]]:
+    """A function from a batch (B, ...) to {"elbo", "rate", "distortion"}, nats per datum; elbo = -(rate + distortion).
+
+    It runs in eval mode with the random state put back, so that training is the same with it and without.
+
+    Arguments:
+        x: a batch on which the program is checked.
+
+    Raises:
+        ProgramError: the program breaks a rule of `pplvm.contract`.
+    """
+    with _as_judged(program, x):
+        pair = pair_up(program.model, program.guide, (x,), {})
+
+    def look(x: Tensor) -> dict[str, float]:
+        with _as_judged(program, x):
+            drawn = gather(pair, 1, (x,), {})
+        held = latents(drawn.guide_trace)
+        observed = {name: term for name, term in drawn.log_p_sites.items() if name not in held}
+        distortion = -float(sum_sites(observed).mean())
+        elbo = float(drawn.log_weights.mean())
+        return {"elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
+
+    return look
+
+
+@contextmanager
+def _as_judged(program: nn.Module, x: Tensor) -> Iterator[None]:
+    """In eval mode, without gradient; modes, buffers and the random state are those from before afterwards."""
+    modes = [(module, module.training) for module in program.modules()]
+    with torch.random.fork_rng(cuda_devices((x,))), torch.no_grad(), pyro.get_param_store().scope():
+        program.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

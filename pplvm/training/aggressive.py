@@ -1,0 +1,104 @@
+"""Aggressive training of the guide, against posterior collapse: many steps of it to one of the model, for a while."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pplvm.distributed import mean as mean_over_ranks
+from pplvm.training.stepper import Step, Stepper
+
+__all__ = ["Aggressive"]
+
+
+class Aggressive:
+    """A rule of `fit`: the guide is trained to near convergence before each step of the model, until that stops to pay.
+
+    On each batch the guide moves on it and then on fresh batches, until its mean loss over `window` steps rises or
+    `most` are taken; then everything but the guide moves once. `end_epoch` asks for the mutual information I_q(x; z)
+    on validation data; once it has not grown for `patience` epochs, training goes on as usual, for good.
+
+    Arguments:
+        fresh: batches for the inner steps, without end.
+        guide: the name of the guide's optimizer.
+        most: inner steps to one of the model.
+        window: inner steps between two looks at their mean loss.
+        patience: epochs without more information.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from pplvm.training.fit import fit
+        >>> both = nn.ModuleDict({"model": nn.Linear(1, 1), "guide": nn.Linear(1, 1)})
+        >>> optimizers = {name: torch.optim.SGD(part.parameters(), lr=0.1) for name, part in both.items()}
+        >>> loss = nn.Sequential(both["guide"], both["model"], nn.Softplus(), nn.Flatten(0))
+        >>> batches = iter(lambda: torch.ones(1, 1), None)
+        >>> rule = Aggressive(batches, most=20)
+        >>> values = list(fit(loss, 3 * [torch.ones(1, 1)], optimizers, rule=rule))
+        >>> rule.inner_steps
+        60
+
+    References:
+        He, Spokoyny, Neubig and Berg-Kirkpatrick, Lagging inference networks and posterior collapse in variational
+        autoencoders, 2019, arXiv:1901.05534, algorithm 1
+    """
+
+    def __init__(
+        self, fresh: Iterator[Tensor], guide: str = "guide", most: int = 100, window: int = 10, patience: int = 5
+    ) -> None:
+        if min(most, window, patience) < 1:
+            raise ValueError(
+                f"Aggressive: most, window and patience must be at least 1, got {most}, {window}, {patience}"
+            )
+        self.fresh, self.guide, self.most, self.window, self.patience = fresh, guide, most, window, patience
+        self.is_on, self.inner_steps = True, 0
+        self._best, self._epochs_since = -math.inf, 0
+
+    def __call__(self, stepper: Stepper, x: Tensor) -> Step:
+        if self.guide not in stepper.optimizers:
+            names = ", ".join(stepper.optimizers)
+            raise ValueError(f"Aggressive: no optimizer is named {self.guide!r}, only {names}: give the guide its own")
+        if not self.is_on:
+            return stepper(x)
+        self._train_guide(stepper, x)
+        return stepper(x, only=[name for name in stepper.optimizers if name != self.guide])
+
+    def _train_guide(self, stepper: Stepper, x: Tensor) -> None:
+        before = math.inf
+        losses: list[Tensor] = []
+        for _ in range(self.most):
+            losses.append(stepper(x, only=[self.guide]).loss)
+            self.inner_steps += 1
+            if len(losses) == self.window:
+                mean = float(mean_over_ranks(torch.stack(losses).mean()))  # of all ranks, which must agree
+                if mean > before:
+                    return
+                before, losses = mean, []
+            x = next(self.fresh)
+
+    def end_epoch(self, information: Callable[[], float]) -> None:
+        """Look whether the guide still learns more of the data.
+
+        Arguments:
+            information: gives I_q(x; z) on validation data, in nats; not called once the rule is off.
+        """
+        if not self.is_on:
+            return
+        found = information()
+        self._epochs_since = 0 if found > self._best else self._epochs_since + 1
+        self._best = max(found, self._best)
+        self.is_on = self._epochs_since < self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "is_on": self.is_on,
+            "inner_steps": self.inner_steps,
+            "best": self._best,
+            "epochs_since": self._epochs_since,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.is_on, self.inner_steps = state["is_on"], state["inner_steps"]
+        self._best, self._epochs_since = state["best"], state["epochs_since"]

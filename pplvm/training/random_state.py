@@ -1,0 +1,45 @@
+"""The random state of a process as tensors: torch on CPU and CUDA, numpy's and Python's global generators."""
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["random_state", "restore_random_state"]
+
+State = dict[str, Tensor]
+
+
+def random_state() -> State:
+    """The state of all global generators; one entry a CUDA device that is in use.
+
+    Example:
+        >>> before = random_state()
+        >>> first = torch.rand(2), np.random.rand(), random.random()
+        >>> restore_random_state(before)
+        >>> torch.equal(torch.rand(2), first[0]), np.random.rand() == first[1], random.random() == first[2]
+        (True, True, True)
+    """
+    _, words, _ = random.getstate()
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "numpy": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_rest": torch.tensor([position, has_gauss, gauss], dtype=torch.float64),
+    }
+    if torch.cuda.is_initialized():
+        state |= {f"cuda:{i}": each for i, each in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def restore_random_state(state: State) -> None:
+    """Bring the generators to a state; those of CUDA devices that are not here are left out."""
+    torch.set_rng_state(state["torch"].cpu())
+    random.setstate((3, tuple(state["python"].tolist()), None))
+    position, has_gauss, gauss = state["numpy_rest"].tolist()
+    np.random.set_state(("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), gauss))
+    for name, value in state.items():
+        if name.startswith("cuda:") and torch.cuda.is_available() and int(name[5:]) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(value.cpu(), name)

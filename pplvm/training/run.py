@@ -1,0 +1,78 @@
+"""A training run that can stop after any step, and later go on as if it had not."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from pplvm.distributed import gathered, rank, size
+from pplvm.training.fit import Rule
+from pplvm.training.random_state import random_state, restore_random_state
+from pplvm.training.stepper import Step, Stepper
+
+__all__ = ["Run", "Stateful"]
+
+
+class Stateful(Protocol):
+    """Whatever has a state of tensors and primitives."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Batches(Stateful, Iterator[Tensor], Protocol):
+    """Minibatches without end that know where they are."""
+
+
+class Run:
+    """Steps, counted, with all that the next one depends on in one state.
+
+    Arguments:
+        stepper: takes the steps.
+        batches: (B, ...) each, without end; `pplvm.data.epochs.Epochs` is such a stream.
+        rule: how one batch is spent.
+        parts: what else has a state to keep, by name: the rule, its own batches, early stopping.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        batches: Batches,
+        rule: Rule = Stepper.__call__,
+        parts: Mapping[str, Stateful] | None = None,
+    ) -> None:
+        self.stepper, self.batches, self.rule = stepper, batches, rule
+        self.parts = {"stepper": stepper, "batches": batches, **(parts or {})}
+        self.step = 0
+        self.x: Tensor | None = None  # the last batch
+
+    def advance(self) -> Step:
+        """One step of the rule on the next batch.
+
+        Raises:
+            FloatingPointError: numbers that are not finite; the parameters are those from before.
+        """
+        self.stepper.loss.train()
+        self.x = next(self.batches)
+        step = self.rule(self.stepper, self.x)
+        self.stepper.end_step()
+        self.step += 1
+        return step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and primitives; every rank must call it, for its random state is part of it."""
+        own = {name: gathered(value[None], size()) for name, value in random_state().items()}
+        return {
+            "step": self.step,
+            "random": [{name: value[i] for name, value in own.items()} for i in range(size())],
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state; with another number of ranks than it was saved by, the noise goes on from elsewhere."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.step = state["step"]
+        if len(state["random"]) == size():
+            restore_random_state(state["random"][rank()])

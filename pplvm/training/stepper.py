@@ -1,0 +1,143 @@
+"""One step of training: loss, gradient, a look whether both are numbers, clipping, the optimizers' move."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from pplvm.distributed import any_rank
+
+__all__ = ["Optimizers", "Step", "Stepper"]
+
+Optimizers = Optimizer | Mapping[str, Optimizer]
+"""One optimizer, or one for each part of the loss, by name: {"model": Adam(...), "guide": Adam(...)}."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step tells of itself, detached and not yet read."""
+
+    loss: Tensor  # ()
+    gradient_norm: Tensor  # (), before clipping
+
+
+class Stepper:
+    """Takes the steps of `fit`.
+
+    Arguments:
+        loss: a module that maps a batch (B, ...) to a scalar.
+        optimizers: of the loss's parameters.
+        schedulers: of the optimizers' learning rates, one step a step.
+        clip: the largest norm of the whole gradient; no limit if None.
+        averaged: a running average of the loss, as `torch.optim.swa_utils` makes it.
+
+    Raises:
+        ValueError: clip is not positive; two optimizers move the same parameter.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        optimizers: Optimizers,
+        schedulers: Iterable[LRScheduler] = (),
+        clip: float | None = None,
+        averaged: AveragedModel | None = None,
+    ) -> None:
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be positive, or None for no limit, got {clip}")
+        self.loss = loss
+        self.plain = loss.module if isinstance(loss, DistributedDataParallel) else loss
+        self.optimizers = dict(optimizers) if isinstance(optimizers, Mapping) else {"all": optimizers}
+        self.schedulers, self.clip, self.averaged = list(schedulers), clip, averaged
+        self._parameters = {name: _parameters(each) for name, each in self.optimizers.items()}
+        moved = [id(p) for parameters in self._parameters.values() for p in parameters]
+        if len(moved) > len(set(moved)):
+            raise ValueError(f"the optimizers {', '.join(self.optimizers)} share parameters: give each to one of them")
+
+    def __call__(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
+        """One step on a batch (B, ...).
+
+        Arguments:
+            only: names of the optimizers that move; all if None.
+
+        Raises:
+            FloatingPointError: the loss or its gradient is not finite, on this process or another; nothing has moved.
+        """
+        step = self.gradient(x, only)
+        for name in self.optimizers if only is None else only:
+            self.optimizers[name].step()
+        return step
+
+    def gradient(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
+        """The same without the move: the gradient stands, clipped, in `.grad`."""
+        for parameters in self._parameters.values():
+            for p in parameters:
+                p.grad = None
+        value = self._value(x)
+        value.backward()
+        names = self.optimizers if only is None else only
+        moving = [p for name in names for p in self._parameters[name] if p.grad is not None]
+        norm = get_total_norm([p.grad for p in moving])
+        loss = value.detach()
+        if any_rank(not math.isfinite(loss + norm)):
+            raise FloatingPointError(_complaint(float(loss), float(norm), x))
+        if self.clip is not None:
+            clip_grads_with_norm_(moving, self.clip, norm)
+        return Step(loss, norm)
+
+    def end_step(self) -> None:
+        """What moves once a step, however many times the optimizers did: learning rates and averages."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.plain)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on beside the batch and the random state: tensors and primitives."""
+        return {
+            "loss": self.plain.state_dict(),
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
+            "schedulers": [each.state_dict() for each in self.schedulers],
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.plain.load_state_dict(state["loss"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for scheduler, own in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(own)
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+    def _value(self, x: Tensor) -> Tensor:
+        try:
+            return self.loss(x)
+        except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
+            if not x.isfinite().all():
+                raise FloatingPointError(_complaint(float("nan"), float("nan"), x)) from error
+            if all(p.isfinite().all() for p in self.plain.parameters()):
+                raise
+            raise FloatingPointError("parameters are not finite: lower the learning rate") from error
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _complaint(loss: float, norm: float, x: Tensor) -> str:
+    """Why a step cannot be taken, and what to do."""
+    if x.is_floating_point() and not (finite := x.reshape(len(x), -1).isfinite().all(1)).all():
+        row = int(finite.logical_not().nonzero()[0])
+        return f"row {row} of the batch holds NaN or infinity: remove or repair it"
+    if loss + norm - (loss + norm) == 0:
+        return "another process met numbers that are not finite: see its message"
+    what = f"the loss is {loss:g}" if loss - loss != 0 else f"the gradient's norm is {norm:g}"
+    return f"{what}: lower the learning rate, or clip the gradient"

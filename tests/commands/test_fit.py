@@ -1,0 +1,129 @@
+"""`pplvm fit`: what it leaves, that it goes on as if never stopped, and what it refuses."""
+
+import json
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pplvm.cli import main
+from pplvm.training.checkpoints import read_latest
+
+DROPPING = """
+    import torch
+    from torch import nn
+    from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+
+    class Dropping(SigmoidBeliefNet):
+        '''A belief net whose data are dropped out on their way into the guide.'''
+
+        def __init__(self, data_size, data_mean=None):
+            super().__init__(data_size, (6, 5), data_mean=data_mean)
+            self.dropout = nn.Dropout(0.2)
+            self.norm = nn.BatchNorm1d(data_size)
+
+        def guide(self, x):
+            super().guide(self.norm(self.dropout(x.flatten(1))))
+"""
+
+
+@pytest.fixture(autouse=True)
+def a_users_folder(known_state, tmp_path, monkeypatch):
+    """The command as a user runs it: single precision, in a folder of their own, with a module in it."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"dropping_{os.getpid()}_{abs(hash(str(tmp_path))) % 10**9}"
+    Path(f"{name}.py").write_text(textwrap.dedent(DROPPING))
+    yield f"{name}:Dropping"
+    sys.modules.pop(name, None)
+    torch.set_default_dtype(torch.float64)
+
+
+def fit(*words):
+    return main(["fit", "--batch-size=50", "--log-every=4", "--validate-every=10", "--save-every=5", *words])
+
+
+def differing(one, other):
+    """What differs between the checkpoints, metrics and settings of two runs."""
+    names = ["model.safetensors", "state.pt", "manifest.json", "metrics.jsonl", "metrics.csv", "config.yaml"]
+    return [name for name in names if (Path(one) / name).read_bytes() != (Path(other) / name).read_bytes()]
+
+
+EVERYTHING = (
+    "--binarize=dynamic", "--objective=nvil", "--average=0.9", "--warmup=7", "--schedule=cosine", "--clip=5",
+    "--steps=23", "--keep=9",
+)  # fmt: skip
+"""Dropout, batch norm, dynamic binarization, a learned and a moving baseline, an average, a schedule, a clock."""
+
+
+@pytest.fixture
+def whole(a_users_folder):
+    assert fit("--program", a_users_folder, *EVERYTHING, "--output=whole") == 0
+    return Path("whole")
+
+
+def test_two_runs_of_one_config_give_the_same_bytes(whole, a_users_folder):
+    assert main(["fit", "--config=whole/config.yaml", "--output=again"]) == 0
+    assert differing("whole", "again") == []
+    assert main(["fit", "--config=whole/config.yaml", "--output=other", "--seed=1"]) == 0
+    assert "model.safetensors" in differing("whole", "other")
+
+
+@pytest.mark.parametrize("stop", [1, 9, 10, 22])
+def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(whole, a_users_folder, stop, monkeypatch):
+    stop_at(stop, monkeypatch)
+    assert fit("--program", a_users_folder, *EVERYTHING, "--output=stopped") == 130
+    assert read_latest(Path("stopped")).step == stop
+    module = a_users_folder.partition(":")[0]
+    assert main(["fit", "--resume=stopped", "--trust", module]) == 0
+    assert differing("whole", "stopped") == []
+
+
+def test_aggressive_training_resumes_too(a_users_folder, monkeypatch):
+    words = ["--program", a_users_folder, "--objective=rloo", "--aggressive", "--steps=28", "--seed=3"]
+    assert fit(*words, "--output=whole") == 0
+    stop_at(3, monkeypatch)
+    assert fit(*words, "--output=stopped") == 130
+    assert main(["fit", "--resume=stopped", "--trust", a_users_folder.partition(":")[0]]) == 0
+    assert differing("whole", "stopped") == []
+    state = read_latest(Path("whole")).state["parts"]["aggressive"]
+    assert state["inner_steps"] > 28
+
+
+def stop_at(step, monkeypatch):
+    """Send SIGINT in the middle of a step."""
+    from pplvm.training.run import Run
+
+    advance = Run.advance
+
+    def advance_and_interrupt(run):
+        if run.step + 1 == step:
+            signal.raise_signal(signal.SIGINT)
+        return advance(run)
+
+    monkeypatch.setattr(Run, "advance", advance_and_interrupt)
+
+
+def test_what_a_run_leaves(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        "config.yaml", "manifest.json", "metrics.jsonl", "metrics.csv", "model.safetensors", "state.pt", "checkpoints",
+        "figures", "timing.json",
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    logged = [line for line in lines if "bound" in line]
+    assert [line["step"] for line in logged] == [4, 8, 12, 16, 20, 23]
+    for line in logged:
+        assert line["elbo"] == pytest.approx(-line["rate"] - line["distortion"])
+        assert 0 < line["gradient_norm"] < 1e4
+    assert [line["step"] for line in lines if "validation_loss" in line] == [10, 20, 23]
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and len(manifest["data"]["sha256"]) == 64
+    assert yaml.safe_load((whole / "config.yaml").read_text())["steps"] == 23
+    assert (whole / "figures" / "curves.png").stat().st_size > 10_000
