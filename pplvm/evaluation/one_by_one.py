@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pplvm.particles import Pair, Particles, cuda_devices, gather, pair_up
 
-__all__ = ["chunks", "each_datum", "frozen", "particles_of"]
+__all__ = ["chunks", "digest_of", "each_datum", "frozen", "particles_of"]
 
 MOST_AT_ONCE = 500
 """Particles drawn in one run; a constant, since the draws depend on it."""
@@ -49,10 +49,15 @@ def each_datum(x: Tensor, seed: int) -> Iterator[Tensor]:
         True
     """
     for row in x.split(1):
-        values = row.detach().cpu().contiguous().numpy().tobytes()
-        digest = hashlib.blake2b(values, digest_size=7, salt=seed.to_bytes(8, "little"))
-        torch.manual_seed(int.from_bytes(digest.digest(), "little"))
+        torch.manual_seed(digest_of(row, seed))
         yield row
+
+
+def digest_of(row: Tensor, seed: int) -> int:
+    """A number that only `seed` and the values of a datum decide."""
+    values = row.detach().cpu().contiguous().numpy().tobytes()
+    digest = hashlib.blake2b(values, digest_size=7, salt=seed.to_bytes(8, "little"))
+    return int.from_bytes(digest.digest(), "little")
 
 
 def particles_of(pair: Pair, row: Tensor, num_particles: int) -> Iterator[Particles]:

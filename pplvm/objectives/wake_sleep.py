@@ -13,8 +13,9 @@ from pyro import poutine
 from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
-from pplvm.contract import latents, sample_sites
+from pplvm.contract import latents
 from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles import Pair, cuda_devices, sum_sites
@@ -110,11 +111,8 @@ def _dreamt(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Tensor
     B = len(args[0])
     args = tuple(_repeated(argument, num_particles, B) for argument in args)
     kwargs = {name: _repeated(argument, num_particles, B) for name, argument in kwargs.items()}
-    with torch.no_grad():
-        dream = pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
-    data = next(site["value"] for site in sample_sites(dream).values() if site["infer"].get("was_observed"))
-    args = (data.reshape(args[0].shape).to(args[0].dtype), *args[1:])
-    guide_trace = pair.run(poutine.replay(pair.guide, trace=dream), 1, args, kwargs)
+    dreamt, data = dream(pair, args, kwargs)
+    guide_trace = pair.run(poutine.replay(pair.guide, trace=dreamt), 1, (data, *args[1:]), kwargs)
     return sum_sites(pair.log_probs(guide_trace, 1)).reshape(num_particles, -1)
 
 
@@ -134,17 +132,5 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
         raise ObjectiveError(
             f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"
         )
-    observed = {n: site["value"] for n, site in sample_sites(model_trace).items() if site["is_observed"]}
-    if len(observed) > 1:
-        raise ObjectiveError(
-            f"{name} dreams the data at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
-            "join them into one, or use ReweightedWakeSleep(insomnia=1), which does not dream"
-        )
-    site, value = next(iter(observed.items()))
-    data = args[0]
-    if value.numel() != data.numel() or not torch.equal(value.reshape(data.shape).to(data.dtype), data):
-        raise ObjectiveError(
-            f"{name}: site {site!r} observes {tuple(value.shape)} that are not the data {tuple(data.shape)} as the "
-            "guide takes them: let the site observe the data themselves, or use ReweightedWakeSleep(insomnia=1), which "
-            "does not dream"
-        )
+    if fault := why_not_dreamt(pair, args, kwargs):
+        raise ObjectiveError(f"{name}: {fault}, or use ReweightedWakeSleep(insomnia=1), which does not dream")

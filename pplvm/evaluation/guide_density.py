@@ -1,0 +1,234 @@
+"""Log q(z_i | x_j): draws held still under the guides of other data, in blocks of (draws, data), in float64.
+
+The guide is replayed on a block of data, (J, ...), with held draws of shape (I, 1, ...), so that its first layer runs
+once a datum, not once a pair. A guide that cannot broadcast the two gets the draws as particles, (I, J, ...).
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Normal
+from torch.nn.functional import softplus
+
+from pplvm.contract import Site, is_masked, latents
+from pplvm.enumeration import coordinates
+from pplvm.particles import Pair
+
+__all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "require_guide_density"]
+
+BLOCK_BYTES = 2**20
+"""Of the largest tensor of a block: what a core's cache holds, beyond which the same arithmetic takes four times as
+long."""
+
+DATA_AT_ONCE = 256
+"""Data whose guides are run at once."""
+
+LARGEST_SQUARE = 1e8
+"""Of a standardized draw: beyond this, products of draws and parameters lose what their sum should keep."""
+
+PARAMETERS = {Normal.log_prob: ("loc", "scale"), Bernoulli.log_prob: ("logits",)}
+"""Of the distributions whose log densities are linear in functions of the draw, found by the method they inherit."""
+
+
+@dataclass(frozen=True)
+class HeldDraws:
+    """R draws of all latents of a guide, apart from the data that gave them."""
+
+    sites: dict[str, Site]  # of one run of the guide, in its order
+    values: dict[str, Tensor]  # each (R, nested plates..., 1, event...)
+
+    @classmethod
+    def of(cls, pair: Pair, traces: Iterable[Trace]) -> "HeldDraws":
+        """All draws of traces, those of one datum beside each other."""
+        found = [latents(trace) for trace in traces]
+        return cls(found[0], {name: torch.cat([_held(pair, drawn[name]) for drawn in found]) for name in found[0]})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def __getitem__(self, rows: slice) -> "HeldDraws":
+        return HeldDraws(self.sites, {name: value[rows] for name, value in self.values.items()})
+
+    def trace(self) -> Trace:
+        """For `poutine.replay`."""
+        trace = Trace()
+        for name, site in self.sites.items():
+            trace.nodes[name] = dict(site, value=self.values[name])
+        return trace
+
+    def beside(self, pair: Pair, size: int) -> "HeldDraws":
+        """The same as particles of so many data, (I, nested plates..., J, event...), as the guide itself draws them."""
+        wide = {
+            n: v.expand(*v.shape[: pair.nesting], size, *v.shape[pair.nesting + 1 :]) for n, v in self.values.items()
+        }
+        return HeldDraws(self.sites, wide if len(self) > 1 else {name: value[0] for name, value in wide.items()})
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to pair draws with data, and what a pair takes."""
+
+    broadcast: bool
+    reusable: bool  # the guide's distributions do not depend on draws, so that one run serves all of them
+    bytes_a_pair: int
+
+
+def log_q_blocks(pair: Pair, held: HeldDraws, x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Log q(z_i | x_j) of every pair, block by block: which draws, which data, and (I, J) in float64.
+
+    Arguments:
+        held: R draws from a guide that `require_guide_density` passed.
+        x: data (M, ...).
+
+    Raises:
+        ValueError: a site of the guide has no density but at its own draws.
+    """
+    way = _way(pair, held, x)
+    for data in _slices(len(x), DATA_AT_ONCE):
+        rows_at_once = max(1, BLOCK_BYTES // (way.bytes_a_pair * (data.stop - data.start)))
+        trace = None
+        for rows in _slices(len(held), rows_at_once):
+            draws = held[rows]
+            if trace is None or not way.reusable:
+                trace = _run(pair, draws, x[data], way.broadcast)
+            yield rows, data, _log_q(pair, trace, draws, data.stop - data.start, way.broadcast)
+
+
+def log_q_of_others(pair: Pair, held: HeldDraws, x: Tensor, own: Tensor) -> Tensor:
+    """Log sum_j q(z_r | x_j) over all data but the draw's own, (R,) in float64; -inf where there are no others.
+
+    Arguments:
+        held: R draws.
+        x: data (M, ...).
+        own: (R,), the place in x of the datum that gave the draw; -1 where it is none of them.
+    """
+    total = torch.full((len(held),), -math.inf, dtype=torch.float64, device=x.device)
+    for rows, data, block in log_q_blocks(pair, held, x):
+        places = torch.arange(data.start, data.stop, device=x.device)
+        others = block.masked_fill(own[rows].unsqueeze(1) == places, -math.inf)
+        total[rows] = torch.logaddexp(total[rows], others.logsumexp(1))
+    return total
+
+
+def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
+    """Refuse programs whose q(z | x) is not the product of the guide's sites.
+
+    Arguments:
+        name: of the evaluation, for the message.
+        x: data, of which the first is run.
+
+    Raises:
+        ValueError: a latent is a Delta, masked, or in the guide alone.
+    """
+    guide_trace = pair.run_guide(1, (x[:1],), {})
+    model_sites = latents(pair.run_model(1, guide_trace, (x[:1],), {}))
+    for site_name, site in latents(guide_trace).items():
+        if site_name not in model_sites:
+            raise ValueError(
+                f"{name} needs log q(z | x), which auxiliary guide site {site_name!r} leaves without a closed form: "
+                "remove the site, or make it a latent of the model"
+            )
+        if type(coordinates(site["fn"])).__name__ == "Delta":
+            raise ValueError(
+                f"{name} needs the density of every draw, but guide site {site_name!r} is a Delta, which has none: use "
+                "a OneHotCategorical for a choice among codes, or a Normal of small scale"
+            )
+        if is_masked(site) or is_masked(model_sites[site_name]):
+            raise ValueError(
+                f"{name} needs the density of every draw, but site {site_name!r} is masked, which hides it: draw only "
+                "what every datum has"
+            )
+
+
+def _held(pair: Pair, site: Site) -> Tensor:
+    """A site's draws (K, nested plates..., B, event...) as (B K, nested plates..., 1, event...)."""
+    value, batch_dims = site["value"], site["value"].dim() - site["fn"].event_dim
+    value = value.reshape(*[1] * (pair.nesting + 1 - batch_dims), *value.shape)
+    return value.movedim(pair.nesting, 0).flatten(0, 1).unsqueeze(pair.nesting)
+
+
+def _slices(total: int, most: int) -> list[slice]:
+    return [slice(start, min(start + most, total)) for start in range(0, total, most)]
+
+
+def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
+    """Broadcast where that gives what particles give, on a few draws and data."""
+    few, x = held[:4], x[:3]
+    numbers = [value[0].numel() for value in held.values.values()]
+    size = max(value.element_size() for value in held.values.values())
+    try:
+        truth = _log_q(pair, _run(pair, few, x, broadcast=False), few, len(x), broadcast=False)
+    except (NotImplementedError, KeyError) as error:
+        raise ValueError(
+            f"the guide gives no density to draws that are not its own ({str(error) or type(error).__name__}): use "
+            "transforms with an inverse"
+        ) from error
+    try:
+        trace = _run(pair, few, x, broadcast=True)
+        found = _log_q(pair, trace, few, len(x), broadcast=True)
+    except (RuntimeError, ValueError, IndexError):  # the guide's code, which may join x and z as it likes
+        found = None
+    if found is None or found.shape != truth.shape or not torch.allclose(found, truth, rtol=1e-4, atol=1e-4):
+        return _Way(False, False, size * max(*numbers, x[0].numel()))
+    fns = {name: trace.nodes[name]["fn"] for name in held.sites}
+    reusable = all(len(fn.batch_shape) <= pair.nesting for fn in fns.values())
+    quick = all(_quick_log_prob(fn, few.values[name]) is not None for name, fn in fns.items())
+    return _Way(True, reusable, 8 if quick else size * max(numbers))
+
+
+def _run(pair: Pair, held: HeldDraws, x: Tensor, broadcast: bool) -> Trace:
+    drawn = held if broadcast else held.beside(pair, len(x))
+    return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), (x,), {})
+
+
+def _log_q(pair: Pair, trace: Trace, held: HeldDraws, size: int, broadcast: bool) -> Tensor:
+    """(I, J), the guide's sites summed in float64."""
+    drawn = held if broadcast else held.beside(pair, size)
+    total = torch.zeros(len(held), size, dtype=torch.float64, device=next(iter(held.values.values())).device)
+    for name, value in drawn.values.items():
+        fn = trace.nodes[name]["fn"]
+        quick = _quick_log_prob(fn, value) if broadcast else None
+        total += pair.per_datum(fn.log_prob(value)).double() if quick is None else quick
+    return total
+
+
+def _quick_log_prob(fn: Distribution, value: Tensor) -> Tensor | None:
+    """Log densities (I, J) without a tensor of all coordinates of all pairs, or None; (I, 1) if no datum matters.
+
+    Arguments:
+        fn: of batch shape (J,), or (I, J) where it depends on earlier draws.
+        value: (I, 1, event...).
+    """
+    single, batch = coordinates(fn), tuple(fn.batch_shape)
+    names = PARAMETERS.get(type(single).log_prob)
+    if names is None or value.dim() - len(fn.event_shape) != 2:
+        return None
+    parameters = {name: getattr(single, name).expand(*batch, *fn.event_shape) for name in names}
+    if len(batch) == 1:
+        rows = (tensor.reshape(len(tensor), -1).double() for tensor in (value, *parameters.values()))
+        return _normal(*rows) if "loc" in names else _bernoulli(*rows)
+    if any(parameter.stride(1) for parameter in parameters.values()):
+        return None
+    alone = type(single)(**{name: p[:, :1] for name, p in parameters.items()}, validate_args=False)
+    return alone.log_prob(value).double().flatten(1).sum(1, keepdim=True)
+
+
+def _normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor | None:
+    """-(z - loc)^2 / (2 scale^2) - log scale - log sqrt(2 pi), about a common centre, as a product of matrices."""
+    centre = loc.mean(0)
+    z, loc = z - centre, loc - centre
+    if bool(torch.maximum(z.abs().max(), loc.abs().max()) > LARGEST_SQUARE**0.5 * scale.min()):
+        return None
+    square = -0.5 / scale.square()
+    rest = (square * loc.square() - scale.log() - 0.5 * math.log(2 * math.pi)).sum(1)
+    return z.square() @ square.T + z @ (-2 * square * loc).T + rest
+
+
+def _bernoulli(z: Tensor, logits: Tensor) -> Tensor | None:
+    """z logits - log(1 + exp(logits)), as a product of matrices."""
+    return z @ logits.T - softplus(logits).sum(1) if bool(logits.isfinite().all()) else None

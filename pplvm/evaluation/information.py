@@ -1,0 +1,167 @@
+"""What latents tell of data, and how far the aggregate posterior is from the prior: the surgery of the elbo.
+
+elbo  = reconstruction - rate                                     reconstruction = E_q log p(x | z)
+rate  = E_q log q(z | x) / p(z) = I_q(x; z) + KL(q(z) || p(z)),   q(z) = 1/M sum_j q(z | x_j)
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.contract import latents, sample_sites
+from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
+from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
+from pplvm.particles import Pair, Particles
+
+__all__ = ["AggregatePosterior", "aggregate_posterior", "mutual_information"]
+
+ENOUGH = 10_000
+"""Guides in an aggregate whose cap, log M = 9.2 nats, is above what most latents tell."""
+
+
+@dataclass(frozen=True)
+class AggregatePosterior:
+    """Each datum's terms, in nats, averaged over its draws; all (N,) in float64."""
+
+    information: Tensor  # log q(z | x_i) - log q(z), the datum's own guide among the M of q(z)
+    information_apart: Tensor  # the same with q(z) of the M - 1 others
+    marginal: Tensor  # log q(z) - log p(z), own guide included
+    rate: Tensor  # log q(z | x_i) - log p(z) = information + marginal
+    reconstruction: Tensor  # log p(x_i | z)
+    components: Tensor  # M
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The surgery: elbo = reconstruction - I_q(x; z) - KL(q(z) || p(z)), and the two ends of I_q(x; z)."""
+        M = int(self.components.min())
+        few = f"; {M:,} guides are few, take {ENOUGH:,} to compare with published figures" if M < ENOUGH else ""
+        cap = f"index-code, own guide among the {M:,}: at most log M = {math.log(M):.2f}, too low near it{few}"
+        apart = f"mean over data bounds that of their source from above, I_q(x; z) from below{few}"
+        return [
+            mean_of("elbo", self.reconstruction - self.rate),
+            mean_of("reconstruction", self.reconstruction),
+            mean_of("rate", self.rate),
+            mean_of("I_q(x; z)", self.information, note=cap),
+            _mean_if_finite("I_q(x; z), own guide left out", self.information_apart, apart),
+            mean_of("KL(q(z) || p(z))", self.marginal, note="rate - I_q(x; z), too high by what that is too low"),
+        ]
+
+
+def aggregate_posterior(
+    program: nn.Module, x: Tensor, *, aggregate: Tensor | None = None, num_particles: int = 1, seed: int = 0
+) -> AggregatePosterior:
+    """Mutual information of data and latents under the guide, KL of the aggregate posterior from the prior, and rate.
+
+        q(z) = 1/M sum_j q(z | x_j),   the datum's own guide always among the M and counted once
+
+    All latents count jointly, q(z | x) being the product of the guide's sites. For the N = M data given, the means
+    are unbiased: I_q is the information about which of the data gave z (index-code), at most log M, and the KL is
+    that of the mixture of these M guides. For the source of the data, I_q is on average too low, and
+    `information_apart`, which leaves the own guide out of q(z), too high by Jensen's inequality: the two enclose it.
+    Standard errors are over data. They hold for the source too, but for that bias of order 1/M: information is
+    stationary in q(z), so that the aggregate's own noise enters at second order.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x: data (N, ...).
+        aggregate: (M, ...), whose guides make q(z); x itself where None. A datum of x that is not among them, by its
+            values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
+        num_particles: draws a datum, at least 1.
+        seed: of the draws, beside the datum's values.
+
+    Raises:
+        ProgramError: the program breaks a rule.
+        ValueError: fewer than 2 guides in all, data of two shapes, or a latent that is a Delta, masked or auxiliary.
+
+    Example:
+        >>> from pplvm.programs.vae import VAE
+        >>> x = (torch.rand(50, 8) < 0.5).float()
+        >>> found = aggregate_posterior(VAE(8, 2), x)
+        >>> bool(found.information.max() <= math.log(50) + 1e-6), len(found.figures)
+        (True, 6)
+
+    References:
+        Hoffman and Johnson, ELBO surgery: yet another way to carve up the variational evidence lower bound, 2016
+        Poole, Ozair, van den Oord, Alemi and Tucker, On variational bounds of mutual information, 2019,
+        arXiv:1905.06922
+    """
+    if not isinstance(num_particles, int) or num_particles < 1:
+        raise ValueError(f"aggregate_posterior: num_particles must be an integer of at least 1, got {num_particles!r}")
+    others = x if aggregate is None else aggregate
+    with frozen(program, x) as pair:
+        own = _places(x, aggregate)
+        components = len(others) + (own < 0).double()
+        if components.min() < 2:
+            raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
+        require_guide_density("aggregate_posterior", pair, x)
+        log_q, log_prior, reconstruction, held = _draws(pair, x, num_particles, seed)
+        rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(x), -1)
+        M = components.unsqueeze(1)
+        mixture = torch.logaddexp(rest, log_q) - M.log()  # (N, S)
+        return AggregatePosterior(
+            information=_mean(log_q - mixture),
+            information_apart=_mean(log_q - rest + (M - 1).log()),
+            marginal=_mean(mixture - log_prior),
+            rate=_mean(log_q - log_prior),
+            reconstruction=_mean(reconstruction),
+            components=components.cpu(),
+        )
+
+
+def mutual_information(program: nn.Module, x: Tensor, seed: int = 0) -> float:
+    """I_q(x; z) in nats about which of the data (N, ...) gave z, at most log N: see `aggregate_posterior`.
+
+    References:
+        He, Spokoyny, Neubig and Berg-Kirkpatrick, Lagging inference networks and posterior collapse in variational
+        autoencoders, 2019, arXiv:1901.05534
+    """
+    return float(aggregate_posterior(program, x, seed=seed).information.mean())
+
+
+def _places(x: Tensor, aggregate: Tensor | None) -> Tensor:
+    """Where in the aggregate each datum stands (N,), -1 where it does not."""
+    if aggregate is None:
+        return torch.arange(len(x), device=x.device)
+    if aggregate.shape[1:] != x.shape[1:] or aggregate.dtype != x.dtype or len(aggregate) == 0:
+        raise ValueError(
+            f"aggregate_posterior: aggregate must hold data like x, {tuple(x.shape[1:])} of {x.dtype}, got "
+            f"{tuple(aggregate.shape)} of {aggregate.dtype}"
+        )
+    places = {digest_of(row, 0): place for place, row in enumerate(aggregate.split(1))}
+    return torch.tensor([places.get(digest_of(row, 0), -1) for row in x.split(1)], device=x.device)
+
+
+def _draws(pair: Pair, x: Tensor, num_particles: int, seed: int) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
+    """Log q(z | x), log p(z), log p(x | z), each (N, S) in float64, and the N S draws themselves."""
+    terms, traces = [], []
+    for row in each_datum(x, seed):
+        found = list(particles_of(pair, row, num_particles))
+        terms.append(torch.cat([_terms(drawn) for drawn in found], 1))
+        traces.extend(drawn.guide_trace for drawn in found)
+    log_q, log_prior, reconstruction = torch.stack(terms, 1)
+    return log_q, log_prior, reconstruction, HeldDraws.of(pair, traces)
+
+
+def _terms(drawn: Particles) -> Tensor:
+    """Log q(z | x), log p(z), log p(x | z): (3, S)."""
+    prior = latents(drawn.model_trace)
+    zero = torch.zeros_like(drawn.log_p, dtype=torch.float64)
+    log_prior = sum((drawn.log_p_sites[name].double() for name in prior), start=zero)
+    rest = sum(
+        (drawn.log_p_sites[name].double() for name in sample_sites(drawn.model_trace) if name not in prior), zero
+    )
+    log_q = sum((term.double() for term in drawn.log_q_sites.values()), start=zero)
+    return torch.stack([log_q, log_prior, rest])[..., 0]
+
+
+def _mean(terms: Tensor) -> Tensor:
+    return terms.mean(1).cpu()  # (N, S) -> (N,)
+
+
+def _mean_if_finite(name: str, values: Tensor, note: str) -> Figure:
+    if values.isfinite().all():
+        return mean_of(name, values, note=note)
+    return Figure(name, float(values.mean()), None, "nats", note)

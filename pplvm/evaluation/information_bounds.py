@@ -1,0 +1,225 @@
+"""Lower bounds on mutual information with the guide as critic, on the model's own joint and on the data's.
+
+Barber-Agakov   I_p(x; z) >= H(z) + E_p log q(z | x),              short by E_p KL(p(z | x) || q(z | x))
+InfoNCE         I(x; z)   >= E log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j),             at most log N
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor, nn
+
+from pplvm.contract import latents
+from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
+from pplvm.evaluation.one_by_one import chunks, digest_of, each_datum, frozen
+from pplvm.objectives.dreams import dream, why_not_dreamt
+from pplvm.particles import Pair
+
+__all__ = ["BarberAgakov", "InfoNCE", "barber_agakov", "info_nce", "info_nce_of_dreams"]
+
+DREAMS_AT_ONCE = 500
+"""Dreamt in one run; a constant, since the draws depend on it."""
+
+
+@dataclass(frozen=True)
+class BarberAgakov:
+    """Terms of draws from the model's joint, in nats, each (T,) in float64."""
+
+    entropy: Tensor  # H(z), site by site given the sites above: its mean is that of the joint latent
+    log_q: Tensor  # log q(z | x)
+    exact_entropy: bool  # whether H(z) is known, the same at every draw
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The bound and its two halves."""
+        closed = "closed form" if self.exact_entropy else "from the same draws"
+        note = f"lower bound on the model's joint, not on data; H(z) {closed}"
+        entropy = mean_of("H(z)", self.entropy, note=closed)
+        return [
+            mean_of("Barber-Agakov I_p(x; z)", self.entropy + self.log_q, note=note),
+            Figure("H(z)", entropy.value, None, "nats", closed) if self.exact_entropy else entropy,
+            mean_of("E_p log q(z | x)", self.log_q),
+        ]
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """Terms of each batch, in nats."""
+
+    information: Tensor  # (batches, N) in float64, at most log N each
+    joint: str  # "q", the guide's on data, or "p", the model's
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The bound; its error is over batches, whose terms lean on each other."""
+        N = self.information.shape[1]
+        where = "data" if self.joint == "q" else "the model's joint"
+        note = f"lower bound on {where}, batches of {N:,}: at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        return [mean_of(f"InfoNCE I_{self.joint}(x; z)", self.information.mean(1), note=note)]
+
+
+def barber_agakov(program: nn.Module, like: Tensor, *, draws: int = 10_000, seed: int = 0) -> BarberAgakov:
+    """How much the model's latents tell of the model's data, from below, with the guide as decoder of its dreams.
+
+        I_p(x; z) = H(z) - H_p(z | x) >= H(z) + E_p log q(z | x),     (z, x) ~ p
+
+    The sleep phase of wake-sleep climbs the second term. A site without a closed entropy counts -log p(z) at the draw.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        like: data (N, ...), of which only shape and type count.
+        draws: T, from the model's joint.
+        seed: of the draws.
+
+    Raises:
+        ProgramError: the program breaks a rule.
+        ValueError: draws is below 2; a latent is a Delta, masked or auxiliary; the model observes more than one site,
+            or one that is not the data.
+
+    Example:
+        >>> from pplvm.programs.vae import VAE
+        >>> found = barber_agakov(VAE(8, 2), torch.zeros(1, 8), draws=100)
+        >>> found.exact_entropy, round(float(found.entropy[0]), 2)
+        (True, 2.84)
+
+    References:
+        Barber and Agakov, The IM algorithm: a variational approach to information maximization, 2003
+    """
+    if not isinstance(draws, int) or draws < 2:
+        raise ValueError(f"barber_agakov: draws must be an integer of at least 2, got {draws!r}")
+    with frozen(program, like) as pair:
+        _require_dreams("barber_agakov", pair, like)
+        torch.manual_seed(seed)
+        found = [_entropy_and_log_q(pair, like, size) for size in chunks(draws, DREAMS_AT_ONCE)]
+    entropy, log_q = torch.cat(found, 1).cpu()
+    return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)))
+
+
+def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) -> InfoNCE:
+    """InfoNCE (contrastive predictive coding) on data, z_i ~ q(z | x_i), with the best critic there is, q(z | x).
+
+    Each draw must tell its own datum from the others of its batch, the bound of `aggregate_posterior` with M = batch.
+    Batches are filled in an order that the data's values decide; those left over fill none.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x: data (M, ...), all of them: parts evaluated apart would fill other batches.
+        batch: N, at least 2 and at most M.
+        seed: of the draws and the batches.
+
+    Raises:
+        ProgramError: the program breaks a rule.
+        ValueError: batch is below 2 or above M; a latent is a Delta, masked or auxiliary.
+
+    Example:
+        >>> from pplvm.programs.vae import VAE
+        >>> print(info_nce(VAE(8, 2), torch.eye(8), batch=4).figures[0].note)
+        lower bound on data, batches of 4: at most log N = 1.39, whatever I(x; z) is
+
+    References:
+        van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018,
+        arXiv:1807.03748
+    """
+    _require_batch("info_nce", batch, len(x))
+    with frozen(program, x) as pair:
+        require_guide_density("info_nce", pair, x)
+        order = sorted(range(len(x)), key=lambda place: digest_of(x[place : place + 1], seed))
+        x = x[torch.tensor(order, device=x.device)]
+        batches = [rows for rows in x.split(batch) if len(rows) == batch]
+        found = [_contrast(pair, rows, _drawn(pair, rows, seed)) for rows in batches]
+    return InfoNCE(torch.stack(found).cpu(), "q")
+
+
+def info_nce_of_dreams(
+    program: nn.Module, like: Tensor, *, batch: int = 100, batches: int = 100, seed: int = 0
+) -> InfoNCE:
+    """InfoNCE on the model's own joint, (z_i, x_i) ~ p, with the guide's q(z | x) as critic.
+
+    The best critic is p(z | x) times any function of z; unlike Barber-Agakov it needs no H(z), but is capped.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        like: data (M, ...), of which only shape and type count.
+        batch: N, at least 2.
+        batches: dreamt, at least 1.
+        seed: of the draws.
+
+    Raises:
+        ProgramError: the program breaks a rule.
+        ValueError: as `info_nce` and `barber_agakov`.
+
+    Example:
+        >>> from pplvm.programs.vae import VAE
+        >>> info_nce_of_dreams(VAE(8, 2), torch.zeros(1, 8), batch=4, batches=3).information.shape
+        torch.Size([3, 4])
+
+    References:
+        van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018,
+        arXiv:1807.03748
+    """
+    _require_batch("info_nce_of_dreams", batch, batch)
+    if not isinstance(batches, int) or batches < 1:
+        raise ValueError(f"info_nce_of_dreams: batches must be an integer of at least 1, got {batches!r}")
+    with frozen(program, like) as pair:
+        _require_dreams("info_nce_of_dreams", pair, like)
+        torch.manual_seed(seed)
+        found = []
+        for _ in range(batches):
+            _, guide_trace, x = _dreamt(pair, like, batch)
+            found.append(_contrast(pair, x, iter([guide_trace])))
+    return InfoNCE(torch.stack(found).cpu(), "p")
+
+
+def _require_batch(name: str, batch: int, most: int) -> None:
+    if not isinstance(batch, int) or not 2 <= batch <= most:
+        limit = "" if batch == most else f" and at most {most}, the data given"
+        raise ValueError(f"{name}: batch must be an integer of at least 2{limit}, got {batch!r}")
+
+
+def _require_dreams(name: str, pair: Pair, like: Tensor) -> None:
+    require_guide_density(name, pair, like)
+    if fault := why_not_dreamt(pair, (like[:1],), {}):
+        raise ValueError(f"{name}: {fault}")
+
+
+def _dreamt(pair: Pair, like: Tensor, size: int) -> tuple[Trace, Trace, Tensor]:
+    """So many dreams: the model's trace, the guide's at the same latents, and the data."""
+    dreamt, x = dream(pair, (like[:1].expand(size, *like.shape[1:]),), {})
+    return dreamt, pair.run(poutine.replay(pair.guide, trace=dreamt), 1, (x,), {}), x
+
+
+def _drawn(pair: Pair, x: Tensor, seed: int) -> Iterator[Trace]:
+    for row in each_datum(x, seed):
+        yield pair.run_guide(1, (row,), {})
+
+
+def _entropy_and_log_q(pair: Pair, like: Tensor, size: int) -> Tensor:
+    """(2, T)."""
+    dreamt, guide_trace, _ = _dreamt(pair, like, size)
+    log_p = pair.log_probs(dreamt, 1)
+    entropy = torch.zeros(1, size, dtype=torch.float64, device=like.device)
+    for name in latents(guide_trace):
+        try:
+            known = pair.per_datum(dreamt.nodes[name]["fn"].entropy())
+        except NotImplementedError:
+            known = -log_p[name]
+        entropy = entropy + known.double()
+    return torch.cat([entropy, _log_q(pair, guide_trace)])
+
+
+def _log_q(pair: Pair, guide_trace: Trace) -> Tensor:
+    """(1, B), in float64."""
+    return torch.stack([term.double() for term in pair.log_probs(guide_trace, 1).values()]).sum(0)
+
+
+def _contrast(pair: Pair, x: Tensor, traces: Iterator[Trace]) -> Tensor:
+    """Log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j), own datum included, so that it is at most log N: (N,)."""
+    drawn = list(traces)
+    log_q = torch.cat([_log_q(pair, trace) for trace in drawn], 1)[0]
+    others = log_q_of_others(pair, HeldDraws.of(pair, drawn), x, torch.arange(len(x), device=x.device))
+    return log_q - torch.logaddexp(others, log_q) + math.log(len(x))
