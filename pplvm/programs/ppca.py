@@ -60,7 +60,7 @@ class ProbabilisticPCA(nn.Module):
         """log p(x) = log N(x; mu, W W^T + sigma^2 I), (B,) in nats, in float64."""
         W, mu = self.decoder.weight.double(), self.decoder.bias.double()
         variance = (2 * self.log_scale.double()).exp().expand(len(mu))
-        return LowRankMultivariateNormal(mu, W, variance).log_prob(x.flatten(1).double())
+        return LowRankMultivariateNormal(mu, W, variance, validate_args=False).log_prob(x.flatten(1).double())
 
     @torch.no_grad()
     def at_posterior(self) -> "ProbabilisticPCA":
