@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pplvm.particles import Pair, Particles, cuda_devices, gather, pair_up
 
-__all__ = ["chunks", "digest_of", "each_datum", "frozen", "particles_of"]
+__all__ = ["MOST_AT_ONCE", "chunks", "digest_of", "each_datum", "frozen", "particles_of"]
 
 MOST_AT_ONCE = 500
 """Particles drawn in one run; a constant, since the draws depend on it."""

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from pplvm.particles import Pair, cuda_devices, gather, pair_up
 
-__all__ = ["khat_limit", "weight_health"]
+__all__ = ["FEWEST", "effective_size", "khat_limit", "pareto_khat", "weight_health"]
 
 AT_ONCE = 4_000_000
 """Draws times data times their size in one run of the program: some 16 MB a layer."""
+
+FEWEST = 25
+"""Draws of a datum, so that there is a tail."""
 
 SAME = 1e-4
 """Log-weights nearer than this are one value, rounded in float32."""
@@ -45,20 +48,50 @@ def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 10
         ValueError: fewer than 25 draws.
         ProgramError: the program breaks a rule.
     """
-    if draws < 25:
-        raise ValueError(f"weight_health needs at least 25 draws a datum, got {draws}")
+    if draws < FEWEST:
+        raise ValueError(f"weight_health needs at least {FEWEST} draws a datum, got {draws}")
     with torch.random.fork_rng(cuda_devices(tuple(batches))), torch.no_grad():
         torch.manual_seed(seed)
         log_weights = torch.cat([_log_weights(program, x, draws) for x in batches], 1)  # (S, N)
-    weights = log_weights.softmax(0)
-    khat = xr.DataArray(_pareto_khat(log_weights.T.numpy()), dims="datum")
+    khat = xr.DataArray(pareto_khat(log_weights.T.numpy()), dims="datum")
     return xr.Dataset(
         {
-            "weight_ess": ("datum", (1 / weights.square().sum(0) / draws).numpy()),
-            "weight_max": ("datum", weights.max(0).values.numpy()),
+            "weight_ess": ("datum", (effective_size(log_weights) / draws).numpy()),
+            "weight_max": ("datum", log_weights.softmax(0).max(0).values.numpy()),
             "weight_khat": khat.assign_attrs(draws=draws, limit=khat_limit(draws)),
         }
     )
+
+
+def effective_size(log_weights: Tensor) -> Tensor:
+    """How many draws of equal weight the draws (S, ...) are worth: from 1 to S, and 0 where all weights are zero.
+
+    Example:
+        >>> effective_size(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
+        tensor([2., 1.])
+    """
+    sizes = 1 / log_weights.softmax(0).square().sum(0)
+    return sizes.where(log_weights.amax(0) > -torch.inf, 0.0)
+
+
+def pareto_khat(log_weights: np.ndarray) -> np.ndarray:
+    """K-hat (N,) of rows of log-weights (N, S), S at least 25; nan where there is no tail to fit.
+
+    Ties among the largest would be taken for a heavy tail, and draws of no weight at all have none.
+
+    Example:
+        >>> bool(pareto_khat(np.random.default_rng(0).exponential(size=(1, 1000))) > 0.7)  # weights of 1 / uniform
+        True
+    """
+    draws = log_weights.shape[1]
+    tail = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))  # which ArviZ fits
+    highest = np.sort(log_weights, 1)[:, -tail - 1 :]
+    with np.errstate(invalid="ignore"):  # of two weights that are zero
+        fit = ((np.diff(highest, axis=1) > SAME).mean(1) > 0.5) & np.isfinite(highest).all(1)
+    khat = np.full(len(log_weights), np.nan)
+    if fit.any():
+        khat[fit] = _psis(log_weights[fit] - log_weights[fit].max(1, keepdims=True))
+    return khat
 
 
 def khat_limit(draws: int) -> float:
@@ -81,19 +114,6 @@ def _log_weights(program: nn.Module, x: Tensor, draws: int) -> Tensor:
 
 def _drawn(pair: Pair, x: Tensor, count: int) -> Tensor:
     return gather(pair, count, (x,), {}).log_weights.double().cpu()
-
-
-def _pareto_khat(log_weights: np.ndarray) -> np.ndarray:
-    """Of each row of (N, S); ties among the largest would be taken for a heavy tail."""
-    draws = log_weights.shape[1]
-    tail = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))  # which ArviZ fits
-    highest = np.sort(log_weights, 1)[:, -tail - 1 :]
-    with np.errstate(invalid="ignore"):  # of two weights that are zero
-        fit = ((np.diff(highest, axis=1) > SAME).mean(1) > 0.5) & np.isfinite(highest).all(1)
-    khat = np.full(len(log_weights), np.nan)
-    if fit.any():
-        khat[fit] = _psis(log_weights[fit] - log_weights[fit].max(1, keepdims=True))
-    return khat
 
 
 def _psis(log_weights: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from pplvm.contract import latents
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.particles import Pair, Particles
 
-__all__ = ["AnalyticKL", "Pathwise", "require_paths"]
+__all__ = ["AnalyticKL", "Pathwise", "closed_forms", "require_paths"]
 
 
 class Pathwise(Objective):
@@ -84,7 +84,7 @@ class AnalyticKL(Objective):
         drawn = self.draw(replace(pair, tempering=None), *args, **kwargs)
         require_paths(self, drawn.score_sites)
         log_weights, closed = drawn.log_weights, {}
-        for name, divergence in _closed_forms(drawn).items():
+        for name, divergence in closed_forms(drawn).items():
             drawn_term = drawn.log_p_sites[name] - drawn.log_q_sites[name]
             closed[name] = pair.per_datum(divergence)
             log_weights = log_weights - drawn_term - closed[name]
@@ -104,7 +104,7 @@ def require_paths(objective: Objective, score_sites: Sequence[str]) -> None:
         )
 
 
-def _closed_forms(drawn: Particles) -> dict[str, Tensor]:
+def closed_forms(drawn: Particles) -> dict[str, Tensor]:
     """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide."""
     in_model, in_guide = list(latents(drawn.model_trace)), list(latents(drawn.guide_trace))
     known = {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pplvm.evaluation.weights import _pareto_khat, _psis, khat_limit, weight_health
+from pplvm.evaluation.weights import _psis, effective_size, khat_limit, pareto_khat, weight_health
 from tests.problems import BernoulliToy, linear_gaussian, small_net, two_data
 
 
@@ -18,7 +18,7 @@ def test_khat_of_a_known_tail(k):
     assert found.shape == (200,)
     assert abs(found.mean() - k) < 0.1
     assert abs(_psis(-log_weights).mean() - k) > 0.5  # the wrong sign would be seen
-    assert np.allclose(_pareto_khat(log_weights - 700), found)
+    assert np.allclose(pareto_khat(log_weights - 700), found)
 
 
 def test_no_tail_no_khat():
@@ -26,7 +26,16 @@ def test_no_tail_no_khat():
     equal = 1e-6 * np.random.default_rng(0).normal(size=(1, 1000))
     lost = np.where(np.arange(1000) < 990, -np.inf, 0.0)[None]
     forty = np.log(np.random.default_rng(0).integers(1, 40, size=(1, 1000)))
-    assert np.isnan(_pareto_khat(np.concatenate([two, equal, lost, forty]))).all()
+    assert np.isnan(pareto_khat(np.concatenate([two, equal, lost, forty]))).all()
+
+
+def test_weights_of_zero_are_draws_without_a_tail():
+    log_weights = 0.9 * np.random.default_rng(0).exponential(size=(1, 1000))
+    some = np.concatenate([log_weights, np.full((1, 1000), -np.inf)], 1)  # as in a body of finite weights
+    body = np.concatenate([log_weights, np.full((1, 1000), -800.0)], 1)
+    assert np.allclose(pareto_khat(some), pareto_khat(body)) and 0.6 < pareto_khat(some)[0] < 1.2
+    sizes = effective_size(torch.tensor(np.concatenate([some, np.full((1, 2000), -np.inf)])).T)
+    assert torch.allclose(sizes[0], effective_size(torch.tensor(log_weights).T)) and sizes[1] == 0
 
 
 def test_a_guide_at_the_posterior_wastes_no_draw():

@@ -1,0 +1,181 @@
+"""Log p(x) by importance sampling, with the health of the weights beside it, and in bits per dimension.
+
+    log p_k(x) = log (1/k) sum_k w_k,     w_k = p(x, z_k) / q(z_k | x),     z_k ~ q(z | x)
+
+From below on average, ever less so as k grows; k = 1 is the elbo.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.bounds import elbo, iwae
+from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
+from pplvm.particles import Pair
+
+__all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
+
+FEW = 0.05
+"""Share of the data whose k-hat may be too high before the estimate is called unreliable."""
+
+
+@dataclass(frozen=True)
+class ImportanceSampled:
+    """What the same K draws say of each datum, in float64, in nats; K is the last of `ks`."""
+
+    ks: tuple[int, ...]
+    log_p: Tensor  # (N, len(ks)), -inf where no draw has weight
+    error: Tensor  # (N, len(ks)), the draws' standard error of log_p about its mean; inf where log_p is -inf
+    elbo: Tensor  # (N,), the mean log-weight of all K draws
+    ess: Tensor  # (N,), from 1 to K, 0 where no draw has weight
+    khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
+
+    @property
+    def unreliable(self) -> float:
+        """The share of the data whose k-hat is above `khat_limit(K)`, 0.7 from 2155 draws on."""
+        return float((self.khat > self._limit).double().mean())
+
+    @property
+    def figures(self) -> list[Figure]:
+        K = self.ks[-1]
+        log_p = [mean_of(f"log p(x), k = {k}", self.log_p[:, i], note=self._note(i)) for i, k in enumerate(self.ks)]
+        ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
+        share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
+        elbo = [] if self.ks[0] == 1 else [mean_of("elbo", self.elbo)]
+        return [*elbo, *log_p, ess, *([share] if K >= FEWEST else [])]
+
+    @property
+    def _limit(self) -> float:
+        return khat_limit(max(self.ks[-1], FEWEST))
+
+    def _note(self, i: int) -> str:
+        own = float(self.error[:, i].square().sum().sqrt()) / len(self.error)
+        notes = [f"{'the elbo' if self.ks[i] == 1 else 'lower bound on average'}, +- {own:.2g} by its draws"]
+        if lost := int((self.log_p[:, i] == -torch.inf).sum()):
+            notes += [f"no draw has weight for {lost} of {len(self.log_p)} data"]
+        if i == len(self.ks) - 1 and self.unreliable > FEW:
+            share = f"k-hat above {self._limit:.2g} for {100 * self.unreliable:.0f} % of the data"
+            notes += [f"importance weights unreliable, {share}: the lower bound may be loose"]
+        return "; ".join(notes)
+
+
+def importance_sampled(
+    program: nn.Module, x: Tensor, *, ks: Sequence[int] = (1, 10, 100, 1000, 5000), seed: int = 0
+) -> ImportanceSampled:
+    """Log p(x) at every k in one pass, one datum at a time, in eval mode and without gradient.
+
+    K draws a datum serve all: at k below K the estimate is the mean of log p_k over the K // k groups of k draws in
+    turn, which has the same expectation as a single group and less variance. Where each k divides the next, a
+    datum's estimates rise with k whatever the draws. The draws' error is that of the mean of the groups, or
+    sqrt(1/ESS - 1/K) where there is one.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x: data (N, *shape).
+        ks: numbers of draws, rising.
+        seed: of the draws; each datum's depend on it and on the datum's values alone.
+
+    Raises:
+        FloatingPointError: a weight is infinite or not a number; the message names the datum.
+        ProgramError: the program breaks a rule.
+        ValueError: there are no data; ks are no positive integers that rise.
+
+    Example:
+        >>> from pplvm.programs.ppca import ProbabilisticPCA
+        >>> program, x = ProbabilisticPCA(data_size=3).at_posterior(), torch.zeros(2, 3)
+        >>> found = importance_sampled(program, x, ks=(1, 30))
+        >>> bool((found.log_p - program.log_evidence(x).unsqueeze(1)).abs().max() < 1e-5)
+        True
+
+    References:
+        Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, 2016, arXiv:1509.00519
+        Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024, arXiv:1507.02646
+        Owen, Monte Carlo theory, methods and examples, 2013, chapter 9 (the error and the effective sample size)
+    """
+    ks = _rising(ks)
+    with frozen(program, x) as pair:
+        found = [_of_one(_log_weights(pair, row, ks[-1], n), ks) for n, row in enumerate(each_datum(x, seed))]
+    return ImportanceSampled(ks, *(torch.stack(column) for column in zip(*found, strict=True)))
+
+
+def bits_per_dim(
+    log_p: Tensor, dims: int, *, discrete: bool, levels: int | None = None, dequantized: bool = False
+) -> Figure:
+    """Minus log p(x) in bits per dimension, labelled where it is none that compares.
+
+        discrete likelihood          -log p(x) / (D ln 2)
+        dequantized to [0, 1]        -log p(x) / (D ln 2) + log2(levels)
+        any other density            -log p(x) / (D ln 2), of real data: depends on the unit that x is measured in
+
+    Arguments:
+        log_p: (N,), log p(x) or a bound on it, in nats.
+        dims: D, all of a datum's: channels x height x width.
+        discrete: whether the observed site is discrete, so that log p(x) is of a probability.
+        levels: grey levels of the data before any noise.
+        dequantized: whether the data are (k + u) / levels, with u uniform in [0, 1).
+
+    Raises:
+        ValueError: dims is not positive; data are dequantized under a discrete likelihood or without their levels.
+
+    Example:
+        >>> print(bits_per_dim(torch.zeros(2), 3, discrete=False, levels=256, dequantized=True))
+        bits/dim 8.00 +- 0 bits/dim (density of dequantized data, 256 levels in [0, 1]: log2(256) added)
+        >>> print(bits_per_dim(torch.tensor([-1.3863]), 2, discrete=True))
+        bits/dim 1.00 bits/dim (discrete likelihood)
+
+    References:
+        Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016, arXiv:1511.01844
+    """
+    if dims < 1:
+        raise ValueError(f"bits_per_dim: dims must be the number of dimensions of a datum, at least 1, got {dims}")
+    if dequantized and (discrete or levels is None):
+        raise ValueError("bits_per_dim: dequantized data need their levels and a likelihood that is a density")
+    bits = -log_p.detach().double() / (dims * math.log(2))
+    grey = "" if levels is None else f", {levels} levels"
+    if discrete:
+        return mean_of("bits/dim", bits, "bits/dim", f"discrete likelihood{grey}")
+    if dequantized and levels is not None:
+        note = f"density of dequantized data{grey} in [0, 1]: log2({levels}) added"
+        return mean_of("bits/dim", bits + math.log2(levels), "bits/dim", note)
+    return mean_of("density", bits, "bits/dim", f"density of real data{grey}; bits/dim not comparable")
+
+
+def _rising(ks: Sequence[int]) -> tuple[int, ...]:
+    ks = tuple(ks)
+    if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
+        raise ValueError(f"ks must be numbers of draws, integers of at least 1, got {ks!r}")
+    if any(a >= b for a, b in pairwise(ks)):
+        raise ValueError(f"ks must rise, as (1, 10, 100), got {ks!r}")
+    return ks
+
+
+def _log_weights(pair: Pair, row: Tensor, num_particles: int, number: int) -> Tensor:
+    """Of one datum, (K,), float64, on the CPU."""
+    runs = [drawn.log_weights[:, 0].double().cpu() for drawn in particles_of(pair, row, num_particles)]
+    log_weights = torch.cat(runs)
+    if not bool((log_weights < torch.inf).all()):
+        raise FloatingPointError(
+            f"datum {number}: a log-weight log p(x, z) - log q(z | x) is infinite or not a number; "
+            "check the datum and the program's parameters"
+        )
+    return log_weights
+
+
+def _of_one(log_weights: Tensor, ks: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """The columns of `ImportanceSampled` for one datum's weights (K,)."""
+    K, ess = len(log_weights), effective_size(log_weights)
+    alone = (1 / ess - 1 / K).clamp(min=0).sqrt()  # by the delta method
+    log_p, error = [], []
+    for k in ks:
+        groups = iwae(log_weights[: K // k * k].reshape(-1, k).T)  # (K // k,)
+        log_p.append(groups.mean())
+        error.append((groups.std() / len(groups) ** 0.5).nan_to_num(torch.inf) if len(groups) > 1 else alone)
+    khat = pareto_khat(log_weights.unsqueeze(0).numpy())[0] if K >= FEWEST else math.nan
+    tail = torch.tensor(khat, dtype=torch.float64)
+    return torch.stack(log_p), torch.stack(error), elbo(log_weights), ess, tail
