@@ -1,0 +1,192 @@
+"""What a model says of latents that are put in by hand: the law of the data, as a mean and a draw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pplvm.contract import ProgramError, Site, latents, sample_sites
+from pplvm.enumeration import coordinates
+from pplvm.particles import Pair
+
+__all__ = ["Decoder", "Samples", "named", "posterior", "values_of"]
+
+DRAWS_FOR_A_MEAN = 100
+"""Where a likelihood has no mean in closed form: its noise is a tenth of that of one draw."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model says of data, in their shape."""
+
+    mean: Tensor  # (N, *shape), of the observed site's distribution, e.g. the probabilities of a Bernoulli
+    draw: Tensor  # (N, *shape), from it
+
+
+class Decoder:
+    """The model of a checked pair with its data no longer observed.
+
+    Arguments:
+        pair: as `frozen` yields it.
+        like: a datum, (1, *shape), which gives the shape.
+        seed: of all that the model draws; the same in every run, so that pictures differ in their latents alone.
+
+    Raises:
+        ProgramError: no observed site, or more than one, is the data; or the model reads its data, so that one run
+            does not tell what it says of latents.
+    """
+
+    def __init__(self, pair: Pair, like: Tensor, seed: int) -> None:
+        self.pair, self.like, self.seed = pair, like, seed
+        trace = self._run(like, {})
+        self.site = _data_site(trace, like)
+        first = self._samples(trace, like)
+        again = self._samples(self._run(first.draw, {}), like)
+        if not torch.allclose(first.mean, again.mean, equal_nan=True):
+            raise ProgramError(
+                f"the model reads the data before it draws site {self.site!r} (as autoregressive models do), so one run "
+                "does not sample it: sample it value by value, in code of your own"
+            )
+
+    def prior(self, count: int) -> Samples:
+        """Every latent drawn from the model."""
+        x = self.like.expand(count, *self.like.shape[1:])
+        return self._samples(self._run(x, {}), x)
+
+    def at(self, held: Mapping[str, Tensor]) -> Samples:
+        """The latents at these values."""
+        return self._samples(self._run(self.like, held), self.like)
+
+    def still(self, held: Mapping[str, Tensor]) -> Trace:
+        """The model's trace with the latents at these values: from where some are moved."""
+        return self._run(self.like, held)
+
+    def pictures(self, still: Trace, places: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """The means with some latents moved, to each place in turn: (T, *shape).
+
+        Latents whose law any place changes follow it in all places, at its mean or at a draw; the others stay.
+        """
+        stood = {name: s for name, s in latents(still).items() if not s["infer"].get("was_observed")}
+        following: set[str] = set()
+        for _ in range(2):  # once to see who follows, and again with all of them following everywhere
+            runs = (self._run_in(_Placed(place, stood, following), self.like) for place in places)
+            images = [self._samples(trace, self.like).mean for trace in runs]
+        return torch.cat(images)
+
+    def _run(self, x: Tensor, placed: Mapping[str, Tensor]) -> Trace:
+        return self._run_in(_Placed(placed, {}, set()), x)
+
+    def _run_in(self, placed: "_Placed", x: Tensor) -> Trace:
+        torch.manual_seed(self.seed)
+        with placed:
+            return self.pair.run(poutine.uncondition(self.pair.model), 1, (x,), {})
+
+    def _samples(self, trace: Trace, x: Tensor) -> Samples:
+        fn, value = trace.nodes[self.site]["fn"], trace.nodes[self.site]["value"]
+        mean = _mean(fn)
+        mean = fn.sample((DRAWS_FOR_A_MEAN,)).double().mean(0) if mean is None else mean
+        real = x.dtype if x.is_floating_point() else mean.dtype
+        return Samples(_in_rows(mean, fn).reshape(x.shape).to(real), _in_rows(value, fn).reshape(x.shape).to(x.dtype))
+
+
+def posterior(pair: Pair, row: Tensor) -> dict[str, Site]:
+    """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
+    with _Typical():
+        guide_trace = pair.run_guide(1, (row,), {})
+    return {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
+
+
+def values_of(sites: Mapping[str, Site]) -> dict[str, Tensor]:
+    return {name: site["value"] for name, site in sites.items()}
+
+
+def named(sites: Mapping[str, Site], name: str) -> Site:
+    """The site of that name; ValueError if there is none."""
+    if name not in sites:
+        raise ValueError(f"there is no latent {name!r}: take one of {', '.join(map(repr, sites))}")
+    return sites[name]
+
+
+def _typical(fn: Distribution) -> Tensor:
+    """The mean of a continuous distribution if it has one on its support, else a draw."""
+    support: Any = fn.support
+    mean = None if support.is_discrete else _mean(fn)
+    return fn.sample() if mean is None or not support.check(mean).all() else mean
+
+
+class _Typical(Messenger):
+    """Give every latent its typical value."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not (msg["done"] or msg["is_observed"] or site_is_subsample(msg)):
+            msg["value"], msg["done"] = _typical(msg["fn"]), True
+
+
+class _Placed(Messenger):
+    """Put latents to given values, leave others where they stood, and let those whose law has changed follow it.
+
+    Arguments:
+        placed: the values.
+        stood: the other latents' sites before.
+        following: those that follow; who is found to is added.
+    """
+
+    def __init__(self, placed: Mapping[str, Tensor], stood: Mapping[str, Site], following: set[str]) -> None:
+        super().__init__()
+        self.placed, self.stood, self.following = placed, stood, following
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.placed:
+            msg["value"], msg["done"] = self.placed[name], True
+        elif name in self.stood:
+            fn, before = msg["fn"], self.stood[name]
+            if not _same_law(fn, before["fn"], before["value"]):
+                self.following.add(name)
+            msg["value"], msg["done"] = _typical(fn) if name in self.following else before["value"], True
+
+
+def _same_law(fn: Distribution, before: Distribution, value: Tensor) -> bool:
+    """Whether two laws of one kind agree, coordinate by coordinate, at a value and at their typical ones."""
+    one, other = (coordinates(law).log_prob(value) for law in (fn, before))
+    means = [mean for law in (fn, before) if (mean := _mean(law)) is not None]
+    return torch.allclose(one, other) and (len(means) < 2 or torch.allclose(*means))
+
+
+def _mean(fn: Distribution) -> Tensor | None:
+    try:
+        mean = fn.mean
+    except NotImplementedError:
+        return None
+    return None if mean.isnan().any() else mean
+
+
+def _data_site(trace: Trace, x: Tensor) -> str:
+    observed = {n: site for n, site in sample_sites(trace).items() if site["infer"].get("was_observed")}
+    found = [name for name, site in observed.items() if _is_the_data(site, x)]
+    if len(found) != 1:
+        named = " and ".join(map(repr, observed))
+        raise ProgramError(
+            f"the model observes {named}, of which {len(found) or 'none'} hold the data {tuple(x.shape)} as they are: "
+            "let one site alone observe the data themselves, so that its draws are data"
+        )
+    return found[0]
+
+
+def _is_the_data(site: Site, x: Tensor) -> bool:
+    seen = site["infer"]["obs"]
+    if seen.numel() != x.numel():
+        return False
+    return torch.equal(_in_rows(seen, site["fn"]).reshape(x.shape).to(x.dtype), x)
+
+
+def _in_rows(value: Tensor, fn: Distribution) -> Tensor:
+    """(nested plates..., B, event...) with the batch in front: (B, ...)."""
+    return value.expand(fn.batch_shape + fn.event_shape).movedim(-1 - len(fn.event_shape), 0)

@@ -1,0 +1,130 @@
+"""Data that a program makes: dreams, reconstructions, and what lies between two data.
+
+Where a latent needs one value that stands for a law, it is the mean of a continuous law and a draw of a discrete one.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.contract import Site, latents
+from pplvm.enumeration import coordinates
+from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, values_of
+from pplvm.evaluation.latent_paths import spherical, stepwise, straight
+from pplvm.evaluation.one_by_one import each_datum, frozen
+
+__all__ = ["interpolations", "prior_samples", "reconstructions"]
+
+PATHS = {"linear": straight, "spherical": spherical}
+
+
+def prior_samples(program: nn.Module, like: Tensor, count: int, seed: int = 0) -> Samples:
+    """The model run without data: the means of what it draws, and the draws, (N, *shape) each.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        like: a datum, (1, *shape), which gives the shape alone.
+        count: N.
+        seed: of the draws; another count is another set of draws.
+
+    Raises:
+        ProgramError: no observed site, or more than one, is the data, or the model reads them before it draws them.
+        ValueError: count is not positive.
+
+    Example:
+        >>> from pplvm.programs.vae import VAE
+        >>> prior_samples(VAE(64), torch.zeros(1, 8, 8), 5).draw.shape
+        torch.Size([5, 8, 8])
+    """
+    if count < 1:
+        raise ValueError(f"prior_samples: count must be at least 1, got {count}")
+    with frozen(program, like) as pair:
+        return Decoder(pair, like[:1], seed).prior(count)
+
+
+def reconstructions(program: nn.Module, x: Tensor, seed: int = 0) -> Tensor:
+    """The mean of p(x | z) at one draw z of q(z | x) for each datum, (N, *shape).
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x: data, (N, *shape).
+        seed: of the draws, which depend on it and on the datum alone.
+
+    Raises:
+        ProgramError: as of `prior_samples`.
+    """
+    with frozen(program, x) as pair:
+        decoder = Decoder(pair, x[:1], seed)
+        drawn = (latents(pair.run_guide(1, (row,), {})) for row in each_datum(x, seed))
+        return torch.cat([decoder.at(values_of(sites)).mean for sites in drawn])
+
+
+def interpolations(
+    program: nn.Module,
+    x_from: Tensor,
+    x_to: Tensor,
+    steps: int,
+    how: Literal["linear", "spherical"] = "linear",
+    site: str | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """The model's means as the latents go from where the guide puts one datum to where it puts another.
+
+    Discrete latents have no path: their coordinates that differ step over one after another.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x_from, x_to: data, (N, *shape) each.
+        steps: T, at least 2, both ends counted.
+        how: continuous latents go straight, or along the sphere, each site of each datum as one vector.
+        site: the one latent that goes; of the others, those whose law in the model this changes follow it, by its
+            mean or a draw, and the rest stay where x_from is. None for all latents together.
+        seed: of the draws, where there is no mean.
+
+    Returns:
+        (N, T, *shape).
+
+    Raises:
+        ProgramError: as of `prior_samples`.
+        ValueError: an argument is none of these, or a path leaves the support of its site.
+
+    References:
+        White, Sampling generative networks, 2016, arXiv:1609.04468 (along the sphere)
+    """
+    _check(x_from, x_to, steps, how)
+    with frozen(program, x_from) as pair:
+        decoder, shares = Decoder(pair, x_from[:1], seed), torch.linspace(0, 1, steps, device=x_from.device)
+        starts, ends = ([posterior(pair, row) for row in each_datum(x, seed)] for x in (x_from, x_to))
+        rows = []
+        for start, end in zip(starts, ends, strict=True):
+            going = start if site is None else {site: named(start, site)}
+            paths = {name: _path(start[name], end[name]["value"], shares, how) for name in going}
+            places = [{name: path[t] for name, path in paths.items()} for t in range(steps)]
+            rows.append(decoder.pictures(decoder.still(values_of(start)), places))
+    return torch.stack(rows)
+
+
+def _check(x_from: Tensor, x_to: Tensor, steps: int, how: str) -> None:
+    if steps < 2:
+        raise ValueError(f"interpolations: steps must be at least 2, both ends counted, got {steps}")
+    if how not in PATHS:
+        raise ValueError(f"interpolations: how is {how!r}, which is not among {', '.join(map(repr, PATHS))}")
+    if x_from.shape != x_to.shape:
+        shapes = f"{tuple(x_from.shape)} and {tuple(x_to.shape)}"
+        raise ValueError(f"interpolations: x_from and x_to are {shapes}: give as many data to go to as to come from")
+
+
+def _path(start: Site, end: Tensor, shares: Tensor, how: str) -> Tensor:
+    """(T, *value), on the site's support."""
+    fn, value = start["fn"], start["value"]
+    if fn.support.is_discrete:
+        return stepwise(value, end, shares, len(coordinates(fn).event_shape))
+    path = PATHS[how](value, end, shares.to(value.dtype))
+    if not fn.support.check(path).all():
+        other = next(name for name in PATHS if name != how)
+        raise ValueError(
+            f"interpolations: the {how} path of site {start['name']!r} leaves its support {fn.support}: "
+            f"use how={other!r}"
+        )
+    return path
