@@ -15,7 +15,16 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
-__all__ = ["ProgramError", "is_masked", "latents", "plate_scale", "sample_sites", "unmasked", "violations"]
+__all__ = [
+    "ProgramError",
+    "is_masked",
+    "latents",
+    "plate_scale",
+    "same_support",
+    "sample_sites",
+    "unmasked",
+    "violations",
+]
 
 Site = Any
 """A message of a Pyro trace: a dictionary with "name", "fn", "value", "cond_indep_stack", ..."""
@@ -161,7 +170,7 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not isinstance(q["fn"], dist.Delta) and not _same_support(p["fn"].support, q["fn"].support):
+    elif not isinstance(q["fn"], dist.Delta) and not same_support(p["fn"].support, q["fn"].support):
         yield (
             f"site {name!r} has support {_words(q['fn'].support)} in the guide and "
             f"{_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
@@ -215,7 +224,8 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
             )
 
 
-def _same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
+def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
+    """Whether two supports have the same kind and the same bounds, open or closed ends aside."""
     return _signature(a) == _signature(b)
 
 
