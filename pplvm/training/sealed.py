@@ -77,7 +77,10 @@ def _encoded_weights(weights: Mapping[str, Tensor]) -> bytes:
 
 def _encoded_state(state: dict[Any, Any]) -> bytes:
     file = io.BytesIO()
-    torch.save(plain_state(state, "state"), file)
+    try:
+        torch.save(plain_state(state, "state"), file)
+    except RecursionError as error:
+        raise TypeError("state is nested too deeply, or holds itself") from error
     return file.getvalue()
 
 
