@@ -35,12 +35,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+def signed(said):
+    text = json.dumps({name: value for name, value in said.items() if name != "sha256"}, indent=1)
+    said["sha256"] = hashlib.sha256(f"{text}\n".encode()).hexdigest()
+    return json.dumps(said).encode()
+
+
 def forge(folder, name, data):
     """Put `data` in a file's place, with a manifest that vouches for it."""
     (folder / name).write_bytes(data)
     said = json.loads((folder / MANIFEST).read_bytes())
     said["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / MANIFEST).write_text(json.dumps(said))
+    (folder / MANIFEST).write_bytes(signed(said))
 
 
 def test_it_comes_back(folder):
@@ -102,14 +108,14 @@ def test_a_file_cut_anywhere_is_named(folder, name, sentence):
             opened(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, STATE])
+@pytest.mark.parametrize("name", [WEIGHTS, STATE, MANIFEST])
 def test_any_flipped_bit_is_seen(folder, name):
     whole, draw = (folder / name).read_bytes(), random.Random(0)
     for _ in range(50):
         flipped = bytearray(whole)
         flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         (folder / name).write_bytes(flipped)
-        with pytest.raises(ValueError, match=f"{name} is damaged, its sha256 is not the manifest's"):
+        with pytest.raises(ValueError, match=f"{name} is damaged, |{MANIFEST} is no manifest of format"):
             opened(folder)
 
 
@@ -240,10 +246,11 @@ MANIFESTS = {
     "not a number": (b'{"format": 1, "x": NaN}', "NaN is no JSON number"),
     "a list": (b"[1]", "is no manifest of format 1"),
     "of a later format": (b'{"format": 2}', "is no manifest of format 1"),
-    "without files": (b'{"format": 1, "step": 1}', "does not give the bytes and sha256"),
-    "files of another type": (b'{"format": 1, "step": 1, "files": [1, 2]}', "does not give the bytes and sha256"),
-    "without a step": (json.dumps({"format": 1, "files": SEALS}).encode(), "gives no step"),
-    "before the first step": (json.dumps({"format": 1, "files": SEALS, "step": -1}).encode(), "gives no step"),
+    "without files": (signed({"format": 1, "step": 1}), "does not give the bytes and sha256"),
+    "changed by hand": (b'{"format": 1, "step": 1, "sha256": "0"}', "is damaged, its sha256 is not its own"),
+    "files of another type": (signed({"format": 1, "step": 1, "files": [1, 2]}), "does not give the bytes and sha256"),
+    "without a step": (signed({"format": 1, "files": SEALS}), "gives no step"),
+    "before the first step": (signed({"format": 1, "files": SEALS, "step": -1}), "gives no step"),
     "larger than any": (b" " * (2**24 + 1), "bytes, and 16777216 are the most that belong there"),
 }
 
@@ -292,6 +299,12 @@ NOT_SAVED = {
 def test_what_could_not_be_read_back_is_not_saved(given, kind, sentence):
     with pytest.raises(kind, match=sentence):
         encoded(*given)
+
+
+def test_a_manifest_comes_back_as_json_has_it(folder):
+    for name, data in encoded(0, {}, {}, {"a": (1, 2.5), 3: None, "3": "é", "b": 1e-300}).items():
+        (folder / name).write_bytes(data)
+    assert opened(folder)[3] == {"a": [1, 2.5], "3": "é", "b": 1e-300}
 
 
 def test_a_state_that_holds_itself_is_not_saved():
