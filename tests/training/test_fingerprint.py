@@ -11,7 +11,7 @@ from pplvm.training.fingerprint import architecture, differences
 
 def net(width=5, p=0.1, activation=nn.Softplus, dtype=torch.float64, bias=True):
     return nn.Sequential(
-        nn.Linear(3, width, bias=bias, dtype=dtype), activation(), nn.Dropout(p), nn.BatchNorm1d(width)
+        nn.Linear(3, width, bias=bias, dtype=dtype), activation(), nn.Dropout(p), nn.BatchNorm1d(width, dtype=dtype)
     )
 
 
@@ -56,8 +56,8 @@ def test_settings_buffers_and_tied_weights_belong_to_it():
 
 def test_an_address_is_no_difference():
     parts = [nn.Linear(2, 2), nn.Linear(2, 2)]
-    for part in parts:
-        part.extra_repr = lambda part=part: repr(lambda: part)
+    for part, function in zip(parts, (lambda: 0, lambda: 0), strict=True):
+        part.extra_repr = lambda function=function: repr(function)
     assert parts[0].extra_repr() != parts[1].extra_repr() and architecture(parts[0]) == architecture(parts[1])
 
 
