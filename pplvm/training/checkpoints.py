@@ -5,7 +5,7 @@ RUN/checkpoints/latest -> 00000500, best -> 00000450                        flip
 RUN/checkpoints/00000500/{model.safetensors, state.pt, manifest.json}       written elsewhere, synced, renamed
 """
 
-__all__ = ["Checkpoint", "Checkpoints", "misfit", "read_best", "read_checkpoint", "read_latest"]
+__all__ = ["Checkpoint", "Checkpoints", "read_best", "read_checkpoint", "read_latest"]
 
 import dataclasses
 import errno
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pplvm.training.durable import TEMPORARY, point, sweep, sync, write_durably, writing
 from pplvm.training.sealed import MANIFEST, STATE, WEIGHTS, encoded, opened
@@ -102,6 +102,7 @@ class Checkpoints:
         name = self._free_name(step)
         temporary, final = self._folder / f".{name}{TEMPORARY}", self._folder / name
         with writing(self._folder, sum(map(len, files.values()))):
+            sweep(self._folder)
             try:
                 temporary.mkdir()
                 for file, data in files.items():
@@ -175,6 +176,8 @@ def read_latest(directory: Path) -> Checkpoint | None:
         try:
             return dataclasses.replace(read_checkpoint(folder / name), skipped=tuple(skipped))
         except ValueError as error:
+            if _target(folder / "latest") != linked:
+                return read_latest(directory)  # the run saved another one meanwhile
             skipped.append(str(error))
     if skipped:
         raise ValueError(f"no checkpoint of {directory} can be read, start anew in another directory: {skipped[0]}")
@@ -205,24 +208,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     folder = Path(os.path.realpath(Path(path, MANIFEST))).parent  # once: the three files of one checkpoint
     return Checkpoint(folder, *opened(folder))
-
-
-def misfit(weights: Mapping[str, Tensor], module: nn.Module) -> str | None:
-    """Why weights do not fit a module, None if they do.
-
-    Example:
-        >>> import torch
-        >>> misfit({"weight": torch.ones(2, 3)}, nn.Linear(2, 3, bias=False))
-        "'weight' has shape (2, 3) there and (3, 2) in the module"
-    """
-    own = module.state_dict()
-    for name, value in own.items():
-        if name not in weights:
-            return f"they lack {name!r}"
-        if weights[name].shape != value.shape:
-            return f"{name!r} has shape {tuple(weights[name].shape)} there and {tuple(value.shape)} in the module"
-    unknown = [name for name in weights if name not in own]
-    return f"the module has no {unknown[0]!r}" if unknown else None
 
 
 def _numbered(folder: Path) -> list[Path]:

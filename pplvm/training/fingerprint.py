@@ -29,8 +29,8 @@ def architecture(module: nn.Module, **settings: Any) -> dict[str, Any]:
     """
     named = itertools.chain(module.named_parameters(remove_duplicate=False), module.named_buffers())
     table = {
-        "modules": {name: _described(part) for name, part in module.named_modules()},
         "tensors": {name: [str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in named},
+        "modules": {name: _described(part) for name, part in module.named_modules()},
         "settings": settings,
     }
     text = json.dumps(table, sort_keys=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LARGEST = 2000  # bits of an int: torch's restricted unpickler reads at most 255 bytes
 HELD = "a checkpoint holds tensors, bool, int, float, str, None and lists, tuples and dicts of these"
 
 
@@ -36,6 +37,8 @@ def plain_state(value: Any, name: str) -> Any:
         return plain_tensor(value, name)
     if type(value) is str:
         return sys.intern(value)
+    if type(value) is int and value.bit_length() > LARGEST:
+        raise TypeError(f"{name} is an int of {value.bit_length()} bits: at most {LARGEST} can be read back")
     if value is None or type(value) in (bool, int, float):
         return value
     if type(value) in (list, tuple):

@@ -96,7 +96,7 @@ class TensorBoard:
         ValueError: it is not installed.
     """
 
-    def __init__(self, directory: Path, resume_from_step: int | None) -> None:
+    def __init__(self, directory: Path, resume_from_step: int | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

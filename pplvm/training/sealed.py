@@ -22,7 +22,7 @@ from pplvm.training.plain import plain_state, plain_tensor
 
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 FORMAT = 1
-OWN = ("format", "step", "files")  # what the manifest says beside what it was given
+OWN = ("format", "step", "files", "sha256")  # what the manifest says beside what it was given
 LARGEST_MANIFEST = 2**24  # bytes: hundreds of thousands of parameters fit, a bomb does not
 
 
@@ -44,12 +44,11 @@ def encoded(
     if taken := [name for name in OWN if name in manifest]:
         raise ValueError(f"manifest[{taken[0]!r}] is the checkpoint's own: name yours otherwise")
     try:
-        text = json.dumps(
-            {"format": FORMAT, "step": step, **manifest, "files": seals}, indent=1, allow_nan=False, ensure_ascii=True
-        )
+        given = json.loads(_text(manifest))  # as it will be read: lists for tuples, names for numbers
     except (TypeError, ValueError) as error:
         raise TypeError(f"the manifest is not JSON: {error}") from error
-    return {**files, MANIFEST: f"{text}\n".encode()}
+    own = {"format": FORMAT, "step": step, **given, "files": seals}
+    return {**files, MANIFEST: _text(own | {"sha256": _sha256(_text(own))})}
 
 
 def opened(folder: Path) -> tuple[int, dict[str, Tensor], dict[Any, Any], dict[str, Any]]:
@@ -77,7 +76,10 @@ def _encoded_weights(weights: Mapping[str, Tensor]) -> bytes:
 
 def _encoded_state(state: dict[Any, Any]) -> bytes:
     file = io.BytesIO()
-    torch.save(plain_state(state, "state"), file)
+    try:
+        torch.save(plain_state(state, "state"), file)
+    except RecursionError as error:
+        raise TypeError("state is nested too deeply, or holds itself") from error
     return file.getvalue()
 
 
@@ -89,6 +91,8 @@ def _parsed_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged, not JSON ({error}): {OTHER}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is no manifest of format {FORMAT}, the one that is read here: {OTHER}")
+    if _sha256(_text({name: value for name, value in found.items() if name != "sha256"})) != found.get("sha256"):
+        raise ValueError(f"{path} is damaged, its sha256 is not its own: {OTHER}")
     seals = found.get("files")
     if not (isinstance(seals, dict) and all(_is_seal(seals.get(name)) for name in (WEIGHTS, STATE))):
         raise ValueError(f"{path} does not give the bytes and sha256 of {WEIGHTS} and {STATE}: {OTHER}")
@@ -129,15 +133,21 @@ def _parsed_state(path: Path, data: bytes) -> dict[Any, Any]:
             raise ValueError("it unpacks to more than its size")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # as above
-        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own sentence goes on to say how to run the code
-        reason = f"it asks for {named[1]}" if named else str(error).partition("\n")[0]
         raise ValueError(
-            f"{path} does not hold plain tensors and numbers ({reason}): it may be made to run code, which was not "
-            f"run; {OTHER}"
+            f"{path} does not hold plain tensors and numbers ({_reason(error)}): it may be made to run code, which was "
+            f"not run; {OTHER}"
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a dict: {OTHER}")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """What torch says, less its advice on how to run the code after all."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it asks for {named[1]}"
+    inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
+    return inner[1] if inner else str(error).partition("\n")[0]
 
 
 def _bytes_of(path: Path, at_most: int) -> bytes:
@@ -152,6 +162,10 @@ def _bytes_of(path: Path, at_most: int) -> bytes:
         raise ValueError(f"{path} is missing: {OTHER}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): {OTHER}") from error
+
+
+def _text(manifest: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(manifest, indent=1, allow_nan=False)}\n".encode()
 
 
 def _no_number(text: str) -> float:
