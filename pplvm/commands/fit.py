@@ -158,7 +158,7 @@ class Training:
             for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
                 found += float(loss(x)) * len(x) / len(plan.valid)
         loss.train(was_training)
-        self.files.record(plan.run.step, {"validation_loss": found})
+        self.files.record(plan.run.step, {"validation/bound": -found})
         return plan.stopping.observe(found)
 
     def _information(self) -> float:

@@ -1,7 +1,7 @@
 """Bidirectional Monte Carlo: on data that the model draws itself, log p(x) between two bounds, a certificate.
 
-    lower = log mean_k w_k         chains from the start to the posterior                 E[w] = p(x)
-    upper = - log mean_k 1 / w_k   the same chains reversed, from the z that drew x       E[1 / w] = 1 / p(x)
+lower = log mean_k w_k         chains from the start to the posterior                 E[w] = p(x)
+upper = - log mean_k 1 / w_k   the same chains reversed, from the z that drew x       E[1 / w] = 1 / p(x)
 """
 
 from dataclasses import dataclass
@@ -113,7 +113,9 @@ def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     again = pair.run_model(1, drawn, (x,), {})
     found, expected = (sum_sites(pair.log_probs(trace, 1)) for trace in (again, drawn))
     if not torch.equal(again.nodes[name]["value"].to(x.dtype).flatten(), x.flatten()):
-        raise ProgramError(f"site {name!r} observes what the model makes of the data: let it observe the data themselves")
+        raise ProgramError(
+            f"site {name!r} observes what the model makes of the data: let it observe the data themselves"
+        )
     if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
         raise ProgramError(
             f"the model reads the data beside observing them at site {name!r}, so that its draws there are none of "

@@ -122,7 +122,7 @@ def test_what_a_run_leaves(whole):
     for line in logged:
         assert line["elbo"] == pytest.approx(-line["rate"] - line["distortion"])
         assert 0 < line["gradient_norm"] < 1e4
-    assert [line["step"] for line in lines if "validation_loss" in line] == [10, 20, 23]
+    assert [line["step"] for line in lines if "validation/bound" in line] == [10, 20, 23]
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["seed"] == 0 and len(manifest["data"]["sha256"]) == 64
     assert yaml.safe_load((whole / "config.yaml").read_text())["steps"] == 23

@@ -1,0 +1,178 @@
+"""`pplvm evaluate`: one evaluator for every trained program; a page, the figures as JSON, the terms of each datum."""
+
+import argparse
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from pplvm.commands.pictures import Pictures
+from pplvm.commands.results import open_results
+from pplvm.commands.trained import Trained, caveats, take_up
+from pplvm.distributed import is_first, join
+from pplvm.evaluation.evaluate import Evaluation, evaluate
+from pplvm.evaluation.figures import Figure
+from pplvm.evaluation.samples import prior_samples
+from pplvm.plots.curves import save_convergence
+from pplvm.plots.evaluation_page import evaluation_page
+from pplvm.plots.rate_distortion import save_rate_distortion
+
+__all__ = ["run"]
+
+SAMPLES = 64
+"""Samples of the prior that a page shows."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge each run by itself, then set several beside each other."""
+    ks = _ks(arguments.ks)
+    if len(arguments.run) > 1 and arguments.output is None:
+        arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
+    with join(arguments.device) as device:
+        every = [take_up(directory, arguments, device) for directory in arguments.run]
+        directories = [_directory(trained, arguments) for trained in every]
+        found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
+        if len(every) > 1 and is_first():
+            _compare(every, found, Path(arguments.output))
+    return 0
+
+
+def _ks(words: str) -> tuple[int, ...]:
+    try:
+        ks = tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise ValueError(f"--ks must read 1,10,100, got {words!r}") from None
+    if any(a >= b for a, b in zip((0, *ks), ks, strict=False)):
+        raise ValueError(f"--ks must rise from at least 1, as 1,10,100, got {words!r}")
+    return ks
+
+
+def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
+    """Of one run's results, opened by the first process: in the run, or below --output if there are several."""
+    alone = len(arguments.run) == 1
+    default = trained.directory / f"evaluation-{arguments.split}"
+    path = default if arguments.output is None else Path(arguments.output, *([] if alone else [trained.directory.name]))
+    return open_results(path, arguments.overwrite) if is_first() else path
+
+
+def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
+    x = trained.rows(arguments.limit)
+    with tqdm(disable=None if is_first() else True, file=sys.stderr, leave=False) as bar:
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.set_description(what)
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        found = evaluate(
+            trained.program,
+            x,
+            ks=ks,
+            annealed_data=min(arguments.annealed, len(x)),
+            chains=arguments.chains,
+            annealing_steps=arguments.annealing_steps,
+            levels=trained.data.spec.levels,
+            seed=arguments.seed,
+            report=report,
+        )
+    if is_first():
+        _write(trained, found, directory, ks, arguments, len(x))
+    return found
+
+
+def _write(
+    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace, count: int
+) -> None:
+    pictures = Pictures(trained, directory, arguments.seed)
+    pictures.draw(prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
+    files = {"log p(x) against the number of draws": _convergence(found, ks, directory), **pictures.files}
+    left_out = [*found.left_out, *pictures.left_out]
+    circumstances = _circumstances(trained, arguments, ks, count)
+    remarks = caveats(trained, count)
+    rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
+    page = evaluation_page(circumstances, rows, files, incomparable=remarks, left_out=left_out)
+    (directory / "report.html").write_text(page, encoding="utf-8")
+    told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
+    (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    _arrays(found, ks).to_netcdf(directory / "evaluation.nc", engine="h5netcdf")
+    _print(trained, found, remarks, left_out)
+    print(f"report: {directory / 'report.html'}")
+
+
+def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[int, ...], count: int) -> dict[str, str]:
+    settings, spec = trained.settings, trained.data.spec
+    return {
+        "program": " ".join([settings.program, *settings.set]),
+        "trained with": f"{trained.checkpoint.manifest.get('objective', settings.objective)}, seed {settings.seed}",
+        "checkpoint": f"{trained.checkpoint.path}, step {trained.checkpoint.step}, {arguments.weights}",
+        "data": f"{spec.name}, split {arguments.split}, {count:,} of {len(trained.data):,}",
+        "binarization": f"{spec.binarization}{f', seed {settings.seed}' if spec.binarization == 'dynamic' else ''}",
+        "draws a datum": f"k = {', '.join(map(str, ks))}; seed {arguments.seed}",
+        "command": "pplvm " + " ".join(sys.argv[1:]),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("pplvm", "torch", "pyro-ppl"))
+        + f", Python {platform.python_version()}",
+    }
+
+
+def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Path:
+    log_p = found.per_datum["log_p"]
+    error = log_p.std(0) / len(log_p) ** 0.5 if len(log_p) > 1 else log_p[0] * 0
+    exact = found.per_datum.get("log_p_exact")
+    path = directory / "convergence.png"
+    return save_convergence(
+        ks, log_p.mean(0).tolist(), error.tolist(), path, None if exact is None else float(exact.mean())
+    )
+
+
+def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
+    """The terms of each datum: log_p (datum, k), posterior means (datum, unit of the site), all else (datum)."""
+    arrays: dict[str, Any] = {}
+    for name, value in found.per_datum.items():
+        dims = ["datum", "k" if name == "log_p" else f"{name}_unit"][: value.dim()]
+        arrays[name] = (dims, value.numpy())
+    return xr.Dataset(arrays, coords={"k": np.array(ks)})
+
+
+def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: list[str]) -> None:
+    print(f"{trained.directory}: {trained.settings.program} at step {trained.checkpoint.step}")
+    for title, figures in found.sections.items():
+        print(f"\n{title}")
+        for figure in figures:
+            print(f"  {figure}")
+    for heading, sentences in (("not comparable with published figures", remarks), ("left out", left_out)):
+        if sentences:
+            print(f"\n{heading}")
+            print("\n".join(f"  {sentence}" for sentence in sentences))
+
+
+def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> None:
+    """Rate against distortion of all runs, and their main figures side by side."""
+    points = []
+    print(f"\n{'run':30}{'log p(x)':>12}{'rate':>10}{'distortion':>12}{'beta':>8}")
+    for trained, each in zip(every, found, strict=True):
+        figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
+        rate, distortion = figures["rate"], figures["distortion"]
+        beta = trained.settings.beta if trained.settings.beta is not None else 1.0
+        best = float(each.per_datum.get("log_p_exact", each.per_datum["log_p"][:, -1]).mean())
+        points.append(_point(trained, beta, rate, distortion))
+        name = str(trained.directory)[-29:]
+        print(f"{name:30}{best:12.2f}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
+    path = save_rate_distortion(points, directory / "rate-distortion.png")
+    print(f"rate against distortion: {path}")
+
+
+def _point(trained: Trained, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
+    found: dict[str, Any] = {"label": trained.directory.name, "beta": beta}
+    for figure in (rate, distortion):
+        found |= {figure.name: figure.value}
+        found |= {} if figure.error is None else {f"{figure.name}_error": figure.error}
+    return found

@@ -1,0 +1,31 @@
+"""`pplvm sample`: draw from what a run has learned, as pictures and as arrays."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pplvm.commands.pictures import Pictures
+from pplvm.commands.results import open_results
+from pplvm.commands.trained import take_up
+from pplvm.distributed import join
+from pplvm.evaluation.samples import prior_samples
+
+__all__ = ["run"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each."""
+    with join(arguments.device) as device:
+        trained = take_up(arguments.run, arguments, device)
+        directory = open_results(Path(arguments.output or trained.directory / "samples"), arguments.overwrite)
+        samples = prior_samples(trained.program, trained.rows(1), arguments.count, arguments.seed)
+        arrays = {"mean": samples.mean.cpu().numpy(), "draw": samples.draw.cpu().numpy()}
+        np.savez_compressed(directory / "samples.npz", **arrays)
+        pictures = Pictures(trained, directory, arguments.seed)
+        pictures.draw(samples)
+    for sentence in pictures.left_out:
+        print(f"pplvm sample: left out {sentence}", file=sys.stderr)
+    print(f"wrote {len(pictures.files)} pictures and samples.npz: {directory}")
+    return 0

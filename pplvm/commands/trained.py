@@ -1,0 +1,91 @@
+"""A run taken up again to be judged: its settings, its weights, its program, and data of any split."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.config import as_words, read_config, settings_of, untrusted
+from pplvm.commands.options import build_parser
+from pplvm.data.image_data import ImageData
+from pplvm.training.checkpoints import Checkpoint, misfit, read_best, read_latest
+
+__all__ = ["Trained", "caveats", "take_up"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A program as a run left it."""
+
+    directory: Path
+    settings: argparse.Namespace  # of the training
+    checkpoint: Checkpoint
+    program: nn.Module
+    data: ImageData  # of the split that is asked for
+    device: torch.device
+
+    def rows(self, limit: int | None = None) -> Tensor:
+        """The first data of the split, all unless there is a limit, (N, *shape); dynamic binarization drawn once."""
+        count = len(self.data) if limit is None else min(limit, len(self.data))
+        return self.data.rows(torch.arange(count)).to(self.device)
+
+
+def take_up(directory: str, arguments: argparse.Namespace, device: torch.device) -> Trained:
+    """Load a run.
+
+    Arguments:
+        arguments: weights, split, data_root and trust, as `pplvm evaluate` has them.
+
+    Raises:
+        FileNotFoundError: no run, or no checkpoint in it. ValueError: a damaged one, weights that do not fit, settings
+            that name code which nobody trusts.
+    """
+    path = Path(directory)
+    settings = _settings(path, arguments)
+    checkpoint = read_best(path) if arguments.weights == "best" else read_latest(path)
+    if checkpoint is None:
+        which = "was saved as the best" if arguments.weights == "best" else "is there"
+        raise FileNotFoundError(f"{path}: no checkpoint {which}")
+    data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
+    program = build_program(settings.program, settings.set, data, settings.seed)
+    if reason := misfit(checkpoint.weights, program):
+        raise ValueError(f"{checkpoint.path} does not fit {settings.program}: {reason}")
+    program.load_state_dict(checkpoint.weights)
+    program.to(device).eval()
+    check_data(program, data, data.rows(torch.arange(1)).to(device))
+    return Trained(path, settings, checkpoint, program, data, device)
+
+
+def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no directory {path}: name one that pplvm fit wrote")
+    config = read_config(path / "config.yaml")
+    if arguments.data_root is not None:
+        config["data_root"] = arguments.data_root
+    if reason := untrusted(config, [], arguments.trust):
+        raise ValueError(f"{path / 'config.yaml'}: {reason}")
+    parser = build_parser()
+    known = settings_of(parser.parse_args(["fit"]))
+    return parser.parse_args(["fit", *as_words(config, known, path / "config.yaml")])
+
+
+def caveats(trained: Trained, count: int) -> list[str]:
+    """Why figures on these data would not compare with published ones, a sentence each."""
+    spec, settings = trained.data.spec, trained.settings
+    found = []
+    if spec.name not in ("mnist", "fashion-mnist", "binarized-mnist"):
+        found.append(f"{spec.name} is no data set on which figures are published in this form")
+    if spec.binarization == "static":
+        found.append("binarized by a threshold, which is neither the published static nor the dynamic variant")
+    if spec.binarization == "dynamic":
+        found.append(f"binarized once, by seed {settings.seed}: each paper has a draw of its own, some 0.05 nats apart")
+    if spec.levels not in (2, None):
+        found.append("grey values under a density: nats depend on their unit")
+    if count < len(trained.data):
+        found.append(f"only the first {count:,} of {len(trained.data):,} data of the split")
+    if settings.split != "train":
+        found.append(f"trained on the {settings.split} split")
+    return found
