@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -115,8 +116,9 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
         if drawn_later or p["mask"] is not q["mask"]:
             continue
+        shape = torch.broadcast_shapes(q["fn"].batch_shape, p["fn"].batch_shape)  # torch's Bernoullis want one
         try:
-            known[name] = scale_and_mask(kl_divergence(q["fn"], p["fn"]), mask=p["mask"])
+            known[name] = scale_and_mask(kl_divergence(q["fn"].expand(shape), p["fn"].expand(shape)), mask=p["mask"])
         except NotImplementedError:
             continue
     return known

@@ -124,7 +124,7 @@ def test_estimates_bracket_a_known_evidence():
 
 
 def test_estimates_bracket_an_enumerated_evidence():
-    net, x = small_net((3, 2)), (torch.rand(40, 3) < 0.5).double()
+    net, x = small_net((3, 2), 12), (torch.rand(40, 12) < 0.5).double()
     found, truth = importance_sampled(net, x, ks=KS), log_evidence(net, x).log_p
     assert (truth - found.elbo).mean() > 0.5
     assert off_by(found.log_p[:, 0], truth, found.error[:, 0]) < -10
