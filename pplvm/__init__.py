@@ -10,8 +10,20 @@ if TYPE_CHECKING:
     from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
     from pplvm.data.batches import batches
     from pplvm.data.binarization import binarize
+    from pplvm.data.epochs import Epochs
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
+    from pplvm.evaluation.annealed import annealed
+    from pplvm.evaluation.bidirectional import bidirectional
+    from pplvm.evaluation.evaluate import evaluate
+    from pplvm.evaluation.evidence import log_evidence
     from pplvm.evaluation.gradients import compare_gradients
+    from pplvm.evaluation.information import aggregate_posterior
+    from pplvm.evaluation.information_bounds import barber_agakov, info_nce
+    from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
+    from pplvm.evaluation.rates import rate_distortion
+    from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
+    from pplvm.evaluation.traversals import traversals
+    from pplvm.evaluation.units import active_units
     from pplvm.evaluation.verification import verify
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -36,14 +48,22 @@ if TYPE_CHECKING:
     from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
     from pplvm.particles import draw_particles
     from pplvm.programs.mixture import MixtureOfGaussians
+    from pplvm.programs.ppca import ProbabilisticPCA
     from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
     from pplvm.programs.vae import VAE
+    from pplvm.training.aggressive import Aggressive
+    from pplvm.training.checkpoints import Checkpoints, read_checkpoint
+    from pplvm.training.early_stopping import EarlyStopping
     from pplvm.training.fit import fit
+    from pplvm.training.run import Run
+    from pplvm.training.stepper import Stepper
 
 _HOMES = {
     "pplvm.data.images": ("digits", "mnist", "fashion_mnist", "binarized_mnist"),
     "pplvm.data.binarization": ("binarize",),
     "pplvm.data.batches": ("batches",),
+    "pplvm.data.epochs": ("Epochs",),
+    "pplvm.programs.ppca": ("ProbabilisticPCA",),
     "pplvm.programs.mixture": ("MixtureOfGaussians",),
     "pplvm.programs.sigmoid_belief": ("SigmoidBeliefNet",),
     "pplvm.programs.vae": ("VAE",),
@@ -66,8 +86,37 @@ _HOMES = {
     "pplvm.objectives.biased": ("BiasedStraightThrough", "BiasedStraightThroughGumbel", "BiasedConcrete"),
     "pplvm.objectives.per_site": ("PerSite",),
     "pplvm.objectives.pyro_objective": ("PyroObjective",),
+    "pplvm.training.aggressive": ("Aggressive",),
+    "pplvm.training.early_stopping": ("EarlyStopping",),
+    "pplvm.training.checkpoints": (
+        "Checkpoints",
+        "read_checkpoint",
+    ),
+    "pplvm.training.run": ("Run",),
+    "pplvm.training.stepper": ("Stepper",),
     "pplvm.training.fit": ("fit",),
     "pplvm.evaluation.gradients": ("compare_gradients",),
+    "pplvm.evaluation.evaluate": ("evaluate",),
+    "pplvm.evaluation.evidence": ("log_evidence",),
+    "pplvm.evaluation.likelihood": (
+        "importance_sampled",
+        "bits_per_dim",
+    ),
+    "pplvm.evaluation.rates": ("rate_distortion",),
+    "pplvm.evaluation.units": ("active_units",),
+    "pplvm.evaluation.annealed": ("annealed",),
+    "pplvm.evaluation.bidirectional": ("bidirectional",),
+    "pplvm.evaluation.information": ("aggregate_posterior",),
+    "pplvm.evaluation.information_bounds": (
+        "barber_agakov",
+        "info_nce",
+    ),
+    "pplvm.evaluation.samples": (
+        "prior_samples",
+        "reconstructions",
+        "interpolations",
+    ),
+    "pplvm.evaluation.traversals": ("traversals",),
     "pplvm.evaluation.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -75,15 +124,19 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ARM",
     "ARMS",
+    "Aggressive",
     "AnalyticKL",
     "Beta",
     "BiasedConcrete",
     "BiasedStraightThrough",
     "BiasedStraightThroughGumbel",
+    "Checkpoints",
     "DisARM",
     "DoubleControlVariate",
     "DoublyReparameterized",
     "DoublyReparameterizedWakeSleep",
+    "EarlyStopping",
+    "Epochs",
     "Exact",
     "FreeBits",
     "GeneralizedDoublyReparameterized",
@@ -98,30 +151,49 @@ __all__ = [
     "Pathwise",
     "PerSite",
     "PriorSampling",
+    "ProbabilisticPCA",
     "PyroObjective",
     "REBAR",
     "RELAX",
     "ReweightedWakeSleep",
+    "Run",
     "ScoreFunction",
     "SigmoidBeliefNet",
+    "Stepper",
     "StickTheLanding",
     "Thermodynamic",
     "VAE",
     "WakeSleep",
     "Warmup",
+    "active_units",
+    "aggregate_posterior",
+    "annealed",
+    "barber_agakov",
     "batches",
+    "bidirectional",
     "binarize",
     "binarized_mnist",
+    "bits_per_dim",
     "compare_gradients",
     "digits",
     "draw_particles",
     "elbo",
+    "evaluate",
     "fashion_mnist",
     "fit",
+    "importance_sampled",
+    "info_nce",
+    "interpolations",
     "iwae",
     "jackknife",
+    "log_evidence",
     "mnist",
+    "prior_samples",
+    "rate_distortion",
+    "read_checkpoint",
+    "reconstructions",
     "renyi",
+    "traversals",
     "tvo",
     "verify",
 ]

@@ -28,6 +28,7 @@ PROGRAMS = {
         "pplvm.programs.sigmoid_belief:SigmoidBeliefNet",
         "layers of Bernoulli latents over binary data (default)",
     ),
+    "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }

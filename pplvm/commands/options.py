@@ -57,8 +57,8 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit = commands.add_parser(
         "fit",
         help="train a program under an objective, with checkpoints",
-        description="Train a program. For many processes put `python -m torch.distributed.run --nproc-per-node N -m` in "
-        "front. Ctrl-C finishes the step, saves, and --resume goes on as if nothing had been.",
+        description="Train a program. For many processes put `python -m torch.distributed.run --nproc-per-node N -m` "
+        "in front. Ctrl-C finishes the step, saves, and --resume goes on as if nothing had been.",
     )
     fit.add_argument("--config", metavar="FILE", help="settings from a run's config.yaml; typed options win")
     fit.add_argument("--program", default="vae", help="name or module:Name [%(default)s]")

@@ -11,6 +11,7 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles import draw_particles, inspect_pair
 from pplvm.programs.mixture import MixtureOfGaussians
+from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
@@ -35,6 +36,7 @@ PROGRAMS = {
         binary,
         LeaveOneOut(elbo, 2),
     ),
+    "ppca": (lambda: ProbabilisticPCA(D, 2, data_mean=MEAN), real, Pathwise(iwae, 2)),
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
