@@ -51,8 +51,8 @@ class Decoder:
         again = self._samples(self._run(first.draw, {}), like)
         if not torch.allclose(first.mean, again.mean, equal_nan=True):
             raise ProgramError(
-                f"the model reads the data before it draws site {self.site!r} (as autoregressive models do), so one run "
-                "does not sample it: sample it value by value, in code of your own"
+                f"the model reads the data before it draws site {self.site!r} (as autoregressive models do), so one "
+                "run does not sample it: sample it value by value, in code of your own"
             )
 
     def prior(self, count: int) -> Samples:

@@ -14,7 +14,7 @@ from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import by_target, interval, number, per_estimator, ranking, rows, z_score
 
-__all__ = ["html_report"]
+__all__ = ["html_report", "inlined"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 COLUMNS_A_BLOCK = 6
@@ -100,8 +100,15 @@ def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview:
         data=first.attrs.get("data", "unnamed data"),
         columns=COLUMNS,
         sections=[_section(ds, figures, i) for i, (ds, figures) in enumerate(sections)],
-        overview=overview and (CAPTIONS["overview"], _inlined(Path(overview))),
+        overview=overview and (CAPTIONS["overview"], inlined(Path(overview))),
     )
+
+
+def inlined(path: Path) -> str:
+    """A PNG file as the source of an image; FileNotFoundError if there is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no figure at {path}: write it first")
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, A
         "notes": [(name, note) for name, note in per_estimator(ds, "note").items() if note],
         "left_out": [line for line in ds.attrs.get("left_out", "").split("\n") if line],
         "details": [_details(ds.sel(estimator=name), name) for name in cells],
-        "figures": [(path.stem, _caption(ds, path.stem), _inlined(path)) for path in map(Path, figures)],
+        "figures": [(path.stem, _caption(ds, path.stem), inlined(path)) for path in map(Path, figures)],
         "blocks": _group_blocks(ds),
         "unusual": _unusual_z(ds),
         "alpha": ds.attrs.get("alpha", ALPHA),
@@ -164,12 +171,6 @@ def _facts(ds: xr.Dataset) -> list[str]:
 
 def _counted(count: int, what: str, plural: str) -> str:
     return f"{count} {what}" + (plural if count != 1 else "")
-
-
-def _inlined(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"no figure at {path}: write the figures with save_figures first")
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _unusual_z(ds: xr.Dataset) -> float:

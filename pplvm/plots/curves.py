@@ -1,0 +1,178 @@
+"""Curves: a training run's records, a panel a quantity; and log p(x) against the draws that it is estimated from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pplvm.plots.looks import GREY, OKABE_ITO, PALE, beside, label, tidy
+from pplvm.plots.table import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["save_convergence", "save_curves"]
+
+DOTS_PER_INCH = 150
+VALIDATION = "validation/"
+FIRST = ("loss", "bound", "rate", "distortion")
+NO_QUANTITY = {"step", "epoch"}
+MOST_POINTS = 200  # of a line before it is smoothed
+BEGINNING = 0.05  # of a run, which may leave the panel where it would take more than half of it
+TRAINING_COLOUR, VALIDATION_COLOUR = OKABE_ITO[:2]
+
+
+def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Path:
+    """Write a PNG of training curves; its path.
+
+    Arguments:
+        records: each with "step" and any of "loss", "bound", "rate", ..., "validation/bound", ...; what a record lacks
+            or has not finite is left out of the curve, and words are left out altogether. Validation is drawn beside
+            what it validates. Long noisy curves are pale, with their running mean over a fiftieth of them on top.
+        path: the file to write, in a folder that exists.
+
+    Raises:
+        ValueError: a record has no step, or no record has anything else.
+    """
+    from matplotlib.figure import Figure
+
+    if any("step" not in record for record in records):
+        raise ValueError("save_curves: a record has no 'step': give one to each")
+    curves = _curves(records)
+    names = _in_order(curves)
+    if not names:
+        raise ValueError("save_curves: no record has a finite number beside its step: there is nothing to draw")
+    columns = min(len(names), 2)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(1 + 3.5 * columns, 0.4 + 2.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    steps = np.concatenate([points[:, 0] for points in curves.values()])
+    for ax, name in zip(panels, names, strict=False):
+        _panel(ax, name, curves)
+        _step_axis(ax, steps.min(), steps.max())
+    for ax in panels[len(names) :]:
+        ax.set_axis_off()
+    figure.supxlabel("step", fontsize=10)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return Path(path)
+
+
+def save_convergence(
+    ks: Sequence[int],
+    means: Sequence[float],
+    errors: Sequence[float],
+    path: str | Path,
+    exact: float | None = None,
+) -> Path:
+    """Write a PNG of log p(x) as it is estimated from ever more draws; its path.
+
+    Arguments:
+        ks: draws a datum, each at least 1.
+        means: of log p(x) over test points, in nats.
+        errors: their standard errors over test points.
+        path: the file to write, in a folder that exists.
+        exact: the true mean of log p(x) of the same points, where it is known.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    ax = figure.subplots()
+    tidy(ax)
+    ax.grid(color=PALE, zorder=0)
+    ax.set(xscale="log", xlabel="draws a datum, k (bars: one standard error over data)", ylabel="nats a datum")
+    ax.errorbar(ks, means, yerr=errors, fmt="o-", color=TRAINING_COLOUR, capsize=3, markersize=5, zorder=3)
+    ax.set_xticks(ks, [f"{k:,}" for k in ks])
+    ax.minorticks_off()
+    ax.margins(x=0.08)
+    if exact is not None:
+        ax.axhline(exact, color=GREY, linestyle="--", linewidth=1.2, zorder=2)
+        beside(ax, exact, f"exact\n{_words(exact)}", 6, color=GREY)
+    else:
+        beside(ax, means[-1], _words(means[-1]), 6, color=TRAINING_COLOUR)
+    ax.set_title("log p(x) as it is estimated from ever more draws", loc="left", fontsize=11)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return Path(path)
+
+
+def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Of every quantity the steps and values that are finite, (n, 2), by step."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for record in sorted(records, key=lambda record: record["step"]):
+        for name, value in record.items():
+            if name not in NO_QUANTITY and isinstance(value, int | float) and math.isfinite(value):
+                found.setdefault(name, []).append((record["step"], value))
+    return {name: np.array(points) for name, points in found.items()}
+
+
+def _in_order(curves: Mapping[str, np.ndarray]) -> list[str]:
+    """The quantities, without "validation/", those that everyone looks for first."""
+    names = dict.fromkeys(name.removeprefix(VALIDATION) for name in curves)
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def _panel(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
+    training, validation = curves.get(name), curves.get(VALIDATION + name)
+    tidy(ax)
+    ax.grid(color=PALE, zorder=0)
+    ax.set_title(label(name.replace("_", " ")), loc="left", fontsize=11)
+    if training is not None:
+        _line(ax, training)
+    if validation is not None:
+        ax.plot(
+            *validation.T, "o-", color=VALIDATION_COLOUR, markersize=3.5, linewidth=1.2, zorder=4, label="validation"
+        )
+    if training is not None and validation is not None:
+        ax.legend(frameon=False, fontsize=9)
+    drawn = np.concatenate([points for points in (training, validation) if points is not None])
+    _focus(ax, drawn)
+
+
+def _line(ax: Axes, points: np.ndarray) -> None:
+    steps, values = points.T
+    kind = {"color": TRAINING_COLOUR, "linewidth": 1.5, "label": "training", "zorder": 3}
+    turns = np.mean(np.diff(np.sign(np.diff(values))) != 0) if len(values) > MOST_POINTS else 0.0
+    if turns < 0.2:  # short, or as smooth as a learning rate
+        ax.plot(steps, values, marker="o" if len(steps) == 1 else "", markersize=3.5, **kind)
+        return
+    ax.plot(steps, values, color=TRAINING_COLOUR, linewidth=0.6, alpha=0.3, zorder=2)
+    ax.plot(steps, _running_mean(values, len(values) // 100), **kind)
+
+
+def _running_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """Of each value and up to `reach` before and after it."""
+    places = np.arange(len(values))
+    starts, ends = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    sums = np.concatenate([[0.0], values.cumsum()])
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _step_axis(ax: Axes, first: float, last: float) -> None:
+    """The same steps in every panel."""
+    from matplotlib.ticker import MaxNLocator
+
+    room = max(0.02 * (last - first), 0.5)
+    ax.set_xlim(first - room, last + room)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _focus(ax: Axes, drawn: np.ndarray) -> None:
+    """Leave the very beginning out of view where all else would be squeezed by it, and say so."""
+    steps, values = drawn.T
+    late = values[steps > steps.min() + BEGINNING * np.ptp(steps)]
+    if len(late) < 2 or np.ptp(late) == 0 or np.ptp(values) < 2 * np.ptp(late):
+        return
+    low, high = late.min() - 0.08 * np.ptp(late), late.max() + 0.08 * np.ptp(late)
+    ax.set_ylim(low, high)
+    down = f"down to {_words(values.min())}" if values.min() < low else ""
+    up = f"up to {_words(values.max())}" if values.max() > high else ""
+    ax.set_title(
+        f"first steps out of view: {' and '.join(filter(None, (down, up)))}", loc="right", fontsize=8, color=GREY
+    )
+
+
+def _words(value: float) -> str:
+    return number(value, 4).replace("-", "−")
