@@ -5,6 +5,7 @@
 The ranks are those of `torchrun`. Where it started none, every function here does what one process does by itself.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ __all__ = [
     "wait",
 ]
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 _together: ContextVar[bool] = ContextVar("together", default=False)
 """Whether all ranks are at this moment in the forward pass of one step."""
@@ -54,13 +55,13 @@ def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.
         the device of this rank.
 
     Raises:
-        RuntimeError: torchrun's variables are there in part; a rank finds no GPU for itself; ranks would share one.
+        RuntimeError: torchrun's variables are there in part; a rank finds no GPU for itself.
     """
-    if distributed.is_initialized() or not (there := [name for name in TORCHRUN[:3] if name in os.environ]):
+    if distributed.is_initialized() or "LOCAL_RANK" not in os.environ:
         yield torch.device(device)
         return
     if missing := [name for name in TORCHRUN if name not in os.environ]:
-        raise RuntimeError(f"{' and '.join(there)} say that torchrun started this, but {missing[0]} is not set")
+        raise RuntimeError(f"LOCAL_RANK says that torchrun started this, but {missing[0]} is not set: unset it")
     place = _own_device(device)
     on_gpu = {"backend": "nccl", "device_id": place} if place.type == "cuda" else {"backend": "gloo"}
     distributed.init_process_group(timeout=timedelta(seconds=timeout_seconds), **on_gpu)
@@ -109,22 +110,14 @@ def shared_mean(tensor: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether it is so on any rank: a decision that all take alike.
-
-    Example:
-        >>> any_rank(True)
-        True
-    """
+    """Whether it is so on any rank: a decision that all take alike."""
     return bool(total(torch.tensor(int(flag))))
 
 
 def seed_of_rank(seed: int) -> int:
-    """A seed for this rank's noise: the seed itself for one process, else mixed with the rank.
-
-    References:
-        Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014 (splitmix64)
-    """
-    return seed if size() == 1 else _mixed(_mixed(seed) + rank())
+    """A seed for this rank's noise: the seed itself for one process, else a digest of it and the rank."""
+    digest = hashlib.blake2b(f"{seed} {rank()}".encode(), digest_size=7).digest()
+    return seed if size() == 1 else int.from_bytes(digest, "little")
 
 
 def my_rows(n: int) -> slice:
@@ -188,48 +181,46 @@ def wait() -> None:
 
 
 def require_equal(module: nn.Module, when: str = "now") -> None:
-    """Refuse ranks that have drifted apart: a broadcast of all that the module holds, so not for every step.
+    """Refuse ranks that have drifted apart; broadcasts all that the module holds, so not for every step.
 
     Raises:
         RuntimeError: on every rank, if a parameter or a buffer differs on any.
     """
     if size() == 1:
         return
-    held = _state(module)
-    of_first = {name: tensor.detach().to(_meeting_place(), copy=True) for name, tensor in held.items()}
-    for tensor in of_first.values():
+    held = _held(module)
+    of_first = [tensor.detach().to(_meeting_place(), copy=True) for tensor in held.values()]
+    for tensor in of_first:
         distributed.broadcast(tensor, src=0)
-    differ = [not _same(held[name], tensor) for name, tensor in of_first.items()]
-    if names := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
+    differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
+    if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
         raise RuntimeError(
-            f"{when}, {names[0]!r} differs between the ranks ({len(names)} of {len(held)} tensors do): call the loss "
-            "that parallel() gave, and let modules that read the batch average over pplvm.distributed.shared_mean"
+            f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors do): call the loss that "
+            "parallel() gave, and let a module that reads the batch average by pplvm.distributed.shared_mean"
         )
 
 
 def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:
     """A loss whose gradient is the mean over ranks; alone, the loss itself.
 
-    It is tried on the first rank's batch with the random state set aside and all that it counts put back, so that
-    parameters that are made on first use exist, and what is found on a first batch is the same on all ranks. Then all
-    ranks take the first one's parameters and buffers. Floating-point buffers that a training step moves are averaged
-    over ranks after it, which is exact for moving averages of batch means.
+    The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
+    is made on first use exists then, what a first batch tells is the same on all ranks, and all start equal. After
+    each step, floating-point buffers that steps move are averaged over ranks: exact for averages of batch means, such
+    as a `MovingAverage` or the running mean of batch norm (which normalizes by its own share, here as in any DDP).
 
     Arguments:
-        loss: maps a batch to a scalar, the mean over its data; in train mode.
+        loss: in train mode, maps a batch to the mean over its data, ().
         x: this rank's share of a batch (B/R, ...).
-        find_unused: whether some steps leave some parameters unused; None asks the trial.
+        find_unused: whether there are steps that leave parameters unused; None asks the trial.
 
     Raises:
-        RuntimeError: the loss has no gradient; later, in train mode with gradients enabled, if it is called other than
-            through the module returned here, since its gradient would stay on its rank, or if a module makes
-            parameters differ between ranks.
+        RuntimeError: the loss has no gradient; when called, a module makes the ranks differ; at any time, the loss is
+            called in train mode but not through what was returned, so that its gradient would stay on its rank.
     """
     if size() == 1:
         return loss
     unused, moving = _trial(loss, x)
-    find_unused = any_rank(unused) if find_unused is None else find_unused
-    wrapped = _Parallel(loss, from_first(moving), find_unused)
+    wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
     require_equal(loss, "after the broadcast")
     return wrapped
 
@@ -238,31 +229,31 @@ class _Parallel(DistributedDataParallel):
     def __init__(self, loss: nn.Module, moving: list[str], find_unused: bool) -> None:
         super().__init__(loss, find_unused_parameters=find_unused)
         self.broadcast_buffers = False  # at every step; the argument would leave them apart at the start too
-        self._moving, self._checked = moving, False
+        self._moving, self._compared = moving, False
         loss.register_forward_pre_hook(_refuse_alone)
 
     def forward(self, *args: Any) -> Tensor:
-        together = self.training and torch.is_grad_enabled()
-        token = _together.set(together)
+        if not (self.training and torch.is_grad_enabled()):
+            return self.module(*args)
+        token = _together.set(True)
         try:
             loss: Any = super().forward(*args)
         finally:
             _together.reset(token)
-        if together:
-            self._average_buffers()
-            if not self._checked:
-                require_equal(self.module, "after the first step's forward pass")
-                self._checked = True
+        self._average_buffers()
+        if not self._compared:
+            require_equal(self.module, "after the first forward pass")
+            self._compared = True
         return loss
 
-    @torch.no_grad()
     def _average_buffers(self) -> None:
         held = dict(self.module.named_buffers())
         for dtype in {held[name].dtype for name in self._moving}:
-            alike = [held[name] for name in self._moving if held[name].dtype == dtype]
-            flat = mean(torch.cat([buffer.flatten() for buffer in alike]))
-            for buffer, part in zip(alike, flat.split([buffer.numel() for buffer in alike]), strict=True):
-                buffer.data.copy_(part.view_as(buffer))  # batch norm keeps it for backward, but does not read it there
+            names = [name for name in self._moving if held[name].dtype == dtype]
+            flat = mean(torch.cat([held[name].flatten() for name in names]))
+            for name, part in zip(names, flat.split([held[name].numel() for name in names]), strict=True):
+                owner, _, leaf = name.rpartition(".")  # a new tensor, as backward may need the old one
+                setattr(self.module.get_submodule(owner), leaf, part.view_as(held[name]).clone())
 
 
 def _refuse_alone(loss: nn.Module, args: tuple) -> None:
@@ -276,29 +267,30 @@ def _trial(loss: nn.Module, x: Tensor) -> tuple[bool, list[str]]:
     """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
     x = x.detach().clone()
     distributed.broadcast(x, src=0)
-    before = {name: tensor.detach().clone() for name, tensor in _state(loss).items()}
+    before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
     with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad():
         value = loss(x)
         if not value.requires_grad:
             raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
-        used = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
-    after = {name: tensor for name, tensor in _state(loss).items() if name in before}
+        found = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
+    after = {name: tensor for name, tensor in _held(loss).items() if name in before}
     moved = [name for name, tensor in after.items() if not _same(before[name], tensor)]
-    with torch.no_grad():
-        for name in moved:
-            after[name].copy_(before[name])
-    buffers = dict(loss.named_buffers())
-    return any(g is None for g in used), [n for n in moved if n in buffers and buffers[n].is_floating_point()]
+    for name in moved:
+        after[name].detach().copy_(before[name])
+    averages = [name for name, buffer in loss.named_buffers() if name in moved and buffer.is_floating_point()]
+    return any(gradient is None for gradient in found), averages
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def _held(module: nn.Module) -> dict[str, Tensor]:
     """What a module holds, but for parameters that are not made yet."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     return {name: tensor for name, tensor in tensors.items() if not is_lazy(tensor)}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.to(a.device).nan_to_num()) and torch.equal(a.isnan(), b.to(a.device).isnan())
+    """Bit by bit, so that what is no number equals itself."""
+    first, second = (tensor.detach().reshape(-1).view(torch.uint8) for tensor in (a, b.to(a.device)))
+    return torch.equal(first, second)
 
 
 def _meeting_place() -> torch.device:
@@ -310,19 +302,10 @@ def _own_device(device: str) -> torch.device:
     place, local = torch.device(device), int(os.environ["LOCAL_RANK"])
     if place.type != "cuda":
         return place
-    if place.index is not None and int(os.environ["WORLD_SIZE"]) > 1:
-        raise RuntimeError(f"{device} would be the GPU of every rank: say cuda, and each rank takes its own")
-    if local >= torch.cuda.device_count():
+    if place.index is not None or local >= torch.cuda.device_count():
         raise RuntimeError(
-            f"rank {local} of this machine finds {torch.cuda.device_count()} GPUs: start as many ranks, or use the cpu"
+            f"rank {local} of this machine cannot have {device} of {torch.cuda.device_count()} GPUs to itself: say "
+            "cuda, and start no more ranks than there are GPUs"
         )
-    torch.cuda.set_device(local if place.index is None else place.index)
-    return torch.device("cuda", torch.cuda.current_device())
-
-
-def _mixed(number: int) -> int:
-    """The finalizer of splitmix64."""
-    number = (number + 0x9E3779B97F4A7C15) % 2**64
-    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    number = (number ^ (number >> 27)) * 0x94D049BB133111EB % 2**64
-    return number ^ (number >> 31)
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
