@@ -45,14 +45,11 @@ _together: ContextVar[bool] = ContextVar("together", default=False)
 
 @contextmanager
 def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.device]:
-    """Be one of the ranks that torchrun started, over gloo or, on GPUs, nccl; without torchrun nothing is started.
+    """Be one of the ranks that torchrun started, and yield its device; without torchrun nothing is started.
 
     Arguments:
-        device: "cpu", or "cuda", of which each rank of a machine gets one.
+        device: "cpu" (over gloo), or "cuda" (over nccl), of which each rank of a machine gets one.
         timeout_seconds: how long a rank waits for the others before it gives up.
-
-    Yields:
-        the device of this rank.
 
     Raises:
         RuntimeError: torchrun's variables are there in part; a rank finds no GPU for itself.
@@ -90,7 +87,7 @@ def total(tensor: Tensor) -> Tensor:
     """The sum over ranks, on each of them; without gradient."""
     if size() == 1:
         return tensor.detach()
-    there = tensor.detach().to(_meeting_place(), copy=True)
+    there = _copied(tensor)
     distributed.all_reduce(there)
     return there.to(tensor.device)
 
@@ -121,25 +118,12 @@ def seed_of_rank(seed: int) -> int:
 
 
 def my_rows(n: int) -> slice:
-    """This rank's rows of n that are shared out like cards: none twice, uneven where n does not divide.
-
-    Example:
-        >>> list(range(5))[my_rows(5)]
-        [0, 1, 2, 3, 4]
-    """
+    """This rank's rows of n that are shared out like cards: none twice, uneven where n does not divide."""
     return slice(rank(), n, size())
 
 
 def gathered(mine: Tensor, n: int) -> Tensor:
-    """All n rows in their order, on each rank, from those that `my_rows(n)` gave it.
-
-    Arguments:
-        mine: (n_r, ...), this rank's; of the same kind on all ranks, also where it has no rows.
-        n: how many there are on all ranks.
-
-    Raises:
-        ValueError: a rank has another number of rows.
-    """
+    """All rows (n, ...) in their order, on each rank, from those (n_r, ...) that `my_rows(n)` gave it."""
     if len(mine) != len(range(n)[my_rows(n)]):
         raise ValueError(f"gathered: rank {rank()} has {len(mine)} rows of {n}, not those of my_rows({n})")
     if size() == 1:
@@ -152,11 +136,7 @@ def gathered(mine: Tensor, n: int) -> Tensor:
 
 
 def my_share(x: Tensor) -> Tensor:
-    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold.
-
-    Raises:
-        ValueError: the batch does not divide.
-    """
+    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold; ValueError if it does not divide."""
     if len(x) % size():
         raise ValueError(
             f"batch size {len(x)} is not divisible by {size()} ranks: choose a multiple, and drop a last, smaller batch"
@@ -181,15 +161,11 @@ def wait() -> None:
 
 
 def require_equal(module: nn.Module, when: str = "now") -> None:
-    """Refuse ranks that have drifted apart; broadcasts all that the module holds, so not for every step.
-
-    Raises:
-        RuntimeError: on every rank, if a parameter or a buffer differs on any.
-    """
+    """RuntimeError on every rank if a parameter or buffer differs on any; broadcasts all, so not for every step."""
     if size() == 1:
         return
     held = _held(module)
-    of_first = [tensor.detach().to(_meeting_place(), copy=True) for tensor in held.values()]
+    of_first = [_copied(tensor) for tensor in held.values()]
     for tensor in of_first:
         distributed.broadcast(tensor, src=0)
     differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
@@ -209,16 +185,18 @@ def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.
     as a `MovingAverage` or the running mean of batch norm (which normalizes by its own share, here as in any DDP).
 
     Arguments:
-        loss: in train mode, maps a batch to the mean over its data, ().
+        loss: maps a batch to the mean over its data, (); in train mode.
         x: this rank's share of a batch (B/R, ...).
         find_unused: whether there are steps that leave parameters unused; None asks the trial.
 
     Raises:
-        RuntimeError: the loss has no gradient; when called, a module makes the ranks differ; at any time, the loss is
-            called in train mode but not through what was returned, so that its gradient would stay on its rank.
+        RuntimeError: the loss has no gradient, or is in eval mode; when called, a module makes the ranks differ; at
+            any time, the loss is called in train mode but not through what was returned, and so on its rank alone.
     """
     if size() == 1:
         return loss
+    if not loss.training:
+        raise RuntimeError("parallel: the loss is in eval mode, where nothing shows what its steps move: call train()")
     unused, moving = _trial(loss, x)
     wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
     require_equal(loss, "after the broadcast")
@@ -235,11 +213,8 @@ class _Parallel(DistributedDataParallel):
     def forward(self, *args: Any) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):
             return self.module(*args)
-        token = _together.set(True)
-        try:
+        with _all_together():
             loss: Any = super().forward(*args)
-        finally:
-            _together.reset(token)
         self._average_buffers()
         if not self._compared:
             require_equal(self.module, "after the first forward pass")
@@ -248,12 +223,21 @@ class _Parallel(DistributedDataParallel):
 
     def _average_buffers(self) -> None:
         held = dict(self.module.named_buffers())
-        for dtype in {held[name].dtype for name in self._moving}:
+        for dtype in dict.fromkeys(held[name].dtype for name in self._moving):  # in one order on all ranks
             names = [name for name in self._moving if held[name].dtype == dtype]
             flat = mean(torch.cat([held[name].flatten() for name in names]))
             for name, part in zip(names, flat.split([held[name].numel() for name in names]), strict=True):
                 owner, _, leaf = name.rpartition(".")  # a new tensor, as backward may need the old one
                 setattr(self.module.get_submodule(owner), leaf, part.view_as(held[name]).clone())
+
+
+@contextmanager
+def _all_together() -> Iterator[None]:
+    token = _together.set(True)
+    try:
+        yield
+    finally:
+        _together.reset(token)
 
 
 def _refuse_alone(loss: nn.Module, args: tuple) -> None:
@@ -265,11 +249,11 @@ def _refuse_alone(loss: nn.Module, args: tuple) -> None:
 
 def _trial(loss: nn.Module, x: Tensor) -> tuple[bool, list[str]]:
     """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
-    x = x.detach().clone()
-    distributed.broadcast(x, src=0)
+    of_first = _copied(x)
+    distributed.broadcast(of_first, src=0)
     before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
-    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad():
-        value = loss(x)
+    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), _all_together():
+        value = loss(of_first.to(x.device))
         if not value.requires_grad:
             raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
         found = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
@@ -298,14 +282,15 @@ def _meeting_place() -> torch.device:
     return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
 
 
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(_meeting_place(), copy=True, memory_format=torch.contiguous_format)
+
+
 def _own_device(device: str) -> torch.device:
-    place, local = torch.device(device), int(os.environ["LOCAL_RANK"])
+    place, local, there = torch.device(device), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if place.type != "cuda":
         return place
-    if place.index is not None or local >= torch.cuda.device_count():
-        raise RuntimeError(
-            f"rank {local} of this machine cannot have {device} of {torch.cuda.device_count()} GPUs to itself: say "
-            "cuda, and start no more ranks than there are GPUs"
-        )
+    if place.index is not None or local >= there:
+        raise RuntimeError(f"{device} gives local rank {local} no GPU of its own: say cuda, with at most {there} ranks")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -13,13 +13,13 @@ from torch import nn
 
 from pplvm import distributed as ranks
 
-TESTS = Path(__file__).parent
+SCRIPTS = Path(__file__).parent / "ranks"
 
 
 def started(*arguments):
     """Two ranks of a script."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS.parent.parent)}
     return subprocess.Popen(
         [str(a) for a in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -27,9 +27,9 @@ def started(*arguments):
 
 @pytest.fixture(scope="module")
 def of(tmp_path_factory):
-    """What each of two ranks found in a case of `ranks.py`."""
+    """What each of two ranks found in a case of `ranks/job.py`."""
     folder = tmp_path_factory.mktemp("ranks")
-    job = started(TESTS / "ranks.py", folder)
+    job = started(SCRIPTS / "job.py", folder)
     told, _ = job.communicate(timeout=120)
     assert job.returncode == 0, told[-6000:]
     both = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -40,7 +40,7 @@ def of(tmp_path_factory):
 def failed(tmp_path_factory):
     """Of each job in which rank 1 fails: its code, the seconds that it lasted on, and what it said."""
     folder = tmp_path_factory.mktemp("failures")
-    jobs = {how: started(TESTS / "failing_ranks.py", folder / how, how) for how in ("killed", "raises", "hangs")}
+    jobs = {how: started(SCRIPTS / "failing.py", folder / how, how) for how in ("killed", "hangs")}
     found = {}
     for how, job in jobs.items():
         told, _ = job.communicate(timeout=120)
@@ -151,7 +151,7 @@ def test_9_shards_are_evaluated_as_the_whole_is(of):
         assert torch.equal(case["together"], case["alone"])
 
 
-@pytest.mark.parametrize("how, within", [("killed", 20), ("raises", 20), ("hangs", 3 + 20)])
+@pytest.mark.parametrize("how, within", [("killed", 20), ("hangs", 3 + 20)])
 def test_10_a_rank_that_fails_ends_the_job(failed, how, within):
     """Without a timeout of minutes; a rank that hangs is given up after 3 seconds."""
     code, seconds, told = failed[how]
@@ -180,6 +180,12 @@ def test_what_a_first_batch_tells_is_the_same_on_all_ranks(of):
     first, second = of("dependencies")
     assert first["by itself"] != second["by itself"]  # what it would be
     assert first["parallel"] == second["parallel"] == ["x", "y"]
+
+
+def test_a_loss_is_made_parallel_again_for_a_second_fit(of):
+    for case in of("a_second_fit"):
+        assert case["complaints"] == ["no complaint"] * 2
+        assert "eval mode" in case["in eval mode"]
 
 
 @pytest.fixture
@@ -238,7 +244,7 @@ def test_a_rank_without_a_gpu_of_its_own_is_refused(torchrun, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
     for device in ("cuda", "cuda:0"):
-        with pytest.raises(RuntimeError, match="rank 1 of this machine cannot have cuda.* of 1 GPUs"):
+        with pytest.raises(RuntimeError, match="cuda.* gives local rank 1 no GPU of its own: .* at most 1 ranks"):
             with ranks.join(device):
                 pass
     assert not torch.distributed.is_initialized()
