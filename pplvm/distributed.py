@@ -5,6 +5,7 @@
 The ranks are those of `torchrun`. Where it started none, every function here does what one process does by itself.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ __all__ = [
     "wait",
 ]
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 _together: ContextVar[bool] = ContextVar("together", default=False)
 """Whether all ranks are at this moment in the forward pass of one step."""
@@ -44,23 +45,20 @@ _together: ContextVar[bool] = ContextVar("together", default=False)
 
 @contextmanager
 def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.device]:
-    """Be one of the ranks that torchrun started, over gloo or, on GPUs, nccl; without torchrun nothing is started.
+    """Be one of the ranks that torchrun started, and yield its device; without torchrun nothing is started.
 
     Arguments:
-        device: "cpu", or "cuda", of which each rank of a machine gets one.
+        device: "cpu" (over gloo), or "cuda" (over nccl), of which each rank of a machine gets one.
         timeout_seconds: how long a rank waits for the others before it gives up.
 
-    Yields:
-        the device of this rank.
-
     Raises:
-        RuntimeError: torchrun's variables are there in part; a rank finds no GPU for itself; ranks would share one.
+        RuntimeError: torchrun's variables are there in part; a rank finds no GPU for itself.
     """
-    if distributed.is_initialized() or not (there := [name for name in TORCHRUN[:3] if name in os.environ]):
+    if distributed.is_initialized() or "LOCAL_RANK" not in os.environ:
         yield torch.device(device)
         return
     if missing := [name for name in TORCHRUN if name not in os.environ]:
-        raise RuntimeError(f"{' and '.join(there)} say that torchrun started this, but {missing[0]} is not set")
+        raise RuntimeError(f"LOCAL_RANK says that torchrun started this, but {missing[0]} is not set: unset it")
     place = _own_device(device)
     on_gpu = {"backend": "nccl", "device_id": place} if place.type == "cuda" else {"backend": "gloo"}
     distributed.init_process_group(timeout=timedelta(seconds=timeout_seconds), **on_gpu)
@@ -89,7 +87,7 @@ def total(tensor: Tensor) -> Tensor:
     """The sum over ranks, on each of them; without gradient."""
     if size() == 1:
         return tensor.detach()
-    there = tensor.detach().to(_meeting_place(), copy=True)
+    there = _copied(tensor)
     distributed.all_reduce(there)
     return there.to(tensor.device)
 
@@ -119,34 +117,18 @@ def any_rank(flag: bool) -> bool:
 
 
 def seed_of_rank(seed: int) -> int:
-    """A seed for this rank's noise: the seed itself for one process, else mixed with the rank.
-
-    References:
-        Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014 (splitmix64)
-    """
-    return seed if size() == 1 else _mixed(_mixed(seed) + rank())
+    """A seed for this rank's noise: the seed itself for one process, else a digest of it and the rank."""
+    digest = hashlib.blake2b(f"{seed} {rank()}".encode(), digest_size=7).digest()
+    return seed if size() == 1 else int.from_bytes(digest, "little")
 
 
 def my_rows(n: int) -> slice:
-    """This rank's rows of n that are shared out like cards: none twice, uneven where n does not divide.
-
-    Example:
-        >>> list(range(5))[my_rows(5)]
-        [0, 1, 2, 3, 4]
-    """
+    """This rank's rows of n that are shared out like cards: none twice, uneven where n does not divide."""
     return slice(rank(), n, size())
 
 
 def gathered(mine: Tensor, n: int) -> Tensor:
-    """All n rows in their order, on each rank, from those that `my_rows(n)` gave it.
-
-    Arguments:
-        mine: (n_r, ...), this rank's; of the same kind on all ranks, also where it has no rows.
-        n: how many there are on all ranks.
-
-    Raises:
-        ValueError: a rank has another number of rows.
-    """
+    """All rows (n, ...) in their order, on each rank, from those (n_r, ...) that `my_rows(n)` gave it."""
     if len(mine) != len(range(n)[my_rows(n)]):
         raise ValueError(f"gathered: rank {rank()} has {len(mine)} rows of {n}, not those of my_rows({n})")
     if size() == 1:
@@ -159,11 +141,7 @@ def gathered(mine: Tensor, n: int) -> Tensor:
 
 
 def my_share(x: Tensor) -> Tensor:
-    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold.
-
-    Raises:
-        ValueError: the batch does not divide.
-    """
+    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold; ValueError if it does not divide."""
     if len(x) % size():
         raise ValueError(
             f"batch size {len(x)} is not divisible by {size()} ranks: choose a multiple, and drop a last, smaller batch"
@@ -188,48 +166,44 @@ def wait() -> None:
 
 
 def require_equal(module: nn.Module, when: str = "now") -> None:
-    """Refuse ranks that have drifted apart: a broadcast of all that the module holds, so not for every step.
-
-    Raises:
-        RuntimeError: on every rank, if a parameter or a buffer differs on any.
-    """
+    """RuntimeError on every rank if a parameter or buffer differs on any; broadcasts all, so not for every step."""
     if size() == 1:
         return
-    held = _state(module)
-    of_first = {name: tensor.detach().to(_meeting_place(), copy=True) for name, tensor in held.items()}
-    for tensor in of_first.values():
+    held = _held(module)
+    of_first = [_copied(tensor) for tensor in held.values()]
+    for tensor in of_first:
         distributed.broadcast(tensor, src=0)
-    differ = [not _same(held[name], tensor) for name, tensor in of_first.items()]
-    if names := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
+    differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
+    if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
         raise RuntimeError(
-            f"{when}, {names[0]!r} differs between the ranks ({len(names)} of {len(held)} tensors do): call the loss "
-            "that parallel() gave, and let modules that read the batch average over pplvm.distributed.shared_mean"
+            f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors do): call the loss that "
+            "parallel() gave, and let a module that reads the batch average by pplvm.distributed.shared_mean"
         )
 
 
 def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:
     """A loss whose gradient is the mean over ranks; alone, the loss itself.
 
-    It is tried on the first rank's batch with the random state set aside and all that it counts put back, so that
-    parameters that are made on first use exist, and what is found on a first batch is the same on all ranks. Then all
-    ranks take the first one's parameters and buffers. Floating-point buffers that a training step moves are averaged
-    over ranks after it, which is exact for moving averages of batch means.
+    The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
+    is made on first use exists then, what a first batch tells is the same on all ranks, and all start equal. After
+    each step, floating-point buffers that steps move are averaged over ranks: exact for averages of batch means, such
+    as a `MovingAverage` or the running mean of batch norm (which normalizes by its own share, here as in any DDP).
 
     Arguments:
-        loss: maps a batch to a scalar, the mean over its data; in train mode.
+        loss: maps a batch to the mean over its data, (); in train mode.
         x: this rank's share of a batch (B/R, ...).
-        find_unused: whether some steps leave some parameters unused; None asks the trial.
+        find_unused: whether there are steps that leave parameters unused; None asks the trial.
 
     Raises:
-        RuntimeError: the loss has no gradient; later, in train mode with gradients enabled, if it is called other than
-            through the module returned here, since its gradient would stay on its rank, or if a module makes
-            parameters differ between ranks.
+        RuntimeError: the loss has no gradient, or is in eval mode; when called, a module makes the ranks differ; at
+            any time, the loss is called in train mode but not through what was returned, and so on its rank alone.
     """
     if size() == 1:
         return loss
+    if not loss.training:
+        raise RuntimeError("parallel: the loss is in eval mode, where nothing shows what its steps move: call train()")
     unused, moving = _trial(loss, x)
-    find_unused = any_rank(unused) if find_unused is None else find_unused
-    wrapped = _Parallel(loss, from_first(moving), find_unused)
+    wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
     require_equal(loss, "after the broadcast")
     return wrapped
 
@@ -238,31 +212,37 @@ class _Parallel(DistributedDataParallel):
     def __init__(self, loss: nn.Module, moving: list[str], find_unused: bool) -> None:
         super().__init__(loss, find_unused_parameters=find_unused)
         self.broadcast_buffers = False  # at every step; the argument would leave them apart at the start too
-        self._moving, self._checked = moving, False
+        self._moving, self._compared = moving, False
         loss.register_forward_pre_hook(_refuse_alone)
 
     def forward(self, *args: Any) -> Tensor:
-        together = self.training and torch.is_grad_enabled()
-        token = _together.set(together)
-        try:
+        if not (self.training and torch.is_grad_enabled()):
+            return self.module(*args)
+        with _all_together():
             loss: Any = super().forward(*args)
-        finally:
-            _together.reset(token)
-        if together:
-            self._average_buffers()
-            if not self._checked:
-                require_equal(self.module, "after the first step's forward pass")
-                self._checked = True
+        self._average_buffers()
+        if not self._compared:
+            require_equal(self.module, "after the first forward pass")
+            self._compared = True
         return loss
 
-    @torch.no_grad()
     def _average_buffers(self) -> None:
         held = dict(self.module.named_buffers())
-        for dtype in {held[name].dtype for name in self._moving}:
-            alike = [held[name] for name in self._moving if held[name].dtype == dtype]
-            flat = mean(torch.cat([buffer.flatten() for buffer in alike]))
-            for buffer, part in zip(alike, flat.split([buffer.numel() for buffer in alike]), strict=True):
-                buffer.data.copy_(part.view_as(buffer))  # batch norm keeps it for backward, but does not read it there
+        for dtype in dict.fromkeys(held[name].dtype for name in self._moving):  # in one order on all ranks
+            names = [name for name in self._moving if held[name].dtype == dtype]
+            flat = mean(torch.cat([held[name].flatten() for name in names]))
+            for name, part in zip(names, flat.split([held[name].numel() for name in names]), strict=True):
+                owner, _, leaf = name.rpartition(".")  # a new tensor, as backward may need the old one
+                setattr(self.module.get_submodule(owner), leaf, part.view_as(held[name]).clone())
+
+
+@contextmanager
+def _all_together() -> Iterator[None]:
+    token = _together.set(True)
+    try:
+        yield
+    finally:
+        _together.reset(token)
 
 
 def _refuse_alone(loss: nn.Module, args: tuple) -> None:
@@ -274,31 +254,32 @@ def _refuse_alone(loss: nn.Module, args: tuple) -> None:
 
 def _trial(loss: nn.Module, x: Tensor) -> tuple[bool, list[str]]:
     """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
-    x = x.detach().clone()
-    distributed.broadcast(x, src=0)
-    before = {name: tensor.detach().clone() for name, tensor in _state(loss).items()}
-    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad():
-        value = loss(x)
+    of_first = _copied(x)
+    distributed.broadcast(of_first, src=0)
+    before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
+    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), _all_together():
+        value = loss(of_first.to(x.device))
         if not value.requires_grad:
             raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
-        used = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
-    after = {name: tensor for name, tensor in _state(loss).items() if name in before}
+        found = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
+    after = {name: tensor for name, tensor in _held(loss).items() if name in before}
     moved = [name for name, tensor in after.items() if not _same(before[name], tensor)]
-    with torch.no_grad():
-        for name in moved:
-            after[name].copy_(before[name])
-    buffers = dict(loss.named_buffers())
-    return any(g is None for g in used), [n for n in moved if n in buffers and buffers[n].is_floating_point()]
+    for name in moved:
+        after[name].detach().copy_(before[name])
+    averages = [name for name, buffer in loss.named_buffers() if name in moved and buffer.is_floating_point()]
+    return any(gradient is None for gradient in found), averages
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def _held(module: nn.Module) -> dict[str, Tensor]:
     """What a module holds, but for parameters that are not made yet."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     return {name: tensor for name, tensor in tensors.items() if not is_lazy(tensor)}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.to(a.device).nan_to_num()) and torch.equal(a.isnan(), b.to(a.device).isnan())
+    """Bit by bit, so that what is no number equals itself."""
+    first, second = (tensor.detach().reshape(-1).view(torch.uint8) for tensor in (a, b.to(a.device)))
+    return torch.equal(first, second)
 
 
 def _meeting_place() -> torch.device:
@@ -306,23 +287,15 @@ def _meeting_place() -> torch.device:
     return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
 
 
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(_meeting_place(), copy=True, memory_format=torch.contiguous_format)
+
+
 def _own_device(device: str) -> torch.device:
-    place, local = torch.device(device), int(os.environ["LOCAL_RANK"])
+    place, local, there = torch.device(device), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if place.type != "cuda":
         return place
-    if place.index is not None and int(os.environ["WORLD_SIZE"]) > 1:
-        raise RuntimeError(f"{device} would be the GPU of every rank: say cuda, and each rank takes its own")
-    if local >= torch.cuda.device_count():
-        raise RuntimeError(
-            f"rank {local} of this machine finds {torch.cuda.device_count()} GPUs: start as many ranks, or use the cpu"
-        )
-    torch.cuda.set_device(local if place.index is None else place.index)
-    return torch.device("cuda", torch.cuda.current_device())
-
-
-def _mixed(number: int) -> int:
-    """The finalizer of splitmix64."""
-    number = (number + 0x9E3779B97F4A7C15) % 2**64
-    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    number = (number ^ (number >> 27)) * 0x94D049BB133111EB % 2**64
-    return number ^ (number >> 31)
+    if place.index is not None or local >= there:
+        raise RuntimeError(f"{device} gives local rank {local} no GPU of its own: say cuda, with at most {there} ranks")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)

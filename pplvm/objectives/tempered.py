@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
 from pplvm.contract import Site, latents
+from pplvm.distributed import shared_mean
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles import Pair, Particles, cuda_devices
@@ -153,7 +154,7 @@ class Beta(_NamingSites):
 class FreeBits(_NamingSites):
     """Let each latent's KL term cost nothing below a floor, so that no latent is switched off early.
 
-        E_q[ log p(x | z) ] - sum_l max(nats_l, KL_l),     KL_l the mean over particles and batch
+        E_q[ log p(x | z) ] - sum_l max(nats_l, KL_l),     KL_l the mean over particles and batch (and ranks)
 
     The floor is applied after the mean over the batch, by the draw itself: the term's gradient is there or not. Where
     the objective knows a KL in closed form (`AnalyticKL`) that decides.
@@ -190,7 +191,8 @@ class FreeBits(_NamingSites):
 
     def weights(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
-        return {name: (-term.detach().mean() > floors[name]).to(term.dtype) for name, term in terms.items()}
+        KL = {name: shared_mean(-term.mean()) for name, term in terms.items()}
+        return {name: (KL[name] > floors[name]).to(term.dtype) for name, term in terms.items()}
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
