@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -51,8 +52,9 @@ class Records:
     def __init__(self, directory: Path, resume_from_step: int | None) -> None:
         self._lines, self._table = Path(directory, LINES), Path(directory, TABLE)
         kept = [] if resume_from_step is None else _kept(self._lines, resume_from_step)
-        replace_durably(self._lines, kept)
-        self._file = open(self._lines, "ab")
+        with writing(self._lines, 0):
+            replace_durably(self._lines, kept)
+            self._file = open(self._lines, "ab", buffering=0)
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
         """Append one line: whole numbers and finite ones as they are, NaN and infinity as null.
@@ -62,21 +64,28 @@ class Records:
             values: numbers by name, or tensors that hold one number.
 
         Raises:
-            ValueError: one is named "step".
+            ValueError: one is named "step". OSError: the disk is full, and the file as it was.
         """
         if "step" in values:
             raise ValueError('no value may be named "step": the step itself is')
         line = json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}})
-        with writing(self._lines, len(line)):
-            self._file.write(f"{line}\n".encode())
-            self._file.flush()
+        left = f"{line}\n".encode()
+        end = self._file.seek(0, os.SEEK_END)
+        with writing(self._lines, len(left)):
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def flush(self) -> None:
         """Write the table anew, with a column for every name there is in any line."""
         columns = dict.fromkeys(["step"])
         for record in _records(self._lines):
             columns |= dict.fromkeys(record)
-        replace_durably(self._table, _rows(self._lines, list(columns)))
+        with writing(self._table, self._lines.stat().st_size):
+            replace_durably(self._table, _rows(self._lines, list(columns)))
 
     def close(self) -> None:
         """Write the table and close the file; once more changes nothing."""

@@ -15,6 +15,9 @@ import torch
 from pplvm.training import checkpoints as module
 from pplvm.training.checkpoints import Checkpoints, read_best, read_checkpoint, read_latest
 
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 TOP = ("manifest.json", "model.safetensors", "state.pt")
 
 
@@ -102,8 +105,7 @@ Checkpoints(Path(sys.argv[1])).save(1, net.state_dict(), state, {"seed": 0, "ver
 
 def test_two_processes_write_the_same_bytes_in_different_places(tmp_path):
     places = tmp_path / "a", tmp_path / "a longer name" / "deeper"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen([sys.executable, "-c", SAVED, place], env=environment) for place in places]
+    both = [subprocess.Popen([sys.executable, "-c", SAVED, place], env=ENVIRONMENT) for place in places]
     assert [process.wait() for process in both] == [0, 0]
     first, second = map(whole, places)
     assert first == second
@@ -225,14 +227,13 @@ def test_two_processes_cannot_save_in_one_directory(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     code = "import sys; from pathlib import Path; from pplvm.training.checkpoints import Checkpoints, read_latest\n"
     code += "print(read_latest(Path(sys.argv[1])).step, flush=True); Checkpoints(Path(sys.argv[1]))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     save(checkpoints, 4)
     other = [sys.executable, "-c", code, tmp_path]
-    refused = subprocess.run(other, capture_output=True, text=True, env=environment)
+    refused = subprocess.run(other, capture_output=True, text=True, env=ENVIRONMENT)
     assert refused.stdout == "4\n", "reading is free"
     assert "ValueError: another process saves checkpoints in " in refused.stderr
     del checkpoints
-    assert subprocess.run(other, capture_output=True, env=environment).returncode == 0
+    assert subprocess.run(other, capture_output=True, env=ENVIRONMENT).returncode == 0
 
 
 # ---------------------------------------------------------------- the disk

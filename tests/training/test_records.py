@@ -3,8 +3,9 @@
 import csv
 import errno
 import json
+import os
+import resource
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -106,15 +107,40 @@ def test_a_place_that_is_not_there_is_refused(tmp_path):
         Records(tmp_path / "gone", None)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_said(tmp_path):
+def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path):
+    """A limit on the size of a file stands for it: the kernel takes a part of the line and refuses the rest."""
     records = Records(tmp_path, None)
-    records._file.close()
-    records._file = open("/dev/full", "wb", buffering=0)
-    with pytest.raises(OSError, match=r"No space left in .*metrics.jsonl") as caught:
-        records.write(1, {"bound": 0.0})
-    assert caught.value.errno == errno.ENOSPC
-    records._file.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        for first in (0, 3):
+            with pytest.raises(OSError, match=r"metrics.jsonl cannot be written \(File too large"):
+                for step in range(first, 10):
+                    records.write(step, {"bound": -1.0})
+        records.flush()
+        assert [record["step"] for record in lines(tmp_path)] == [0, 1, 2]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    records.write(3, {"bound": -1.0})
+    records.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+
+
+def test_a_table_that_finds_the_disk_full_stays_as_it_was(tmp_path, monkeypatch):
+    records = run(tmp_path, 1, 3)
+    records.flush()
+    before = rows(tmp_path)
+    records.write(4, {"bound": -1.0})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left in .*metrics.csv .need about"):
+        records.close()
+    monkeypatch.undo()
+    assert rows(tmp_path) == before
+    records.close()
+
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_tensorboard_that_is_not_installed_is_said_with_the_remedy(tmp_path, monkeypatch):
