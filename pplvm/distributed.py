@@ -37,8 +37,6 @@ __all__ = [
     "wait",
 ]
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 _together: ContextVar[bool] = ContextVar("together", default=False)
 """Whether all ranks are at this moment in the forward pass of one step."""
 
@@ -57,7 +55,7 @@ def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.
     if distributed.is_initialized() or "LOCAL_RANK" not in os.environ:
         yield torch.device(device)
         return
-    if missing := [name for name in TORCHRUN if name not in os.environ]:
+    if missing := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise RuntimeError(f"LOCAL_RANK says that torchrun started this, but {missing[0]} is not set: unset it")
     place = _own_device(device)
     on_gpu = {"backend": "nccl", "device_id": place} if place.type == "cuda" else {"backend": "gloo"}
