@@ -23,7 +23,7 @@ from pplvm.evaluation.evaluate import Evaluation, evaluate
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
-from pplvm.plots.evaluation_page import evaluation_page
+from pplvm.plots.evaluation_page import NOT_COMPARABLE, evaluation_page
 from pplvm.plots.rate_distortion import save_rate_distortion
 
 __all__ = ["run"]
@@ -99,7 +99,8 @@ def _write(
     circumstances = _circumstances(trained, arguments, ks, count)
     remarks = caveats(trained, count)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
-    page = evaluation_page(circumstances, rows, files, incomparable=remarks, left_out=left_out)
+    told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}
+    page = evaluation_page(told_first, rows, files)
     (directory / "report.html").write_text(page, encoding="utf-8")
     told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
     (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.checkpoints import misfit
 from pplvm.commands.config import as_words, read_config, settings_of, untrusted
 from pplvm.commands.options import build_parser
 from pplvm.data.image_data import ImageData
-from pplvm.training.checkpoints import Checkpoint, misfit, read_best, read_latest
+from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
 
 __all__ = ["Trained", "caveats", "take_up"]
 
