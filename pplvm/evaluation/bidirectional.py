@@ -95,7 +95,8 @@ def bidirectional(
             lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))
             upper.append(-iwae(-walked(path, path.hold(values, chains), betas, sizes, tally, backwards=True)))
             shares.append(tally.means())
-    return Bidirectional(*(torch.stack(each).cpu() for each in (lower, upper, shares)), steps, start)
+    below, above, accepted = (torch.stack(each).cpu() for each in (lower, upper, shares))
+    return Bidirectional(below, above, accepted, steps, start)
 
 
 def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -112,7 +113,8 @@ def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     values = {n: s["value"] for n, s in latents(drawn).items() if n != name}
     again = pair.run_model(1, drawn, (x,), {})
     found, expected = (sum_sites(pair.log_probs(trace, 1)) for trace in (again, drawn))
-    if not torch.equal(again.nodes[name]["value"].to(x.dtype).flatten(), x.flatten()):
+    seen = sample_sites(again)[name]["value"]
+    if not torch.equal(seen.reshape(x.shape).to(x.dtype), x):
         raise ProgramError(
             f"site {name!r} observes what the model makes of the data: let it observe the data themselves"
         )
