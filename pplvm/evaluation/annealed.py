@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.bounds import iwae
+from pplvm.evaluation.annealing_path import Path, Start
+from pplvm.evaluation.annealing_point import Point
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.path import Path, Start
-from pplvm.evaluation.point import Point
 from pplvm.evaluation.transitions import Tally, moved, tuned
 
 __all__ = ["Annealed", "Schedule", "annealed", "betas_of", "require_counts", "walked"]

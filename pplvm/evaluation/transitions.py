@@ -10,8 +10,8 @@ from math import exp
 import torch
 from torch import Tensor
 
-from pplvm.evaluation.path import Path
-from pplvm.evaluation.point import Point
+from pplvm.evaluation.annealing_path import Path
+from pplvm.evaluation.annealing_point import Point
 
 __all__ = ["Tally", "flip", "hamiltonian", "moved", "tuned"]
 
@@ -144,4 +144,4 @@ def _gumbel(like: Tensor) -> Tensor:
 
 
 def _mean(shares: list[Tensor]) -> Tensor:
-    return torch.cat(shares).mean().cpu() if shares else torch.tensor(torch.nan)
+    return torch.cat(shares).mean().cpu() if shares else torch.tensor(torch.nan, dtype=torch.float64)

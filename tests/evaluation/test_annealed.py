@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pplvm.evaluation.annealed import annealed, betas_of, walked
+from pplvm.evaluation.annealing_path import Path
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.evaluation.path import Path
 from pplvm.evaluation.transitions import Tally, tuned
 from pplvm.particles import pair_up
 from pplvm.programs.vae import VAE

@@ -20,7 +20,7 @@ from torch.distributions import Transform, biject_to
 
 from pplvm.contract import ProgramError, Site, latents, same_support, unmasked
 from pplvm.enumeration import coordinates, is_enumerable, support
-from pplvm.evaluation.point import Point
+from pplvm.evaluation.annealing_point import Point
 from pplvm.particles import Pair, sum_sites
 
 __all__ = ["Path", "Start"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pplvm.contract import ProgramError
 from pplvm.evaluation.annealed import annealed
+from pplvm.evaluation.annealing_path import Path
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.evaluation.path import Path
 from pplvm.particles import gather
 from tests.evaluation.test_annealed import KNOWN, known
 from tests.evaluation.walks import GammaPoisson, z_of
