@@ -16,7 +16,7 @@ from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Transform, biject_to
+from torch.distributions import Distribution, Transform, biject_to
 
 from pplvm.contract import ProgramError, Site, latents, same_support, unmasked
 from pplvm.enumeration import coordinates, is_enumerable, support
@@ -50,6 +50,7 @@ class Path:
     sites: dict[str, Site]  # latents of one particle, from the start
     free: dict[str, _Free]
     finite: dict[str, _Finite]
+    still: dict[str, Distribution] | None  # of the guide, where no draw changes another's distribution
 
     @classmethod
     def of(cls, pair: Pair, row: Tensor, start: Start) -> "Path":
@@ -62,11 +63,13 @@ class Path:
         if start not in ("guide", "prior"):
             raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
         sites = latents(_started(pair, row, start, 1))
+        still = None
         if start == "guide":
             _require_densities(sites)
+            still = _still(pair, row)
         finite = {n: _Finite(support(s["fn"]), s["value"].shape) for n, s in sites.items() if is_enumerable(s)}
         free = {n: _freed(n, s) for n, s in sites.items() if n not in finite}
-        return cls(pair, row, start, sites, free, finite)
+        return cls(pair, row, start, sites, free, finite, still)
 
     def draw(self, num_chains: int) -> Point:
         """K draws of the start.
@@ -131,14 +134,16 @@ class Path:
 
     def _log_densities(self, values: dict[str, Tensor], K: int) -> tuple[Tensor, Tensor]:
         """Log q0 and log p at the values, each (K,); masks hide no latent, whose density integrates to one."""
-        held = Trace()
-        for name, value in values.items():
-            held.nodes[name] = dict(self.sites[name], value=value)
+        held = _held(self.sites, values)
         terms = self._terms(self.pair.run_model(K, held, (self.row,), {}), K)
         if self.start == "prior":
             return _total(terms[name] for name in self.sites), _total(terms.values())
-        guide = poutine.replay(self.pair.guide, trace=held)
-        return _total(self._terms(self.pair.run(guide, K, (self.row,), {}), K).values()), _total(terms.values())
+        if self.still is None:
+            guide = poutine.replay(self.pair.guide, trace=held)
+            drawn = self._terms(self.pair.run(guide, K, (self.row,), {}), K)
+        else:
+            drawn = {n: self.pair.per_datum(fn.log_prob(values[n])).expand(K, -1) for n, fn in self.still.items()}
+        return _total(drawn.values()), _total(terms.values())
 
     def _terms(self, trace: Trace, K: int) -> dict[str, Tensor]:
         for name in self.sites:
@@ -157,6 +162,23 @@ def _started(pair: Pair, row: Tensor, start: Start, num_chains: int) -> Trace:
     if start == "guide":
         return pair.run_guide(num_chains, (row,), {})
     return pair.run_model(num_chains, None, (row,), {})
+
+
+def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
+    """For `poutine.replay`."""
+    held = Trace()
+    for name, site in sites.items():
+        held.nodes[name] = dict(site, value=values[name])
+    return held
+
+
+def _still(pair: Pair, row: Tensor) -> dict[str, Distribution] | None:
+    """The guide's distributions, if none has taken the dimension of two held draws."""
+    drawn = latents(pair.run_guide(2, (row,), {}))
+    held = _held(drawn, {name: site["value"] for name, site in drawn.items()})
+    sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, (row,), {}))
+    fns = {name: unmasked(site["fn"]) for name, site in sites.items()}
+    return fns if all(len(fn.batch_shape) <= pair.nesting for fn in fns.values()) else None
 
 
 def _require_densities(sites: dict[str, Site]) -> None:

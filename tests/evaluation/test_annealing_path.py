@@ -34,6 +34,14 @@ def test_densities_are_those_of_the_particles(name, chains):
         assert again[n].shape == value.shape and again[n].dtype == value.dtype and torch.allclose(again[n], value)
 
 
+def test_only_a_guide_whose_draws_hang_together_runs_anew():
+    """Two latents apart, and one given the other; the densities above are those of both kinds."""
+    for name, is_still in (("mixed", True), ("nested", True), ("gaussian", True), ("layers", False)):
+        program, x = known(name)
+        with frozen(program, x) as pair:
+            assert (Path.of(pair, x[:1], "guide").still is not None) == is_still
+
+
 def test_a_positive_latent_has_its_jacobian():
     program, x = GammaPoisson(), torch.tensor([3.0])
     z = torch.tensor([0.3, 2.0])
