@@ -1,12 +1,9 @@
 """Annealed importance sampling: weights of chains that are led from a start to the posterior, for any program.
 
-    log w = sum_t (beta_t - beta_{t-1}) (log p(x, z_{t-1}) - log q0(z_{t-1})),     z_0 ~ q0, z_t ~ T_t(z_{t-1} -> .)
-    E[w] = p(x)                                      T_t leaves f_t = q0^(1 - beta_t) p(x, .)^beta_t as it is
-
-Two latents stand in one chain as they stand in the program: continuous, discrete or both.
+log w = sum_t (beta_t - beta_{t-1}) (log p(x, z_{t-1}) - log q0(z_{t-1})),     z_0 ~ q0, z_t ~ T_t(z_{t-1} -> .)
+E[w] = p(x)                                      T_t leaves f_t = q0^(1 - beta_t) p(x, .)^beta_t as it is
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -15,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.bounds import iwae
+from pplvm.evaluation.annealing_path import Path, Start
+from pplvm.evaluation.annealing_point import Point
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.path import Path, Point, Start
 from pplvm.evaluation.transitions import Tally, moved, tuned
 
 __all__ = ["Annealed", "Schedule", "annealed", "betas_of", "require_counts", "walked"]
@@ -142,11 +140,14 @@ def walked(
         sizes: leapfrog steps at each beta between.
         backwards: run the forward transitions' time reversal; then E[1 / w] = 1 / p(x).
     """
+    rises, inner = list(pairwise(betas)), list(zip(betas[1:-1], sizes, strict=True))
+    if backwards:
+        rises, inner = rises[::-1], inner[::-1]
     log_weights = torch.zeros_like(point.log_joint)
-    for low, high, beta, size in _rises(betas, sizes, backwards):
+    for (low, high), stop in zip(rises, [None, *inner], strict=True):
+        if stop is not None:
+            point = moved(path, point, *stop, backwards, tally)
         log_weights = log_weights + (high - low) * point.log_ratio
-        if size is not None:
-            point = moved(path, point, beta, size, backwards, tally)
     return log_weights
 
 
@@ -155,14 +156,3 @@ def require_counts(**counts: int) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
-
-
-def _rises(
-    betas: list[float], sizes: list[Tensor], backwards: bool
-) -> Iterator[tuple[float, float, float, Tensor | None]]:
-    """Each rise of beta, the temperature that is moved at after it, and its step sizes, None after the last."""
-    rises, inner = list(pairwise(betas)), list(zip(betas[1:-1], sizes, strict=True))
-    if backwards:
-        rises, inner = rises[::-1], inner[::-1]
-    for (low, high), (beta, size) in zip(rises, [*inner, (1.0, None)], strict=True):
-        yield low, high, beta, size

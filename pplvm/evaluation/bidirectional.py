@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from pplvm.bounds import iwae
 from pplvm.contract import ProgramError, latents, sample_sites
 from pplvm.evaluation.annealed import Schedule, betas_of, require_counts, walked
+from pplvm.evaluation.annealing_path import Path, Start
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.path import Path, Start
 from pplvm.evaluation.transitions import Tally, tuned
 from pplvm.particles import Pair, sum_sites
 
@@ -95,7 +95,8 @@ def bidirectional(
             lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))
             upper.append(-iwae(-walked(path, path.hold(values, chains), betas, sizes, tally, backwards=True)))
             shares.append(tally.means())
-    return Bidirectional(*(torch.stack(each).cpu() for each in (lower, upper, shares)), steps, start)
+    below, above, accepted = (torch.stack(each).cpu() for each in (lower, upper, shares))
+    return Bidirectional(below, above, accepted, steps, start)
 
 
 def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -112,7 +113,8 @@ def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     values = {n: s["value"] for n, s in latents(drawn).items() if n != name}
     again = pair.run_model(1, drawn, (x,), {})
     found, expected = (sum_sites(pair.log_probs(trace, 1)) for trace in (again, drawn))
-    if not torch.equal(again.nodes[name]["value"].to(x.dtype).flatten(), x.flatten()):
+    seen = sample_sites(again)[name]["value"]
+    if not torch.equal(seen.reshape(x.shape).to(x.dtype), x):
         raise ProgramError(
             f"site {name!r} observes what the model makes of the data: let it observe the data themselves"
         )

@@ -5,11 +5,13 @@ Each is reversible, f(z) T(z -> z') = f(z') T(z' -> z), so that a transition of 
 
 from dataclasses import dataclass, field
 from functools import partial
+from math import exp
 
 import torch
 from torch import Tensor
 
-from pplvm.evaluation.path import Path, Point
+from pplvm.evaluation.annealing_path import Path
+from pplvm.evaluation.annealing_point import Point
 
 __all__ = ["Tally", "flip", "hamiltonian", "moved", "tuned"]
 
@@ -115,15 +117,14 @@ def tuned(path: Path, betas: list[float]) -> list[Tensor]:
     if not path.free or not betas:
         return [path.row.new_zeros(0)] * len(betas)
     point = path.draw(PILOTS)
-    size, spread = torch.tensor(0.5, device=point.free.device), point.free.var(0)
+    size, spread = 0.5, point.free.var(0)
     stops = torch.linspace(0, len(betas) - 1, min(PILOT_STEPS, len(betas))).round().long().tolist()
     found: dict[int, Tensor] = {}
     for stop in stops:
-        for _ in range(2):
-            tally = Tally()
-            point = moved(path, point, betas[stop], size * spread.sqrt(), False, tally)
-            size = size * (tally.means()[0] - ACCEPTED).exp()
-            spread = 0.8 * spread + 0.2 * point.free.var(0)
+        tally = Tally()
+        point = moved(path, point, betas[stop], size * spread.sqrt(), False, tally)
+        size *= exp(float(tally.means()[0]) - ACCEPTED)
+        spread = 0.8 * spread + 0.2 * point.free.var(0)
         found[stop] = (size * spread.sqrt()).to(point.free.dtype)
     return [found[min(stops, key=lambda stop: abs(stop - t))] for t in range(len(betas))]
 
@@ -143,4 +144,4 @@ def _gumbel(like: Tensor) -> Tensor:
 
 
 def _mean(shares: list[Tensor]) -> Tensor:
-    return torch.cat(shares).mean() if shares else torch.tensor(torch.nan)
+    return torch.cat(shares).mean().cpu() if shares else torch.tensor(torch.nan, dtype=torch.float64)

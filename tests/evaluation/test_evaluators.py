@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.rates import rate_distortion
@@ -19,6 +20,7 @@ EVALUATORS = {
     "log_evidence": lambda program, x, seed: log_evidence(program, x),
     "importance_sampled": lambda program, x, seed: importance_sampled(program, x, ks=(1, 10, 600), seed=seed),
     "rate_distortion": lambda program, x, seed: rate_distortion(program, x, num_particles=600, seed=seed),
+    "annealed": lambda program, x, seed: annealed(program, x, chains=3, steps=3, seed=seed),
     "active_units": lambda program, x, seed: active_units(program, x, num_particles=20, seed=seed),
 }
 WITHOUT_NOISE = ("log_evidence",)

@@ -7,8 +7,8 @@ from scipy.stats import gamma
 
 from pplvm.evaluation import transitions
 from pplvm.evaluation.annealed import betas_of
+from pplvm.evaluation.annealing_path import Path
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.evaluation.path import Path
 from pplvm.evaluation.transitions import Tally, flip, hamiltonian, moved, tuned
 from tests.evaluation.walks import Codes, GammaPoisson, Mixed, chi_square, no_jacobian, wrong_sign, z_of
 from tests.problems import linear_gaussian, small_net, states_of, two_data

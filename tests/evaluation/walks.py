@@ -7,7 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.path import Point
+from pplvm.evaluation.annealing_path import Path
+from pplvm.evaluation.annealing_point import Point
 
 
 class GammaPoisson(nn.Module):
@@ -125,6 +126,22 @@ class Codes(nn.Module):
             pyro.sample("c", dist.OneHotCategorical(logits=torch.zeros(2, 12)).to_event(1))
 
 
+class Walled(nn.Module):
+    """z ~ Gamma(2, 1), x | z ~ Uniform(0, z), which gives most draws of z no density: p(x) = exp(-x)."""
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+            pyro.sample("x", dist.Uniform(0.0, z, validate_args=False), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Gamma(1.5, 0.8))
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        return -x
+
+
 def chi_square(counts: Tensor, shares: Tensor) -> float:
     """Of counts against their expected shares, in standard deviations above its mean; rare cells are one."""
     expected = shares / shares.sum() * counts.sum()
@@ -143,8 +160,6 @@ def z_of(samples: Tensor) -> float:
 
 def no_jacobian(monkeypatch: object) -> None:
     """A wrong path: the bijections' Jacobian is left out."""
-    from pplvm.evaluation.path import Path
-
     right = Path._values
 
     def wrong(self, free, states):

@@ -9,63 +9,23 @@ carry its Jacobian; discrete latents stand as numbers of their states. Chains ar
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Transform, biject_to
+from torch.distributions import Distribution, Transform, biject_to
 
 from pplvm.contract import ProgramError, Site, latents, same_support, unmasked
 from pplvm.enumeration import coordinates, is_enumerable, support
+from pplvm.evaluation.annealing_point import Point
 from pplvm.particles import Pair, sum_sites
 
-__all__ = ["Path", "Point", "Start"]
+__all__ = ["Path", "Start"]
 
 Start = Literal["guide", "prior"]
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where K chains stand, and the densities there; where latents are continuous each has the Jacobian."""
-
-    free: Tensor  # (K, n), n may be 0
-    states: dict[str, Tensor]  # by discrete site, numbers of states (K, coordinates)
-    log_start: Tensor  # (K,), float64
-    log_joint: Tensor  # (K,), float64
-    slopes: tuple[Tensor, Tensor] | None = None  # gradients of both by free, each (K, n)
-
-    @property
-    def log_ratio(self) -> Tensor:
-        return self.log_joint - self.log_start  # (K,)
-
-    def log_density(self, beta: float) -> Tensor:
-        return (1 - beta) * self.log_start + beta * self.log_joint  # (K,)
-
-    def slope(self, beta: float) -> Tensor:
-        assert self.slopes is not None
-        return (1 - beta) * self.slopes[0] + beta * self.slopes[1]  # (K, n)
-
-    def rows(self, chosen: Tensor) -> "Point":
-        """The chains of these numbers, without gradients."""
-        states = {name: states[chosen] for name, states in self.states.items()}
-        return Point(self.free[chosen], states, self.log_start[chosen], self.log_joint[chosen])
-
-    def where(self, chosen: Tensor, other: "Point") -> "Point":
-        """This point in the chains that are chosen, (K,), the other in the rest."""
-        slopes = None
-        if self.slopes is not None and other.slopes is not None:
-            first, second = (_pick(chosen, a, b) for a, b in zip(self.slopes, other.slopes, strict=True))
-            slopes = (first, second)
-        return Point(
-            _pick(chosen, self.free, other.free),
-            {name: _pick(chosen, states, other.states[name]) for name, states in self.states.items()},
-            _pick(chosen, self.log_start, other.log_start),
-            _pick(chosen, self.log_joint, other.log_joint),
-            slopes,
-        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +50,7 @@ class Path:
     sites: dict[str, Site]  # latents of one particle, from the start
     free: dict[str, _Free]
     finite: dict[str, _Finite]
+    still: dict[str, Distribution] | None  # of the guide, where no draw changes another's distribution
 
     @classmethod
     def of(cls, pair: Pair, row: Tensor, start: Start) -> "Path":
@@ -97,19 +58,24 @@ class Path:
 
         Raises:
             ProgramError: a latent is auxiliary, a Delta, or neither finite nor on a support with a bijection.
+            ValueError: start has another name.
         """
+        if start not in ("guide", "prior"):
+            raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
         sites = latents(_started(pair, row, start, 1))
+        still = None
         if start == "guide":
             _require_densities(sites)
+            still = _still(pair, row)
         finite = {n: _Finite(support(s["fn"]), s["value"].shape) for n, s in sites.items() if is_enumerable(s)}
         free = {n: _freed(n, s) for n, s in sites.items() if n not in finite}
-        return cls(pair, row, start, sites, free, finite)
+        return cls(pair, row, start, sites, free, finite, still)
 
     def draw(self, num_chains: int) -> Point:
         """K draws of the start.
 
         Raises:
-            ProgramError: a support differs between draws.
+            ProgramError: a support differs between draws, or the guide cannot tell the density of given values.
         """
         drawn = latents(_started(self.pair, self.row, self.start, num_chains))
         for name, site in drawn.items():
@@ -118,7 +84,13 @@ class Path:
                     f"site {name!r} has a support that depends on other latents, and chains walk on one support: "
                     "draw a latent with fixed bounds and rescale it in the model"
                 )
-        return self.hold({name: site["value"] for name, site in drawn.items()}, num_chains)
+        try:
+            return self.hold({name: site["value"] for name, site in drawn.items()}, num_chains)
+        except (KeyError, NotImplementedError) as error:  # of flows without an inverse
+            raise ProgramError(
+                f"the {self.start} cannot tell the density of a value that it has not just drawn: draw from a flow "
+                "with an inverse, or use start='prior', for which the guide needs no density"
+            ) from error
 
     def hold(self, values: dict[str, Tensor], num_chains: int) -> Point:
         """The point at given values of each latent, of K particles or of one that all chains share."""
@@ -127,7 +99,8 @@ class Path:
             size = self._shape(name, num_chains, site["value"].shape)
             value = values[name].detach().expand(size)
             if name in self.free:
-                free.append(self.free[name].transform.inv(value).reshape(num_chains, -1))
+                u: Any = self.free[name].transform.inv(value)
+                free.append(u.reshape(num_chains, -1))
             else:
                 known = self.finite[name].states
                 each = value.reshape(num_chains, -1, 1, *known.shape[1:])
@@ -161,14 +134,16 @@ class Path:
 
     def _log_densities(self, values: dict[str, Tensor], K: int) -> tuple[Tensor, Tensor]:
         """Log q0 and log p at the values, each (K,); masks hide no latent, whose density integrates to one."""
-        held = Trace()
-        for name, value in values.items():
-            held.nodes[name] = dict(self.sites[name], value=value)
+        held = _held(self.sites, values)
         terms = self._terms(self.pair.run_model(K, held, (self.row,), {}), K)
         if self.start == "prior":
             return _total(terms[name] for name in self.sites), _total(terms.values())
-        guide = poutine.replay(self.pair.guide, trace=held)
-        return _total(self._terms(self.pair.run(guide, K, (self.row,), {}), K).values()), _total(terms.values())
+        if self.still is None:
+            guide = poutine.replay(self.pair.guide, trace=held)
+            drawn = self._terms(self.pair.run(guide, K, (self.row,), {}), K)
+        else:
+            drawn = {n: self.pair.per_datum(fn.log_prob(values[n])).expand(K, -1) for n, fn in self.still.items()}
+        return _total(drawn.values()), _total(terms.values())
 
     def _terms(self, trace: Trace, K: int) -> dict[str, Tensor]:
         for name in self.sites:
@@ -187,6 +162,23 @@ def _started(pair: Pair, row: Tensor, start: Start, num_chains: int) -> Trace:
     if start == "guide":
         return pair.run_guide(num_chains, (row,), {})
     return pair.run_model(num_chains, None, (row,), {})
+
+
+def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
+    """For `poutine.replay`."""
+    held = Trace()
+    for name, site in sites.items():
+        held.nodes[name] = dict(site, value=values[name])
+    return held
+
+
+def _still(pair: Pair, row: Tensor) -> dict[str, Distribution] | None:
+    """The guide's distributions, if none has taken the dimension of two held draws."""
+    drawn = latents(pair.run_guide(2, (row,), {}))
+    held = _held(drawn, {name: site["value"] for name, site in drawn.items()})
+    sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, (row,), {}))
+    fns = {name: unmasked(site["fn"]) for name, site in sites.items()}
+    return fns if all(len(fn.batch_shape) <= pair.nesting for fn in fns.values()) else None
 
 
 def _require_densities(sites: dict[str, Site]) -> None:
@@ -222,7 +214,3 @@ def _gradient(value: Tensor, free: Tensor) -> Tensor:
     """By free coordinates (K, n); the graph is kept, since both densities share the bijections' part."""
     ones = torch.ones_like(value)
     return torch.autograd.grad(value, free, ones, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-
-
-def _pick(chosen: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    return torch.where(chosen.reshape(-1, *[1] * (first.dim() - 1)), first, second)
