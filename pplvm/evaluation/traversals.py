@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from pplvm.contract import Site
 from pplvm.enumeration import coordinates, support
@@ -99,13 +99,16 @@ def _places(site: Site, units: Sequence[int], values: Sequence[float] | None) ->
 
 def _quantiles(site: Site, units: Sequence[int]) -> Tensor:
     """Of the coordinates of a law, (U, V), in closed form or of many draws."""
-    value = site["value"]
-    levels = Normal(0.0, 1.0).cdf(DEVIATIONS).to(value)
+    value, single = site["value"], coordinates(site["fn"])
+    out = DEVIATIONS.to(value).reshape(-1, *[1] * value.dim())
     try:
-        quantiles = coordinates(site["fn"]).icdf(levels.reshape(-1, *[1] * value.dim()))
+        if isinstance(single, MultivariateNormal | LowRankMultivariateNormal):
+            quantiles = single.mean + out * single.stddev
+        else:
+            quantiles = single.icdf(Normal(0.0, 1.0).cdf(out))
     except NotImplementedError:
         draws = site["fn"].sample(torch.Size([DRAWS_FOR_QUANTILES])).flatten(1)[:, list(units)]
-        return draws.quantile(levels, 0, interpolation="nearest").T
+        return draws.quantile(Normal(0.0, 1.0).cdf(out).flatten(), 0, interpolation="nearest").T
     return quantiles.expand(-1, *value.shape).flatten(1)[:, list(units)].T
 
 

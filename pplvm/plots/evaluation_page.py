@@ -52,40 +52,30 @@ def evaluation_page(
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
     """The cells of one figure."""
     value, error = row["value"], row.get("error")
-    told = value if isinstance(value, str) else _rounded(float(value), error)
+    has_error = error is not None and math.isfinite(error) and error > 0
     return {
         "name": str(row["name"]),
-        "value": told.replace("-", "−") if not isinstance(value, str) else told,
-        "error": f"± {_rounded(float(error), error)}" if _is_an_error(error) else "",
+        "value": value if isinstance(value, str) else _rounded(float(value), error if has_error else None),
+        "error": f"± {_rounded(error, error)}" if has_error else "",
         "unit": str(row.get("unit") or ""),
         "note": str(row.get("note") or ""),
     }
 
 
 def _rounded(value: float, error: float | None) -> str:
-    """To the second significant digit of the error; to five of its own where there is none.
+    """To the second significant digit of the error; to four of its own where there is none, unless it is whole.
 
     Example:
         >>> _rounded(-85.12345, 0.0678), _rounded(-85.12345, None), _rounded(23.0, None), _rounded(1234.5, 120.0)
-        ('-85.123', '-85.123', '23', '1234')
+        ('−85.123', '−85.12', '23', '1234')
     """
-    if not math.isfinite(value) or value == int(value) and not _is_an_error(error):
-        return (
-            "∞"
-            if value == math.inf
-            else "-∞"
-            if value == -math.inf
-            else number(value)
-            if value != value
-            else f"{value:.0f}"
-        )
-    if not _is_an_error(error):
-        return number(value, 5)
-    return f"{value:.{max(0, 1 - math.floor(math.log10(error)))}f}"
-
-
-def _is_an_error(error: float | None) -> bool:
-    return error is not None and math.isfinite(error) and error > 0
+    if not math.isfinite(value):
+        return "no figure" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if error is not None:
+        told = f"{value:.{max(0, 1 - math.floor(math.log10(error)))}f}"
+    else:
+        told = f"{value:.0f}" if value == int(value) else number(value, 4)
+    return told.replace("-", "−")
 
 
 def _is_broad(png: Path) -> bool:

@@ -51,7 +51,7 @@ def test_nearly_parallel_and_nearly_opposite_vectors_turn_by_their_angle():
 
 
 def test_opposite_vectors_go_around_and_one_dimension_goes_through():
-    start = torch.tensor([0.6, -0.8, 0.0])
+    start = torch.tensor([0.6, -0.64, 0.48])
     found = spherical(start, -start, SHARES)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(7))
     torch.testing.assert_close(found[3] @ start, torch.tensor(0.0))

@@ -33,13 +33,14 @@ def normal_guide(x):
 
 
 class Images(nn.Module):
-    """Data of shape (C, H, W) below one latent a row, in a plate nested in the batch; x ~ N(2 z, 0.1) row by row."""
+    """Data of shape (C, H, W) below one latent a row, in a plate nested in the batch; x ~ N(2 z + offset row, 0.1)."""
 
-    shape = (2, 3, 4)
+    shape, offset = (2, 3, 4), 0.0
 
     def model(self, x):
         with plate(x), pyro.plate("rows", 6, dim=-2):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))  # (6, B)
+            z = z + self.offset * torch.arange(6.0).unsqueeze(-1) / 2
             law = dist.Normal(2 * z.unsqueeze(-1).expand(*z.shape, 4), 0.1).to_event(1)
             pyro.sample("x", law, obs=x.reshape(len(x), 6, 4).transpose(0, 1))
 
@@ -79,7 +80,10 @@ def test_rows_of_a_nested_plate_come_back_in_the_shape_of_the_data():
     found = reconstructions(Images(), x)
     assert found.shape == x.shape
     torch.testing.assert_close(found, x.mean(-1, keepdim=True).expand_as(x), rtol=0, atol=1e-4)
-    assert prior_samples(Images(), x[:1], 5).draw.shape == (5, *Images.shape)
+    program = Images()
+    program.offset = 1000.0
+    rows = prior_samples(program, x[:1], 5).draw.reshape(5, 6, 4)
+    torch.testing.assert_close((rows / 1000).round(), torch.arange(6.0)[:, None].expand(5, 6, 4))
 
 
 def test_a_known_decoder_gives_the_known_reconstruction():
@@ -170,7 +174,16 @@ def test_one_site_alone_goes_and_what_it_draws_follows():
         interpolations(program, start, end, 3, site="y")
 
 
-def test_a_path_that_leaves_its_support_is_refused():
+class MeanWithin(dist.ProjectedNormal):
+    """Whose mean lies within the sphere, as a mean does, and so outside the support."""
+
+    @property
+    def mean(self):
+        return super().mean / 2
+
+
+@pytest.mark.parametrize("law", [dist.ProjectedNormal, MeanWithin])
+def test_a_path_that_leaves_its_support_is_refused(law):
     def model(x):
         with plate(x):
             z = pyro.sample("z", dist.ProjectedNormal(torch.tensor([1.0, 0.0])))
@@ -178,7 +191,7 @@ def test_a_path_that_leaves_its_support_is_refused():
 
     def guide(x):
         with plate(x):
-            pyro.sample("z", dist.ProjectedNormal(100 * x))
+            pyro.sample("z", law(100 * x))
 
     program, x = Made(model, guide), torch.eye(2)
     with pytest.raises(ValueError, match="linear path of site 'z' leaves its support .*use how='spherical'"):

@@ -50,6 +50,9 @@ def test_a_standard_normal_goes_from_minus_three_to_three_any_other_over_its_own
     torch.testing.assert_close(found.values, torch.arange(-3.0, 4.0) * 10 + torch.tensor([[5.0], [-5.0]]))
     torch.testing.assert_close(found.images[1, :, 1], found.values[1])
     assert (found.images[1, :, 0] == 0).all()
+    joint = dist.MultivariateNormal(torch.tensor([1.0, 0.0]), torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
+    found = traversals(program_of(joint, torch.zeros(2)), X[:, :2], "z", [0])
+    torch.testing.assert_close(found.values[0], 1 + 2 * torch.arange(-3.0, 4.0))
 
 
 def test_a_law_without_quantiles_is_drawn_from_within_its_support():

@@ -96,7 +96,7 @@ def test_missing_figures_and_attributes_do_not_break_the_page(compared):
 
 
 def test_a_figure_that_does_not_exist_is_named(compared, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no figure at .*gone.png: write the figures"):
+    with pytest.raises(FileNotFoundError, match="no figure at .*gone.png: write it first"):
         html_report([(compared(4), [tmp_path / "gone.png"])])
 
 
