@@ -54,6 +54,8 @@ def step_found(saver, directory):
     same = found.weights["w"].eq(found.step).all() and found.state["step"] == found.manifest["said"] == found.step
     if not same or found.skipped:
         raise ValueError(f"step {found.step} mixes checkpoints, or skipped {found.skipped}")
+    for folder in directory.glob("checkpoints/0*"):
+        read_checkpoint(folder)  # what is kept for the day on which the latest is damaged
     return found.step
 
 
