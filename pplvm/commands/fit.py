@@ -15,11 +15,12 @@ from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.contract import ProgramError
 from pplvm.data.batches import batches
-from pplvm.distributed import any_rank, is_first, join, mean, size
+from pplvm.distributed import any_rank, is_first, join, mean, require_equal, size
 from pplvm.evaluation.progress import progress_of
 from pplvm.particles import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.signals import StopRequest
+from pplvm.training.stepper import NotFinite
 
 __all__ = ["run"]
 
@@ -119,7 +120,8 @@ class Training:
                 return
             except FloatingPointError as error:
                 self.skipped += 1
-                if plan.arguments.on_nan == "skip" and self.skipped <= MOST_SKIPPED:
+                may_skip = plan.arguments.on_nan == "skip" and isinstance(error, NotFinite)
+                if may_skip and self.skipped <= MOST_SKIPPED:
                     rows = plan.epochs.last_rows.tolist()
                     say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
                     continue
@@ -169,5 +171,6 @@ class Training:
         return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
 
     def _save(self, is_best: bool) -> None:
+        require_equal(self.plan.loss, f"at step {self.plan.run.step}")
         weights = self.plan.program.state_dict()
         self.files.save(self.plan.run.step, weights, self.plan.run.state_dict(), self.manifest, is_best)

@@ -12,10 +12,14 @@ import torch
 
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
+from pplvm.training.fingerprint import architecture, differences
 
 __all__ = ["changes", "data_checksum", "manifest_of", "refusal"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
+
+DECISIVE = ("program", "objective", "architecture")
+"""What a resumed run must share with its checkpoint to go on at all."""
 
 BIT_IDENTICAL = {
     "seed": "the seed",
@@ -30,14 +34,12 @@ BIT_IDENTICAL = {
 
 def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
     """Plain values, the same for equal runs: no clock, no path."""
-    program = loss.program
     return {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
-        "program": f"{type(program).__module__}:{type(program).__qualname__}",
-        "settings": list(arguments.set),
+        "program": f"{type(loss.program).__module__}:{type(loss.program).__qualname__}",
         "objective": _described(loss.objective),
-        "tensors": {name: [list(value.shape), str(value.dtype)] for name, value in loss.state_dict().items()},
+        "architecture": architecture(loss),
         "data": {
             "name": data.spec.name,
             "split": arguments.split,
@@ -62,24 +64,16 @@ def data_checksum(data: ImageData) -> str:
 
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """Why a checkpoint cannot be resumed by this run, in one sentence; None if it can."""
-    for field, word in (("program", "program"), ("objective", "objective")):
-        if there.get(field) != here[field]:
-            return f"it was saved with another {word}: {there.get(field)} there, {here[field]} here"
-    old, new = there.get("tensors", {}), here["tensors"]
-    for name in [*new, *old]:
-        if old.get(name) != new.get(name):
-            shown = [_shown(tensors.get(name)) for tensors in (old, new)]
-            return f"it was saved with another architecture: {name} is {shown[0]} there, {shown[1]} here"
+    found = differences(there, here)
+    for field in DECISIVE:
+        if field in found:
+            return f"it was saved with another {field}: {found[field]}"
     return None
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs so that the resumed run is another than the one that was stopped."""
     return [word for field, word in BIT_IDENTICAL.items() if there.get(field) != here.get(field)]
-
-
-def _shown(tensor: list[Any] | None) -> str:
-    return "absent" if tensor is None else f"{tuple(tensor[0])} {str(tensor[1]).removeprefix('torch.')}"
 
 
 def _described(objective: object) -> str:

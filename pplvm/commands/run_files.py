@@ -38,8 +38,10 @@ class RunFiles:
         if not self._writes:
             return
         if arguments.resume is None:
-            _make_room(self.directory, arguments.overwrite)
+            _refuse(self.directory, arguments.overwrite)
         self._checkpoints = Checkpoints(self.directory, arguments.keep)
+        if arguments.resume is None:
+            _clear(self.directory)  # now that no other process is at work there
         config = yaml.safe_dump(settings_of(arguments), sort_keys=False)
         (self.directory / "config.yaml").write_text(config, encoding="utf-8")
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
@@ -74,7 +76,7 @@ class RunFiles:
             save_curves([json.loads(line) for line in lines], self.directory / "figures" / "curves.png")
 
 
-def _make_room(directory: Path, overwrite: bool) -> None:
+def _refuse(directory: Path, overwrite: bool) -> None:
     if not directory.exists():
         return
     if not directory.is_dir():
@@ -87,9 +89,13 @@ def _make_room(directory: Path, overwrite: bool) -> None:
         )
     if strange := sorted(held - set(WRITTEN)):
         raise ValueError(f"{directory} holds {strange[0]!r}, which no run wrote: name another directory with --output")
-    for name in held:
-        path = directory / name
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _clear(directory: Path) -> None:
+    """Remove what an older run left, the lock of its checkpoints aside, which is held."""
+    for path in [*directory.iterdir(), *(directory / "checkpoints").iterdir()]:
+        if path.name not in ("checkpoints", ".lock"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def last_checkpoint(directory: str) -> Checkpoint:

@@ -40,6 +40,7 @@ def fit(
         ValueError: clip is not positive; two optimizers share a parameter.
 
     Example:
+        >>> import torch
         >>> loss = nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.Flatten(0))
         >>> values = fit(loss, 10 * [torch.ones(1, 2)], torch.optim.SGD(loss.parameters(), lr=0.1))
         >>> first, *_, last = (float(value) for value in values)
@@ -57,6 +58,6 @@ def steps(stepper: Stepper, batches: Iterable[Tensor], rule: Rule = Stepper.__ca
         try:
             step = rule(stepper, x)
         except FloatingPointError as error:
-            raise FloatingPointError(f"step {number}: {error}") from error
+            raise type(error)(f"step {number}: {error}") from error
         stepper.end_step()
         yield step

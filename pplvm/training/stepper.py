@@ -12,12 +12,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from pplvm.distributed import any_rank
+from pplvm.distributed import any_rank, size
 
-__all__ = ["Optimizers", "Step", "Stepper"]
+__all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
 
 Optimizers = Optimizer | Mapping[str, Optimizer]
 """One optimizer, or one for each part of the loss, by name: {"model": Adam(...), "guide": Adam(...)}."""
+
+
+class NotFinite(FloatingPointError):
+    """Numbers of a step that are not finite, on whichever process: all of them know, and none has moved."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Stepper:
             only: names of the optimizers that move; all if None.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not finite, on this process or another; nothing has moved.
+            NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
         step = self.gradient(x, only)
         for name in self.optimizers if only is None else only:
@@ -87,7 +91,7 @@ class Stepper:
         norm = get_total_norm([p.grad for p in moving])
         loss = value.detach()
         if any_rank(not math.isfinite(loss + norm)):
-            raise FloatingPointError(_complaint(float(loss), float(norm), x))
+            raise NotFinite(_complaint(float(loss), float(norm), x))
         if self.clip is not None:
             clip_grads_with_norm_(moving, self.clip, norm)
         return Step(loss, norm)
@@ -121,11 +125,12 @@ class Stepper:
         try:
             return self.loss(x)
         except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
+            kind = NotFinite if size() == 1 else FloatingPointError  # the others do not know
             if not x.isfinite().all():
-                raise FloatingPointError(_complaint(float("nan"), float("nan"), x)) from error
+                raise kind(_complaint(float("nan"), float("nan"), x)) from error
             if all(p.isfinite().all() for p in self.plain.parameters()):
                 raise
-            raise FloatingPointError("parameters are not finite: lower the learning rate") from error
+            raise kind("parameters are not finite: lower the learning rate") from error
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

@@ -38,15 +38,16 @@ class Squares(torch.nn.Module):
 
 
 BAD = {
-    "row 1 of the batch holds NaN": (1.0, torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])),
-    "the loss is inf: lower the learning rate": (1e300, torch.full((1, 2), 1e10)),
-    "the gradient's norm is inf: lower": (1e300, torch.tensor([[1e-160, 1e30]])),
+    "row 1 of the batch holds NaN": (1.0, [[1.0, 2.0], [torch.nan, 0.0]]),
+    "the loss is inf: lower the learning rate": (1e300, [[1e10, 1e10]]),
+    "the gradient's norm is inf: lower": (1e300, [[1e-160, 1e30]]),
 }
 
 
 @pytest.mark.parametrize("words", BAD)
 def test_it_stops_before_numbers_that_are_not_finite_move_anything(words):
     times, x = BAD[words]
+    x = torch.tensor(x)
     net = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[1.0, 0.0 if "norm" in words else 1.0]]))

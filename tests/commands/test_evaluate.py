@@ -1,0 +1,134 @@
+"""`pplvm evaluate` and `pplvm sample`: a trained program judged as a user would have it judged."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from pplvm.cli import main
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two trained runs, as a user makes them: a small belief net, and PPCA on real data."""
+    folder = tmp_path_factory.mktemp("runs")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    words = ["--steps=300", "--learning-rate=0.01", "--validate-every=300"]
+    net = ["--program=sigmoid-belief-net", "--set=latent_sizes=(6,)", "--objective=rloo"]
+    assert main(["fit", *net, *words, f"--output={folder}/net"]) == 0
+    assert main(["fit", "--program=ppca", "--binarize=none", *words, f"--output={folder}/ppca"]) == 0
+    torch.set_default_dtype(before)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def single_precision(known_state, runs, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(runs)
+    yield
+    torch.set_default_dtype(torch.float64)
+
+
+def evaluate(run, *words):
+    return main(["evaluate", run, "--limit=40", "--ks=1,10,100", "--annealed=0", *words])
+
+
+def figures(directory):
+    told = json.loads(Path(directory, "evaluation.json").read_text())
+    return told, {row["name"]: row for rows in told["figures"].values() for row in rows}
+
+
+@pytest.mark.parametrize(("run", "how"), [("net", "64 states summed out"), ("ppca", "in closed form")])
+def test_estimates_bracket_the_exact_value(run, how, capsys):
+    assert evaluate(run, f"--output={run}-judged") == 0
+    told, found = figures(f"{run}-judged")
+    exact = found["log p(x), exact"]
+    assert exact["note"] == how
+    arrays = xr.load_dataset(f"{run}-judged/evaluation.nc")
+    gap = arrays["log_p"] - arrays["log_p_exact"]
+    error = gap.std("datum") / 40**0.5
+    assert (gap.mean("datum") < 3 * error).all()  # from below
+    assert abs(float(gap.mean("datum")[-1])) < 0.05
+    assert gap.mean("datum").diff("k").min() > 0
+    assert found["log p(x), k = 100"]["error"] == pytest.approx(float(arrays["log_p"][:, -1].std(ddof=1)) / 40**0.5)
+    rates = {row["name"]: row["value"] for row in told["figures"]["rate and distortion"]}
+    assert rates["elbo"] == pytest.approx(-rates["rate"] - rates["distortion"], abs=1e-9)
+    surgery = {row["name"]: row["value"] for row in told["figures"]["information"]}
+    assert surgery["rate"] == pytest.approx(surgery["I_q(x; z)"] + surgery["KL(q(z) || p(z))"], abs=1e-9)
+    assert any("first 40 of 300" in sentence for sentence in told["not_comparable"])
+    assert "log p(x), exact" in capsys.readouterr().out
+    page = Path(f"{run}-judged/report.html").read_text()
+    assert "Not comparable" in page and "data:image/png;base64" in page and "split test" in page
+    assert {path.name for path in Path(f"{run}-judged").glob("*.png")} >= {"samples.png", "reconstructions.png"}
+
+
+def test_an_evaluation_twice_gives_the_same_numbers_and_another_seed_others():
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        assert evaluate("net", f"--output={name}", f"--seed={seed}") == 0
+    one, two, other = (figures(name)[0]["figures"] for name in ("one", "two", "other"))
+    assert one == two and one != other
+
+
+def test_several_runs_stand_beside_each_other(capsys):
+    assert main(["evaluate", "net", "ppca", "--limit=10", "--ks=1,10", "--annealed=0", "--output=both"]) == 0
+    assert Path("both/rate-distortion.png").stat().st_size > 5_000
+    assert Path("both/net/report.html").exists() and Path("both/ppca/evaluation.json").exists()
+    assert re.search(r"^net +-\d", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_annealing_stands_beside_importance_sampling_on_the_same_data():
+    assert evaluate("net", "--output=annealed", "--annealed=3", "--chains=8", "--annealing-steps=30") == 0
+    told, found = figures("annealed")
+    rows = told["figures"]["annealed importance sampling"]
+    same = next(row for row in rows if "same 3 data" in row["name"])
+    assert rows[0]["value"] == pytest.approx(same["value"], abs=0.5)
+
+
+def test_samples_are_pictures_and_arrays(capsys):
+    assert main(["sample", "net", "--count=9", "--seed=4"]) == 0
+    found = np.load("net/samples/samples.npz")
+    assert found["draw"].shape == found["mean"].shape == (9, 8, 8)
+    assert set(np.unique(found["draw"])) == {0.0, 1.0} and 0 < found["mean"].min() < found["mean"].max() < 1
+    names = {path.name for path in Path("net/samples").iterdir()}
+    assert names >= {"samples.png", "draws.png", "reconstructions.png", "traversal-z_1.png", "samples.npz"}
+    assert main(["sample", "net"]) == 2
+    assert "exists: replace it by --overwrite" in capsys.readouterr().err
+    assert main(["sample", "net", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere"], "there is no directory nowhere: name one that pplvm fit wrote"),
+        (["net", "--ks=10,1"], "--ks must rise from at least 1, as 1,10,100, got '10,1'"),
+        (["net", "--ks=ten"], "--ks must read 1,10,100, got 'ten'"),
+        (["."], "there is no file config.yaml"),
+        (["net", "--output=held", "--overwrite"], "held holds 'thesis.tex', which was not written by it"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_loses_nothing(words, sentence, capsys):
+    Path("held").mkdir(exist_ok=True)
+    Path("held/thesis.tex").write_text("mine")
+    assert main(["evaluate", *words]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told and told.count("\n") == 1
+    assert Path("held/thesis.tex").read_text() == "mine"
+
+
+def test_code_that_only_a_run_names_is_not_imported(capsys, monkeypatch):
+    Path("stranger.py").write_text("open('ran', 'w').close()\nfrom pplvm.programs.vae import VAE\n")
+    config = Path("net/config.yaml").read_text()
+    Path("theirs").mkdir(exist_ok=True)
+    Path("theirs/config.yaml").write_text(config.replace("program: sigmoid-belief-net", "program: stranger:VAE"))
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert main(["evaluate", "theirs"]) == 2
+    assert "which would run that module's code: if you trust it, add --trust stranger" in capsys.readouterr().err
+    assert not Path("ran").exists()
+    assert main(["evaluate", "theirs", "--trust=stranger"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
