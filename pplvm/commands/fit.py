@@ -15,7 +15,7 @@ from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.contract import ProgramError
 from pplvm.data.batches import batches
-from pplvm.distributed import any_rank, is_first, join, mean, require_equal, size
+from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
 from pplvm.evaluation.progress import progress_of
 from pplvm.particles import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": round(rate)})
         files.close()
         say(f"{end}; {plan.run.step} steps, {rate:.0f} images/s; run directory {files.directory}")
-        return request.exit_code
+        wait()  # for what the first process writes
+        return int(gathered(torch.tensor([request.exit_code]), size()).max())
 
 
 def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
@@ -137,8 +138,8 @@ class Training:
         loss, norm = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
-            "bound": -float(mean(loss)),
-            "gradient_norm": float(mean(norm)),
+            "bound": -loss,
+            "gradient_norm": norm,
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:

@@ -12,7 +12,7 @@ from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import parallel, rank, seed_of_rank, size
+from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
 from pplvm.objectives.objective import Loss
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.early_stopping import EarlyStopping
@@ -52,26 +52,27 @@ class Plan:
 
 @dataclass
 class SinceLast:
-    """Loss and gradient norm of the steps since they were last told; kept over a stop."""
+    """Loss and gradient norm of this process's steps since they were last told; kept over a stop."""
 
-    losses: list[Tensor] = field(default_factory=list)
-    norms: list[Tensor] = field(default_factory=list)
+    steps: list[Tensor] = field(default_factory=list)  # (2,) each
 
     def observe(self, step: Step) -> None:
-        self.losses.append(step.loss)
-        self.norms.append(step.gradient_norm)
+        self.steps.append(torch.stack([step.loss, step.gradient_norm]))
 
-    def told(self) -> tuple[Tensor, Tensor]:
-        """Their means, (), and start anew."""
-        found = torch.stack(self.losses).mean(), torch.stack(self.norms).mean()
-        self.losses, self.norms = [], []
-        return found
+    def told(self) -> tuple[float, float]:
+        """Their means over steps and processes, and start anew."""
+        loss, norm = mean(torch.stack(self.steps).mean(0)).tolist()
+        self.steps = []
+        return loss, norm
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": list(self.losses), "norms": list(self.norms)}
+        """Of all processes, (R, T, 2); all must ask."""
+        own = torch.stack(self.steps) if self.steps else torch.zeros(0, 2)
+        return {"steps": gathered(own[None].cpu(), size())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.losses, self.norms = list(state["losses"]), list(state["norms"])
+        every = state["steps"]
+        self.steps = list(every[rank()] if len(every) == size() else every.mean(0))
 
 
 def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:

@@ -1,0 +1,46 @@
+"""What `test_commands_distributed.py` has two ranks do: train with the command line, stop, resume, evaluate."""
+
+import signal
+import sys
+
+from pplvm.cli import main
+from pplvm.distributed import join
+from pplvm.training.run import Run
+
+WORDS = ["--program=sigmoid-belief-net", "--set=latent_sizes=(5,)", "--objective=nvil", "--binarize=dynamic"]
+WORDS += ["--batch-size=50", "--validate-every=10", "--save-every=10", "--log-every=5", "--average=0.9"]
+JUDGED = ["--limit=21", "--ks=1,10", "--annealed=2", "--chains=4", "--annealing-steps=10"]
+
+
+def fit(*words: str) -> int:
+    return main(["fit", *WORDS, "--steps=20", *words])
+
+
+def interrupted(step: int) -> None:
+    """SIGTERM to the process whose turn it is, in the middle of a step; only the second one gets it."""
+    advance = Run.advance
+
+    def advance_and_stop(run: Run) -> object:
+        from pplvm.distributed import rank
+
+        if run.step + 1 == step and rank() == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return advance(run)
+
+    Run.advance = advance_and_stop
+
+
+def all_of_it() -> list[int]:
+    codes = [fit("--output=whole"), main(["evaluate", "whole", *JUDGED, "--output=judged"])]
+    kept = Run.advance
+    interrupted(13)
+    codes.append(fit("--output=stopped"))
+    Run.advance = kept
+    codes.append(main(["fit", "--resume=stopped"]))
+    codes.append(fit("--output=odd", "--batch-size=51"))
+    return codes
+
+
+if __name__ == "__main__":
+    with join("cpu", timeout_seconds=60):  # one group for all of the commands
+        print("codes", all_of_it(), file=sys.stderr)
