@@ -51,7 +51,7 @@ def bidirectional(
     program: nn.Module,
     like: Tensor,
     *,
-    data: int = 100,
+    data: int | range = 100,
     chains: int = 16,
     steps: int = 500,
     start: Start = "guide",
@@ -66,7 +66,7 @@ def bidirectional(
     Arguments:
         program: with methods model(x) and guide(x).
         like: data (N, ...), N at least 1, whose shape and type the simulated ones take.
-        data: number of data to simulate.
+        data: how many to simulate, or the numbers of some of these, e.g. `range(100)[my_rows(100)]` on each rank.
         chains, steps, start, schedule: as in `annealed`; chains are run as often again backwards.
         seed: of the simulated data and of all chains.
 
@@ -84,10 +84,11 @@ def bidirectional(
         Grosse, Ancha and Roy, Measuring the reliability of MCMC inference with bidirectional Monte Carlo, 2016,
         arXiv:1606.02275
     """
-    require_counts(data=data, chains=chains, steps=steps)
+    numbers = data if isinstance(data, range) else range(data)
+    require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like) as pair:
-        drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.arange(data), seed)]
+        drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.tensor(numbers), seed)]
         rows = each_datum(torch.cat([row for row, _ in drawn]), seed)
         for row, (_, values) in zip(rows, drawn, strict=True):
             path, tally = Path.of(pair, row, start), Tally()

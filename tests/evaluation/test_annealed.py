@@ -39,7 +39,7 @@ KNOWN = {
     "nested": (Nested, [[0.3, -0.8, 1.0], [2.0, 2.0, 2.0]]),
     "layers": (lambda: small_net((2, 3)), [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
     "codes": (Codes, [4.0, 13.0]),
-    "walled": (Walled, [2.0, 4.0]),
+    "walled": (Walled, [0.3, 2.0]),
 }
 
 
