@@ -40,6 +40,7 @@ Program = Callable[..., Any]
 MOST_TOLD = 5
 """Broken rules told at once: a loop over data would break one rule a datum."""
 
+
 @dataclass(frozen=True)
 class Particles:
     """What is left of a program once it has run: log-densities, K particles by B data, in nats."""
