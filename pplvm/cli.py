@@ -1,11 +1,12 @@
 """The command line: words in, exit code out; nothing heavy is imported before a command needs it.
 
 Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 numbers that are no numbers,
-130 interrupted.
+130 interrupted, 143 terminated.
 """
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -40,13 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        reason = " ".join(str(error).split()) or "no reason given"
+        reason = _reason(error)
         if isinstance(error, FloatingPointError):
             code = 3
-        elif isinstance(error, ValueError | LookupError | OSError):
+        elif isinstance(error, ValueError | OSError) or type(error) is LookupError:
             code = 2
         else:
             code = 1
             reason = f"{type(error).__name__}: {reason} (--debug shows where)"
         print(f"{name}: {reason}", file=sys.stderr)
         return code
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line, without the tensors and traces that Pyro adds."""
+    said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+    said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
+    return " ".join(said.split()) or "no reason given"

@@ -1,11 +1,12 @@
 """What a program must obey to become log-weights (K, B), and the words in which it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
 from pyro.distributions.torch_distribution import MaskedDistribution
@@ -22,12 +23,29 @@ __all__ = [
     "plate_scale",
     "same_support",
     "sample_sites",
+    "traced",
     "unmasked",
     "violations",
 ]
 
 Site = Any
 """A message of a Pyro trace: a dictionary with "name", "fn", "value", "cond_indep_stack", ..."""
+
+
+CURES = {
+    "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside the batch's",
+    "'has_rsample' of 'Independent'": "Pyro loses has_rsample_(False) under .to_event(); draw from a subclass with "
+    "the class attribute has_rsample = False",
+    "Multiple sample sites named": "give each site a name of its own, and enter a plate twice as one object, "
+    'batch = pyro.plate("batch", len(x))',
+    "must have the same dtype": "give the batch the dtype of the program's parameters, as x.float(), "
+    "and pixels 0..255 as x.float() / 255",
+    "shapes cannot be multiplied": "give the program the size of the data, and images flattened, as x.flatten(1)",
+    "satisfy the constraint GreaterThan": "make it positive, as softplus or exp do",
+    "subsample_size does not match": "a batch cannot be larger than the N of the plate that it is drawn from",
+    "size cannot be zero": "the batch is empty, give at least one datum",
+}
+"""What to do about faults that torch and Pyro themselves refuse, by words of theirs."""
 
 
 class ProgramError(ValueError):
@@ -74,6 +92,24 @@ def plate_scale(sites: list[Site]) -> float:
             named = [(f"site {s['name']!r}", s["scale"]) for s in (first, site)]
             raise ProgramError(next(_scale_mismatches(named)))
     return float(first["scale"])
+
+
+def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) -> Trace:
+    """A program's trace.
+
+    Raises:
+        ProgramError: torch or Pyro refuse it for a reason whose cure is known, or the batch holds no numbers.
+    """
+    try:
+        return poutine.trace(program).get_trace(*args, **kwargs)
+    except (AttributeError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        if (row := _row_without_numbers(args)) is not None:
+            raise ProgramError(f"row {row} of the batch holds NaN or infinity: remove or repair it") from error
+        for fault, cure in CURES.items():
+            if fault in str(error):
+                said = str(error).splitlines()[0].removesuffix(", but found invalid values:")
+                raise ProgramError(f"{role}: {said}: {cure}") from error
+        raise
 
 
 def violations(
@@ -184,8 +220,17 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
         )
 
 
+def _row_without_numbers(args: tuple) -> int | None:
+    for x in args:
+        if isinstance(x, torch.Tensor) and x.dim():
+            bad = x.isfinite().logical_not()[:, None].flatten(1).any(1)  # (B,)
+            if bad.any():
+                return int(bad.nonzero()[0])
+    return None
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).partition(", but found invalid values")[0].split())
 
 
 def _frame_size(frame: tuple[int, int, int | None]) -> str:

@@ -20,7 +20,7 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pplvm.contract import ProgramError, Site, is_masked, plate_scale, sample_sites, unmasked, violations
+from pplvm.contract import ProgramError, Site, is_masked, plate_scale, sample_sites, traced, unmasked, violations
 from pplvm.tempering import Tempering, latent_terms
 
 __all__ = [
@@ -39,14 +39,6 @@ Program = Callable[..., Any]
 
 MOST_TOLD = 5
 """Broken rules told at once: a loop over data would break one rule a datum."""
-
-CURES = {
-    "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside the batch's",
-    "'has_rsample' of 'Independent'": "Pyro loses has_rsample_(False) under .to_event(); draw from a subclass with "
-    "the class attribute has_rsample = False",
-    "Multiple sample sites named": "give each site a name of its own, and enter a plate twice as one object, "
-    'batch = pyro.plate("batch", len(x))',
-}
 
 
 @dataclass(frozen=True)
@@ -202,12 +194,12 @@ def inspect_pair(
     """One validated run: the model's trace, the guide's, and every rule that they break."""
     store = pyro.get_param_store()
     with torch.random.fork_rng(cuda_devices(args)), store.scope(), _validation(True):
-        guide_trace = _traced("guide", guide, args, kwargs) if guide is not None else None
+        guide_trace = traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:
-            model_trace, misfit = _traced("model", replayed, args, kwargs), None
+            model_trace, misfit = traced("model", replayed, args, kwargs), None
         except Exception as error:  # on its own draws the model shows where the guide's do not fit
-            model_trace, misfit = _traced("model", model, args, kwargs), error
+            model_trace, misfit = traced("model", model, args, kwargs), error
         owned = {id(p) for owner in owners(model, guide) for p in owner.parameters()}
         broken = list(violations(model_trace, guide_trace, owned, summed_out))
     if misfit is not None and not broken:
@@ -275,17 +267,6 @@ class _ParticlePlate(IndepMessenger):
     def _process_message(self, msg: Any) -> None:
         super()._process_message(msg)
         BroadcastMessenger._pyro_sample(msg)
-
-
-def _traced(role: str, program: Program, args: tuple, kwargs: dict) -> Trace:
-    """A program's trace; where Pyro itself refuses, the cure is added to its words."""
-    try:
-        return poutine.trace(program).get_trace(*args, **kwargs)
-    except (AttributeError, RuntimeError, ValueError) as error:
-        for fault, cure in CURES.items():
-            if fault in str(error):
-                raise ProgramError(f"{role}: {str(error).splitlines()[0]}: {cure}") from error
-        raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import argparse
 import ast
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
-from pplvm.contract import sample_sites
+from pplvm.contract import ProgramError, sample_sites
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder
 from pplvm.data.image_data import ImageData
@@ -28,6 +29,7 @@ __all__ = [
     "check_data",
     "split_settings",
     "takes_particles",
+    "usable_device",
 ]
 
 
@@ -133,7 +135,7 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     spec = data.spec
     try:
         model_trace, _, _ = inspect_pair(program.model, program.guide, (x,), {})
-    except RuntimeError as error:
+    except (RuntimeError, ProgramError) as error:
         raise ValueError(
             f"program {type(program).__name__} cannot run on data set {spec.name!r}, whose data have shape "
             f"{spec.shape}: {str(error).splitlines()[0]}"
@@ -144,6 +146,21 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
             while hasattr(fn, "base_dist"):
                 fn = fn.base_dist
             check_site(spec, name, type(fn).__name__, site["fn"].support)
+
+
+def usable_device(name: str) -> torch.device:
+    """The device that --device names.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        found = torch.device(name)
+        if found.type == "cuda" and (found.index or 0) >= (there := torch.cuda.device_count()):
+            raise ValueError(f"--device {name} cannot be used: torch finds {there or 'no'} CUDA devices; use cpu")
+        return found if found.type == "cuda" else torch.zeros((), device=found).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def split_settings(settings: list[str]) -> dict[str, Any]:
@@ -179,7 +196,9 @@ def _call(maker: Callable[..., Any], what: str, settings: dict[str, Any], known:
     takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     for name, value in settings.items():
         if name not in takes and not takes_any:
-            raise ValueError(f"{what} takes no {name!r}; it takes {', '.join(takes) or 'nothing'}")
+            close = get_close_matches(name, list(takes), n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{what} takes no {name!r}{hint}; it takes {', '.join(takes) or 'nothing'}")
         default = takes[name].default if name in takes else None
         if isinstance(default, tuple) and not isinstance(value, tuple | list):
             settings[name] = (value,)

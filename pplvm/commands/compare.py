@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.building import build_data, build_program, check_data, usable_device
 from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, shown, stops, trainer
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.run_directory import close_empty, open_directory, write
@@ -106,7 +106,7 @@ def _subjects(arguments: argparse.Namespace, data: ImageData) -> list[Subject]:
 
 
 def _subject(arguments: argparse.Namespace, name: str, data: ImageData, files: dict[str, dict[str, Tensor]]) -> Subject:
-    program = build_program(name, arguments.set, data, arguments.seed).to(_device(arguments.device))
+    program = build_program(name, arguments.set, data, arguments.seed).to(usable_device(arguments.device))
     minibatches = _minibatches(data, arguments)
     check_data(program, data, minibatches[0])
     pair_up(program.model, program.guide, (minibatches[0],), {})
@@ -114,14 +114,6 @@ def _subject(arguments: argparse.Namespace, name: str, data: ImageData, files: d
     trained = trainer(arguments, program, data, minibatches[0])
     fitting = {path: state for path, state in files.items() if misfit(state, program) is None}
     return Subject(name, minibatches, choice, trained, fitting)
-
-
-def _device(name: str) -> torch.device:
-    """Raises ValueError where there is no such device."""
-    try:
-        return torch.zeros((), device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """A run's settings as a file, and a file as settings: `config.yaml` is what `--config` takes."""
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ __all__ = ["as_words", "read_config", "settings_of", "untrusted", "with_config"]
 UNSAID = ("command", "config", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
 """Options that say how to start, and not what is computed."""
 
-NAMING_CODE = ("program", "objective", "data", "optimizer")
-"""Options whose value may be an import path."""
+NAMING_CODE = {"program": "", "objective": "@", "data": "", "optimizer": "@"}
+"""Options whose value may be an import path, and what ends it there; those within pplvm can be made to run any code."""
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -28,14 +28,25 @@ def with_config(
     """The arguments with the settings of `--config FILE` or `--resume RUN` beneath what was typed.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, no such setting, or one that names code which nobody trusts.
+        FileNotFoundError, ValueError: no such file, no such setting, one that names code which nobody trusts, or
+            options that --resume leaves no room for.
     """
-    path = Path(arguments.config) if arguments.resume is None else Path(arguments.resume) / "config.yaml"
+    path = Path(arguments.config) if arguments.resume is None else _config_of_run(arguments)
     config = read_config(path)
-    if arguments.resume is not None and (reason := untrusted(config, words, arguments.trust)):
+    if reason := untrusted(config, words, arguments.trust):
         raise ValueError(f"{path}: {reason}")
     typed = list(words)[list(words).index(arguments.command) + 1 :]
     return parser.parse_args([arguments.command, *as_words(config, settings_of(arguments), path), *typed])
+
+
+def _config_of_run(arguments: argparse.Namespace) -> Path:
+    run = Path(arguments.resume)
+    for option in ("config", "output", "overwrite"):
+        if getattr(arguments, option):
+            raise ValueError(f"--resume {run} goes on in {run} with its settings: leave --{option} out")
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"there is no run in {run}: name a directory that pplvm fit wrote")
+    return run / "config.yaml"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no file {path}: name a config.yaml that pplvm fit wrote")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"{path} must hold settings as name: value, one a line")
@@ -59,15 +70,19 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def as_words(config: Mapping[str, Any], known: Iterable[str], source: Path) -> list[str]:
+def as_words(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> list[str]:
     """Settings as the words of a command line, which argparse then checks as it checks typed ones.
 
+    Arguments:
+        known: values of all settings, which tell what is a flag and what may be repeated.
+
     Raises:
-        ValueError: there is no such option.
+        ValueError: there is no such option, or it takes another kind of value.
 
     Example:
-        >>> as_words({"batch_size": 20, "set": ["a=1"], "key": None}, ["batch_size", "set", "key"], Path("c"))
-        ['--batch-size=20', '--set=a=1']
+        >>> known = {"batch_size": 100, "set": [], "key": None, "aggressive": False}
+        >>> as_words({"batch_size": 20, "set": ["a=1"], "key": None, "aggressive": True}, known, Path("c"))
+        ['--batch-size=20', '--set=a=1', '--aggressive']
     """
     words: list[str] = []
     for name, value in config.items():
@@ -75,6 +90,8 @@ def as_words(config: Mapping[str, Any], known: Iterable[str], source: Path) -> l
             close = get_close_matches(name, list(known), n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{source}: there is no setting {name!r}{hint}")
+        if reason := _unfit(value, known[name]):
+            raise ValueError(f"{source}: {name} {reason}")
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words += [option] if value else []
@@ -83,8 +100,19 @@ def as_words(config: Mapping[str, Any], known: Iterable[str], source: Path) -> l
     return words
 
 
+def _unfit(value: Any, usual: Any) -> str | None:
+    """Why a value is not of the kind that a setting takes, None if it may be."""
+    if isinstance(usual, bool) and not isinstance(value, bool):
+        return f"must be true or false, got {value!r}"
+    if isinstance(value, bool) and not isinstance(usual, bool):
+        return f"must not be {str(value).lower()}, as YAML reads no, off, yes and on: put it in quotes"
+    if isinstance(value, list) and not isinstance(usual, list):
+        return f"takes one value, got {len(value)}"
+    return None
+
+
 def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence[str]) -> str | None:
-    """Why settings that came with a run must not be obeyed: they name code that the user has not; None if they may.
+    """Why settings from a file must not be obeyed: they name code that the user has not; None if they may.
 
     Arguments:
         typed: the words of the command line; what they name themselves is trusted.
@@ -95,10 +123,11 @@ def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence
         "its program is evil.code:Story, which would run that module's code: if you trust it, add --trust evil.code"
         >>> untrusted({"program": "my_module:Story"}, [], ["my_module"])
     """
-    for name in NAMING_CODE:
+    for name, end in NAMING_CODE.items():
         value = str(config.get(name) or "")
-        module, colon, _ = value.partition("@")[0].partition(":")
-        was_typed = any(word.partition("=")[0] == f"--{name}" for word in typed)
-        if colon and not was_typed and module not in trusted and module.split(".")[0] != "pplvm":
+        module, colon, _ = (value.partition(end)[0] if end else value).partition(":")
+        if not colon or any(word.partition("=")[0] == f"--{name}" for word in typed):
+            continue
+        if module not in trusted:
             return f"its {name} is {value}, which would run that module's code: if you trust it, add --trust {module}"
     return None

@@ -6,13 +6,16 @@ import pyro
 import torch
 
 from pplvm.commands.plan import Plan
-from pplvm.particles import draw_particles
+from pplvm.particles import draw_particles, inspect_pair
 
 __all__ = ["failure_report"]
 
 
 def failure_report(plan: Plan, error: Exception) -> dict[str, Any]:
-    """Step, place, seed, the batch's rows in the data set, and each site's mean log-density on it, in nats."""
+    """Step, place, seed, the batch's rows in the data set, and each site's mean log-density on it, in nats.
+
+    Last comes what the program breaks on the batch if Pyro validates it.
+    """
     return {
         "reason": str(error),
         "step": plan.run.step + 1,
@@ -21,6 +24,7 @@ def failure_report(plan: Plan, error: Exception) -> dict[str, Any]:
         "rows": plan.epochs.last_rows.tolist(),
         "seed": plan.arguments.seed,
         "log_densities": _log_densities(plan),
+        "validated": _validated(plan),
     }
 
 
@@ -29,9 +33,20 @@ def _log_densities(plan: Plan) -> dict[str, str]:
     try:
         with torch.no_grad(), pyro.validation_enabled(False):
             drawn = draw_particles(plan.loss.program.model, plan.loss.program.guide, plan.run.x)
-    except (ValueError, RuntimeError) as refusal:
-        return {"refused": " ".join(str(refusal).split())[:300]}
+    except Exception as refusal:  # of the user's program, whose fault is to be told and not hidden by another
+        return {"refused": _shortly(refusal)}
     sides = {"model": drawn.log_p_sites, "guide": drawn.log_q_sites}
     return {
         f"{side} {name}": f"{float(term.mean()):.6g}" for side, terms in sides.items() for name, term in terms.items()
     }
+
+
+def _validated(plan: Plan) -> list[str]:
+    try:
+        return inspect_pair(plan.loss.program.model, plan.loss.program.guide, (plan.run.x,), {})[2]
+    except Exception as refusal:  # as above
+        return [_shortly(refusal)]
+
+
+def _shortly(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

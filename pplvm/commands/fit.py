@@ -1,14 +1,17 @@
 """`pplvm fit`: train a program on one process or many, with checkpoints from which it goes on as if never stopped."""
 
 import argparse
+import contextlib
 import logging
 import sys
 import time
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from pplvm.commands.building import usable_device
 from pplvm.commands.failure import failure_report
 from pplvm.commands.manifest import changes, manifest_of, refusal
 from pplvm.commands.plan import Plan, build_plan
@@ -17,6 +20,7 @@ from pplvm.contract import ProgramError
 from pplvm.data.batches import batches
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
 from pplvm.evaluation.progress import progress_of
+from pplvm.objectives.objective import ObjectiveError
 from pplvm.particles import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.signals import StopRequest
@@ -31,12 +35,16 @@ MOST_SKIPPED = 10
 def run(arguments: argparse.Namespace) -> int:
     """Train until --steps, early stopping or a signal; 0, or 130 or 143 after a signal."""
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
+    usable_device(arguments.device)
     with join(arguments.device) as device, StopRequest() as request:
         found = last_checkpoint(arguments.resume) if arguments.resume else None
         plan = build_plan(arguments, device)
         manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size())
         if found is not None:
             _take_up(plan, found, manifest)
+        if any_rank(request.received is not None):
+            say("stopped by a signal before the first step: nothing was written")
+            return request.exit_code
         files = RunFiles(arguments, None if found is None else found.step)
         say(f"training {arguments.program} under {manifest['objective']}; run directory {files.directory}")
         started, first = time.perf_counter(), plan.run.step
@@ -60,17 +68,21 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
         say(sentence)
     if reason := refusal(found.manifest, manifest):
         raise ValueError(f"{found.path} cannot be resumed: {reason}")
+    if found.step >= plan.arguments.steps:
+        raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
     if changed := changes(found.manifest, manifest):
         say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
     plan.run.load_state_dict(found.state)
-    if plan.run.step >= plan.arguments.steps:
-        raise ValueError(f"{found.path} has {plan.run.step} steps already: give --steps more than that")
+    if any(found.manifest[field] != manifest[field] for field in ("data", "batch_size")):
+        plan.skip_to_next_epoch()
+    old, new = found.manifest["rates"], manifest["rates"]
+    plan.run.stepper.scale_rates({part: new[part] / old[part] for part in plan.run.stepper.optimizers})
 
 
 def say(words: str) -> None:
-    """A line on stderr, from one process."""
+    """A line on stderr, above the progress bar, from one process."""
     if is_first():
-        print(words, file=sys.stderr)
+        tqdm.write(words, file=sys.stderr)
 
 
 class Training:
@@ -90,8 +102,12 @@ class Training:
         Raises:
             FloatingPointError: numbers that are not finite; the last checkpoint stands.
         """
+        options = self.plan.arguments
+        with tqdm(total=options.steps, initial=self.plan.run.step, disable=None if is_first() else True) as bar:
+            return self._go(request, bar)
+
+    def _go(self, request: StopRequest, bar: tqdm) -> str:
         plan, options = self.plan, self.plan.arguments
-        bar = tqdm(total=options.steps, initial=plan.run.step, disable=None if is_first() else True)
         while plan.run.step < options.steps:
             self._step()
             step = plan.run.step
@@ -116,25 +132,56 @@ class Training:
         """One step, on the next batch that gives finite numbers if --on-nan skip."""
         plan = self.plan
         while True:
+            before = self._buffers()
             try:
                 plan.since.observe(plan.run.advance())
                 return
             except FloatingPointError as error:
                 self.skipped += 1
-                may_skip = plan.arguments.on_nan == "skip" and isinstance(error, NotFinite)
-                if may_skip and self.skipped <= MOST_SKIPPED:
-                    rows = plan.epochs.last_rows.tolist()
-                    say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
-                    continue
-                self.files.write_json("failure.json", failure_report(plan, error))
-                raise FloatingPointError(
-                    f"step {plan.run.step + 1}: {error}; {self.files.directory} keeps the checkpoints from before, "
-                    "and its failure.json tells of the batch"
-                ) from error
+                may_skip = plan.arguments.on_nan == "skip" and isinstance(error, NotFinite) and self._lost() is None
+                if not may_skip or self.skipped > MOST_SKIPPED:
+                    raise self._failed(plan.run.step + 1, error) from error
+                rows = plan.epochs.last_rows.tolist()
+                say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
+                for name, buffer in plan.loss.named_buffers():
+                    buffer.copy_(before[name])
+            except (ProgramError, ObjectiveError):
+                raise
+            except Exception as error:
+                raise RuntimeError(f"step {plan.run.step + 1}: {type(error).__name__}: {error}") from error
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """What a batch that is skipped must not have moved: running averages, clocks."""
+        kept = self.plan.loss.named_buffers() if self.plan.arguments.on_nan == "skip" else ()
+        return {name: buffer.detach().clone() for name, buffer in kept}
+
+    def _lost(self) -> str | None:
+        """The first parameter that is not finite, None if all are."""
+        named = self.plan.loss.named_parameters()
+        return next((name for name, value in named if not value.detach().isfinite().all()), None)
+
+    def _require_numbers(self) -> None:
+        """Refuse to record, judge or save parameters that are not finite, on whichever process."""
+        lost = self._lost()
+        if any_rank(lost is not None):
+            where = "on another process" if lost is None else f"in {lost}"
+            error = FloatingPointError(
+                f"parameters {where} are not finite: lower the learning rate, or clip the gradient"
+            )
+            raise self._failed(self.plan.run.step, error)
+
+    def _failed(self, step: int, error: FloatingPointError) -> FloatingPointError:
+        """The report is written, and the user told where it is and how to go on."""
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            self.files.write_json("failure.json", failure_report(self.plan, error))
+        run, saved = self.files.directory, self.files.saved_step
+        after = "nothing was saved before" if saved is None else f"--resume {run} goes on from step {saved}"
+        return FloatingPointError(f"step {step}: {error}; {run}/failure.json tells of the batch, {after}")
 
     def _record(self) -> dict[str, str]:
         """Write down what the last steps came to; returns it in short for the progress bar."""
         plan = self.plan
+        self._require_numbers()
         loss, norm = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
@@ -152,6 +199,7 @@ class Training:
         plan = self.plan
         if plan.valid is None:
             return False
+        self._require_numbers()
         loss = plan.judged
         was_training = loss.training
         loss.eval()
@@ -172,6 +220,7 @@ class Training:
         return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
 
     def _save(self, is_best: bool) -> None:
+        self._require_numbers()
         require_equal(self.plan.loss, f"at step {self.plan.run.step}")
         weights = self.plan.program.state_dict()
         self.files.save(self.plan.run.step, weights, self.plan.run.state_dict(), self.manifest, is_best)

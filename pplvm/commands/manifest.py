@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from pplvm.commands.building import split_settings
+from pplvm.commands.training import learning_rates
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
@@ -18,10 +20,20 @@ __all__ = ["changes", "data_checksum", "manifest_of", "refusal"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
-DECISIVE = ("program", "objective", "architecture")
-"""What a resumed run must share with its checkpoint to go on at all."""
+MUST_AGREE = {
+    "program": "program",
+    "settings": "setting of the program",
+    "objective": "objective",
+    "optimizer": "optimizer",
+    "schedule": "schedule",
+    "averaged": "choice of --average",
+    "aggressive": "choice of --aggressive",
+    "architecture": "architecture",
+}
+"""What the state in a checkpoint is the state of."""
 
 BIT_IDENTICAL = {
+    "rates": "the learning rates",
     "seed": "the seed",
     "batch_size": "the batch size",
     "processes": "the number of processes",
@@ -38,6 +50,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
         "program": f"{type(loss.program).__module__}:{type(loss.program).__qualname__}",
+        "settings": {name: str(value) for name, value in sorted(split_settings(arguments.set).items())},
         "objective": _described(loss.objective),
         "architecture": architecture(loss),
         "data": {
@@ -49,6 +62,11 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
             "binarization": data.spec.binarization,
             "sha256": data_checksum(data),
         },
+        "optimizer": arguments.optimizer,
+        "rates": learning_rates(arguments),
+        "schedule": _schedule(arguments),
+        "averaged": arguments.average is not None,
+        "aggressive": arguments.aggressive,
         "seed": arguments.seed,
         "batch_size": arguments.batch_size,
         "processes": processes,
@@ -65,15 +83,32 @@ def data_checksum(data: ImageData) -> str:
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """Why a checkpoint cannot be resumed by this run, in one sentence; None if it can."""
     found = differences(there, here)
-    for field in DECISIVE:
+    for field, word in MUST_AGREE.items():
         if field in found:
-            return f"it was saved with another {field}: {found[field]}"
+            return f"it was saved with another {word}: {found[field]}"
     return None
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs so that the resumed run is another than the one that was stopped."""
-    return [word for field, word in BIT_IDENTICAL.items() if there.get(field) != here.get(field)]
+    return [
+        f"{word} ({_value(there.get(field))} there, {_value(here[field])} here)"
+        for field, word in BIT_IDENTICAL.items()
+        if there.get(field) != here[field]
+    ]
+
+
+def _value(field: Any) -> str:
+    """A field in few words: of data their name and checksum, of rates that of the model first."""
+    if isinstance(field, dict) and "sha256" in field:
+        return f"{field['name']} {field['split']} {field['sha256'][:8]}"
+    return ", ".join(f"{each:g}" for each in dict.fromkeys(field.values())) if isinstance(field, dict) else str(field)
+
+
+def _schedule(arguments: argparse.Namespace) -> str:
+    """With the steps over which it falls, if it depends on them."""
+    spans = arguments.schedule.split("@")[0] in ("cosine", "linear")
+    return f"{arguments.schedule} over {arguments.steps} steps" if spans else arguments.schedule
 
 
 def _described(objective: object) -> str:

@@ -2,7 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from pplvm.commands.values import at_least, fraction, not_negative, positive
 
 __all__ = ["build_parser"]
 
@@ -15,6 +18,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_args(self, words: Any = None, found: Any = None) -> Any:
+        """As argparse has it, but an option that does not exist is told with the closest that does."""
+        found, unknown = self.parse_known_args(words, found)
+        if unknown:
+            options = ["--" + name.replace("_", "-") for name in vars(found)]
+            close = get_close_matches(unknown[0].partition("=")[0], options, n=1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,40 +80,40 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument(
         "--objective", help="name or module:Name, NAME@setting=value@...; default: pathwise where legal, else rloo"
     )
-    group.add_argument("--particles", type=_at_least(1), help="K [the objective's own]")
-    group.add_argument("--beta", type=float, help="weight of the KL terms [1]")
-    group.add_argument("--free-bits", type=float, metavar="NATS", help="KL of each latent that costs nothing")
-    group.add_argument("--warmup", type=_at_least(1), metavar="STEPS", help="raise the KL terms' weight from 0 to 1")
+    group.add_argument("--particles", type=at_least(1), help="K [the objective's own]")
+    group.add_argument("--beta", type=not_negative, help="weight of the KL terms [1]")
+    group.add_argument("--free-bits", type=not_negative, metavar="NATS", help="KL of each latent that costs nothing")
+    group.add_argument("--warmup", type=at_least(1), metavar="STEPS", help="raise the KL terms' weight from 0 to 1")
     group.add_argument(
         "--aggressive", action="store_true", help="train the guide to near convergence before each step of the model"
     )
     group = fit.add_argument_group("optimizer")
     group.add_argument(
-        "--steps", type=_at_least(1), default=2000, help="in all, those before --resume too [%(default)s]"
+        "--steps", type=at_least(1), default=2000, help="in all, those before --resume too [%(default)s]"
     )
     group.add_argument(
         "--optimizer", default="adam", help="of torch.optim, or module:Name, NAME@setting=value@... [%(default)s]"
     )
-    group.add_argument("--learning-rate", type=float, default=1e-3, help="[%(default)s]")
-    group.add_argument("--guide-learning-rate", type=float, help="[--learning-rate]")
-    group.add_argument("--control-learning-rate", type=float, help="of baselines and control variates [ten times]")
+    group.add_argument("--learning-rate", type=positive, default=1e-3, help="[%(default)s]")
+    group.add_argument("--guide-learning-rate", type=positive, help="[--learning-rate]")
+    group.add_argument("--control-learning-rate", type=positive, help="of baselines and control variates [ten times]")
     group.add_argument(
         "--schedule", default="constant",
         help="of learning rates: constant, cosine, linear, exponential@gamma=G, multistep@milestones=(A,B)@gamma=G "
         "[%(default)s]",
     )  # fmt: skip
-    group.add_argument("--clip", type=float, metavar="NORM", help="largest norm of the gradient")
+    group.add_argument("--clip", type=positive, metavar="NORM", help="largest norm of the gradient")
     group.add_argument(
-        "--average", type=float, metavar="DECAY", help="evaluate and save running averages of the weights"
+        "--average", type=fraction, metavar="DECAY", help="evaluate and save running averages of the weights"
     )
     group = fit.add_argument_group("run")
-    group.add_argument("--validate-every", type=_at_least(1), default=500, help="steps [%(default)s]")
+    group.add_argument("--validate-every", type=at_least(1), default=500, help="steps [%(default)s]")
     group.add_argument(
-        "--early-stop", type=_at_least(1), metavar="LOOKS", help="stop after so many without a lower loss"
+        "--early-stop", type=at_least(1), metavar="LOOKS", help="stop after so many without a lower loss"
     )
-    group.add_argument("--log-every", type=_at_least(1), default=50, help="steps [%(default)s]")
-    group.add_argument("--save-every", type=_at_least(1), default=500, help="steps [%(default)s]")
-    group.add_argument("--keep", type=_at_least(1), default=2, help="checkpoints, beside the best [%(default)s]")
+    group.add_argument("--log-every", type=at_least(1), default=50, help="steps [%(default)s]")
+    group.add_argument("--save-every", type=at_least(1), default=500, help="steps [%(default)s]")
+    group.add_argument("--keep", type=at_least(1), default=2, help="checkpoints, beside the best [%(default)s]")
     group.add_argument("--output", help="run directory [runs/fit-DATE-TIME]")
     group.add_argument("--overwrite", action="store_true", help="replace a run that is there")
     group.add_argument("--resume", metavar="RUN", help="go on with a run, its settings but for what is typed")
@@ -127,14 +140,14 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--weights", default="latest", choices=("latest", "best"), help="which checkpoint [%(default)s]"
     )
     evaluate.add_argument("--split", default="test", choices=("train", "valid", "test"), help="[%(default)s]")
-    evaluate.add_argument("--limit", type=_at_least(1), metavar="N", help="only the first N data of the split")
+    evaluate.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N data of the split")
     evaluate.add_argument("--ks", default="1,10,100,1000,5000", help="particles of log p(x) [%(default)s]")
     evaluate.add_argument(
-        "--annealed", type=_at_least(0), default=20, metavar="N", help="data for AIS and BDMC, 0 for none [%(default)s]"
+        "--annealed", type=at_least(0), default=20, metavar="N", help="data for AIS and BDMC, 0 for none [%(default)s]"
     )
-    evaluate.add_argument("--chains", type=_at_least(1), default=16, help="of AIS, each datum [%(default)s]")
-    evaluate.add_argument("--annealing-steps", type=_at_least(1), default=500, help="of AIS [%(default)s]")
-    evaluate.add_argument("--seed", type=_at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
+    evaluate.add_argument("--chains", type=at_least(1), default=16, help="of AIS, each datum [%(default)s]")
+    evaluate.add_argument("--annealing-steps", type=at_least(1), default=500, help="of AIS [%(default)s]")
+    evaluate.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
     evaluate.add_argument("--output", help="directory [RUN/evaluation-SPLIT]")
     evaluate.add_argument("--overwrite", action="store_true", help="replace an evaluation that is there")
     evaluate.add_argument("--data-root", help="where the data lie, if elsewhere than in training")
@@ -156,8 +169,8 @@ def _add_sample(commands: "argparse._SubParsersAction[_Parser]") -> None:
     sample.add_argument(
         "--split", default="test", choices=("train", "valid", "test"), help="to reconstruct [%(default)s]"
     )
-    sample.add_argument("--count", type=_at_least(1), default=64, help="samples [%(default)s]")
-    sample.add_argument("--seed", type=_at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
+    sample.add_argument("--count", type=at_least(1), default=64, help="samples [%(default)s]")
+    sample.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
     sample.add_argument("--output", help="directory [RUN/samples]")
     sample.add_argument("--overwrite", action="store_true", help="replace samples that are there")
     sample.add_argument("--data-root", help="where the data lie, if elsewhere than in training")
@@ -192,19 +205,19 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "one, but for mere variations (pplvm list objectives)",
     )
     work = group.add_mutually_exclusive_group()
-    work.add_argument("--particles", type=_at_least(1), default=4, help="K of estimators that have it [%(default)s]")
+    work.add_argument("--particles", type=at_least(1), default=4, help="K of estimators that have it [%(default)s]")
     work.add_argument(
         "--budget",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="EVALS",
         help="instead of one K: the largest K of each that costs at most so many likelihood evaluations a datum",
     )
     group.add_argument("--sweep", default="K=1,4,16", help="particles for signal-to-noise; '' for none [%(default)s]")
     group = compare.add_argument_group("measurement")
-    group.add_argument("--minibatches", type=_at_least(1), default=4, help="fixed minibatches [%(default)s]")
-    group.add_argument("--replicates", type=_at_least(2), default=80, help="gradients each, a minibatch [%(default)s]")
-    group.add_argument("--sweep-replicates", type=_at_least(2), default=30, help="gradients each, a K [%(default)s]")
-    group.add_argument("--kept", type=_at_least(2), default=80, help="replicates a minibatch kept singly [%(default)s]")
+    group.add_argument("--minibatches", type=at_least(1), default=4, help="fixed minibatches [%(default)s]")
+    group.add_argument("--replicates", type=at_least(2), default=80, help="gradients each, a minibatch [%(default)s]")
+    group.add_argument("--sweep-replicates", type=at_least(2), default=30, help="gradients each, a K [%(default)s]")
+    group.add_argument("--kept", type=at_least(2), default=80, help="replicates a minibatch kept singly [%(default)s]")
     group = compare.add_argument_group("checkpoints: training before the freeze, or files")
     group.add_argument(
         "--steps", help="optimizer steps, 0 for fresh; 0,500 measures at both [500, or none if --checkpoint is given]"
@@ -217,7 +230,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="written by torch.save(program.state_dict(), FILE); may repeat",
     )
     group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
-    group.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam [%(default)s]")
+    group.add_argument("--learning-rate", type=positive, default=3e-3, help="of Adam [%(default)s]")
     group = compare.add_argument_group("output")
     group.add_argument("--output", help="run directory [runs/compare-DATE-TIME]")
     group.add_argument("--overwrite", action="store_true", help="write into a directory that exists")
@@ -244,9 +257,9 @@ def _add_verify(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "unbiased, biased and by how much, or broken. Exit code 0 if unbiased wherever it applies, 1 if not.",
     )
     verify.add_argument("estimator", help="name or module:Name, NAME@setting=value@...")
-    verify.add_argument("--particles", type=_at_least(1), default=2, help="K, if it has it [%(default)s]")
+    verify.add_argument("--particles", type=at_least(1), default=2, help="K, if it has it [%(default)s]")
     verify.add_argument(
-        "--draws", type=_at_least(60), default=120, help="gradients of 2,000 copies, where it draws [%(default)s]"
+        "--draws", type=at_least(60), default=120, help="gradients of 2,000 copies, where it draws [%(default)s]"
     )
     _finish(verify, "pplvm.commands.verify")
 
@@ -269,28 +282,10 @@ def _add_program_and_data(command: argparse.ArgumentParser, batch_size: int) -> 
         "--binarize", default="static", choices=("static", "dynamic", "none"),
         help="grey pixels: by threshold, anew each epoch, or not at all [%(default)s]",
     )  # fmt: skip
-    group.add_argument("--batch-size", type=_at_least(1), default=batch_size, help="[%(default)s]")
-    command.add_argument("--seed", type=_at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
+    group.add_argument("--batch-size", type=at_least(1), default=batch_size, help="[%(default)s]")
+    command.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
 
 
 def _finish(command: argparse.ArgumentParser, handler: str) -> None:
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(handler=handler)
-
-
-class _at_least:
-    """A whole number from `least` up, to `most` if that is given."""
-
-    def __init__(self, least: int, most: int | None = None) -> None:
-        self.least, self.most = least, most
-
-    def __call__(self, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-        if value < self.least:
-            raise argparse.ArgumentTypeError(f"must be at least {self.least}, got {value}")
-        if self.most is not None and value > self.most:
-            raise argparse.ArgumentTypeError(f"must be at most {self.most}, got {value}")
-        return value

@@ -1,6 +1,7 @@
 """Everything that a training run is made of, built and checked before anything is written or computed."""
 
 import argparse
+import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
+from pplvm.distributed import gathered, is_first, mean, parallel, rank, seed_of_rank, size
 from pplvm.objectives.objective import Loss
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.early_stopping import EarlyStopping
@@ -39,6 +40,7 @@ class Plan:
     aggressive: Aggressive | None
     valid: ImageData | None
     x: Tensor  # a batch of this process, (B, ...)
+    fresh: Epochs | None  # of the guide's own steps, if training is aggressive
 
     @property
     def judged(self) -> Loss:
@@ -48,6 +50,12 @@ class Plan:
     @property
     def program(self) -> nn.Module:
         return self.judged.program
+
+    def skip_to_next_epoch(self) -> None:
+        """Leave epochs whose place means nothing any more, as they are of other batches."""
+        for epochs in (self.epochs, self.fresh):
+            if epochs is not None:
+                epochs.load_state_dict({"epoch": epochs.epoch + 1, "position": 0})
 
 
 @dataclass
@@ -84,7 +92,10 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     data, valid = _data(arguments)
     program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
     part = (rank(), size())
-    batch_size = min(arguments.batch_size, len(data))
+    if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size and is_first():
+        print(
+            f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all are one batch", file=sys.stderr
+        )
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
     check_data(program, data, x)
@@ -100,14 +111,14 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     )
     stopping, since = EarlyStopping(arguments.early_stop), SinceLast()
     parts: dict[str, Any] = {"stopping": stopping, "since": since}
-    aggressive = None
+    aggressive, fresh = None, None
     if arguments.aggressive:
         fresh = Epochs(data, batch_size, seed=arguments.seed + FRESH_SEED, device=device, part=part)
         aggressive = Aggressive(fresh)
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     torch.manual_seed(seed_of_rank(arguments.seed))
-    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x)
+    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, fresh)
 
 
 def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:

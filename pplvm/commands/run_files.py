@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +16,45 @@ import yaml
 from pplvm.commands.config import settings_of
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
+from pplvm.training.durable import replace_durably, writing
 from pplvm.training.records import Records, TensorBoard
 
 __all__ = ["RunFiles", "last_checkpoint"]
 
-WRITTEN = (
-    "config.yaml", "metrics.jsonl", "metrics.csv", "checkpoints", "model.safetensors", "state.pt", "manifest.json",
-    "figures", "tensorboard", "failure.json", "timing.json",
-)  # fmt: skip
+CHECKPOINT = r"checkpoints/\d{8,}(\.\d+)?(/(model\.safetensors|state\.pt|manifest\.json))?"
+WRITTEN = re.compile(
+    r"config\.yaml|metrics\.(jsonl|csv)|model\.safetensors|state\.pt|(manifest|failure|timing)\.json"
+    r"|figures(/curves\.png)?|tensorboard(/events\.[^/]+)?|checkpoints(/(\.lock|latest|best))?"
+    rf"|{CHECKPOINT}|(.+/)?\.[^/]+\.new(/.+)?"
+)
 """What a run leaves in its directory, and --overwrite replaces."""
 
 
 class RunFiles:
     """A run's directory as the first process writes it; on the others nothing is written.
 
+    What a run left that ended before its first checkpoint is replaced, for nothing can go on with it.
+
     Raises:
-        ValueError: the directory exists, and neither --resume nor --overwrite is given. OSError: it cannot be written.
+        ValueError: the directory holds a run, and neither --resume nor --overwrite is given, or another process writes
+            there, or it holds what no run wrote. OSError: it cannot be written.
     """
 
     def __init__(self, arguments: argparse.Namespace, resumed_from: int | None) -> None:
         default = f"runs/fit-{datetime.now():%Y%m%d-%H%M%S}"
         self.directory = Path(from_first(str(arguments.resume or arguments.output or default)))
         self._writes = is_first()
+        self.saved_step = resumed_from
         if not self._writes:
             return
+        if arguments.tensorboard and not find_spec("tensorboard"):
+            raise ValueError("--tensorboard: it is not installed, pip install 'pplvm[tensorboard]'")
         if arguments.resume is None:
-            _refuse(self.directory, arguments.overwrite)
-        self._checkpoints = Checkpoints(self.directory, arguments.keep)
+            _refuse_occupied(self.directory, arguments.overwrite)
+        self._checkpoints = Checkpoints(self.directory, arguments.keep)  # from here on no other process writes here
         if arguments.resume is None:
-            _clear(self.directory)  # now that no other process is at work there
-        config = yaml.safe_dump(settings_of(arguments), sort_keys=False)
-        (self.directory / "config.yaml").write_text(config, encoding="utf-8")
+            _clear(self.directory)
+        self._write("config.yaml", yaml.safe_dump(settings_of(arguments), sort_keys=False))
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
         if arguments.tensorboard:
             self._records.append(TensorBoard(self.directory / "tensorboard", resumed_from))
@@ -57,10 +68,11 @@ class RunFiles:
     ) -> None:
         if self._writes:
             self._checkpoints.save(step, weights, state, manifest, best)
+        self.saved_step = step
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         if self._writes:
-            (self.directory / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            self._write(name, json.dumps(values, indent=1) + "\n")
 
     def close(self) -> None:
         """Write what is only written at the end: the metrics as a table and as curves."""
@@ -75,27 +87,40 @@ class RunFiles:
             (self.directory / "figures").mkdir(exist_ok=True)
             save_curves([json.loads(line) for line in lines], self.directory / "figures" / "curves.png")
 
+    def _write(self, name: str, text: str) -> None:
+        """A file that is the old or the new one, even on a full disk."""
+        with writing(self.directory, len(text)):
+            replace_durably(self.directory / name, [text.encode()])
 
-def _refuse(directory: Path, overwrite: bool) -> None:
+
+def _refuse_occupied(directory: Path, overwrite: bool) -> None:
     if not directory.exists():
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: name another directory with --output")
-    held = {path.name for path in directory.iterdir()}
-    if held and not overwrite:
+    held = [
+        Path(folder, name).relative_to(directory).as_posix()
+        for folder, folders, files in os.walk(directory)
+        for name in [*folders, *files]
+    ]
+    if not overwrite and any(re.fullmatch(CHECKPOINT, name) for name in held):
         raise ValueError(
             f"{directory} exists: go on with it by --resume {directory}, replace it by --overwrite, or name another "
             "with --output"
         )
-    if strange := sorted(held - set(WRITTEN)):
+    if not overwrite and "checkpoints/.lock" not in held and held not in ([], ["checkpoints"]):
+        raise ValueError(f"{directory} exists, and is no run to go on with: name another directory with --output")
+    if strange := sorted(name for name in held if not WRITTEN.fullmatch(name)):
         raise ValueError(f"{directory} holds {strange[0]!r}, which no run wrote: name another directory with --output")
 
 
 def _clear(directory: Path) -> None:
-    """Remove what an older run left, the lock of its checkpoints aside, which is held."""
-    for path in [*directory.iterdir(), *(directory / "checkpoints").iterdir()]:
-        if path.name not in ("checkpoints", ".lock"):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    """Remove all but the lock that this process holds."""
+    checkpoints = directory / "checkpoints"
+    for path in [*directory.iterdir(), *checkpoints.iterdir()]:
+        if path == checkpoints or path.name == ".lock":
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def last_checkpoint(directory: str) -> Checkpoint:

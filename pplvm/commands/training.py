@@ -18,7 +18,7 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.particles import cuda_devices
 
-__all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss"]
+__all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss", "learning_rates"]
 
 FUSED = ("adam", "adamw", "adagrad", "sgd")
 """Optimizers that torch can run as one kernel, on the CPU too."""
@@ -74,15 +74,20 @@ def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Tensor) -> di
     Raises:
         ValueError, LookupError: there is no such optimizer, or a setting that it does not take.
     """
-    rates = {
-        "model": arguments.learning_rate,
-        "guide": arguments.guide_learning_rate or arguments.learning_rate,
-        "control": arguments.control_learning_rate or 10 * arguments.learning_rate,
-    }
+    rates = learning_rates(arguments)
     return {
         part: _optimizer(arguments.optimizer, parameters, rates[part])
         for part, parameters in loss.parts(x).items()
         if parameters
+    }
+
+
+def learning_rates(arguments: argparse.Namespace) -> dict[str, float]:
+    """The learning rate of each part."""
+    return {
+        "model": arguments.learning_rate,
+        "guide": arguments.guide_learning_rate or arguments.learning_rate,
+        "control": arguments.control_learning_rate or 10 * arguments.learning_rate,
     }
 
 
@@ -120,7 +125,9 @@ def build_schedulers(words: str, optimizers: dict[str, Optimizer], steps: int) -
     if name == "constant" and not settings:
         return []
     if name not in SCHEDULES:
-        raise LookupError(f"unknown schedule {words!r}: use constant, {', '.join(SCHEDULES)}")
+        close = get_close_matches(name, ["constant", *SCHEDULES], n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise LookupError(f"unknown schedule {words!r}{hint}: use constant, {', '.join(SCHEDULES)}")
     try:
         chosen = split_settings(settings)
         return [SCHEDULES[name](optimizer, steps, **chosen) for optimizer in optimizers.values()]
@@ -129,13 +136,5 @@ def build_schedulers(words: str, optimizers: dict[str, Optimizer], steps: int) -
 
 
 def build_averaged(decay: float | None, loss: Loss) -> AveragedModel | None:
-    """A running average of the loss with its buffers, `decay` being the weight of the past.
-
-    Raises:
-        ValueError: decay is outside (0, 1).
-    """
-    if decay is None:
-        return None
-    if not 0 < decay < 1:
-        raise ValueError(f"--average must lie between 0 and 1, as 0.999, got {decay}")
-    return AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """A running average of the loss with its buffers, `decay` being the weight of the past, between 0 and 1."""
+    return None if decay is None else AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -103,6 +103,14 @@ class Stepper:
         if self.averaged is not None:
             self.averaged.update_parameters(self.plain)
 
+    def scale_rates(self, factors: Mapping[str, float]) -> None:
+        """Multiply learning rates, now and as the schedulers know them, by a factor for each optimizer."""
+        for name, factor in factors.items():
+            for group in self.optimizers[name].param_groups:
+                group.update({key: group[key] * factor for key in ("lr", "initial_lr") if key in group})
+        for scheduler in self.schedulers:
+            scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on beside the batch and the random state: tensors and primitives."""
         return {
