@@ -137,7 +137,7 @@ def test_ones_own_program_data_and_estimator(tmp_path, capsys):
     assert "guide has no site 'z'" in capsys.readouterr().out
     compare = ["compare", "--data", "mine.npz", "--key", "x"]
     assert "did you mean 'zz'" in refused(capsys, *compare, "--program", "mine:Broken")
-    assert "takes no 'widht'; it takes data_size, width" in refused(
+    assert "takes no 'widht', did you mean 'width'?; it takes data_size, width" in refused(
         capsys, *compare, "--program", "mine:Mine", "--set", "widht=2"
     )
     assert "no program" in refused(capsys, *compare, "--program", "mine:nothing")

@@ -129,7 +129,7 @@ class _Evaluator:
         self.per_datum |= {"log_p": sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
-        x = self.x[:data]
+        x = self.x[: max(data, size())]
         found = self._shared(
             "annealing",
             lambda rows: annealed(self.program, rows, chains=chains, steps=steps, seed=self.seed),
@@ -137,7 +137,10 @@ class _Evaluator:
             at_once=1,
         )
         self.report("certificate", 0, 1)
-        bounds = bidirectional(self.program, self.x, data=data, chains=chains, steps=steps, seed=self.seed)
+        mine = range(len(x))[my_rows(len(x))]
+        bounds = _over_ranks(
+            bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), len(x)
+        )
         same = mean_of(f"log p(x), importance sampled, the same {len(x)} data", self.per_datum["log_p"][: len(x), -1])
         self.sections["annealed importance sampling"] = [*found.figures, same, *bounds.figures]
 
