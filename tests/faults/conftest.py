@@ -15,6 +15,8 @@ from pplvm.cli import main
 from pplvm.data.files import from_array
 
 PROGRAMS = """
+    import time
+    from pathlib import Path
     import pyro, torch
     import pyro.distributions as dist
     from torch import nn
@@ -132,7 +134,15 @@ PROGRAMS = """
                 raise ValueError("of the user's own")
             return super().likelihood(x, z)
 
-    instance = Good(64)
+    class Sleeps(Good):
+        '''Its steps take long where there is a file `slow`.'''
+
+        def likelihood(self, x, z):
+            if self.training and Path("slow").exists():
+                Path("asleep").touch()
+                time.sleep(60)
+            return super().likelihood(x, z)
+
     layer = nn.Linear(2, 2)
 """
 
@@ -194,6 +204,12 @@ def refused(fit):
         return told[0]
 
     return refused
+
+
+@pytest.fixture
+def rows():
+    """A file of 60 binary data."""
+    np.save("rows.npy", (np.random.default_rng(0).random((60, 7)) < 0.4).astype(np.uint8))
 
 
 @pytest.fixture
