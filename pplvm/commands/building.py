@@ -57,7 +57,12 @@ def _named_data(arguments: argparse.Namespace) -> ImageData:
         return from_folder(path, split=split)
     if path.suffix in (".npy", ".npz"):
         return from_array(path, key=arguments.key, split=split)
-    return from_dataset(name, split=split) if ":" in name else find("data set", DATASETS, name)
+    if ":" not in name:
+        return find("data set", DATASETS, name)
+    try:
+        return from_dataset(name, split=split)
+    except TypeError as error:
+        raise ValueError(f"data set {name} cannot be made of {name}(), or read: {error}") from error
 
 
 def build_program(name: str, settings: list[str], data: ImageData, seed: int) -> nn.Module:

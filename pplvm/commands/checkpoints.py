@@ -4,6 +4,7 @@ import argparse
 import itertools
 import pickle
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def load_checkpoint(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"--checkpoint {path}: there is no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles that others wrote, which are refused anyway
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise ValueError(f"--checkpoint {path} {SAVED_BY}: torch cannot load it as plain tensors") from error
     if not isinstance(state, dict) or not state or not all(torch.is_tensor(value) for value in state.values()):

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import pyro
 import torch
 
 from pplvm.commands.plan import Plan
-from pplvm.particles import draw_particles, inspect_pair
+from pplvm.particles import gather, inspect_pair
 
 __all__ = ["failure_report"]
 
@@ -29,10 +28,12 @@ def failure_report(plan: Plan, error: Exception) -> dict[str, Any]:
 
 
 def _log_densities(plan: Plan) -> dict[str, str]:
-    """Site by site, "model x": "nan"; what the program refuses is told in its words."""
+    """Site by site, "model x": "nan"; the program's own words where it cannot be run."""
+    if plan.pair is None:
+        return {}
     try:
-        with torch.no_grad(), pyro.validation_enabled(False):
-            drawn = draw_particles(plan.loss.program.model, plan.loss.program.guide, plan.run.x)
+        with torch.no_grad():
+            drawn = gather(plan.pair, 1, (plan.run.x,), {})
     except Exception as refusal:  # of the user's program, whose fault is to be told and not hidden by another
         return {"refused": _shortly(refusal)}
     sides = {"model": drawn.log_p_sites, "guide": drawn.log_q_sites}

@@ -44,18 +44,28 @@ def run(arguments: argparse.Namespace) -> int:
             _take_up(plan, found, manifest)
         if any_rank(request.received is not None):
             say("stopped by a signal before the first step: nothing was written")
-            return request.exit_code
-        files = RunFiles(arguments, None if found is None else found.step)
-        say(f"training {arguments.program} under {manifest['objective']}; run directory {files.directory}")
-        started, first = time.perf_counter(), plan.run.step
-        end = Training(plan, files, manifest).go(request)
-        seconds = time.perf_counter() - started
-        rate = (plan.run.step - first) * plan.epochs.size / seconds
-        files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": round(rate)})
-        files.close()
-        say(f"{end}; {plan.run.step} steps, {rate:.0f} images/s; run directory {files.directory}")
+            return _exit_code(request)
+        with RunFiles(arguments, None if found is None else found.step) as files:
+            end = _train(plan, files, manifest, request)
+        say(f"{end}; {plan.run.step} steps; run directory {files.directory}")
         wait()  # for what the first process writes
-        return int(gathered(torch.tensor([request.exit_code]), size()).max())
+        return _exit_code(request)
+
+
+def _exit_code(request: StopRequest) -> int:
+    """The same on all processes, whichever of them the signal has reached."""
+    return int(gathered(torch.tensor([request.exit_code]), size()).max())
+
+
+def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> str:
+    """The run with its time; returns how it ended."""
+    say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
+    started, first = time.perf_counter(), plan.run.step
+    end = Training(plan, files, manifest).go(request)
+    seconds = time.perf_counter() - started
+    rate = round((plan.run.step - first) * plan.epochs.size / seconds)
+    files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": rate})
+    return f"{end}, {rate} images/s"
 
 
 def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:

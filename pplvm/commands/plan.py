@@ -11,10 +11,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
+from pplvm.contract import ProgramError
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import gathered, is_first, mean, parallel, rank, seed_of_rank, size
 from pplvm.objectives.objective import Loss
+from pplvm.particles import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.early_stopping import EarlyStopping
 from pplvm.training.run import Run
@@ -40,6 +42,7 @@ class Plan:
     aggressive: Aggressive | None
     valid: ImageData | None
     x: Tensor  # a batch of this process, (B, ...)
+    pair: Pair | None  # the program, checked; None where only an objective that needs no guide can use it
     fresh: Epochs | None  # of the guide's own steps, if training is aggressive
 
     @property
@@ -93,13 +96,13 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
     part = (rank(), size())
     if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size and is_first():
-        print(
-            f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all are one batch", file=sys.stderr
-        )
+        said = f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch"
+        print(said, file=sys.stderr)
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
     check_data(program, data, x)
     loss = build_training_loss(arguments, program, data, x)
+    pair = _checked_pair(program, x)
     optimizers = build_optimizers(arguments, loss, x)
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
@@ -118,7 +121,7 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     torch.manual_seed(seed_of_rank(arguments.seed))
-    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, fresh)
+    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh)
 
 
 def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
@@ -141,3 +144,13 @@ def _first_batch(epochs: Epochs) -> Tensor:
     x = next(epochs)
     epochs.load_state_dict(state)
     return x
+
+
+def _checked_pair(program: nn.Module, x: Tensor) -> Pair | None:
+    was_training = program.training
+    try:
+        return pair_up(program.eval().model, program.guide, (x,), {})
+    except ProgramError:
+        return None
+    finally:
+        program.train(was_training)

@@ -1,6 +1,7 @@
 """The directory of a training run: what stands in it, who may write it, and how it is taken up again."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -74,12 +75,20 @@ class RunFiles:
         if self._writes:
             self._write(name, json.dumps(values, indent=1) + "\n")
 
-    def close(self) -> None:
-        """Write what is only written at the end: the metrics as a table and as curves."""
+    def __enter__(self) -> "RunFiles":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Write what is only written at the end: the metrics as a table and, unless there was an error, as curves."""
         if not self._writes:
             return
-        for records in self._records:
-            records.close()
+        with contextlib.nullcontext() if kind is None else contextlib.suppress(OSError):  # the error is to be told
+            for records in self._records:
+                records.close()
+        if kind is None:
+            self._draw()
+
+    def _draw(self) -> None:
         lines = (self.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         if lines:
             from pplvm.plots.curves import save_curves

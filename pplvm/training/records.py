@@ -90,8 +90,10 @@ class Records:
     def close(self) -> None:
         """Write the table and close the file; once more changes nothing."""
         if not self._file.closed:
-            self.flush()
-            self._file.close()
+            try:
+                self.flush()
+            finally:
+                self._file.close()
 
 
 class TensorBoard:
