@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from examples import compare_gradients, mixture_of_gaussians, rebar_variance, toy_score_vs_pathwise
+from examples import (
+    belief_net_vimco,
+    compare_gradients,
+    iwae_mnist,
+    mixture_of_gaussians,
+    rebar_variance,
+    toy_score_vs_pathwise,
+    vae_mnist,
+    wake_sleep_helmholtz,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +79,55 @@ def test_the_moving_moments_of_independent_draws_are_theirs():
         moments.observe(3 + 2 * torch.randn(5000))
     # E[second - first^2] = 4 (1 - sum of squared weights), weights nearly equal over 50 draws
     assert moments.log_variance() == pytest.approx(math.log(4 * 49 / 50), abs=0.02)
+
+
+def test_the_vae_stays_beside_the_loop_by_hand_and_beats_independent_pixels(tmp_path):
+    picture = tmp_path / "vae.png"
+    curves, figures = vae_mnist.main(120, tested=30, most=100, picture=str(picture))
+    apart, chance = ((curves["by hand"] - curves[name]).abs().max() for name in ("pplvm", "other noise"))
+    assert apart < 0.01 < chance  # nats; the same noise, and other
+    assert figures["log p(x), k = 100"].value > figures["log p(x) of independent pixels"].value + 1
+    assert figures["log p(x), k = 1"].value < figures["log p(x), k = 100"].value - 0.3
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("dreg", [False, True])
+def test_iwae_and_dreg_stay_beside_the_loop_by_hand(tmp_path, dreg):
+    picture = tmp_path / "iwae.png"
+    curves, figures = iwae_mnist.main(40, dreg=dreg, beside=20, tested=10, most=100, picture=str(picture))
+    ours, theirs, other = curves.values()
+    assert len(ours) == 2 * len(theirs)
+    assert (ours[: len(theirs)] - theirs).abs().max() < 0.01 < (theirs - other).abs().max()
+    assert figures["log p(x), k = 1"].value < figures["log p(x), k = 50"].value
+    assert picture.stat().st_size > 10_000
+
+
+def test_the_other_gradient_would_not_stay_beside_it(tmp_path):
+    """The comparison by hand has power: what the two gradients of iwae do differs by more than it allows."""
+    short = {"beside": 20, "tested": 2, "most": 1, "picture": str(tmp_path / "iwae.png")}
+    plain, _ = iwae_mnist.main(20, **short)
+    doubly, _ = iwae_mnist.main(20, dreg=True, **short)
+    assert (plain["by hand"] - doubly["pplvm"]).abs().max() > 0.02
+
+
+def test_the_belief_net_reaches_its_exact_evidence_by_importance_sampling(tmp_path):
+    picture = tmp_path / "net.png"
+    curve, figures = belief_net_vimco.main(150, tested=30, most=1000, picture=str(picture))
+    assert curve[-10:].mean() > curve[:10].mean() + 1
+    exact, short = figures["log p(x), exact"], figures["short of it, k = 1000"]
+    assert exact.value > figures["log p(x) of independent pixels"].value + 1
+    assert abs(short.value) < 5 * short.error < 0.05
+    assert figures["short of it, k = 1"].value > 0.3
+    assert picture.stat().st_size > 10_000
+
+
+def test_both_phases_of_both_helmholtz_machines_learn(tmp_path):
+    picture = tmp_path / "helmholtz.png"
+    curves, figures = wake_sleep_helmholtz.main(150, tested=20, most=100, picture=str(picture))
+    for name, curve in curves.items():
+        assert curve[-10:].mean() > curve[:10].mean() + 1, name
+    reweighted, plain = (figures[name]["log p(x), k = 100"].value for name in ("ReweightedWakeSleep", "WakeSleep"))
+    assert reweighted > plain
+    slept = figures["WakeSleep"]["Barber-Agakov I_p(x; z)"]
+    assert slept.value > 5 * slept.error  # negative for a guide that knows nothing of dreams
+    assert picture.stat().st_size > 10_000

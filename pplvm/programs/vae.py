@@ -12,6 +12,8 @@ from pplvm.networks.dense import MLP
 
 __all__ = ["VAE"]
 
+ACTIVATIONS = {"softplus": nn.Softplus, "tanh": nn.Tanh}
+
 
 class VAE(nn.Module):
     """p(z) = N(0, I), p(x | z) = Bernoulli or N(decoder(z), scale^2), q(z | x) = N(encoder(x)).
@@ -22,12 +24,14 @@ class VAE(nn.Module):
         hidden_sizes: of the encoder; the decoder has them in reverse.
         likelihood: "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data.
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
+        activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
 
     Raises:
-        ValueError: likelihood has another name.
+        ValueError: likelihood or activation has another name.
 
     References:
         Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114
+        Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, 2016, arXiv:1509.00519
     """
 
     zeros: Tensor
@@ -39,13 +43,16 @@ class VAE(nn.Module):
         hidden_sizes: Sequence[int] = (200,),
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         data_mean: Tensor | None = None,
+        activation: Literal["softplus", "tanh"] = "softplus",
     ) -> None:
         super().__init__()
         if likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"VAE: likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
         self.likelihood = likelihood
-        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus)
-        self.decoder = MLP(latent_size, data_size, hidden_sizes[::-1], nn.Softplus)
+        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, ACTIVATIONS[activation])
+        self.decoder = MLP(latent_size, data_size, hidden_sizes[::-1], ACTIVATIONS[activation])
         if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("zeros", torch.zeros(latent_size))

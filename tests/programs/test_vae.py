@@ -34,3 +34,17 @@ def test_the_mean_of_the_data_is_where_it_starts():
 def test_another_likelihood_is_refused():
     with pytest.raises(ValueError, match="likelihood must be 'bernoulli' or 'gaussian', got 'poisson'"):
         VAE(4, likelihood="poisson")
+
+
+@pytest.mark.parametrize(("name", "activation"), [("softplus", torch.nn.functional.softplus), ("tanh", torch.tanh)])
+def test_the_activation_by_hand(name, activation):
+    vae, x = VAE(4, 2, (3,), activation=name), torch.randn(5, 4)
+    for network, value in ((vae.encoder, x), (vae.decoder, x[:, :2])):
+        first, last = network.layers[0], network.last
+        expected = activation(value @ first.weight.T + first.bias) @ last.weight.T + last.bias
+        torch.testing.assert_close(network(value), expected)
+
+
+def test_another_activation_is_refused():
+    with pytest.raises(ValueError, match="activation must be 'softplus' or 'tanh', got 'relu'"):
+        VAE(4, activation="relu")
