@@ -113,7 +113,8 @@ class Training:
             FloatingPointError: numbers that are not finite; the last checkpoint stands.
         """
         options = self.plan.arguments
-        with tqdm(total=options.steps, initial=self.plan.run.step, disable=None if is_first() else True) as bar:
+        of = {"unit": " images", "unit_scale": self.plan.epochs.size}
+        with tqdm(total=options.steps, initial=self.plan.run.step, disable=None if is_first() else True, **of) as bar:
             return self._go(request, bar)
 
     def _go(self, request: StopRequest, bar: tqdm) -> str:

@@ -94,6 +94,7 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     """
     data, valid = _data(arguments)
     program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
+    data = data.to(device)
     part = (rank(), size())
     if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size and is_first():
         said = f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch"

@@ -2,6 +2,7 @@
 
 __all__ = ["ImageData"]
 
+import copy
 import math
 
 import torch
@@ -63,11 +64,17 @@ class ImageData(Dataset[Tensor]):
         Dynamically binarized data are drawn anew in every epoch; a datum's draw depends on nothing else
         than (seed, epoch, index).
         """
-        x = self.images[index].to(self.spec.dtype) / self.top  # (n, *shape)
+        x = self.images[index.to(self.images.device)].to(self.spec.dtype) / self.top  # (n, *shape)
         if self.spec.binarization != "dynamic":
             return x
         draws = uniforms(self.seed, epoch, index, math.prod(self.spec.shape))  # (n, D)
-        return (draws.reshape(x.shape) < x).to(x.dtype)
+        return (draws.reshape(x.shape).to(x.device) < x).to(x.dtype)
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """The same data held on a device, so that no batch has to be carried there."""
+        found = copy.copy(self)
+        found.images = self.images.to(device)
+        return found
 
     def mean(self) -> Tensor:
         """The mean datum, flattened, (prod(shape),) float32; of dynamic draws, their expectation."""

@@ -26,9 +26,10 @@ def uniforms(seed: int, epoch: int, index: Tensor, size: int) -> Tensor:
         >>> torch.equal(both[1:], uniforms(0, 0, torch.tensor([5]), 4))
         True
     """
-    steps = GOLDEN * np.arange(size, dtype=np.uint64)  # (size,)
-    bits = splitmix64(_keys(seed, epoch, index)[:, None] + steps)  # (n, size)
-    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+    steps = GOLDEN * np.arange(-(-size // 2), dtype=np.uint64)
+    words = splitmix64(_keys(seed, epoch, index)[:, None] + steps)  # two numbers each
+    bits = words.astype("<u8", copy=False).view("<u4")[:, :size]  # (n, size)
+    return torch.from_numpy((bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24))
 
 
 def permutation(size: int, seed: int, epoch: int = 0) -> Tensor:
