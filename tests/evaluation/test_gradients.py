@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation.gradients import Comparison, compare_gradients, evaluations_per_datum
+from pplvm.evaluation.cost import evaluations_per_datum
+from pplvm.evaluation.gradients import Comparison, compare_gradients
 from pplvm.evaluation.repeats import effective_replicates
 from pplvm.evaluation.sweep import ParticleSweep
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
