@@ -97,6 +97,6 @@ KINDS = {kind.__name__: kind for kind in (KeyboardInterrupt, FloatingPointError,
 def _told(error: BaseException) -> tuple[str, str]:
     words = " ".join(str(error).split()) or "no reason given"
     for name, kind in KINDS.items():
-        if isinstance(error, kind):
+        if type(error) is kind or (isinstance(error, kind) and kind is not LookupError):  # a KeyError is a fault
             return name, words
     return "RuntimeError", f"{type(error).__name__}: {words}"

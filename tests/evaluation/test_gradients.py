@@ -200,6 +200,12 @@ def test_bad_input():
         Comparison({"a": loss, "b": Loss(LeaveOneOut(), small_net())}, [x])
 
 
+def test_more_processes_than_replicates_are_refused(monkeypatch):
+    monkeypatch.setattr("pplvm.evaluation.gradients.size", lambda: 3)
+    with pytest.raises(ValueError, match="2 replicates are fewer than the 3 processes: start fewer"):
+        Comparison({"a": Loss(LeaveOneOut(), small_net())}, [two_data()], replicates=2)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_comparison():
     class Broken(LeaveOneOut):
         def estimate(self, pair, *args, **kwargs):
