@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.building import build_objective, takes_particles
 from pplvm.contract import ProgramError
+from pplvm.evaluation.cost import evaluations_per_datum
 from pplvm.evaluation.dataset import target_label
-from pplvm.evaluation.gradients import evaluations_per_datum
 from pplvm.evaluation.measurement import target_of
 from pplvm.evaluation.verification import verify
 from pplvm.objectives.objective import Loss, ObjectiveError

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from pplvm.commands.complaint import complain
 from pplvm.commands.options import build_parser
 
 __all__ = ["main"]
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"{name}: interrupted before anything was finished", file=sys.stderr)
+        complain(f"{name}: interrupted before anything was finished")
         return 130
     except Exception as error:
         if arguments.debug:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             code = 1
             reason = f"{type(error).__name__}: {reason} (--debug shows where)"
-        print(f"{name}: {reason}", file=sys.stderr)
+        complain(f"{name}: {reason}")
         return code
 
 

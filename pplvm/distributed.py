@@ -163,7 +163,10 @@ def wait() -> None:
         distributed.barrier()
 
 
-def require_equal(module: nn.Module, when: str = "now") -> None:
+DRIFT = "call the loss that parallel() gave, and let a module that reads the batch average it by shared_mean"
+
+
+def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> None:
     """RuntimeError on every rank if a parameter or buffer differs on any; broadcasts all, so not for every step."""
     if size() == 1:
         return
@@ -173,10 +176,8 @@ def require_equal(module: nn.Module, when: str = "now") -> None:
         distributed.broadcast(tensor, src=0)
     differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
     if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
-        raise RuntimeError(
-            f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors do): call the loss that "
-            "parallel() gave, and let a module that reads the batch average by pplvm.distributed.shared_mean"
-        )
+        count = f"{len(apart)} of {len(held)} tensors"
+        raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({count} do): {cure}")
 
 
 def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:

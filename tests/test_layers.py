@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent / "pplvm"
 MAY_IMPORT = {
     "bounds": set(),
     "distributed": set(),
+    "unison": {"distributed"},
     "data": set(),
     "networks": set(),
     "distributions": set(),
@@ -39,6 +40,7 @@ MAY_IMPORT = {
         "bounds",
         "objectives",
         "distributed",
+        "unison",
     },
     "catalog": {"data", "programs", "objectives"},
 }

@@ -3,22 +3,21 @@
 import argparse
 import itertools
 import pickle
-import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pplvm.commands.building import build_loss
+from pplvm.commands.rounds import Rounds
 from pplvm.data.batches import batches
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.training.fit import fit
 
-__all__ = ["freezes", "load_checkpoint", "misfit", "shown", "stops", "trainer"]
+__all__ = ["freezes", "load_checkpoint", "misfit", "stops", "trainer"]
 
 DEFAULT_STEPS = 500
 
@@ -77,11 +76,17 @@ def misfit(state: dict[str, Tensor], program: nn.Module) -> str | None:
 
 
 def freezes(
-    arguments: argparse.Namespace, trained: Loss, data: ImageData, x: Tensor, files: dict[str, dict[str, Tensor]]
+    arguments: argparse.Namespace,
+    trained: Loss,
+    data: ImageData,
+    x: Tensor,
+    files: dict[str, dict[str, Tensor]],
+    rounds: Rounds,
 ) -> Iterator[tuple[str, int | None]]:
     """Bring the program to one checkpoint after the other; yields the name of each and its steps, None of a file.
 
-    One training run passes through all its stops: what is done at a stop leaves no trace in it.
+    One training run passes through all its stops: what is done at a stop leaves no trace in it. Of several processes
+    each trains by itself, from the same seed.
     """
     torch.manual_seed(arguments.seed)
     optimizer = torch.optim.Adam(trained.parameters(), lr=arguments.learning_rate, fused=True)
@@ -91,7 +96,7 @@ def freezes(
     )
     run, done = fit(trained, itertools.chain.from_iterable(epochs), optimizer), 0
     for stop in stops(arguments):
-        for _ in shown("training", itertools.islice(run, stop - done), stop - done):
+        for _ in rounds.shown("training", itertools.islice(run, stop - done), stop - done):
             pass
         done = stop
         states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []
@@ -101,11 +106,6 @@ def freezes(
     for name, state in files.items():
         trained.program.load_state_dict(state)
         yield name, None
-
-
-def shown(what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
-    """A progress bar on stderr."""
-    return iter(tqdm(rounds, desc=what, total=total, file=sys.stderr, leave=False, mininterval=0.3))
 
 
 def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:

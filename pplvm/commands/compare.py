@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_data, build_program, check_data, usable_device
-from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, shown, stops, trainer
+from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
+from pplvm.distributed import is_first, join, require_equal, size
 from pplvm.evaluation.gradients import Comparison
 from pplvm.evaluation.repeats import effective_replicates
 from pplvm.evaluation.sweep import ParticleSweep
@@ -30,11 +33,15 @@ from pplvm.particles import pair_up
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import text_table
+from pplvm.unison import in_unison
 
 __all__ = ["run"]
 
 WEIGHT_DRAWS = 1000
 """Draws a datum for the health of the weights, enough to fit their tail."""
+
+ALIKE = "each trains by itself from one seed, so give all the same threads and machines, and deterministic programs"
+"""What keeps processes together."""
 
 
 @dataclass(frozen=True)
@@ -53,36 +60,56 @@ class Subject:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C."""
+    """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C.
+
+    Several processes train alike and share out the replicates; the first of them writes and speaks.
+    """
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
+    usable_device(arguments.device)
+    with join(arguments.device) as device, Rounds() as rounds:
+        return _run(arguments, device, rounds)
+
+
+def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) -> int:
     started = time.perf_counter()
-    data = build_data(arguments)
-    subjects = _subjects(arguments, data)
-    directory = open_directory(arguments, _settings(arguments, subjects))
+    with in_unison():
+        data = build_data(arguments)
+        subjects = _subjects(arguments, data, device)
+    with in_unison():
+        directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
     sections: list[xr.Dataset] = []
     failure = None
     try:
         for subject in subjects:
-            _measure(arguments, subject, data, sections, started)
+            _measure(arguments, subject, data, sections, started, rounds)
     except (KeyboardInterrupt, Exception) as error:
+        if directory is not None:
+            _stop(error, sections, directory)
         if not sections:
-            close_empty(directory)
             raise
         failure = error
-        print(f"\n{'interrupted' if _by_hand(error) else 'failed'}: writing what is finished", file=sys.stderr)
-    write(sections, directory)
-    _print(sections)
-    print(f"report: {directory / 'report.html'}")
+    with in_unison():
+        if directory is not None:
+            write(sections, directory)
+            _print(sections)
+            print(f"report: {directory / 'report.html'}")
     if failure is not None and not _by_hand(failure):
         raise failure
     return 130 if failure is not None else 0
+
+
+def _stop(error: BaseException, sections: list[xr.Dataset], directory: Path) -> None:
+    if not sections:
+        close_empty(directory)
+    else:
+        print(f"\n{'interrupted' if _by_hand(error) else 'failed'}: writing what is finished", file=sys.stderr)
 
 
 def _by_hand(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
-def _subjects(arguments: argparse.Namespace, data: ImageData) -> list[Subject]:
+def _subjects(arguments: argparse.Namespace, data: ImageData, device: torch.device) -> list[Subject]:
     """Everything that can be refused is refused here, before anything is computed.
 
     Raises:
@@ -91,23 +118,32 @@ def _subjects(arguments: argparse.Namespace, data: ImageData) -> list[Subject]:
     for option, words in (("program", arguments.program), ("checkpoint", arguments.checkpoint)):
         if twice := [word for word in words if words.count(word) > 1]:
             raise ValueError(f"--{option} {twice[0]} is given twice")
+    if arguments.replicates < size():
+        raise ValueError(f"--replicates {arguments.replicates} is fewer than the {size()} processes: start fewer")
     stops(arguments)
     sweep_particles(arguments.sweep)
     files = {path: load_checkpoint(path) for path in arguments.checkpoint}
-    subjects = [_subject(arguments, name, data, files) for name in arguments.program]
+    subjects = [_subject(arguments, name, data, files, device) for name in arguments.program]
     for path, state in files.items():
         if not any(path in subject.files for subject in subjects):
             raise ValueError(
                 f"--checkpoint {path} does not fit {subjects[0].name}: {misfit(state, subjects[0].program)}"
             )
     for sentence in dict.fromkeys(s for subject in subjects for s in subject.choice.left_out):
-        print(f"pplvm compare: {sentence}", file=sys.stderr)
+        if is_first():
+            print(f"pplvm compare: {sentence}", file=sys.stderr)
     return subjects
 
 
-def _subject(arguments: argparse.Namespace, name: str, data: ImageData, files: dict[str, dict[str, Tensor]]) -> Subject:
-    program = build_program(name, arguments.set, data, arguments.seed).to(usable_device(arguments.device))
-    minibatches = _minibatches(data, arguments)
+def _subject(
+    arguments: argparse.Namespace,
+    name: str,
+    data: ImageData,
+    files: dict[str, dict[str, Tensor]],
+    device: torch.device,
+) -> Subject:
+    program = build_program(name, arguments.set, data, arguments.seed).to(device)
+    minibatches = _minibatches(data, arguments, device)
     check_data(program, data, minibatches[0])
     pair_up(program.model, program.guide, (minibatches[0],), {})
     choice = choose_estimators(arguments, program, data, minibatches[0])
@@ -116,11 +152,11 @@ def _subject(arguments: argparse.Namespace, name: str, data: ImageData, files: d
     return Subject(name, minibatches, choice, trained, fitting)
 
 
-def _minibatches(data: ImageData, arguments: argparse.Namespace) -> list[Tensor]:
-    size = min(arguments.batch_size, len(data))
-    available = max(1, len(data) // size)
+def _minibatches(data: ImageData, arguments: argparse.Namespace, device: torch.device) -> list[Tensor]:
+    rows = min(arguments.batch_size, len(data))
+    available = max(1, len(data) // rows)
     return [
-        fixed_batch(data, size, seed=arguments.seed, number=number).to(arguments.device)
+        fixed_batch(data, rows, seed=arguments.seed, number=number).to(device)
         for number in range(min(arguments.minibatches, available))
     ]
 
@@ -144,11 +180,17 @@ def _one_or_all(values: list[Any]) -> Any:
 
 
 def _measure(
-    arguments: argparse.Namespace, subject: Subject, data: ImageData, sections: list[xr.Dataset], started: float
+    arguments: argparse.Namespace,
+    subject: Subject,
+    data: ImageData,
+    sections: list[xr.Dataset],
+    started: float,
+    rounds: Rounds,
 ) -> None:
     """One section for each checkpoint, the last of them cut short by Ctrl-C if it has a result by then."""
     x = subject.minibatches[0]
-    for checkpoint, steps in freezes(arguments, subject.trained, data, x, subject.files):
+    for checkpoint, steps in freezes(arguments, subject.trained, data, x, subject.files, rounds):
+        require_equal(subject.trained, f"{subject.name}, {checkpoint}", ALIKE)
         torch.manual_seed(arguments.seed)
         comparison = Comparison(
             subject.choice.losses(x.device),
@@ -160,9 +202,9 @@ def _measure(
         swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
         sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
         try:
-            for _ in shown("replicates", comparison.rounds(), comparison.number_of_rounds):
+            for _ in rounds.shown("replicates", comparison.rounds(), comparison.number_of_rounds):
                 pass
-            for _ in shown("particles", sweep.rounds(), sweep.number_of_rounds):
+            for _ in rounds.shown("particles", sweep.rounds(), sweep.number_of_rounds):
                 pass
         finally:
             if comparison.has_result:
@@ -192,7 +234,8 @@ def _circumstances(
         "left_out": "\n".join(subject.choice.left_out),
         "command": "pplvm " + " ".join(sys.argv[1:]),
         "elapsed_seconds": seconds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}"
+        + (f", {size()} processes" if size() > 1 else ""),
         "arviz_version": version("arviz"),
     } | ({} if arguments.budget is None else {"budget": arguments.budget})
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from pplvm.commands.complaint import complain
 from pplvm.commands.values import at_least, fraction, not_negative, positive
 
 __all__ = ["build_parser"]
@@ -17,7 +18,8 @@ class _Parser(argparse.ArgumentParser):
     """One line of complaint, and the way to the help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(2)
 
     def parse_args(self, words: Any = None, found: Any = None) -> Any:
         """As argparse has it, but an option that does not exist is told with the closest that does."""
@@ -189,7 +191,8 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     compare = commands.add_parser(
         "compare",
         help="compare gradient estimators: bias, variance, cost",
-        description="Compare gradient estimators of a program at frozen parameters on fixed minibatches.",
+        description="Compare gradient estimators of a program at frozen parameters on fixed minibatches. To "
+        "share out the replicates put `python -m torch.distributed.run --nproc-per-node N -m` in front.",
     )
     compare.add_argument(
         "--program",

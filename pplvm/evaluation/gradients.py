@@ -3,6 +3,10 @@
 For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
 the gradient that it should have (`pplvm.evaluation.reference`). Replicates of different estimators share
 their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
+
+Ranks that have joined (`pplvm.distributed`) share out the replicates of each minibatch, and each replicate keeps the
+seed that it has in one process, so that the same gradients are drawn. Their moments are added up, and each replicate
+has the milliseconds of the rank that drew it.
 """
 
 import time
@@ -12,25 +16,27 @@ from typing import Any
 
 import torch
 import xarray as xr
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pplvm.contract import sample_sites
+from pplvm.distributed import my_rows, rank, size, total
 from pplvm.evaluation.bias import POWER, BiasTest
+from pplvm.evaluation.cost import evaluations_per_datum
 from pplvm.evaluation.dataset import Row, to_dataset
 from pplvm.evaluation.measurement import Measurement, Projection, pooled_bias, target_of
-from pplvm.evaluation.moments import CrossCovariance
+from pplvm.evaluation.moments import CrossCovariance, over_ranks
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target, references_for
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair
+from pplvm.unison import exchanged, in_unison, turns
 
 __all__ = ["Comparison", "compare_gradients"]
 
 
 class Comparison:
-    """A running comparison: `rounds()` draws, `result()` says what is known so far.
+    """A running comparison: `rounds()` draws, `result()` says what is known so far; all ranks call them alike.
 
     Arguments:
         losses: estimators by name, all on one program.
@@ -42,7 +48,7 @@ class Comparison:
         kept: replicates per minibatch whose single values are kept for the record.
 
     Raises:
-        ValueError: no estimator, no batch, or fewer than 2 replicates; losses of different programs.
+        ValueError: no estimator, no batch, fewer than 2 replicates or than ranks; losses of different programs.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Comparison:
     ) -> None:
         if not losses or not batches or replicates < 2:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
+        if replicates < size():
+            raise ValueError(f"{replicates} replicates are fewer than the {size()} processes: start fewer")
         programs = {id(loss.program) for loss in losses.values()}
         if len(programs) != 1:
             raise ValueError("compare_gradients compares estimators of one program; these losses hold several")
@@ -71,13 +79,14 @@ class Comparison:
         self.crossed: list[CrossCovariance] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
         self._noiseless: set[str] = set()
+        self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
 
     @property
     def number_of_rounds(self) -> int:
-        return len(self.batches) * self.replicates
+        return len(self.batches) * -(-self.replicates // size())
 
     def rounds(self) -> Iterator[int]:
-        """Draw one replicate of every estimator at a time; yields the number drawn so far."""
+        """Draw one replicate of every estimator at a time, on each rank; yields how many rounds are done."""
         state = torch.get_rng_state()
         try:
             yield from self._rounds()
@@ -91,36 +100,39 @@ class Comparison:
         projection = Projection(self.parameters, self._directions(), self.seed)
         done = 0
         for number, x in enumerate(self.batches):
-            references = self._references(x, number, projection)
+            references = self._references(number, projection)
             for name, loss in self.losses.items():
                 reference = references[target_of(loss)]
                 seen = projection
                 if reference is not None and reference.relative_error < PRECISE:
                     seen = projection.along(reference.gradient)
-                measurement = Measurement(reference, self.parameters, seen, self.kept)
+                kept = len(range(self.kept)[my_rows(self.kept)])
+                measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
             self.crossed.append(CrossCovariance(len(self.losses), self.parameters.size))
-            for draw in range(self.replicates):
-                self.crossed[-1].add(torch.stack(self._draw(x, number, draw)))
+            for draw in turns(self.replicates):
+                if draw < self.replicates:
+                    self.crossed[-1].add(torch.stack(self._draw(x, number, draw)))
                 done += 1
                 yield done
 
     @property
     def has_result(self) -> bool:
-        """Whether every estimator has two replicates on the first minibatch."""
-        return len(self.measurements) == len(self.losses) and all(
-            found[0].gradient.count > 1 for found in self.measurements.values()
-        )
+        """Whether every estimator has two replicates on the first minibatch, of all ranks together."""
+        if len(self.measurements) < len(self.losses):
+            return False
+        fewest = min(found[0].gradient.count for found in self.measurements.values())
+        return int(total(torch.tensor(fewest))) > 1
 
     def result(self) -> xr.Dataset:
-        """Everything known so far, estimators with fewer than two replicates left out.
+        """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
         Raises:
             ValueError: nothing was measured yet.
         """
         rows = {}
         for name, measurements in self.measurements.items():
-            if found := [m for m in measurements if m.gradient.count > 1]:
+            if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses))
                 rows[name] = _row(self.losses[name], found, self.evaluations[name], test)
         if not rows:
@@ -130,7 +142,7 @@ class Comparison:
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
         shown = torch.tensor([name in rows for name in self.losses])
-        finished = [crossed.traces for crossed in self.crossed if crossed.count > 1]
+        finished = [crossed.traces for crossed in map(over_ranks, self.crossed) if crossed.count > 1]
         traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
         return traces[shown][:, shown]
 
@@ -159,7 +171,7 @@ class Comparison:
 
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
-        return max(1, min(3, self.number_of_rounds // (10 * len(self.parameters.names))))
+        return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
 
     def _prepare(self) -> None:
         torch.manual_seed(self.seed)
@@ -168,10 +180,22 @@ class Comparison:
             if loss.control is not None:
                 settle(loss, self.batches, self.warm_up)
 
-    def _references(self, x: Tensor, number: int, projection: Projection) -> dict[Target, Reference | None]:
+    def _references(self, number: int, projection: Projection) -> dict[Target, Reference | None]:
+        """Of one minibatch; each rank finds those of another, since draws of one stream cannot be shared out."""
+        targets = list(dict.fromkeys(target_of(loss) for loss in self.losses.values()))
+        if number % size() == 0:
+            with in_unison():
+                mine = self._found(number + rank(), targets, projection)
+            self._ahead = exchanged(mine)
+        return dict(zip(targets, self._ahead[number % size()], strict=True))
+
+    def _found(self, number: int, targets: list[Target], projection: Projection) -> list[Reference | None]:
+        if number >= len(self.batches):
+            return []
         torch.manual_seed(_stream(self.seed, number, -1))
-        targets = {target_of(loss) for loss in self.losses.values()}
-        return references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
+        x = self.batches[number]
+        found = references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
+        return [found[target] for target in targets]
 
     def _draw(self, x: Tensor, number: int, draw: int) -> list[Tensor]:
         """One gradient of every estimator; their deviations from the reference, (P,) each."""
@@ -183,7 +207,7 @@ class Comparison:
                 continue
             torch.manual_seed(_stream(self.seed, number, draw))
             self.program.zero_grad(set_to_none=True)
-            state = _random_state(x)
+            state = random_state(x)
             _wait(x)
             start = time.perf_counter()
             value = loss(x)
@@ -194,7 +218,7 @@ class Comparison:
             gradient = self.parameters.gradient()
             if not torch.isfinite(gradient).all():
                 raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
-            if draw >= TIMED and torch.equal(state, _random_state(x)):
+            if draw >= TIMED and torch.equal(state, random_state(x)):
                 self._noiseless.add(name)  # nothing was drawn, so all draws are this one
             deviations.append(measurement.add(float(value.detach()), gradient, spent, self.entries))
         return deviations
@@ -256,30 +280,12 @@ def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
     loss.control.eval()
 
 
-def evaluations_per_datum(loss: Loss, x: Tensor) -> float:
-    """Likelihood evaluations that one gradient costs, per datum: counted, not declared."""
-    loss(x)  # the first batch of a program is checked by an extra run
-    with _Count() as count:
-        value = loss(x)
-    del value
-    return count.evaluations / len(x)
-
-
-class _Count(Messenger):
-    def __enter__(self) -> "_Count":
-        self.evaluations = 0
-        return super().__enter__()
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["is_observed"] and "_deterministic" not in msg["infer"]:
-            self.evaluations += msg["fn"].batch_shape.numel()
-
-
 def _stream(seed: int, minibatch: int, draw: int) -> int:
     return ((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) % 2**63
 
 
-def _random_state(x: Tensor) -> Tensor:
+def random_state(x: Tensor) -> Tensor:
+    """From which the draws of a program on x follow."""
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 

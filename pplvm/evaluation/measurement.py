@@ -8,12 +8,13 @@ from torch import Tensor
 
 from pplvm.bounds import elbo
 from pplvm.evaluation.bias import BiasTest, bias_test
-from pplvm.evaluation.moments import Covariance, Moments
+from pplvm.evaluation.moments import Covariance, Moments, over_ranks
 from pplvm.evaluation.parameters import Parameters
 from pplvm.evaluation.reference import Reference, Target
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.tempering import TemperedBound
+from pplvm.unison import in_order
 
 __all__ = ["Measurement", "Projection", "pooled_bias", "target_of"]
 
@@ -62,6 +63,15 @@ class Measurement:
     def repeat(self) -> Tensor:
         """Take in the last draw once more, for an objective without noise."""
         return self.add(*self._last)
+
+    def over_ranks(self) -> "Measurement":
+        """With what the other ranks drew; milliseconds are those of the rank that drew. Called by all ranks alike."""
+        whole = copy.copy(self)
+        whole.gradient, whole.projections = over_ranks(self.gradient), over_ranks(self.projections)
+        whole.spread, whole.alignment = over_ranks(self.spread), over_ranks(self.alignment)
+        whole.milliseconds, whole.records = in_order(self.milliseconds), in_order(self.records)
+        whole.entries = in_order(self.entries)
+        return whole
 
     def _along_reference(self) -> Tensor:
         """Each side of the reference over its squared norm, which is freed of its own noise: (2, P)."""

@@ -1,15 +1,25 @@
-"""Streaming moments: what is kept does not grow with the number of draws.
+"""Streaming moments: what is kept does not grow with the number of draws, and moments of two sets of draws add up.
+
+    mean = mean_a + q gap,    squares = squares_a + squares_b + n p q gap^2,    gap = mean_b - mean_a,
+
+where p = n_a / n and q = n_b / n are the shares of both sets in n = n_a + n_b draws.
 
 References:
     Welford, Note on a method for calculating corrected sums of squares and products, 1962
+    Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979
 """
 
 import math
+import operator
+from functools import reduce
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Covariance", "CrossCovariance", "Moments"]
+from pplvm.unison import exchanged
+
+__all__ = ["Covariance", "CrossCovariance", "Moments", "over_ranks"]
 
 
 class Moments:
@@ -35,6 +45,14 @@ class Moments:
         gap = value - self.mean
         self.mean += gap / self.count
         self._squares += gap * (value - self.mean)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """The moments of both sets of draws."""
+        whole, gap = Moments(len(self.mean)), other.mean - self.mean
+        n, p, q = _shares(self.count, other.count)
+        whole.count, whole.mean = n, self.mean + q * gap
+        whole._squares = self._squares + other._squares + n * p * q * gap**2
+        return whole
 
     @property
     def variance(self) -> Tensor:
@@ -71,6 +89,19 @@ class Covariance:
         self._products += torch.outer(gap, gap) * self.count / n
         self.mean += step
         self.count = n
+
+    def __add__(self, other: "Covariance") -> "Covariance":
+        """The moments of both sets of draws."""
+        whole, gap = Covariance(len(self.mean)), other.mean - self.mean
+        n, p, q = _shares(self.count, other.count)
+        a, b = self._products.diagonal(), other._products.diagonal()
+        apart = n * p * q * gap**2
+        whole.count, whole.mean = n, self.mean + q * gap
+        whole._products = self._products + other._products + n * p * q * torch.outer(gap, gap)
+        whole._cubes = self._cubes + other._cubes + apart * gap * (p - q) + 3 * gap * (p * b - q * a)
+        whole._fourths = self._fourths + other._fourths + apart * gap**2 * (p**2 - p * q + q**2)
+        whole._fourths += 6 * gap**2 * (p**2 * b + q**2 * a) + 4 * gap * (p * other._cubes - q * self._cubes)
+        return whole
 
     @property
     def matrix(self) -> Tensor:
@@ -114,7 +145,29 @@ class CrossCovariance:
         self.mean += gap / self.count
         self._products += gap @ (values.to(self.mean) - self.mean).T
 
+    def __add__(self, other: "CrossCovariance") -> "CrossCovariance":
+        """The moments of both sets of draws."""
+        whole, gap = CrossCovariance(*self.mean.shape), other.mean - self.mean
+        n, p, q = _shares(self.count, other.count)
+        whole.count, whole.mean = n, self.mean + q * gap
+        whole._products = self._products + other._products + n * p * q * gap @ gap.T
+        return whole
+
     @property
     def traces(self) -> Tensor:
         """Unbiased, (E, E); the variances, summed over entries, on the diagonal."""
         return self._products / max(self.count - 1, 1)
+
+
+M = TypeVar("M", Moments, Covariance, CrossCovariance)
+
+
+def over_ranks(moments: M) -> M:
+    """The moments of the draws of all ranks, on each; alone, the same."""
+    return reduce(operator.add, exchanged(moments))
+
+
+def _shares(a: int, b: int) -> tuple[int, float, float]:
+    """How many draws two sets have together, and the share of each."""
+    n = a + b
+    return n, a / max(n, 1), b / max(n, 1)

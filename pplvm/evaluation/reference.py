@@ -8,7 +8,7 @@ of `pplvm.objectives.targets`:
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import pyro
@@ -56,11 +56,12 @@ class Reference:
 
 
 def references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int, project: Project
+    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
 ) -> dict[Target, Reference | None]:
     """One reference per target on one batch; None where nothing can serve.
 
     Arguments:
+        targets: none twice; in their order they draw from one stream.
         draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
         project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
     """
@@ -69,7 +70,7 @@ def references_for(
 
 
 def _references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: set[Target], draws: int, project: Project
+    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
 ) -> dict[Target, Reference | None]:
     try:
         pair = pair_up(program.model, program.guide, (x,), {})

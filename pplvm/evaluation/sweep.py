@@ -15,10 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pplvm.evaluation.gradients import settle
-from pplvm.evaluation.moments import Moments
+from pplvm.distributed import size
+from pplvm.evaluation.gradients import random_state, settle
+from pplvm.evaluation.moments import Moments, over_ranks
 from pplvm.evaluation.parameters import Parameters
 from pplvm.objectives.objective import Loss
+from pplvm.unison import exchanged, turns
 
 __all__ = ["ParticleSweep"]
 
@@ -29,7 +31,7 @@ class ParticleSweep:
     Arguments:
         losses: by estimator and K, all on one program.
         x: one minibatch, (B, ...).
-        replicates: gradients per estimator and K.
+        replicates: gradients per estimator and K, shared out over ranks.
         seed: replicate r of every estimator starts from (seed, r).
     """
 
@@ -43,27 +45,40 @@ class ParticleSweep:
 
     @property
     def number_of_rounds(self) -> int:
-        return sum(len(by_particles) for by_particles in self.losses.values())
+        cells = sum(len(by_particles) for by_particles in self.losses.values())
+        return cells * -(-self.replicates // size())
 
     def rounds(self) -> Iterator[int]:
-        """Measure one estimator at one K at a time; yields the number done."""
+        """Draw one replicate of one estimator at one K at a time, on each rank; yields how many rounds are done."""
         done = 0
         for name, by_particles in self.losses.items():
             for K, loss in by_particles.items():
-                self._measure(name, K, loss)
-                done += 1
-                yield done
+                for _ in self._measure(name, K, loss):
+                    done += 1
+                    yield done
 
-    def _measure(self, name: str, K: int, loss: Loss) -> None:
+    def _measure(self, name: str, K: int, loss: Loss) -> Iterator[None]:
         assert self.parameters is not None
         if loss.control is not None:
+            self._take_up_noise()
             settle(loss, [self.x], steps=30)
         moments = Moments(self.parameters.size)
-        for draw in range(self.replicates):
-            torch.manual_seed(self.seed * 1_000_003 + draw)
-            loss.program.zero_grad(set_to_none=True)
-            loss(self.x).backward()
-            moments.add(self.parameters.gradient())
+        for draw in turns(self.replicates):
+            if draw < self.replicates:
+                torch.manual_seed(self.seed * 1_000_003 + draw)
+                loss.program.zero_grad(set_to_none=True)
+                loss(self.x).backward()
+                moments.add(self.parameters.gradient())
+            yield
+        self._keep(name, K, over_ranks(moments))
+
+    def _take_up_noise(self) -> None:
+        """Go on, on each rank, from the noise that the last replicate left to the rank that drew it."""
+        left = exchanged(random_state(self.x))[(self.replicates - 1) % size()]
+        torch.cuda.set_rng_state(left, self.x.device) if self.x.is_cuda else torch.set_rng_state(left)
+
+    def _keep(self, name: str, K: int, moments: Moments) -> None:
+        assert self.parameters is not None
         for side in ("model", "guide"):
             inside = self.parameters.side(side)
             noise = float(moments.variance[inside].sum())

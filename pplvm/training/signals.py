@@ -10,6 +10,9 @@ __all__ = ["StopRequest"]
 class StopRequest:
     """Within it the first signal is only noted; a second one ends the process as if there were no request.
 
+    Arguments:
+        signals: that are noted; both if none is named.
+
     Example:
         >>> with StopRequest() as request:
         ...     signal.raise_signal(signal.SIGTERM)
@@ -17,9 +20,8 @@ class StopRequest:
         143
     """
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
+    def __init__(self, *signals: signal.Signals) -> None:
+        self.signals = signals or (signal.SIGINT, signal.SIGTERM)
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 

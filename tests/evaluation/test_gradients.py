@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation.gradients import Comparison, compare_gradients, evaluations_per_datum
+from pplvm.evaluation.cost import evaluations_per_datum
+from pplvm.evaluation.gradients import Comparison, compare_gradients
 from pplvm.evaluation.repeats import effective_replicates
 from pplvm.evaluation.sweep import ParticleSweep
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -197,6 +198,12 @@ def test_bad_input():
             Comparison(losses, batches, replicates=replicates)
     with pytest.raises(ValueError, match="estimators of one program"):
         Comparison({"a": loss, "b": Loss(LeaveOneOut(), small_net())}, [x])
+
+
+def test_more_processes_than_replicates_are_refused(monkeypatch):
+    monkeypatch.setattr("pplvm.evaluation.gradients.size", lambda: 3)
+    with pytest.raises(ValueError, match="2 replicates are fewer than the 3 processes: start fewer"):
+        Comparison({"a": Loss(LeaveOneOut(), small_net())}, [two_data()], replicates=2)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_comparison():

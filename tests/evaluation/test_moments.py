@@ -1,5 +1,9 @@
 """Running moments against the moments of all draws at once."""
 
+import operator
+from functools import reduce
+
+import pytest
 import torch
 
 from pplvm.evaluation.moments import Covariance, CrossCovariance, Moments
@@ -56,3 +60,37 @@ def test_freedom_is_that_of_the_tails():
     assert torch.allclose(found.matrix, torch.cov(draws.T))
     assert torch.allclose(found.freedom[:2], (2 * n / (kurtosis - 1)).clamp(max=n - 1)[:2])
     assert 0.8 * n < found.freedom[0] <= n - 1 and found.freedom[1] < 0.05 * n
+
+
+def drawn(moments, draws):
+    for draw in draws:
+        moments.add(draw)
+    return moments
+
+
+@pytest.mark.parametrize("counts", [(60, 90), (1, 149), (40, 0, 110), (0, 150)])
+def test_moments_of_parts_add_up_to_those_of_the_whole(counts):
+    """Of parts that differ in their means, which a sum of their squares would miss; skewed and far from zero."""
+    far = torch.arange(150.0).unsqueeze(1) / 20
+    draws = 100 + far + torch.randn(150, 4).exp()
+    several = torch.stack([draws, draws.flip(1) ** 2, -draws], 1)  # (150, 3, 4)
+    for make, values in ((lambda: Moments(4), draws), (lambda: Covariance(4), draws)):
+        whole = drawn(make(), values)
+        parts = [drawn(make(), part) for part in values.split(counts)]
+        found = reduce(operator.add, parts)
+        assert found.count == 150 and torch.allclose(found.mean, whole.mean, rtol=1e-13)
+        for name in ("variance", "standard_error") if isinstance(whole, Moments) else ("matrix", "freedom"):
+            assert torch.allclose(getattr(found, name), getattr(whole, name), rtol=1e-10), name
+    whole = drawn(CrossCovariance(3, 4), several)
+    found = reduce(operator.add, [drawn(CrossCovariance(3, 4), part) for part in several.split(counts)])
+    assert found.count == 150 and torch.allclose(found.mean, whole.mean, rtol=1e-13)
+    assert torch.allclose(found.traces, whole.traces, rtol=1e-10)
+
+
+def test_what_is_added_stays_as_it_was():
+    one, two = drawn(Covariance(2), torch.randn(5, 2)), drawn(Covariance(2), torch.randn(7, 2))
+    before = one.mean.clone(), one.matrix.clone(), two.matrix.clone()
+    assert (one + two).count == 12
+    assert one.count == 5 and all(
+        torch.equal(a, b) for a, b in zip(before, (one.mean, one.matrix, two.matrix), strict=True)
+    )

@@ -1,0 +1,59 @@
+"""What a command that fails says: once, however many processes fail with it."""
+
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+__all__ = ["complain"]
+
+PATIENCE = timedelta(seconds=10)
+"""For which a rank that fails listens whether the first rank fails with the same words."""
+
+
+def complain(words: str) -> None:
+    """A line on stderr; a rank other than the first speaks only if the first has not said the same in time.
+
+    The first rank leaves its words in torchrun's store, which outlives it. Where there is no such store all speak.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        print(words, file=sys.stderr, flush=True)
+        _leave(words)
+    elif _left() != words:
+        print(f"rank {rank}: {words}", file=sys.stderr, flush=True)
+
+
+def _leave(words: str) -> None:
+    store = _store()
+    if store is not None:
+        store.set(_key(), words)
+
+
+def _left() -> str | None:
+    """The first rank's words."""
+    store = _store()
+    if store is None:
+        return None
+    try:
+        return store.get(_key()).decode()
+    except RuntimeError:  # none in time, or torchrun has gone
+        return None
+
+
+def _store() -> "Store | None":
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    from torch.distributed import TCPStore
+
+    try:
+        return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=PATIENCE)
+    except (RuntimeError, KeyError, ValueError):
+        return None
+
+
+def _key() -> str:
+    return f"pplvm/complaint/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"

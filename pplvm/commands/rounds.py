@@ -1,0 +1,52 @@
+"""Rounds of work with a progress bar, at whose ends several processes meet."""
+
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from tqdm import tqdm
+
+from pplvm.distributed import is_first, size
+from pplvm.training.signals import StopRequest
+from pplvm.unison import in_unison
+
+__all__ = ["Rounds"]
+
+
+class Rounds:
+    """Several processes stop after the same round, where one of them fails or gets Ctrl-C; one process at once."""
+
+    def __init__(self) -> None:
+        self._request = StopRequest(signal.SIGINT)
+        self._waits = size() > 1
+
+    def __enter__(self) -> "Rounds":
+        if self._waits:
+            self._request.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._waits:
+            self._request.__exit__(kind, error, traceback)
+
+    def shown(self, what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
+        """The rounds, as many on each process, and the first one's progress on stderr.
+
+        Raises:
+            KeyboardInterrupt: one of several processes got Ctrl-C.
+        """
+        bar = {"file": sys.stderr, "leave": False, "mininterval": 0.3, "disable": not is_first()}
+        return iter(tqdm(self._in_step(iter(rounds)), desc=what, total=total, **bar))
+
+    def _in_step(self, rounds: Iterator[object]) -> Iterator[object]:
+        while True:
+            with in_unison():
+                if self._request.received is not None:
+                    raise KeyboardInterrupt
+                one = next(rounds, self)
+            if one is self:
+                return
+            yield one
