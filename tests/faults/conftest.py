@@ -154,6 +154,7 @@ def a_users_folder(known_state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", ["pplvm", "fit"])
+    monkeypatch.setattr("pplvm.plots.curves.save_curves", lambda records, path: path.write_text("most of a run's time"))
     Path("mine.py").write_text(textwrap.dedent(PROGRAMS))
     importlib.invalidate_caches()
     yield
