@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from pplvm.commands.building import usable_device
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.results import open_results
 from pplvm.commands.trained import Trained, caveats, take_up
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     ks = _ks(arguments.ks)
     if len(arguments.run) > 1 and arguments.output is None:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
+    usable_device(arguments.device)
     with join(arguments.device) as device:
         every = [take_up(directory, arguments, device) for directory in arguments.run]
         directories = [_directory(trained, arguments) for trained in every]

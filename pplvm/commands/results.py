@@ -5,7 +5,10 @@ from pathlib import Path
 
 __all__ = ["open_results"]
 
-WRITTEN = ("*.png", "*.json", "*.html", "*.nc", "*.npz")
+WRITTEN = (
+    "evaluation.json", "evaluation.nc", "report.html", "convergence.png", "rate-distortion.png", "samples.npz",
+    "samples.png", "draws.png", "reconstructions.png", "interpolation-*.png", "traversal-*.png",
+)  # fmt: skip
 """What evaluations and samples leave, and --overwrite replaces."""
 
 
@@ -22,9 +25,7 @@ def open_results(directory: Path, overwrite: bool) -> Path:
         if held and not overwrite:
             raise ValueError(f"{directory} exists: replace it by --overwrite, or name another with --output")
         if strange := [path.name for path in held if path.is_dir() or not any(map(path.match, WRITTEN))]:
-            raise ValueError(
-                f"{directory} holds {strange[0]!r}, which was not written by it: name another with --output"
-            )
+            raise ValueError(f"{directory} holds {strange[0]!r}, which was not written by it: name another with --output")
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
     return directory

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pplvm.commands.building import usable_device
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.results import open_results
 from pplvm.commands.trained import take_up
@@ -17,6 +18,7 @@ __all__ = ["run"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each."""
+    usable_device(arguments.device)
     with join(arguments.device) as device:
         trained = take_up(arguments.run, arguments, device)
         directory = open_results(Path(arguments.output or trained.directory / "samples"), arguments.overwrite)

@@ -201,3 +201,15 @@ def test_24_a_run_is_resumed_wherever_it_was_moved(fit):
     shutil.move("run", "moved")
     assert fit("--resume=moved", "--steps=5")[0] == 0
     assert read_latest(Path("moved")).step == 5 and not Path("run").exists()
+
+
+def test_24_pictures_of_ones_own_are_not_replaced(fit, run):
+    assert fit()[0] == 0
+    Path("mine").mkdir()
+    Path("mine/me.png").write_text("mine")
+    for command in ("evaluate", "sample"):
+        code, lines = run(command, "run", "--output=mine", "--overwrite")
+        assert code == 2 and "mine holds 'me.png', which was not written by it: name another" in lines[-1], lines
+        assert run(command, "run", "--device=abacus")[0] == 2
+        assert run(command, "gone")[0] == 2
+    assert snapshot("mine") == {"mine/me.png": b"mine"}
