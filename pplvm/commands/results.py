@@ -25,7 +25,9 @@ def open_results(directory: Path, overwrite: bool) -> Path:
         if held and not overwrite:
             raise ValueError(f"{directory} exists: replace it by --overwrite, or name another with --output")
         if strange := [path.name for path in held if path.is_dir() or not any(map(path.match, WRITTEN))]:
-            raise ValueError(f"{directory} holds {strange[0]!r}, which was not written by it: name another with --output")
+            raise ValueError(
+                f"{directory} holds {strange[0]!r}, which was not written by it: name another with --output"
+            )
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
     return directory
