@@ -36,6 +36,7 @@ def fit(
         rule: how one batch is spent.
 
     Raises:
+        TypeError: a batch is no tensor.
         FloatingPointError: the loss, the gradient, or a parameter is not finite; the parameters are those that gave it.
         ValueError: clip is not positive; two optimizers share a parameter.
 

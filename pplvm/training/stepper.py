@@ -72,6 +72,7 @@ class Stepper:
             only: names of the optimizers that move; all if None.
 
         Raises:
+            TypeError: the batch is no tensor.
             NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
         step = self.gradient(x, only)
@@ -81,6 +82,11 @@ class Stepper:
 
     def gradient(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
         """The same without the move: the gradient stands, clipped, in `.grad`."""
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"a batch is a {type(x).__name__}, and a step takes one tensor (B, ...): leave labels out, as in "
+                "fit(loss, (x for x, _ in loader), optimizer)"
+            )
         for parameters in self._parameters.values():
             for p in parameters:
                 p.grad = None

@@ -58,6 +58,13 @@ def test_it_stops_before_numbers_that_are_not_finite_move_anything(words):
     assert torch.equal(net.weight, before)
 
 
+def test_a_batch_with_its_labels_is_refused_with_the_cure():
+    net = torch.nn.Linear(2, 1)
+    steps = fit(Squares(net), [[torch.zeros(3, 2), torch.zeros(3)]], torch.optim.SGD(net.parameters(), lr=1.0))
+    with pytest.raises(TypeError, match=r"a batch is a list, .* fit\(loss, \(x for x, _ in loader\), optimizer\)"):
+        next(steps)
+
+
 def test_parts_of_a_loss_have_optimizers_of_their_own():
     parts = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 1), "guide": torch.nn.Linear(3, 3)})
     loss = Squares(torch.nn.Sequential(parts["guide"], parts["model"]))
