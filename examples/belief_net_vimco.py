@@ -6,6 +6,9 @@ importance sampling. On MNIST two layers of 200, linear maps between them, as in
     python examples/belief_net_vimco.py                  scikit-learn's digits, 1 where a pixel is above half of the top
     python examples/belief_net_vimco.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
 
+Expected on digits (17 s of one core, 4,000 steps), test split: exact log p(x) of -19.09 +- 0.23 nats, where independent
+pixels have -24.46. The elbo is 1.20 nats short of it, the bound that was trained, K = 10, 0.11, k = 100 0.01, and at
+k = 5000 nothing that its draws' error of 0.001 would show.
 EXPECTED
 """
 

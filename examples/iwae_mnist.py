@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -96,12 +97,12 @@ def learn_by_hand(encoder: nn.Module, decoder: nn.Module, batches: Iterable[Tens
     for x in batches:
         x = x.flatten(1)
         loc, log_scale = encoder(x).chunk(2, dim=-1)
-        z = loc + log_scale.exp() * torch.randn(K, *loc.shape)  # (K, B, Z)
+        loc, scale = loc.expand(K, -1, -1), log_scale.exp().expand(K, -1, -1)  # (K, B, Z)
+        z = loc + scale * torch.randn_like(loc)
         if dreg:  # log q sees the encoder through z alone, whose slope is weighed twice
-            loc, log_scale = loc.detach(), log_scale.detach()
+            loc, scale = loc.detach(), scale.detach()
         log_p_x = -binary_cross_entropy_with_logits(decoder(z), x.expand(K, *x.shape), reduction="none").sum(-1)
-        log_ratio = 0.5 * (((z - loc) / log_scale.exp()).square() - z.square()) + log_scale  # log N(z) - log q(z)
-        log_weights = log_p_x + log_ratio.sum(-1)
+        log_weights = Normal(0.0, 1.0).log_prob(z).sum(-1) + log_p_x - Normal(loc, scale).log_prob(z).sum(-1)
         if dreg:
             share = log_weights.detach().softmax(0).unsqueeze(-1)
             z.register_hook(lambda gradient, share=share: share * gradient)

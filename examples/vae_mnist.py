@@ -7,7 +7,15 @@ draws the same noise: it must stay beside ours. A third run, by hand with other 
     python examples/vae_mnist.py                  scikit-learn's digits, 1 where a pixel is above half of the top
     python examples/vae_mnist.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
 
-EXPECTED
+Expected (3,000 steps on digits: 45 s of one core; 15,000 on MNIST: 6.5 minutes), test split, nats:
+
+                      -elbo    -log p(x), k = 5000    independent pixels    active units
+    digits            17.72      16.51 +- 0.21          24.46                  13 of 50
+    static MNIST      97.62      92.42 +- 0.79         205.79                  18 of 50    every tenth test image
+
+Burda et al. reach 88.71 on static MNIST in 3,280 epochs of batches of 20; here are 30 of batches of 100. The loop by
+hand is within 1e-4 nats of ours at every twentieth; other noise puts it up to 0.26 from itself (0.99 at a rate of
+1e-3, where the bound's first rise comes later).
 """
 
 import argparse

@@ -7,7 +7,10 @@ how much a dream's pixels say of its latents: E_p log q(z | x), which is what th
     python examples/wake_sleep_helmholtz.py                  scikit-learn's digits, binarized at half of the top
     python examples/wake_sleep_helmholtz.py --data FOLDER    static binarized MNIST
 
-EXPECTED
+Expected on digits (65 s of one core), test split, k = 5000, in nats: -log p(x) of 18.33 +- 0.21 after wake-sleep and
+17.85 +- 0.21 after reweighted wake-sleep (24.46 of independent pixels), -elbo of 19.02 and 19.27. The reweighted guide
+is the worse at the elbo since it learns to cover the posterior: log p(x) gains where the elbo loses. The bound on the
+information of dreams is 6.01 +- 0.04 and 6.47 +- 0.04 nats. runs/wake_sleep_helmholtz.png shows curves and dreams.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -92,7 +96,7 @@ def draw(curves: dict[str, Tensor], dreams: dict[str, Tensor], steps: int, pictu
     left.set(xlabel="step", ylabel=f"elbo, iwae with K = {K}, nats")
     left.legend()
     for ax, (name, dreamt) in zip(panels, dreams.items(), strict=True):
-        sheet = torch.cat([torch.cat(list(row), dim=1) for row in dreamt.split(8)])  # (8 H, 8 W)
+        sheet = torch.cat([torch.cat(list(row), dim=1) for row in pad(dreamt, (1, 1, 1, 1)).split(8)])
         ax.imshow(sheet.numpy(), cmap="gray_r", vmin=0, vmax=1)
         ax.set_title(f"dreams, {name}")
         ax.set_axis_off()
