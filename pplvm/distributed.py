@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed.nn.functional  # imported later, its defaults keep gloo's threads for ever
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
@@ -176,8 +177,7 @@ def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> No
         distributed.broadcast(tensor, src=0)
     differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
     if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
-        count = f"{len(apart)} of {len(held)} tensors"
-        raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({count} do): {cure}")
+        raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors): {cure}")
 
 
 def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from pplvm.cli import main
-from tests.ranks.comparing import NET, VAE
+from tests.ranks.comparing import CASES, NET, VAE
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 def told(folder):
     """Of a case, what each of the two ranks returned and said; progress is left out."""
     both = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-    for case in both[0].values():
+    for case in (both[0][name] for name in CASES):
         case["err"] = "\n".join(line for line in case["err"].splitlines() if line.strip() and "%|" not in line)
     return lambda case: tuple(found[case] for found in both)
 
@@ -107,7 +107,7 @@ def test_processes_that_trained_apart_are_refused(told, folder):
     [
         ("there already", "pplvm compare: net exists: name another with --output, or allow --overwrite"),
         ("misspelt", "pplvm compare: unknown objective 'rlo'"),
-        ("no such option", "pplvm compare: unrecognized arguments: --nothing"),
+        ("no such option", "pplvm: unrecognized arguments: --nothing"),
         ("only here", "pplvm compare: rank 1: no such thing on this machine"),
     ],
 )
@@ -122,3 +122,8 @@ def test_a_rank_is_silent_only_if_the_first_has_said_the_same(told):
     assert [case["err"].strip() for case in told("both say the same")] == ["help", ""]
     assert [case["err"].strip() for case in told("each says its own")] == ["help", "rank 1: no"]
     assert [case["err"].strip() for case in told("the second alone")] == ["", "rank 1: no"]
+
+
+def test_no_thread_of_the_group_outlives_it(told):
+    """One that did would now and then abort its process at the end."""
+    assert told("group is gone") == (True, True)

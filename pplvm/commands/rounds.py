@@ -44,9 +44,9 @@ class Rounds:
     def _in_step(self, rounds: Iterator[object]) -> Iterator[object]:
         while True:
             with in_unison():
+                one = next(rounds, self)
                 if self._request.received is not None:
                     raise KeyboardInterrupt
-                one = next(rounds, self)
             if one is self:
                 return
             yield one
