@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.building import build_objective, takes_particles
 from pplvm.contract import ProgramError
-from pplvm.evaluation.cost import evaluations_per_datum
-from pplvm.evaluation.dataset import target_label
-from pplvm.evaluation.measurement import target_of
-from pplvm.evaluation.verification import verify
+from pplvm.evaluation.estimators.cost import evaluations_per_datum
+from pplvm.evaluation.estimators.dataset import target_label
+from pplvm.evaluation.estimators.measurement import target_of
+from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
     from pplvm.evaluation.annealed import annealed
     from pplvm.evaluation.bidirectional import bidirectional
+    from pplvm.evaluation.estimators.gradients import compare_gradients
+    from pplvm.evaluation.estimators.verification import verify
     from pplvm.evaluation.evaluate import evaluate
     from pplvm.evaluation.evidence import log_evidence
-    from pplvm.evaluation.gradients import compare_gradients
     from pplvm.evaluation.information import aggregate_posterior
     from pplvm.evaluation.information_bounds import barber_agakov, info_nce
     from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
     from pplvm.evaluation.traversals import traversals
     from pplvm.evaluation.units import active_units
-    from pplvm.evaluation.verification import verify
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
     from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
@@ -95,7 +95,7 @@ _HOMES = {
     "pplvm.training.run": ("Run",),
     "pplvm.training.stepper": ("Stepper",),
     "pplvm.training.fit": ("fit",),
-    "pplvm.evaluation.gradients": ("compare_gradients",),
+    "pplvm.evaluation.estimators.gradients": ("compare_gradients",),
     "pplvm.evaluation.evaluate": ("evaluate",),
     "pplvm.evaluation.evidence": ("log_evidence",),
     "pplvm.evaluation.likelihood": (
@@ -117,7 +117,7 @@ _HOMES = {
         "interpolations",
     ),
     "pplvm.evaluation.traversals": ("traversals",),
-    "pplvm.evaluation.verification": ("verify",),
+    "pplvm.evaluation.estimators.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -24,9 +24,9 @@ from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import is_first, join, require_equal, size
-from pplvm.evaluation.gradients import Comparison
-from pplvm.evaluation.repeats import effective_replicates
-from pplvm.evaluation.sweep import ParticleSweep
+from pplvm.evaluation.estimators.gradients import Comparison
+from pplvm.evaluation.estimators.repeats import effective_replicates
+from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
 from pplvm.particles import pair_up

@@ -12,7 +12,7 @@ from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.contract import ProgramError, latents
 from pplvm.data.image_data import ImageData
-from pplvm.evaluation.cost import evaluations_per_datum
+from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction

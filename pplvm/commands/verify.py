@@ -9,7 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pplvm.commands.building import build_objective, takes_particles
-from pplvm.evaluation.verification import Finding, verify
+from pplvm.evaluation.estimators.verification import Finding, verify
 
 __all__ = ["run"]
 

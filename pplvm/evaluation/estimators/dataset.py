@@ -9,10 +9,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pplvm.evaluation.bias import BiasTest
-from pplvm.evaluation.measurement import Measurement
-from pplvm.evaluation.parameters import Parameters
-from pplvm.evaluation.reference import Target
+from pplvm.evaluation.estimators.bias import BiasTest
+from pplvm.evaluation.estimators.measurement import Measurement
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.reference import Target
 from pplvm.objectives.targets import Tabulated
 
 __all__ = ["Row", "target_label", "to_dataset"]

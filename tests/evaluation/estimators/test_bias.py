@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pplvm.evaluation.bias import bias_test
+from pplvm.evaluation.estimators.bias import bias_test
 
 
 def verdict_on(draws, bias, gradient, **options):

@@ -5,8 +5,8 @@ import torch
 
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.evaluation import reference
-from pplvm.evaluation.parameters import Parameters
-from pplvm.evaluation.reference import references_for
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.reference import references_for
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data

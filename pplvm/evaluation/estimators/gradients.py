@@ -1,7 +1,7 @@
 """Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
 
 For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
-the gradient that it should have (`pplvm.evaluation.reference`). Replicates of different estimators share
+the gradient that it should have (`pplvm.evaluation.estimators.reference`). Replicates of different estimators share
 their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
 
 Ranks that have joined (`pplvm.distributed`) share out the replicates of each minibatch, and each replicate keeps the
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from pplvm.contract import sample_sites
 from pplvm.distributed import my_rows, rank, size, total
-from pplvm.evaluation.bias import POWER, BiasTest
-from pplvm.evaluation.cost import evaluations_per_datum
-from pplvm.evaluation.dataset import Row, to_dataset
-from pplvm.evaluation.measurement import Measurement, Projection, pooled_bias, target_of
-from pplvm.evaluation.moments import CrossCovariance, over_ranks
-from pplvm.evaluation.parameters import Parameters
-from pplvm.evaluation.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.bias import POWER, BiasTest
+from pplvm.evaluation.estimators.cost import evaluations_per_datum
+from pplvm.evaluation.estimators.dataset import Row, to_dataset
+from pplvm.evaluation.estimators.measurement import Measurement, Projection, pooled_bias, target_of
+from pplvm.evaluation.estimators.moments import CrossCovariance, over_ranks
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.reference import Reference, Target, references_for
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation.known import KNOWN, tables_of, true_gradient
-from pplvm.evaluation.verification import verify
+from pplvm.evaluation.estimators.known import KNOWN, tables_of, true_gradient
+from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.biased import BiasedStraightThrough
 from pplvm.objectives.exact import Exact
@@ -109,7 +109,7 @@ def test_a_bias_is_measured():
 
 
 def test_too_few_draws_are_undecided_and_not_acquitted(monkeypatch):
-    monkeypatch.setattr("pplvm.evaluation.verification.ROWS", 2)
+    monkeypatch.setattr("pplvm.evaluation.estimators.verification.ROWS", 2)
     (finding,) = verify(lambda x: ScoreFunction(elbo, 1), 60, KNOWN[2:3])
     assert finding.verdict == "undecided" and "ask for more with --draws" in finding.reason
 

@@ -16,9 +16,9 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import size
-from pplvm.evaluation.gradients import random_state, settle
-from pplvm.evaluation.moments import Moments, over_ranks
-from pplvm.evaluation.parameters import Parameters
+from pplvm.evaluation.estimators.gradients import random_state, settle
+from pplvm.evaluation.estimators.moments import Moments, over_ranks
+from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.objective import Loss
 from pplvm.unison import exchanged, turns
 

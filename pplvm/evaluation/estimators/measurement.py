@@ -7,10 +7,10 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pplvm.bounds import elbo
-from pplvm.evaluation.bias import BiasTest, bias_test
-from pplvm.evaluation.moments import Covariance, Moments, over_ranks
-from pplvm.evaluation.parameters import Parameters
-from pplvm.evaluation.reference import Reference, Target
+from pplvm.evaluation.estimators.bias import BiasTest, bias_test
+from pplvm.evaluation.estimators.moments import Covariance, Moments, over_ranks
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.reference import Reference, Target
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.tempering import TemperedBound

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from pplvm.bounds import elbo
 from pplvm.contract import ProgramError, latents
 from pplvm.enumeration import enumerate_guide, is_enumerable, latent_states
-from pplvm.evaluation.moments import Moments
-from pplvm.evaluation.parameters import Parameters
+from pplvm.evaluation.estimators.moments import Moments
+from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise

@@ -6,7 +6,7 @@ from functools import reduce
 import pytest
 import torch
 
-from pplvm.evaluation.moments import Covariance, CrossCovariance, Moments
+from pplvm.evaluation.estimators.moments import Covariance, CrossCovariance, Moments
 
 
 def test_moments_are_those_of_all_draws():

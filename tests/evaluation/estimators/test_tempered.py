@@ -6,10 +6,10 @@ import torch
 from pplvm.bounds import elbo, iwae
 from pplvm.enumeration import enumerate_guide
 from pplvm.evaluation import reference
-from pplvm.evaluation.gradients import compare_gradients
-from pplvm.evaluation.parameters import Parameters
-from pplvm.evaluation.reference import references_for
-from pplvm.evaluation.verification import verify
+from pplvm.evaluation.estimators.gradients import compare_gradients
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.reference import references_for
+from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.tempered import Beta, FreeBits

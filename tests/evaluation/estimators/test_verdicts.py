@@ -6,7 +6,7 @@ import torch
 
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation import reference
-from pplvm.evaluation.gradients import Comparison, compare_gradients
+from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
