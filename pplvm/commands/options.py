@@ -183,7 +183,7 @@ def _add_sample(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_trust(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE", help="run code that a run directory names; may repeat"
+        "--trust", action="append", default=[], metavar="MODULE", help="run code that a file names; may repeat"
     )
 
 

@@ -19,7 +19,7 @@ def started(*words):
     """The process, killed if it outlives the test; a suite in the background would ignore SIGINT."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pplvm", "fit", *words], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
