@@ -137,3 +137,11 @@ def test_a_signal_is_a_request_and_a_second_one_is_not():
         assert request.exit_code == 143
         assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_is_not_named_is_left_alone():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest(signal.SIGINT) as request:
+        assert signal.getsignal(signal.SIGTERM) == before
+        signal.raise_signal(signal.SIGINT)
+        assert request.exit_code == 130 and signal.getsignal(signal.SIGTERM) == before
