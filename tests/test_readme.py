@@ -32,7 +32,7 @@ def test_every_name_of_the_catalog_stands_there():
 def test_the_commands_are_known(capsys):
     for line in re.findall(r"^pplvm (.*)$", README, re.MULTILINE):
         words = line.split("#")[0].split()
-        assert words[0] in ("compare", "check", "verify")
+        assert words[0] in ("fit", "evaluate", "sample", "compare", "check", "verify")
         try:
             main([words[0], "--help"])
         except SystemExit as exit:
