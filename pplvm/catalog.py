@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = ["DATASETS", "OBJECTIVES", "PROGRAMS", "Entry", "find", "load"]
@@ -116,13 +117,16 @@ def load(path: str) -> Any:
         LookupError: the module or the name does not exist.
     """
     module_name, _, name = path.partition(":")
+    if not module_name or module_name.startswith(".") or not name:
+        raise LookupError(f"{path!r} is no import path: write my_module:MyName")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
-            raise LookupError(f"no module {module_name!r} here ({os.getcwd()}) or installed") from error
+            near = _closest(module_name, [found.stem for found in Path.cwd().glob("*.py")])
+            raise LookupError(f"no module {module_name!r} here ({os.getcwd()}) or installed{near}") from error
         raise
     if not hasattr(module, name):
         raise LookupError(f"{module_name} has no {name!r}{_closest(name, dir(module))}")

@@ -61,3 +61,16 @@ def test_talk_is_cheap(words):
         python("-m", "pplvm", *words)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.2
+
+
+@pytest.mark.parametrize("path", [".x:X", ":X", "x:"])
+def test_what_is_no_import_path_is_told(path):
+    with pytest.raises(LookupError, match="is no import path: write my_module:MyName"):
+        load(path)
+
+
+def test_a_module_misspelt_is_offered(tmp_path, monkeypatch):
+    (tmp_path / "my_module.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LookupError, match="or installed, did you mean 'my_module'"):
+        load("my_modul:X")
