@@ -19,13 +19,14 @@ from pplvm.commands.building import usable_device
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.results import open_results
 from pplvm.commands.trained import Trained, caveats, take_up
-from pplvm.distributed import is_first, join
+from pplvm.distributed import from_first, is_first, join
 from pplvm.evaluation.evaluate import Evaluation, evaluate
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
 from pplvm.plots.evaluation_page import NOT_COMPARABLE, evaluation_page
 from pplvm.plots.rate_distortion import save_rate_distortion
+from pplvm.unison import in_unison
 
 __all__ = ["run"]
 
@@ -40,8 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
     usable_device(arguments.device)
     with join(arguments.device) as device:
-        every = [take_up(directory, arguments, device) for directory in arguments.run]
-        directories = [_directory(trained, arguments) for trained in every]
+        arguments.output = from_first(arguments.output)
+        with in_unison():
+            every = [take_up(directory, arguments, device) for directory in arguments.run]
+            directories = [_directory(trained, arguments) for trained in every]
         found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
         if len(every) > 1 and is_first():
             _compare(every, found, Path(arguments.output))
