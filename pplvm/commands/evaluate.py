@@ -98,11 +98,11 @@ def _write(
     trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace, count: int
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
-    pictures.draw(prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
+    pictures.draw(lambda: prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
     files = {"log p(x) against the number of draws": _convergence(found, ks, directory), **pictures.files}
     left_out = [*found.left_out, *pictures.left_out]
     circumstances = _circumstances(trained, arguments, ks, count)
-    remarks = caveats(trained, count)
+    remarks = caveats(trained, arguments.split, count)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}
     page = evaluation_page(told_first, rows, files)

@@ -39,12 +39,12 @@ class Pictures:
         self.files: dict[str, Path] = {}  # by title
         self.left_out: list[str] = []  # what could not be drawn, and why, a sentence each
 
-    def draw(self, samples: Samples) -> None:
-        """All of them, and those of samples that are drawn already."""
+    def draw(self, samples: Callable[[], Samples]) -> None:
+        """All of them, those of the prior from `samples`, which not every program allows."""
         program, x, seed = self._program, self._x, self._seed
         starts, ends = (x[:PAIRS], x[PAIRS:]) if len(x) == 2 * PAIRS else (x, x.flip(0))
-        self._save("samples", "Samples of the prior, the means of p(x | z)", lambda: _in_rows(samples.mean))
-        self._save("draws", "Samples of the prior, drawn from p(x | z)", lambda: _in_rows(samples.draw))
+        self._save("samples", "Samples of the prior, the means of p(x | z)", lambda: _in_rows(samples().mean))
+        self._save("draws", "Samples of the prior, drawn from p(x | z)", lambda: _in_rows(samples().draw))
         self._save(
             "reconstructions",
             "Data, and the mean of p(x | z) at one draw of q(z | x)",

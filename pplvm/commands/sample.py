@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         arrays = {"mean": samples.mean.cpu().numpy(), "draw": samples.draw.cpu().numpy()}
         np.savez_compressed(directory / "samples.npz", **arrays)
         pictures = Pictures(trained, directory, arguments.seed)
-        pictures.draw(samples)
+        pictures.draw(lambda: samples)
     for sentence in pictures.left_out:
         print(f"pplvm sample: left out {sentence}", file=sys.stderr)
     print(f"wrote {len(pictures.files)} pictures and samples.npz: {directory}")

@@ -73,12 +73,12 @@ def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     return parser.parse_args(["fit", *as_words(config, known, path / "config.yaml")])
 
 
-def caveats(trained: Trained, count: int) -> list[str]:
-    """Why figures on these data would not compare with published ones, a sentence each."""
+def caveats(trained: Trained, split: str, count: int) -> list[str]:
+    """Why figures on the first `count` data of a split would not compare with published ones, a sentence each."""
     spec, settings = trained.data.spec, trained.settings
     found = []
-    if spec.name not in ("mnist", "fashion-mnist", "binarized-mnist"):
-        found.append(f"{spec.name} is no data set on which figures are published in this form")
+    if settings.data not in ("mnist", "fashion-mnist", "binarized-mnist"):
+        found.append(f"{settings.data} is no data set on which figures are published in this form")
     if spec.binarization == "static":
         found.append("binarized by a threshold, which is neither the published static nor the dynamic variant")
     if spec.binarization == "dynamic":
@@ -87,6 +87,8 @@ def caveats(trained: Trained, count: int) -> list[str]:
         found.append("grey values under a density: nats depend on their unit")
     if count < len(trained.data):
         found.append(f"only the first {count:,} of {len(trained.data):,} data of the split")
+    if split != "test":
+        found.append(f"of the {split} split: published figures are of the test split")
     if settings.split != "train":
         found.append(f"trained on the {settings.split} split")
     return found

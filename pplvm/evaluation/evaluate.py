@@ -103,7 +103,7 @@ class _Evaluator:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
         self._try("information", self._information)
-        self._try("bounds on information", self._bounds_on_information)
+        self._bounds_on_information()
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out))
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
@@ -124,7 +124,10 @@ class _Evaluator:
             best = exact.log_p
             figures = [mean_of("log p(x), exact", best, note=exact.how), *figures]
             self.per_datum["log_p_exact"] = best
-        figures.append(bits_per_dim(best, self.x[0].numel(), discrete=self._is_discrete(), levels=levels))
+        bits = bits_per_dim(best, self.x[0].numel(), discrete=self._is_discrete(), levels=levels)
+        if sampled.fault and exact is None:
+            bits = replace(bits, note=f"{bits.note}; {sampled.fault}")
+        figures.append(bits)
         self.sections["likelihood"] = figures
         self.per_datum |= {"log_p": sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
@@ -136,13 +139,17 @@ class _Evaluator:
             x,
             at_once=1,
         )
-        self.report("certificate", 0, 1)
-        mine = range(len(x))[my_rows(len(x))]
-        bounds = _over_ranks(
-            bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), len(x)
-        )
         same = mean_of(f"log p(x), importance sampled, the same {len(x)} data", self.per_datum["log_p"][: len(x), -1])
-        self.sections["annealed importance sampling"] = [*found.figures, same, *bounds.figures]
+        self.sections["annealed importance sampling"] = [*found.figures, same]
+        self._try("certificate", lambda: self._certificate(len(x), chains, steps))
+
+    def _certificate(self, data: int, chains: int, steps: int) -> None:
+        self.report("certificate", 0, 1)
+        mine = range(data)[my_rows(data)]
+        bounds = _over_ranks(
+            bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), data
+        )
+        self.sections["annealed importance sampling"] += bounds.figures
 
     def _rates(self) -> None:
         rates = self._shared("rate and distortion", lambda x: rate_distortion(self.program, x, seed=self.seed))
@@ -163,12 +170,15 @@ class _Evaluator:
 
     def _bounds_on_information(self) -> None:
         self.report("bounds on information", 0, 1)
-        batch = min(CONTRASTED, len(self.x))
-        self.sections["bounds on information"] = [
-            *info_nce(self.program, self.x, batch=batch, seed=self.seed).figures,
-            *info_nce_of_dreams(self.program, self.x, batch=CONTRASTED, seed=self.seed).figures,
-            *barber_agakov(self.program, self.x, seed=self.seed).figures,
-        ]
+        batch, found = min(CONTRASTED, len(self.x)), self.sections.setdefault("bounds on information", [])
+        for ask in (
+            lambda: info_nce(self.program, self.x, batch=batch, seed=self.seed),
+            lambda: info_nce_of_dreams(self.program, self.x, batch=CONTRASTED, seed=self.seed),
+            lambda: barber_agakov(self.program, self.x, seed=self.seed),
+        ):
+            self._try("bounds on information", lambda ask=ask: found.extend(ask().figures))
+        if not found:
+            del self.sections["bounds on information"]
 
     def _shared(self, what: str, ask: Callable[[Tensor], Any], x: Tensor | None = None, at_once: int = AT_ONCE) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""

@@ -19,7 +19,7 @@ from pplvm.contract import Site, is_masked, latents
 from pplvm.enumeration import coordinates
 from pplvm.particles import Pair
 
-__all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "require_guide_density"]
+__all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
 
 BLOCK_BYTES = 2**20
 """Of the largest tensor of a block: what a core's cache holds, beyond which the same arithmetic takes four times as
@@ -145,6 +145,14 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
             )
 
 
+def no_density(error: Exception) -> ValueError:
+    """What a guide's own error means where held draws are put to it."""
+    said = " ".join(map(str, error.args)) or type(error).__name__
+    return ValueError(
+        f"the guide gives no density to draws that are not its own ({said}): use transforms with an inverse"
+    )
+
+
 def _held(pair: Pair, site: Site) -> Tensor:
     """A site's draws (K, nested plates..., B, event...) as (B K, nested plates..., 1, event...)."""
     value, batch_dims = site["value"], site["value"].dim() - site["fn"].event_dim
@@ -163,11 +171,8 @@ def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
     size = max(value.element_size() for value in held.values.values())
     try:
         truth = _log_q(pair, _run(pair, few, x, broadcast=False), few, len(x), broadcast=False)
-    except (NotImplementedError, KeyError) as error:
-        raise ValueError(
-            f"the guide gives no density to draws that are not its own ({str(error) or type(error).__name__}): use "
-            "transforms with an inverse"
-        ) from error
+    except (KeyError, NotImplementedError, RuntimeError) as error:
+        raise no_density(error) from error
     try:
         trace = _run(pair, few, x, broadcast=True)
         found = _log_q(pair, trace, few, len(x), broadcast=True)

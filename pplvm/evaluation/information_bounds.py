@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.contract import latents
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
+from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
 from pplvm.evaluation.one_by_one import chunks, digest_of, each_datum, frozen
 from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.particles import Pair
@@ -214,7 +214,10 @@ def _entropy_and_log_q(pair: Pair, like: Tensor, size: int) -> Tensor:
 
 def _log_q(pair: Pair, guide_trace: Trace) -> Tensor:
     """(1, B), in float64."""
-    return torch.stack([term.double() for term in pair.log_probs(guide_trace, 1).values()]).sum(0)
+    try:
+        return torch.stack([term.double() for term in pair.log_probs(guide_trace, 1).values()]).sum(0)
+    except (KeyError, NotImplementedError, RuntimeError) as error:  # of flows, each in its own words
+        raise no_density(error) from error
 
 
 def _contrast(pair: Pair, x: Tensor, traces: Iterator[Trace]) -> Tensor:

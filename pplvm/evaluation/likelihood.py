@@ -13,9 +13,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pplvm.bounds import elbo, iwae
+from pplvm.bounds import elbo as mean_log_weight
+from pplvm.bounds import iwae
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
+from pplvm.evaluation.proper import why_no_bound
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.particles import Pair
 
@@ -35,6 +37,8 @@ class ImportanceSampled:
     elbo: Tensor  # (N,), the mean log-weight of all K draws
     ess: Tensor  # (N,), from 1 to K, 0 where no draw has weight
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
+    datum: Tensor  # (N,), the same number for equal data, which have equal draws
+    fault: str = ""  # what keeps all this from a bound on log p(x)
 
     @property
     def unreliable(self) -> float:
@@ -47,16 +51,23 @@ class ImportanceSampled:
         log_p = [mean_of(f"log p(x), k = {k}", self.log_p[:, i], note=self._note(i)) for i, k in enumerate(self.ks)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
-        elbo = [] if self.ks[0] == 1 else [mean_of("elbo", self.elbo)]
+        elbo = [] if self.ks[0] == 1 else [mean_of("elbo", self.elbo, note=self.fault)]
         return [*elbo, *log_p, ess, *([share] if K >= FEWEST else [])]
 
     @property
     def _limit(self) -> float:
         return khat_limit(max(self.ks[-1], FEWEST))
 
+    def _draws_error(self, i: int) -> float:
+        """Of the mean over data; equal data have equal draws, whose errors add up as they are."""
+        _, which = self.datum.unique(return_inverse=True)
+        errors = torch.zeros_like(self.error[:, i]).index_add(0, which, self.error[:, i])
+        return float(errors.square().sum().sqrt()) / len(errors)
+
     def _note(self, i: int) -> str:
-        own = float(self.error[:, i].square().sum().sqrt()) / len(self.error)
-        notes = [f"{'the elbo' if self.ks[i] == 1 else 'lower bound on average'}, +- {own:.2g} by its draws"]
+        own = self._draws_error(i)
+        kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
+        notes = [f"{kind}, +- {own:.2g} by its draws"]
         if lost := int((self.log_p[:, i] == -torch.inf).sum()):
             notes += [f"no draw has weight for {lost} of {len(self.log_p)} data"]
         if i == len(self.ks) - 1 and self.unreliable > FEW:
@@ -100,8 +111,11 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with frozen(program, x) as pair:
+        fault = why_no_bound(pair, x[:1])
         found = [_of_one(_log_weights(pair, row, ks[-1], n), ks) for n, row in enumerate(each_datum(x, seed))]
-    return ImportanceSampled(ks, *(torch.stack(column) for column in zip(*found, strict=True)))
+    log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
+    datum = torch.tensor([digest_of(row, 0) for row in x.split(1)])
+    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, datum, fault)
 
 
 def bits_per_dim(
@@ -178,4 +192,4 @@ def _of_one(log_weights: Tensor, ks: tuple[int, ...]) -> tuple[Tensor, ...]:
         error.append((groups.std() / len(groups) ** 0.5).nan_to_num(torch.inf) if len(groups) > 1 else alone)
     khat = pareto_khat(log_weights.unsqueeze(0).numpy())[0] if K >= FEWEST else math.nan
     tail = torch.tensor(khat, dtype=torch.float64)
-    return torch.stack(log_p), torch.stack(error), elbo(log_weights), ess, tail
+    return torch.stack(log_p), torch.stack(error), mean_log_weight(log_weights), ess, tail

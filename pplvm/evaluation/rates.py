@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.proper import why_no_bound
 from pplvm.objectives.pathwise import closed_forms
 from pplvm.particles import Pair
 from pplvm.tempering import latent_terms
@@ -34,6 +35,7 @@ class RateDistortion:
     distortion_sites: dict[str, Tensor]
     closed: tuple[str, ...]  # latent sites whose KL(q || p) is in closed form, given the sites that it depends on
     num_particles: int
+    fault: str = ""  # what keeps the elbo from a bound on log p(x)
 
     @property
     def rate(self) -> Tensor:
@@ -54,7 +56,7 @@ class RateDistortion:
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
         return [
-            mean_of("elbo", self.elbo, note=drawn),
+            mean_of("elbo", self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),
             *(rates if len(rates) > 1 else []),
             mean_of("distortion", self.distortion, note=drawn),
@@ -90,9 +92,10 @@ def rate_distortion(program: nn.Module, x: Tensor, *, num_particles: int = 100, 
     if num_particles < 1:
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with frozen(program, x) as pair:
+        fault = why_no_bound(pair, x[:1])
         found = [_of_one(pair, row, num_particles, n) for n, row in enumerate(each_datum(x, seed))]
     rates, distortions, closed = zip(*found, strict=True)
-    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles)
+    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault)
 
 
 def _of_one(pair: Pair, row: Tensor, num_particles: int, number: int) -> tuple[Terms, Terms, tuple[str, ...]]:

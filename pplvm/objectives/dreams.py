@@ -5,7 +5,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pplvm.contract import sample_sites
+from pplvm.contract import Site, sample_sites
 from pplvm.particles import Pair, cuda_devices
 
 __all__ = ["dream", "why_not_dreamt"]
@@ -20,8 +20,8 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
     """
     with torch.no_grad():
         trace = pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
-    data = next(site["value"] for site in sample_sites(trace).values() if site["infer"].get("was_observed"))
-    return trace, data.reshape(args[0].shape).to(args[0].dtype)
+    site = next(site for site in sample_sites(trace).values() if site["infer"].get("was_observed"))
+    return trace, _batch_first(site).reshape(args[0].shape).to(args[0].dtype)
 
 
 def why_not_dreamt(pair: Pair, args: tuple, kwargs: dict) -> str | None:
@@ -29,13 +29,13 @@ def why_not_dreamt(pair: Pair, args: tuple, kwargs: dict) -> str | None:
     with torch.random.fork_rng(cuda_devices(args)), torch.no_grad():
         guide_trace = pair.run_guide(1, args, kwargs)
         model_trace = pair.run_model(1, guide_trace, args, kwargs)
-    observed = {n: site["value"] for n, site in sample_sites(model_trace).items() if site["is_observed"]}
+    observed = {n: site for n, site in sample_sites(model_trace).items() if site["is_observed"]}
     if len(observed) > 1:
         return (
             f"data are dreamt at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
             "join them into one"
         )
-    site, value = next(iter(observed.items()))
+    site, value = next((name, _batch_first(site)) for name, site in observed.items())
     data = args[0]
     if value.numel() != data.numel() or not torch.equal(value.reshape(data.shape).to(data.dtype), data):
         return (
@@ -43,3 +43,9 @@ def why_not_dreamt(pair: Pair, args: tuple, kwargs: dict) -> str | None:
             "them: let the site observe the data themselves"
         )
     return None
+
+
+def _batch_first(site: Site) -> Tensor:
+    """The value of a site (nested plates..., B, event...) as data stand, (B, ...)."""
+    value, fn = site["value"], site["fn"]
+    return value.expand(fn.batch_shape + fn.event_shape).movedim(-1 - len(fn.event_shape), 0)

@@ -1,5 +1,6 @@
 """`pplvm evaluate` and `pplvm sample`: a trained program judged as a user would have it judged."""
 
+import argparse
 import json
 import re
 import sys
@@ -11,6 +12,8 @@ import torch
 import xarray as xr
 
 from pplvm.cli import main
+from pplvm.commands.trained import Trained, caveats
+from pplvm.data.spec import DataSpec
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +135,62 @@ def test_code_that_only_a_run_names_is_not_imported(capsys, monkeypatch):
     assert not Path("ran").exists()
     assert main(["evaluate", "theirs", "--trust=stranger"]) == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+TWO_SITES = """
+import pyro
+import pyro.distributions as dist
+from torch import nn
+
+
+class TwoSites(nn.Module):
+    def __init__(self, data_size):
+        super().__init__()
+        self.decoder, self.encoder = nn.Linear(2, data_size), nn.Linear(data_size, 2)
+
+    def model(self, x):
+        x = x.flatten(1)
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            for name, logits, obs in zip("ab", self.decoder(z).split(32, -1), x.split(32, -1)):
+                pyro.sample(name, dist.Bernoulli(logits=logits).to_event(1), obs=obs)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Normal(self.encoder(x.flatten(1)), 1.0).to_event(1))
+"""
+
+
+def test_a_program_that_draws_no_pictures_has_its_figures(monkeypatch):
+    """Nor a certificate, nor bounds that need dreams: the rest of a long evaluation is not lost with them."""
+    Path("two_sites.py").write_text(TWO_SITES)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert main(["fit", "--program=two_sites:TwoSites", "--steps=2", "--output=halves"]) == 0
+    words = ["--annealed=1", "--chains=2", "--annealing-steps=3"]
+    assert main(["evaluate", "halves", "--trust=two_sites", "--limit=10", "--ks=1,10", *words]) == 0
+    told, found = figures("halves/evaluation-test")
+    assert {"log p(x), k = 10", "log p(x), annealed", "InfoNCE I_q(x; z)"} <= found.keys()
+    left_out = "; ".join(told["left_out"])
+    assert all(f"{what}: the model observes" in left_out for what in ("certificate", "samples.png", "draws.png"))
+    assert "info_nce_of_dreams" in left_out and "barber_agakov" in left_out
+    assert Path("halves/evaluation-test/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("data", "binarization", "split", "told"),
+    [
+        ("binarized-mnist", "given", "test", None),
+        ("binarized-mnist", "given", "valid", "of the valid split"),
+        ("mnist", "dynamic", "test", "binarized once, by seed 0"),
+        ("mnist", "static", "test", "by a threshold"),
+        ("digits", "given", "test", "digits is no data set"),
+    ],
+)
+def test_what_does_not_compare_with_published_figures(data, binarization, split, told):
+    class Data(list):
+        spec = DataSpec(data.replace("-", "_"), 3, (4,), levels=2, binarization=binarization)
+
+    settings = argparse.Namespace(data=data, seed=0, split="train")
+    trained = Trained(Path(), settings, None, None, Data(range(3)), torch.device("cpu"))
+    found = caveats(trained, split, 3)
+    assert len(found) == (told is not None) and all(told in sentence for sentence in found)

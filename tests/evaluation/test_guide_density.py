@@ -12,6 +12,7 @@ from pyro.nn import AutoRegressiveNN
 from torch import nn
 
 from pplvm.evaluation import guide_density
+from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.guide_density import HeldDraws, log_q_blocks, log_q_of_others, require_guide_density
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.particles import sum_sites
@@ -268,3 +269,9 @@ def test_a_guide_that_knows_its_own_draws_alone_is_refused():
         pair, held = drawn(NoInverse(4, 2, (3,)), torch.rand(3, 4).round())
         with pytest.raises(ValueError, match="no density to draws that are not its own.*with an inverse"):
             list(log_q_blocks(pair, held, torch.rand(3, 4).round()))
+
+
+def test_a_flow_without_an_inverse_costs_an_evaluation_its_information_alone():
+    found = evaluate(NoInverse(4, 2, (3,)), torch.rand(4, 4).round(), ks=(1, 10))
+    assert {"likelihood", "rate and distortion"} == found.sections.keys()
+    assert all("no density to draws that are not its own" in sentence for sentence in found.left_out)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Binomial, MultivariateNormal, kl_divergence
 
 from pplvm.evaluation import likelihood
+from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
@@ -250,3 +251,51 @@ def test_the_density_of_real_data_is_labelled():
 def test_bits_per_dim_refuses_what_makes_no_sense(dims, told):
     with pytest.raises(ValueError, match="bits_per_dim: "):
         bits_per_dim(torch.zeros(1), dims, **told)
+
+
+def test_the_error_of_the_draws_counts_equal_data_together():
+    """Ten data of two values have two sets of draws: the mean's error is theirs, not that of ten."""
+    pair = torch.randn(2, 5)
+    few, many = (importance_sampled(ppca(1.3), x, ks=(1, 10)) for x in (pair, pair.repeat(5, 1)))
+    assert [f.note for f in few.figures] == [f.note for f in many.figures]
+
+
+class Guided(nn.Module):
+    """z ~ N(0, I), x ~ N(z, 1), under guides whose weights are proper or not."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(x.shape), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        auxiliary = {"is_auxiliary": True}
+        with pyro.plate("batch", len(x)):
+            if self.how == "point":
+                pyro.sample("z", dist.Delta(x / 2).to_event(1))
+            else:
+                a = pyro.sample("a", dist.Normal(x / 2, 0.6).to_event(1), infer=auxiliary)
+            if self.how == "carried":  # as AutoGuides do
+                pyro.sample("z", dist.Delta(a, event_dim=1))
+            if self.how == "auxiliary":
+                pyro.sample("z", dist.Normal(a, 0.6).to_event(1))
+
+
+@pytest.mark.parametrize("how, told", [("point", "is a Delta"), ("auxiliary", "'a' counts in q alone")])
+def test_weights_that_are_no_bound_are_called_so(how, told):
+    x = torch.zeros(3, 4)
+    found = evaluate(Guided(how), x, ks=(1, 10))
+    likelihood, rates = found.sections["likelihood"], found.sections["rate and distortion"]
+    labelled = [*likelihood[:2], likelihood[-1], rates[0]]
+    assert all("no bound on log p(x)" in figure.note and told in figure.note for figure in labelled)
+
+
+def test_an_auxiliary_site_that_a_delta_carries_bounds_as_any():
+    x = torch.randn(3, 4)
+    found = importance_sampled(Guided("carried"), x, ks=(1, 4000))
+    truth = torch.distributions.Normal(0.0, 2**0.5).log_prob(x).sum(1)
+    assert found.fault == "" and (found.log_p[:, 1] - truth).abs().max() < 4 * found.error[:, 1].max()

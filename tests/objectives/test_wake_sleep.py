@@ -1,15 +1,19 @@
 """Wake phases by enumeration of all draws, sleep phases by enumeration of all dreams."""
 
 import itertools
+import math
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.enumeration import enumerate_guide
+from pplvm.evaluation.information_bounds import barber_agakov
 from pplvm.objectives.detached import draw_detached
+from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Loss, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
@@ -296,3 +300,29 @@ def test_what_is_given_by_name_is_dreamt_with_too():
         loss = WakeSleep(3).differentiable_loss(program.model, program.guide, *args, **kwargs)
         found.append(torch.autograd.grad(loss, program.a)[0])
     assert torch.equal(*found)
+
+
+class Plated(nn.Module):
+    """Two features that differ, x_f ~ N(z + 10 f, 1), in a plate of their own left of the batch."""
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            with pyro.plate("feature", 2, dim=-2):
+                pyro.sample("x", dist.Normal(z + torch.tensor([[0.0], [10.0]]), 1.0), obs=x.T)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Normal((x.sum(1) - 10) / 3, 3**-0.5))  # the posterior
+
+
+def test_dreams_of_nested_plates_are_rows_of_data():
+    """Else the guide would be shown the features of several dreams as those of one."""
+    like = torch.randn(3, 2) + torch.tensor([0.0, 10.0])
+    program = Plated()
+    pair = pair_up(program.model, program.guide, (like,), {})
+    assert why_not_dreamt(pair, (like,), {}) is None
+    trace, data = dream(pair, (like.expand(3, 2),), {})
+    assert torch.equal(data, trace.nodes["x"]["value"].T)
+    bound = barber_agakov(program, like, draws=2000).figures[0]
+    assert abs(bound.value - math.log(3) / 2) < 4 * bound.error  # log det(I + W^T W) / 2

@@ -1,0 +1,52 @@
+"""Whether a guide's draws are weighed as they must be, E_q[p(x, z) / q(z | x)] = p(x), or a bound is none."""
+
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to
+
+from pplvm.contract import Site, latents
+from pplvm.enumeration import coordinates
+from pplvm.particles import Pair
+
+__all__ = ["why_no_bound"]
+
+
+def why_no_bound(pair: Pair, row: Tensor) -> str:
+    """What keeps log-weights from a bound on log p(x), "" where nothing does.
+
+    A Delta of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be anything; an
+    auxiliary site of the guide counts in q alone. Together they are right where each Delta carries auxiliary
+    coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of one as of
+    the other.
+
+    Arguments:
+        pair: as `frozen` yields it.
+        row: a datum (1, *shape).
+    """
+    guide_trace = pair.run_guide(1, (row,), {})
+    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
+    apart = {name: site for name, site in drawn.items() if name not in model}
+    points = {n: model[n] for n, s in drawn.items() if n in model and type(coordinates(s["fn"])).__name__ == "Delta"}
+    codes = {name for name, site in points.items() if site["fn"].support.is_discrete}
+    carried = sum(site["value"].numel() for site in apart.values())
+    needed = sum(_free_coordinates(site) for name, site in points.items() if name not in codes)
+    if needed > carried:
+        name = next(name for name in points if name not in codes)
+        return f"no bound on log p(x): guide site {name!r} is a Delta, so that this is log p(x, z) at one point"
+    if carried > needed + sum(points[name]["value"].numel() for name in codes):
+        return (
+            f"no bound on log p(x): auxiliary guide site {next(iter(apart))!r} counts in q alone; let the model draw "
+            "it too"
+        )
+    return ""
+
+
+def _free_coordinates(site: Site) -> int:
+    """Of a continuous latent: a simplex of n coordinates has n - 1."""
+    shape = torch.Size(site["value"].shape)
+    try:
+        return prod(biject_to(site["fn"].support).inverse_shape(shape))
+    except NotImplementedError:
+        return prod(shape)
