@@ -37,7 +37,7 @@ class ImportanceSampled:
     elbo: Tensor  # (N,), the mean log-weight of all K draws
     ess: Tensor  # (N,), from 1 to K, 0 where no draw has weight
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
-    datum: Tensor  # (N,), the same number for equal data, which have equal draws
+    datum: Tensor  # (N,), float64, a number that equal data share, as they share their draws
     fault: str = ""  # what keeps all this from a bound on log p(x)
 
     @property
@@ -114,7 +114,7 @@ def importance_sampled(
         fault = why_no_bound(pair, x[:1])
         found = [_of_one(_log_weights(pair, row, ks[-1], n), ks) for n, row in enumerate(each_datum(x, seed))]
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
-    datum = torch.tensor([digest_of(row, 0) for row in x.split(1)])
+    datum = torch.tensor([digest_of(row, 0) for row in x.split(1)], dtype=torch.float64)
     return ImportanceSampled(ks, log_p, error, elbo, ess, khat, datum, fault)
 
 
