@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.evaluation import reference
+from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.reference import references_for
 from pplvm.objectives.exact import Exact

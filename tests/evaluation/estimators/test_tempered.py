@@ -5,7 +5,7 @@ import torch
 
 from pplvm.bounds import elbo, iwae
 from pplvm.enumeration import enumerate_guide
-from pplvm.evaluation import reference
+from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.reference import references_for

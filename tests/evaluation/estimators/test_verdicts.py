@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation import reference
+from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
