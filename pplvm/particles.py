@@ -33,6 +33,7 @@ __all__ = [
     "owners",
     "pair_up",
     "sum_sites",
+    "validation",
 ]
 
 Program = Callable[..., Any]
@@ -100,7 +101,7 @@ class Pair:
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with _validation(False):
+        with validation(False):
             if num_particles == 1:
                 tracer(program).get_trace(*args, **kwargs)
             else:
@@ -193,7 +194,7 @@ def inspect_pair(
 ) -> tuple[Trace, Trace | None, list[str]]:
     """One validated run: the model's trace, the guide's, and every rule that they break."""
     store = pyro.get_param_store()
-    with torch.random.fork_rng(cuda_devices(args)), store.scope(), _validation(True):
+    with torch.random.fork_rng(cuda_devices(args)), store.scope(), validation(True):
         guide_trace = traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:
@@ -248,6 +249,17 @@ def cuda_devices(args: tuple) -> list[int]:
     return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
 
 
+@contextmanager
+def validation(on: bool) -> Iterator[None]:
+    """Pyro's switch for checking distributions, which on its way back would set torch's default to its own."""
+    before = Distribution._validate_args
+    try:
+        with pyro.validation_enabled(on):
+            yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
 def _tempered(drawn: Particles, tempering: Tempering) -> Particles:
     weights = tempering.weights(drawn.log_weights, drawn.latent_terms)
     sides = (drawn.log_p_sites, drawn.log_q_sites)
@@ -267,14 +279,3 @@ class _ParticlePlate(IndepMessenger):
     def _process_message(self, msg: Any) -> None:
         super()._process_message(msg)
         BroadcastMessenger._pyro_sample(msg)
-
-
-@contextmanager
-def _validation(on: bool) -> Iterator[None]:
-    """Pyro's switch, which on its way back would set torch's default to its own."""
-    before = Distribution._validate_args
-    try:
-        with pyro.validation_enabled(on):
-            yield
-    finally:
-        Distribution.set_default_validate_args(before)

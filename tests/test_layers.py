@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "enumeration": {"contract", "particles", "tempering"},
     "dependencies": {"contract", "particles", "enumeration"},
     "halves": {"contract", "particles"},
-    "training": {"distributed"},
+    "graphs": {"particles"},
+    "training": {"distributed", "graphs"},
     "plots": set(),
     "programs": {"networks", "distributions"},
     "objectives": {

@@ -1,0 +1,220 @@
+"""A loss in one of three tiers behind one face: eager, replay of its traced graph, or the graph compiled by Inductor.
+
+The tiers draw the same noise from the same seed and give the same value and gradients, up to rounding.
+"""
+
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pplvm.graphs.backends import inductor
+from pplvm.graphs.gradients import GradientGraph, gradient_graph
+from pplvm.graphs.state import undone
+from pplvm.graphs.tracing import NotOneGraph
+from pplvm.graphs.watch import Watch
+
+__all__ = ["Compiled", "Tier", "compiled"]
+
+Tier = Literal["auto", "off", "graph", "inductor"]
+
+TIERS = ("auto", "off", "graph", "inductor")
+
+MOST_GRAPHS = 16
+"""Graphs kept, one for each combination of shapes, modes and settings."""
+
+COLD, SAVED, LOOKED = 25.0, 0.35, 20
+"""Seconds that Inductor takes at most, the share of a replayed step that it saves (benchmarks/README.md), and the
+steps by which a step's time is known."""
+
+
+def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> "Compiled":
+    """A loss with the same values, gradients and stream of noise, run as one graph.
+
+    What cannot be traced falls back one tier, with one warning that names the place and the cause: Python that decides
+    by a tensor's values, state that is neither parameter nor buffer. Shapes, modes (train, eval), numbers kept on
+    modules and autocast may change; each new combination is one more graph.
+
+    Arguments:
+        loss: a `Loss`, or any module that maps tensors to a scalar ().
+        tier: "off" runs the loss as it is; "graph" replays its traced graph (built in well under a second, no
+            compiler needed); "inductor" compiles the graph (half a minute at first, seconds from torch's disk cache);
+            "auto" replays, and compiles once that pays.
+        steps: how many calls are planned, for "auto"; if None, it compiles as soon as the replayed steps have cost
+            what the compiler would.
+
+    Raises:
+        ValueError: the tier has another name.
+
+    Example:
+        >>> from pplvm.objectives.objective import Loss
+        >>> from pplvm.objectives.pathwise import Pathwise
+        >>> from pplvm.programs.vae import VAE
+        >>> loss = Loss(Pathwise(), VAE(data_size=8, latent_size=2, hidden_sizes=(5,)))
+        >>> step = compiled(loss, "graph")
+        >>> step(torch.zeros(3, 8)).backward()
+        >>> step.tier_now
+        'graph'
+    """
+    return Compiled(loss, tier, steps)
+
+
+class Compiled(nn.Module):
+    """What `compiled` makes: called as the loss is, or by `backward` for value and gradients at once, the faster way."""
+
+    def __init__(self, loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> None:
+        super().__init__()
+        if tier not in TIERS:
+            raise ValueError(f"compiled: tier must be one of {', '.join(map(repr, TIERS))}, got {tier!r}")
+        self.loss, self.tier, self.steps = loss, tier, steps
+        self.tier_now: Tier = "off"
+        self.training = loss.training
+        self._runs: dict[tuple[Any, ...], _Run | None] = {}
+        self._watch: Watch | None = None
+        self._may_compile = tier in ("auto", "inductor")
+
+    def forward(self, *args: Tensor) -> Tensor:
+        """The loss, (), differentiable once in its parameters."""
+        run = self._run_for(args)
+        if run is None:
+            return self.loss(*args)
+        value, gradients = self._of(run, args)
+        return _Known.apply(value, gradients, *run.graph.learned)  # type: ignore[no-any-return]
+
+    def backward(self, *args: Tensor) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        run = self._run_for(args)
+        if run is None:
+            value = self.loss(*args)
+            value.backward()
+            return value.detach()
+        value, gradients = self._of(run, args)
+        for parameter, gradient in zip(run.graph.learned, gradients, strict=True):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return value
+
+    def _run_for(self, args: Sequence[Tensor]) -> "_Run | None":
+        """The graph for these arguments, built if need be; None where the loss runs eagerly."""
+        if self.tier == "off" or not torch.is_grad_enabled() or any(x.requires_grad for x in args):
+            return None
+        if self._watch is None:
+            with undone(self.loss, args):  # what is made or found on a first batch exists from then on
+                self.loss(*args)
+            self._watch = Watch(self.loss)
+        key = self._key(args)
+        if key not in self._runs:
+            self._runs[key] = self._built(args, self._watch)
+        run = self._runs[key]
+        self.tier_now = "off" if run is None else run.tier
+        return run
+
+    def _key(self, args: Sequence[Tensor]) -> tuple[Any, ...]:
+        assert self._watch is not None
+        like = [(x.shape, x.dtype, x.device) for x in args]
+        return *like, _cast(args), *[p.requires_grad for p in self.loss.parameters()], self._watch.values()
+
+    def _built(self, args: Sequence[Tensor], watch: Watch) -> "_Run | None":
+        before = watch.values()
+        try:
+            if len(self._runs) >= MOST_GRAPHS:
+                raise NotOneGraph(f"it takes more than {MOST_GRAPHS} graphs, {self._what_changes(watch)}")
+            with undone(self.loss, args):
+                self.loss(*args)
+            if watch.values() != before:
+                name = watch.changed(before, watch.values())
+                raise NotOneGraph(f"{name} changes from call to call and is no buffer: register it as one")
+            run = _Run(gradient_graph(self.loss, args), _cast(args) is not None)
+        except NotOneGraph as error:
+            warnings.warn(f"{_told(self.loss)} is not one graph and runs eagerly: {error}", stacklevel=4)
+            return None
+        if self.tier == "inductor":
+            self._compile(run, args)
+        return run
+
+    def _what_changes(self, watch: Watch) -> str:
+        """What most graphs were built for."""
+        *_, earlier = self._runs
+        if earlier[-1] == watch.values():
+            return "one for each shape, type or device of its arguments: give batches of one size (drop_last)"
+        name = watch.changed(earlier[-1], watch.values())
+        return f"one for each value of {name}: make that a buffer (register_buffer), which a graph reads anew"
+
+    def _of(self, run: "_Run", args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        if self.tier == "auto" and self._may_compile and run.pays(self.steps):
+            self._compile(run, args)
+        return run(args)
+
+    def _compile(self, run: "_Run", args: Sequence[Tensor]) -> None:
+        if not self._may_compile:
+            return
+        try:
+            with undone(self.loss, args):
+                run.compile(args)
+        except Exception as error:
+            self._may_compile = False
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"Inductor cannot compile {_told(self.loss)}, whose graph is replayed: {why}", stacklevel=5)
+
+
+@dataclass
+class _Run:
+    """A graph in use."""
+
+    graph: GradientGraph
+    is_cast: bool  # by autocast, in the graph already
+    tier: Tier = "graph"
+    calls: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        start = time.perf_counter()
+        with torch.autocast(args[0].device.type, enabled=False) if self.is_cast else nullcontext():
+            found = self.graph(args)
+        self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start
+        return found
+
+    def pays(self, steps: int | None) -> bool:
+        """Whether the calls to come, or if they are not known as many as there were, save more than compiling costs."""
+        if self.tier != "graph" or self.calls < LOOKED:
+            return False
+        to_come = self.calls if steps is None else steps - self.calls
+        return self.seconds / self.calls * to_come * SAVED > COLD
+
+    def compile(self, args: Sequence[Tensor]) -> None:
+        traced = self.graph.traced
+        inputs = [*self.graph.held, *args, *[draw() for draw in traced.noise]]
+        runner = inductor(traced.graph, inputs)
+        runner(inputs)
+        self.graph.runner, self.tier = runner, "inductor"
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Any, ...]:
+        return None, None, *torch._foreach_mul(list(ctx.gradients), up)
+
+
+def _cast(args: Sequence[Tensor]) -> torch.dtype | None:
+    """What autocast casts to, None if it is off."""
+    kind = args[0].device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _told(loss: nn.Module) -> str:
+    """A loss in words, e.g. LeaveOneOut of SigmoidBeliefNet."""
+    parts = [type(getattr(loss, part)).__name__ for part in ("objective", "program") if hasattr(loss, part)]
+    return " of ".join(parts) or type(loss).__name__

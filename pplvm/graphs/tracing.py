@@ -1,0 +1,160 @@
+"""From a function of tensors to one graph of torch's operations: its Python runs once, under `make_fx`."""
+
+import linecache
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
+
+from pplvm.graphs.noise import Draw, is_random, lift
+from pplvm.particles import validation
+
+__all__ = ["NotOneGraph", "Traced", "trace"]
+
+
+class NotOneGraph(Exception):
+    """A function cannot be traced; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph (held..., args..., noise...) -> outputs, a pure function but for the buffers that it writes."""
+
+    graph: GraphModule
+    noise: tuple[Draw, ...]  # its last inputs
+    num_outputs: int
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether all of its randomness is an input, and nothing that is held changes."""
+        schemas = (getattr(node.target, "_schema", None) for node in self.graph.graph.nodes)
+        return not any(is_random(node) for node in self.graph.graph.nodes) and not any(
+            schema is not None and schema.is_mutable for schema in schemas
+        )
+
+
+def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], args: Sequence[Tensor]) -> Traced:
+    """Run a function once on these very tensors and keep its operations, the backward pass's too.
+
+    Arguments:
+        function: of `args`, to a sequence of tensors.
+        held: what else it reads, parameters and buffers, found by identity wherever the program keeps them.
+        args: tensors of the shapes that the graph will be for.
+
+    Raises:
+        NotOneGraph: Python decides by a tensor's values, or reads what is neither held nor given; it names the place.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    held, args = list(held), list(args)
+    site = _LastSite()
+    try:
+        with ExitStack() as stack:
+            for context in (validation(False), _OneGraph(), site):
+                stack.enter_context(context)
+            torch.clear_autocast_cache()  # weights that were cast before would be constants
+            flat = lambda *inputs: list(function(*inputs[len(held) :]))
+            graph = make_fx(flat, tracing_mode="real")(*held, *args)
+    except Exception as error:
+        raise NotOneGraph(_told(error, site.name)) from error
+    finally:
+        torch.clear_autocast_cache()
+    _refuse_hidden_parameters(graph)
+    noise = lift(graph)
+    outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    return Traced(graph, noise, len(outputs))
+
+
+class _LastSite(Messenger):
+    """The site that a program has come to."""
+
+    name: str | None = None
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.name = msg["name"]
+
+
+class _OneGraph(TorchFunctionMode):
+    """Torch's functions that peek at data on the host, replaced where their result does not depend on it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func in READS:
+            raise NotOneGraph(f"Tensor.{func.__name__}() hands its values to Python")
+        if func is torch.nn.functional.one_hot:
+            return _one_hot(*args, **kwargs)
+        if func is torch.Tensor.item:
+            return args[0].detach()  # a number to all that computes with it; what decides by it is refused as ever
+        if func is torch.isnan and _called_by_pyro():
+            return _never()
+        return func(*args, **kwargs)
+
+
+READS = (torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__)
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    if num_classes < 0:
+        raise NotOneGraph("one_hot counts the classes by the data: give it num_classes")
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
+def _called_by_pyro() -> bool:
+    """Whether the question comes from Pyro's warning about losses that are not finite, which has no effect."""
+    return Path(sys._getframe(2).f_code.co_filename).parts[-2:] == ("pyro", "util.py")
+
+
+def _never() -> Tensor:
+    with torch._C.DisableTorchFunction():
+        return torch.tensor(False)
+
+
+def _refuse_hidden_parameters(graph: GraphModule) -> None:
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and getattr(graph, node.target).requires_grad:
+            shape = tuple(getattr(graph, node.target).shape)
+            raise NotOneGraph(f"a parameter of shape {shape} belongs to no module: make it an attribute of the program")
+        if _writes(node) and node.all_input_nodes[0].op == "get_attr":
+            raise NotOneGraph("a tensor that no module holds is changed: make it a buffer (register_buffer)")
+
+
+def _writes(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _told(error: Exception, site: str | None) -> str:
+    """Where, and why, in one line."""
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "_local_scalar_dense" in cause or "is_nonzero" in cause:
+        cause = "Python decides or computes by a tensor's value (if, while, float(), .item())"
+    place, code = _place(error)
+    after = f" at or after site {site!r}" if site else ""
+    return f"{cause}{after}{f', {place}: {code}' if place else ''}"
+
+
+def _place(error: BaseException) -> tuple[str, str]:
+    """The innermost line that is neither torch's nor Pyro's nor this library's, else the innermost of this library."""
+    frames, step = [], error.__traceback__
+    while step is not None:
+        frames.append((step.tb_frame.f_code.co_filename, step.tb_lineno))
+        step = step.tb_next
+    own = [(name, line) for name, line in frames if not _is_machinery(name)]
+    if not own:
+        return "", ""
+    name, line = own[-1]
+    return f"{Path(name).name} line {line}", linecache.getline(name, line).strip()
+
+
+def _is_machinery(name: str) -> bool:
+    homes = (Path(torch.__file__).parent, Path(pyro.__file__).parent, Path(__file__).parent.parent)
+    return name.startswith("<") or any(home in Path(name).parents for home in homes)
