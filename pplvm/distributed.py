@@ -212,7 +212,8 @@ class _Parallel(DistributedDataParallel):
         super().__init__(loss, find_unused_parameters=find_unused)
         self.broadcast_buffers = False  # at every step; the argument would leave them apart at the start too
         self._moving, self._compared = moving, False
-        loss.register_forward_pre_hook(_refuse_alone)
+        for each in {loss, getattr(loss, "loss", loss)}:  # the loss itself, where it is compiled
+            each.register_forward_pre_hook(_refuse_alone)
 
     def forward(self, *args: Any) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import sys
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from pplvm.commands.failure import failure_report
 from pplvm.commands.manifest import changes, manifest_of, refusal
 from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
+from pplvm.commands.say import say
 from pplvm.contract import ProgramError
 from pplvm.data.batches import batches
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
@@ -87,12 +87,6 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
         plan.skip_to_next_epoch()
     old, new = found.manifest["rates"], manifest["rates"]
     plan.run.stepper.scale_rates({part: new[part] / old[part] for part in plan.run.stepper.optimizers})
-
-
-def say(words: str) -> None:
-    """A line on stderr, above the progress bar, from one process."""
-    if is_first():
-        tqdm.write(words, file=sys.stderr)
 
 
 class Training:

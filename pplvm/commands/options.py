@@ -109,6 +109,10 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--average", type=fraction, metavar="DECAY", help="evaluate and save running averages of the weights"
     )
     group = fit.add_argument_group("run")
+    group.add_argument(
+        "--compile", default="auto", choices=("auto", "off", "graph", "inductor"),
+        help="run the loss as one graph, replayed or compiled by Inductor; auto compiles long runs [%(default)s]",
+    )  # fmt: skip
     group.add_argument("--validate-every", type=at_least(1), default=500, help="steps [%(default)s]")
     group.add_argument(
         "--early-stop", type=at_least(1), metavar="LOOKS", help="stop after so many without a lower loss"

@@ -1,7 +1,6 @@
 """Everything that a training run is made of, built and checked before anything is written or computed."""
 
 import argparse
-import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -10,11 +9,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.contract import ProgramError
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import gathered, is_first, mean, parallel, rank, seed_of_rank, size
+from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
+from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
 from pplvm.particles import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
@@ -96,9 +97,8 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
     data = data.to(device)
     part = (rank(), size())
-    if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size and is_first():
-        said = f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch"
-        print(said, file=sys.stderr)
+    if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size:
+        say(f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch")
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
     check_data(program, data, x)
@@ -107,7 +107,7 @@ def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
     optimizers = build_optimizers(arguments, loss, x)
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
-        parallel(loss, x),
+        parallel(Compiled(loss, arguments.compile, arguments.steps, say), x),
         optimizers,
         build_schedulers(arguments.schedule, optimizers, arguments.steps),
         arguments.clip,

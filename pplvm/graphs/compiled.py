@@ -5,7 +5,7 @@ The tiers draw the same noise from the same seed and give the same value and gra
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from pplvm.graphs.backends import inductor
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
-from pplvm.graphs.state import undone
+from pplvm.graphs.interrupts import Interrupted, interruptible
+from pplvm.graphs.state import Held, undone
 from pplvm.graphs.tracing import NotOneGraph
 from pplvm.graphs.watch import Watch
 
@@ -29,9 +30,12 @@ TIERS = ("auto", "off", "graph", "inductor")
 MOST_GRAPHS = 16
 """Graphs kept, one for each combination of shapes, modes and settings."""
 
-COLD, SAVED, LOOKED = 25.0, 0.35, 20
-"""Seconds that Inductor takes at most, the share of a replayed step that it saves (benchmarks/README.md), and the
-steps by which a step's time is known."""
+WORTH, SAVED, LOOKED = 50.0, 0.3, 20
+"""Seconds to be saved before Inductor is asked, twice what it takes at most; the share of a replayed step that it saves
+(benchmarks/README.md); and the steps by which a step's time is known."""
+
+FEW = 100
+"""Steps that are over before a graph has paid for its making."""
 
 
 def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> "Compiled":
@@ -45,9 +49,9 @@ def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> 
         loss: a `Loss`, or any module that maps tensors to a scalar ().
         tier: "off" runs the loss as it is; "graph" replays its traced graph (built in well under a second, no
             compiler needed); "inductor" compiles the graph (half a minute at first, seconds from torch's disk cache);
-            "auto" replays, and compiles once that pays.
-        steps: how many calls are planned, for "auto"; if None, it compiles as soon as the replayed steps have cost
-            what the compiler would.
+            "auto" replays, and compiles where that pays.
+        steps: how many calls are planned, by which "auto" decides once, and makes no graph for less than 100; if None,
+            it compiles as soon as the replayed steps have cost what the compiler would.
 
     Raises:
         ValueError: the tier has another name.
@@ -66,100 +70,117 @@ def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> 
 
 
 class Compiled(nn.Module):
-    """What `compiled` makes: called as the loss is, or by `backward` for value and gradients at once, the faster way."""
+    """What `compiled` makes: called as the loss is, or by `backward` for value and gradients, the faster way."""
 
-    def __init__(self, loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> None:
+    def __init__(
+        self,
+        loss: nn.Module,
+        tier: Tier = "auto",
+        steps: int | None = None,
+        tell: Callable[[str], None] = lambda words: warnings.warn(words, stacklevel=7),
+    ) -> None:
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"compiled: tier must be one of {', '.join(map(repr, TIERS))}, got {tier!r}")
-        self.loss, self.tier, self.steps = loss, tier, steps
+        self.loss, self.tier, self.steps, self._tell = loss, tier, steps, tell
         self.tier_now: Tier = "off"
         self.training = loss.training
         self._runs: dict[tuple[Any, ...], _Run | None] = {}
-        self._watch: Watch | None = None
+        self._seen: _Seen | None = None
+        self._told: set[str] = set()
+        self._is_short = tier == "auto" and steps is not None and steps < FEW
         self._may_compile = tier in ("auto", "inductor")
 
     def forward(self, *args: Tensor) -> Tensor:
         """The loss, (), differentiable once in its parameters."""
-        run = self._run_for(args)
-        if run is None:
+        if (run := self._run_for(args)) is None:
             return self.loss(*args)
-        value, gradients = self._of(run, args)
-        return _Known.apply(value, gradients, *run.graph.learned)  # type: ignore[no-any-return]
+        value, gradients = run(args)
+        return _Known.apply(value, gradients, *run.graph.parameters)  # type: ignore[no-any-return]
 
     def backward(self, *args: Tensor) -> Tensor:
         """The loss, (), detached, its gradients added to `.grad`."""
-        run = self._run_for(args)
-        if run is None:
+        if (run := self._run_for(args)) is None:
             value = self.loss(*args)
             value.backward()
             return value.detach()
-        value, gradients = self._of(run, args)
-        for parameter, gradient in zip(run.graph.learned, gradients, strict=True):
+        value, gradients = run(args)
+        for parameter, gradient in zip(run.graph.parameters, gradients, strict=True):
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return value
 
     def _run_for(self, args: Sequence[Tensor]) -> "_Run | None":
         """The graph for these arguments, built if need be; None where the loss runs eagerly."""
-        if self.tier == "off" or not torch.is_grad_enabled() or any(x.requires_grad for x in args):
+        if self.tier == "off" or self._is_short or not torch.is_grad_enabled() or any(x.requires_grad for x in args):
             return None
-        if self._watch is None:
+        if self._seen is None:
             with undone(self.loss, args):  # what is made or found on a first batch exists from then on
                 self.loss(*args)
-            self._watch = Watch(self.loss)
-        key = self._key(args)
+            self._seen = _Seen(self.loss)
+        key = self._seen.key(args)
         if key not in self._runs:
-            self._runs[key] = self._built(args, self._watch)
+            self._runs[key] = self._built(args, self._seen)
         run = self._runs[key]
+        if run is not None and self.tier == "auto" and self._may_compile and run.pays(self.steps):
+            self._compile(run, args)
         self.tier_now = "off" if run is None else run.tier
         return run
 
-    def _key(self, args: Sequence[Tensor]) -> tuple[Any, ...]:
-        assert self._watch is not None
-        like = [(x.shape, x.dtype, x.device) for x in args]
-        return *like, _cast(args), *[p.requires_grad for p in self.loss.parameters()], self._watch.values()
-
-    def _built(self, args: Sequence[Tensor], watch: Watch) -> "_Run | None":
-        before = watch.values()
+    def _built(self, args: Sequence[Tensor], seen: "_Seen") -> "_Run | None":
         try:
             if len(self._runs) >= MOST_GRAPHS:
-                raise NotOneGraph(f"it takes more than {MOST_GRAPHS} graphs, {self._what_changes(watch)}")
+                raise NotOneGraph(
+                    f"it takes more than {MOST_GRAPHS} graphs, {seen.difference(list(self._runs)[-1], args)}"
+                )
+            before = seen.watch.values()
             with undone(self.loss, args):
                 self.loss(*args)
-            if watch.values() != before:
-                name = watch.changed(before, watch.values())
+            if (after := seen.watch.values()) != before:
+                name = seen.watch.changed(before, after)
                 raise NotOneGraph(f"{name} changes from call to call and is no buffer: register it as one")
             run = _Run(gradient_graph(self.loss, args), _cast(args) is not None)
         except NotOneGraph as error:
-            warnings.warn(f"{_told(self.loss)} is not one graph and runs eagerly: {error}", stacklevel=4)
+            self._tell_once(f"{_told(self.loss)} is not one graph and runs eagerly: {error}")
             return None
         if self.tier == "inductor":
             self._compile(run, args)
         return run
 
-    def _what_changes(self, watch: Watch) -> str:
-        """What most graphs were built for."""
-        *_, earlier = self._runs
-        if earlier[-1] == watch.values():
-            return "one for each shape, type or device of its arguments: give batches of one size (drop_last)"
-        name = watch.changed(earlier[-1], watch.values())
-        return f"one for each value of {name}: make that a buffer (register_buffer), which a graph reads anew"
-
-    def _of(self, run: "_Run", args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
-        if self.tier == "auto" and self._may_compile and run.pays(self.steps):
-            self._compile(run, args)
-        return run(args)
-
     def _compile(self, run: "_Run", args: Sequence[Tensor]) -> None:
         if not self._may_compile:
             return
         try:
-            with undone(self.loss, args):
+            with interruptible(), undone(self.loss, args):
                 run.compile(args)
-        except Exception as error:
+        except (Exception, Interrupted) as error:  # the signal has reached its listener by now
             self._may_compile = False
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"Inductor cannot compile {_told(self.loss)}, whose graph is replayed: {why}", stacklevel=5)
+            self._tell_once(f"Inductor cannot compile {_told(self.loss)}, whose graph is replayed: {why}")
+
+    def _tell_once(self, words: str) -> None:
+        if words not in self._told:
+            self._told.add(words)
+            self._tell(words)
+
+
+class _Seen:
+    """What a graph of a loss is for: shapes, modes, and the Python state that is burnt into it."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        self.watch, self.held = Watch(loss), Held(loss)
+
+    def key(self, args: Sequence[Tensor]) -> tuple[Any, ...]:
+        like = [(x.shape, x.dtype, x.device) for x in args]
+        learn = [(tensor.requires_grad, tensor.dtype, tensor.device) for tensor in self.held()]
+        return *like, _cast(args), *learn, self.watch.values()
+
+    def difference(self, key: tuple[Any, ...], args: Sequence[Tensor]) -> str:
+        """What the next graph would be built for."""
+        now = self.watch.values()
+        if key[-1] == now:
+            return f"one for each shape, as {tuple(args[0].shape)}: give batches of one size (drop_last)"
+        name = self.watch.changed(key[-1], now)
+        return f"one for each value of {name}: make that a buffer (register_buffer), which a graph reads anew"
 
 
 @dataclass
@@ -180,16 +201,15 @@ class _Run:
         return found
 
     def pays(self, steps: int | None) -> bool:
-        """Whether the calls to come, or if they are not known as many as there were, save more than compiling costs."""
-        if self.tier != "graph" or self.calls < LOOKED:
+        """Whether the calls to come save more than the compiler costs; asked once if they are known."""
+        if self.tier != "graph" or self.calls < LOOKED or (steps is not None and self.calls > LOOKED):
             return False
         to_come = self.calls if steps is None else steps - self.calls
-        return self.seconds / self.calls * to_come * SAVED > COLD
+        return self.seconds / self.calls * to_come * SAVED > WORTH
 
     def compile(self, args: Sequence[Tensor]) -> None:
-        traced = self.graph.traced
-        inputs = [*self.graph.held, *args, *[draw() for draw in traced.noise]]
-        runner = inductor(traced.graph, inputs)
+        inputs = self.graph.inputs(args)
+        runner = inductor(self.graph.traced.graph, inputs)
         runner(inputs)
         self.graph.runner, self.tier = runner, "inductor"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.backends import Runner, replay
-from pplvm.graphs.state import undone, written_through
+from pplvm.graphs.state import Held, undone, written_through
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
 
 __all__ = ["GradientGraph", "gradient_graph"]
@@ -19,13 +19,23 @@ class GradientGraph:
 
     traced: Traced
     runner: Runner
-    held: list[Tensor]  # parameters and buffers, which it reads anew at every call
-    learned: list[nn.Parameter]  # those with a gradient, in the order of the outputs after the value
+    held: Held
+    learned: list[int]  # which of the held have a gradient, in the order of the outputs after the value
 
     def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
-        """The value, (), and the gradients of `learned`, drawn from torch's stream as the loss would."""
-        value, *gradients = self.runner([*self.held, *args, *[draw() for draw in self.traced.noise]])
+        """The value, (), and the gradients of `parameters`, drawn from torch's stream as the loss would."""
+        value, *gradients = self.runner(self.inputs(args))
         return value, gradients
+
+    def inputs(self, args: Sequence[Tensor]) -> list[Tensor]:
+        """All that the graph takes: what is held, args, fresh noise."""
+        return [*self.held(), *args, *[draw() for draw in self.traced.noise]]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What the gradients are of."""
+        held = self.held()
+        return [held[i] for i in self.learned]
 
 
 def gradient_graph(loss: nn.Module, args: Sequence[Tensor]) -> GradientGraph:
@@ -34,27 +44,26 @@ def gradient_graph(loss: nn.Module, args: Sequence[Tensor]) -> GradientGraph:
     Raises:
         NotOneGraph: it cannot be traced, or its graph does not do the same on other data.
     """
-    parameters = [p for p in loss.parameters() if p.requires_grad]
-    held = [*loss.parameters(), *loss.buffers()]
-    learned: list[nn.Parameter] = []
+    held, learned = Held(loss), list[int]()
+    learning = {i: tensor for i, tensor in enumerate(held()) if tensor.requires_grad}
 
     def value_and_gradients(*args: Tensor) -> list[Tensor]:
         with written_through(loss):
             value = loss(*args)
-            found = _gradients(value, parameters)
-        learned[:] = [p for p, g in zip(parameters, found, strict=True) if g is not None]
-        return [value.detach(), *[g for g in found if g is not None]]
+            found = _gradients(value, list(learning.values()))
+        learned[:] = [i for i, gradient in zip(learning, found, strict=True) if gradient is not None]
+        return [value.detach(), *[gradient for gradient in found if gradient is not None]]
 
     with undone(loss, args):
-        traced = trace(value_and_gradients, held, args)
-        runner = replay(traced.graph, [*held, *args, *[draw() for draw in traced.noise]])
-    graph = GradientGraph(traced, runner, held, learned)
+        traced = trace(value_and_gradients, held(), args)
+        graph = GradientGraph(traced, lambda inputs: [], held, learned)
+        graph.runner = replay(traced.graph, graph.inputs(args))
     _require_agreement(graph, loss, args)
     return graph
 
 
-def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor | None]:
-    if not value.requires_grad:
+def _gradients(value: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not value.requires_grad or not parameters:
         return [None] * len(parameters)
     return torch.autograd.grad(value, parameters, allow_unused=True)
 
@@ -72,7 +81,7 @@ def _require_agreement(graph: GradientGraph, loss: nn.Module, args: Sequence[Ten
     with undone(loss, args):
         torch.manual_seed(1)
         exact = loss(*others)
-        expected = [exact.detach(), *[g for g in _gradients(exact, graph.learned) if g is not None]]
+        expected = [exact.detach(), *[g for g in _gradients(exact, graph.parameters) if g is not None]]
     size = _norm(expected)
     gap = _norm([a.double() - b.double() for a, b in zip([value, *gradients], expected, strict=True)])
     rounding = max(torch.finfo(each.dtype).eps for each in expected) ** 0.5

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-__all__ = ["Draw", "is_random", "lift"]
+from pplvm.graphs.nodes import is_impure, is_random
+
+__all__ = ["Draw", "lift"]
 
 aten = torch.ops.aten
 
@@ -43,11 +45,6 @@ class Draw:
         if self.kind == "uniform":
             return drawn.uniform_(*self.scale)
         return drawn.exponential_(1 / self.scale[1])
-
-
-def is_random(node: Node) -> bool:
-    """Whether a node of a graph draws from torch's stream."""
-    return node.op == "call_function" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def lift(graph: GraphModule) -> tuple[Draw, ...]:
@@ -77,12 +74,6 @@ def lift(graph: GraphModule) -> tuple[Draw, ...]:
     graph.graph.eliminate_dead_code(is_impure)
     graph.recompile()
     return tuple(found)
-
-
-def is_impure(node: Node) -> bool:
-    """What must stay in a graph although nobody reads it."""
-    writes = node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
-    return node.op in ("placeholder", "output") or is_random(node) or writes
 
 
 def _draw_of(node: Node) -> Draw | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from pplvm.graphs.noise import is_impure, is_random
+from pplvm.graphs.nodes import is_impure, is_random, is_view, is_write, root_of, schema_of
 
 __all__ = ["own_outputs", "simplified", "with_python_calls"]
 
@@ -34,7 +34,7 @@ def with_python_calls(graph: GraphModule) -> GraphModule:
     graph = copy.copy(graph)
     graph.graph = copy.deepcopy(graph.graph)
     for node in graph.graph.nodes:
-        if (schema := _schema(node)) is not None:
+        if (schema := schema_of(node)) is not None:
             name = schema.name.split("::")[1]
             homes: tuple[Any, ...] = (torch._C._VariableFunctions, torch._C._nn, torch._C.TensorBase)
             node.target = next((getattr(home, name) for home in homes if hasattr(home, name)), node.target)
@@ -48,8 +48,8 @@ def own_outputs(graph: GraphModule) -> None:
     found, roots = [], set()
     for output in end.args[0]:
         if isinstance(output, Node):
-            root, is_expanded = _root(output)
-            if root in roots or is_expanded or root.op != "call_function":
+            root = root_of(output)
+            if root in roots or _repeats(output) or root.op != "call_function":
                 with graph.graph.inserting_before(end):
                     output = graph.graph.call_function(aten.clone.default, (output,))
             roots.add(root)
@@ -57,13 +57,13 @@ def own_outputs(graph: GraphModule) -> None:
     end.args = (found,)
 
 
-def _root(node: Node) -> tuple[Node, bool]:
-    """Whose memory a node shows, and whether some of it several times."""
-    is_expanded = False
-    while (schema := _schema(node)) is not None and schema.arguments and _is_view(schema):
-        is_expanded |= node.target is aten.expand.default
+def _repeats(node: Node) -> bool:
+    """Whether a node shows some of its memory several times."""
+    while is_view(node):
+        if node.target is aten.expand.default:
+            return True
         node = node.all_input_nodes[0]
-    return node, is_expanded
+    return False
 
 
 def _skip_identities(graph: GraphModule) -> None:
@@ -95,7 +95,7 @@ def _fold_constants(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             constants[node] = getattr(graph, node.target)
-        elif _schema(node) is not None and _is_constant(node, constants) and not _is_written(node):
+        elif schema_of(node) is not None and _is_constant(node, constants) and not _is_written(node):
             value = node.target(*_filled(node, constants), **node.kwargs)
             if isinstance(value, Tensor) and value.numel() <= MOST_FOLDED:
                 constants[node] = value
@@ -134,11 +134,11 @@ def _stand_in(node: Node) -> Tensor:
 
 def _merge_equal(graph: GraphModule) -> None:
     """Keep one of several nodes that compute the same; not where tensors change under their names."""
-    if any(_writes(node) for node in graph.graph.nodes):
+    if any(is_write(node) for node in graph.graph.nodes):
         return
     first: dict[str, Node] = {}
     for node in graph.graph.nodes:
-        if _schema(node) is None or is_random(node):
+        if schema_of(node) is None or is_random(node):
             continue
         key = f"{node.target} {node.args} {node.kwargs}"
         if key in first:
@@ -148,28 +148,9 @@ def _merge_equal(graph: GraphModule) -> None:
             first[key] = node
 
 
-def _schema(node: Node) -> Any:
-    return getattr(node.target, "_schema", None) if node.op == "call_function" else None
-
-
-def _is_view(schema: Any) -> bool:
-    alias = schema.arguments[0].alias_info
-    return alias is not None and not alias.is_write
-
-
-def _writes(node: Node) -> bool:
-    schema = _schema(node)
-    return schema is not None and schema.is_mutable
-
-
 def _is_written(node: Node) -> bool:
     """Whether a node, or what shows its memory, is written to."""
-    return any(_writes(user) or (_is_a_view(user) and _is_written(user)) for user in node.users)
-
-
-def _is_a_view(node: Node) -> bool:
-    schema = _schema(node)
-    return schema is not None and bool(schema.arguments) and _is_view(schema)
+    return any(is_write(user) or (is_view(user) and _is_written(user)) for user in node.users)
 
 
 def _shape(node: Node) -> Any:

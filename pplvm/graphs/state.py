@@ -1,12 +1,27 @@
-"""What a run of a loss leaves behind beside its value: the random state, its buffers."""
+"""What a run of a loss reads beside its arguments, and leaves behind beside its value: parameters, buffers, noise."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cuda_devices", "undone", "written_through"]
+__all__ = ["Held", "cuda_devices", "undone", "written_through"]
+
+
+class Held:
+    """The parameters and buffers of a module, each once, read anew at every call: they may be replaced in between."""
+
+    def __init__(self, module: nn.Module) -> None:
+        found: dict[int, tuple[dict[str, Any], str]] = {}
+        for name in ("_parameters", "_buffers"):
+            for store in (getattr(each, name) for each in module.modules()):
+                found |= {id(tensor): (store, key) for key, tensor in store.items() if tensor is not None}
+        self._places = list(found.values())
+
+    def __call__(self) -> list[Tensor]:
+        return [store[key] for store, key in self._places]
 
 
 @contextmanager

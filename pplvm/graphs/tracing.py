@@ -1,21 +1,23 @@
 """From a function of tensors to one graph of torch's operations: its Python runs once, under `make_fx`."""
 
 import linecache
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyro
 import torch
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
-from pplvm.graphs.noise import Draw, is_random, lift
+from pplvm.graphs.nodes import is_random, is_write, root_of
+from pplvm.graphs.noise import Draw, lift
 from pplvm.particles import validation
 
 __all__ = ["NotOneGraph", "Traced", "trace"]
@@ -36,9 +38,10 @@ class Traced:
     @property
     def is_pure(self) -> bool:
         """Whether all of its randomness is an input, and nothing that is held changes."""
-        schemas = (getattr(node.target, "_schema", None) for node in self.graph.graph.nodes)
-        return not any(is_random(node) for node in self.graph.graph.nodes) and not any(
-            schema is not None and schema.is_mutable for schema in schemas
+        nodes = self.graph.graph.nodes
+        written = [root_of(node.all_input_nodes[0]) for node in nodes if is_write(node)]
+        return not any(map(is_random, nodes)) and all(
+            root.op == "call_function" or str(root.target).startswith("noise") for root in written
         )
 
 
@@ -59,7 +62,7 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     site = _LastSite()
     try:
         with ExitStack() as stack:
-            for context in (validation(False), _OneGraph(), site):
+            for context in (validation(False), *map(_silenced, CHECKS), _OneGraph(), site):
                 stack.enter_context(context)
             torch.clear_autocast_cache()  # weights that were cast before would be constants
             flat = lambda *inputs: list(function(*inputs[len(held) :]))
@@ -74,13 +77,22 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     return Traced(graph, noise, len(outputs))
 
 
+CHECKS = ("pyro.util.torch_isnan", "pyro.util.torch_isinf", "torch.distributions.Distribution._validate_sample")
+"""Looks at values that warn or refuse and change nothing; the loss has been checked when it is traced."""
+
+
+def _silenced(check: str) -> Any:
+    return patch(check, lambda *args: False)
+
+
 class _LastSite(Messenger):
     """The site that a program has come to."""
 
     name: str | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
-        self.name = msg["name"]
+        if not site_is_subsample(msg):
+            self.name = msg["name"]
 
 
 class _OneGraph(TorchFunctionMode):
@@ -92,10 +104,10 @@ class _OneGraph(TorchFunctionMode):
             raise NotOneGraph(f"Tensor.{func.__name__}() hands its values to Python")
         if func is torch.nn.functional.one_hot:
             return _one_hot(*args, **kwargs)
+        if func is torch.tensor and isinstance(args[0], Tensor):
+            return args[0].detach().to(**{k: v for k, v in kwargs.items() if k in ("dtype", "device")}, copy=True)
         if func is torch.Tensor.item:
             return args[0].detach()  # a number to all that computes with it; what decides by it is refused as ever
-        if func is torch.isnan and _called_by_pyro():
-            return _never()
         return func(*args, **kwargs)
 
 
@@ -108,28 +120,13 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
 
 
-def _called_by_pyro() -> bool:
-    """Whether the question comes from Pyro's warning about losses that are not finite, which has no effect."""
-    return Path(sys._getframe(2).f_code.co_filename).parts[-2:] == ("pyro", "util.py")
-
-
-def _never() -> Tensor:
-    with torch._C.DisableTorchFunction():
-        return torch.tensor(False)
-
-
 def _refuse_hidden_parameters(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
         if node.op == "get_attr" and getattr(graph, node.target).requires_grad:
             shape = tuple(getattr(graph, node.target).shape)
             raise NotOneGraph(f"a parameter of shape {shape} belongs to no module: make it an attribute of the program")
-        if _writes(node) and node.all_input_nodes[0].op == "get_attr":
+        if is_write(node) and node.all_input_nodes[0].op == "get_attr":
             raise NotOneGraph("a tensor that no module holds is changed: make it a buffer (register_buffer)")
-
-
-def _writes(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
 
 
 def _told(error: Exception, site: str | None) -> str:
@@ -143,12 +140,13 @@ def _told(error: Exception, site: str | None) -> str:
 
 
 def _place(error: BaseException) -> tuple[str, str]:
-    """The innermost line that is neither torch's nor Pyro's nor this library's, else the innermost of this library."""
+    """The innermost line that is neither torch's nor Pyro's nor this library's, else the innermost of Pyro."""
     frames, step = [], error.__traceback__
     while step is not None:
         frames.append((step.tb_frame.f_code.co_filename, step.tb_lineno))
         step = step.tb_next
     own = [(name, line) for name, line in frames if not _is_machinery(name)]
+    own = own or [(name, line) for name, line in frames if Path(pyro.__file__).parent in Path(name).parents]
     if not own:
         return "", ""
     name, line = own[-1]

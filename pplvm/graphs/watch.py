@@ -20,15 +20,16 @@ MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 class Watch:
     """The Python state of a module tree and of the plain objects that hang on it, to be read often and fast.
 
-    Tensors and functions count by identity, numbers and words by value; parameters and buffers are watched for being
-    replaced, not for their values.
+    Tensors and functions count by identity, numbers and words by value. Of parameters and buffers only whether they are
+    there counts, for a graph reads them anew.
     """
 
     def __init__(self, module: nn.Module) -> None:
         places = list(_places(module))
         self._names = [name for _, _, name in places]
         self._slots = [(container, key) for container, key, _ in places]
-        self._containers = list({id(c): c for c, _, _ in places}.values())
+        held = [store for each in module.modules() for store in (each._parameters, each._buffers)]
+        self._containers = [*{id(container): container for container, _, _ in places}.values(), *held]
         self._kept = [container[key] for container, key in self._slots]  # so that no identity is used twice
 
     def values(self) -> tuple[Any, ...]:
@@ -52,7 +53,7 @@ class Watch:
 def _places(module: nn.Module) -> Iterator[tuple[Any, Any, str]]:
     seen: set[int] = set()
     for path, each in module.named_modules():
-        yield from _inside(each, path, seen)
+        yield from _of_module(each, path, seen)
 
 
 def _inside(thing: Any, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
@@ -60,27 +61,35 @@ def _inside(thing: Any, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, s
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    if isinstance(thing, nn.Module):
-        for store in (thing._parameters, thing._buffers):
-            yield from ((store, key, f"{path}.{key}".lstrip(".")) for key in store)
-    if isinstance(thing, list | tuple):
-        items: Any = enumerate(thing)
-    elif isinstance(thing, dict):
-        items = thing.items()
-    else:
-        items, thing = vars(thing).items(), vars(thing)
+    items: Any = thing.items() if isinstance(thing, dict) else enumerate(thing)
     for key, value in list(items):
-        if isinstance(key, str) and key in MACHINERY:
-            continue
         name = f"{path}.{key}".lstrip(".")
         yield thing, key, name
-        if _has_inside(value):
+        if isinstance(value, list | tuple | dict):
             yield from _inside(value, name, seen)
+        elif _is_plain(value):
+            yield from _inside(vars(value), name, seen)
 
 
-def _has_inside(value: Any) -> bool:
-    if isinstance(value, list | tuple | dict):
-        return True
-    if isinstance(value, (*PRIMITIVES, Tensor, type, types.ModuleType, types.FunctionType, types.MethodType)):
-        return False
-    return type(value).__module__.partition(".")[0] not in ("torch", "pyro", "builtins") and hasattr(value, "__dict__")
+def _of_module(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
+    """What a module keeps beside what all modules have; of torch's and Pyro's own, which keep caches, values alone."""
+    own = vars(module)
+    for key, value in list(own.items()):
+        if key in MACHINERY or (_is_known(module) and type(value) not in VALUES):
+            continue
+        name = f"{path}.{key}".lstrip(".")
+        yield own, key, name
+        if isinstance(value, list | tuple | dict):
+            yield from _inside(value, name, seen)
+        elif _is_plain(value):
+            yield from _inside(vars(value), name, seen)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an object's own attributes may decide what is computed."""
+    kinds = (*PRIMITIVES, Tensor, nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType)
+    return not isinstance(value, kinds) and not _is_known(value) and hasattr(value, "__dict__")
+
+
+def _is_known(thing: Any) -> bool:
+    return type(thing).__module__.partition(".")[0] in ("torch", "pyro", "builtins")

@@ -1,11 +1,13 @@
 """The loop: batches -> loss -> step -> record."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from pplvm.graphs.compiled import Compiled, Tier, compiled
 from pplvm.training.stepper import Optimizers, Step, Stepper
 
 __all__ = ["Rule", "fit", "steps"]
@@ -23,6 +25,7 @@ def fit(
     clip: float | None = None,
     averaged: AveragedModel | None = None,
     rule: Rule = Stepper.__call__,
+    compile: Tier = "auto",
 ) -> Iterator[Tensor]:
     """Take one step a batch, yielding each step's loss, detached and not yet read.
 
@@ -34,11 +37,13 @@ def fit(
         clip: the largest norm of the whole gradient.
         averaged: `AveragedModel(loss, ...)` of `torch.optim.swa_utils`, updated after each step.
         rule: how one batch is spent.
+        compile: how the loss runs, see `pplvm.graphs.compiled.compiled`; one that is compiled or wrapped already runs
+            as it is.
 
     Raises:
         TypeError: a batch is no tensor.
         FloatingPointError: the loss, the gradient, or a parameter is not finite; the parameters are those that gave it.
-        ValueError: clip is not positive; two optimizers share a parameter.
+        ValueError: clip is not positive; two optimizers share a parameter; compile has another name.
 
     Example:
         >>> import torch
@@ -48,6 +53,8 @@ def fit(
         >>> last < first
         True
     """
+    if not isinstance(loss, Compiled | DistributedDataParallel):
+        loss = compiled(loss, compile, len(batches) if isinstance(batches, Sized) else None)
     stepper = Stepper(loss, optimizer, schedulers, clip, averaged)
     return (step.loss for step in steps(stepper, batches, rule))
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.distributed import any_rank, size
+from pplvm.graphs.compiled import Compiled
 
 __all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
 
@@ -37,7 +38,7 @@ class Stepper:
     """Takes the steps of `fit`.
 
     Arguments:
-        loss: a module that maps a batch (B, ...) to a scalar.
+        loss: a module that maps a batch (B, ...) to a scalar, `compiled` or not.
         optimizers: of the loss's parameters.
         schedulers: of the optimizers' learning rates, one step a step.
         clip: the largest norm of the whole gradient; no limit if None.
@@ -58,7 +59,9 @@ class Stepper:
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be positive, or None for no limit, got {clip}")
         self.loss = loss
-        self.plain = loss.module if isinstance(loss, DistributedDataParallel) else loss
+        wrapped = loss.module if isinstance(loss, DistributedDataParallel) else loss
+        self.compiled = wrapped if isinstance(wrapped, Compiled) else None
+        self.plain = wrapped if self.compiled is None else self.compiled.loss
         self.optimizers = dict(optimizers) if isinstance(optimizers, Mapping) else {"all": optimizers}
         self.schedulers, self.clip, self.averaged = list(schedulers), clip, averaged
         self._parameters = {name: _parameters(each) for name, each in self.optimizers.items()}
@@ -91,12 +94,10 @@ class Stepper:
         for parameters in self._parameters.values():
             for p in parameters:
                 p.grad = None
-        value = self._value(x)
-        value.backward()
+        loss = self._differentiated(x)
         names = self.optimizers if only is None else only
         moving = [p for name in names for p in self._parameters[name] if p.grad is not None]
         norm = _norm([p.grad for p in moving])
-        loss = value.detach()
         if any_rank(not math.isfinite(loss + norm)):
             raise NotFinite(_complaint(float(loss), float(norm), x))
         if self.clip is not None:
@@ -125,6 +126,7 @@ class Stepper:
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
             "schedulers": [each.state_dict() for each in self.schedulers],
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "tier": None if self.compiled is None else self.compiled.tier_now,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -135,10 +137,15 @@ class Stepper:
             scheduler.load_state_dict(own)
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
+        if self.compiled is not None and self.compiled.tier == "auto" and state.get("tier") in ("graph", "inductor"):
+            self.compiled.tier = state["tier"]  # decided by time, so it might be decided otherwise
 
-    def _value(self, x: Tensor) -> Tensor:
+    def _differentiated(self, x: Tensor) -> Tensor:
+        """The loss, detached, its gradients in `.grad`."""
         try:
-            return self.loss(x)
+            if isinstance(self.loss, Compiled):
+                return self.loss.backward(x)
+            value = self.loss(x)
         except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
             kind = NotFinite if size() == 1 else FloatingPointError  # the others do not know
             if not x.isfinite().all():
@@ -146,6 +153,8 @@ class Stepper:
             if all(p.isfinite().all() for p in self.plain.parameters()):
                 raise
             raise kind("parameters are not finite: lower the learning rate") from error
+        value.backward()
+        return value.detach()
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
