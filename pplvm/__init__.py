@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
     from pplvm.evaluation.traversals import traversals
     from pplvm.evaluation.units import active_units
+    from pplvm.graphs.compiled import compiled
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
     from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
@@ -86,6 +87,7 @@ _HOMES = {
     "pplvm.objectives.biased": ("BiasedStraightThrough", "BiasedStraightThroughGumbel", "BiasedConcrete"),
     "pplvm.objectives.per_site": ("PerSite",),
     "pplvm.objectives.pyro_objective": ("PyroObjective",),
+    "pplvm.graphs.compiled": ("compiled",),
     "pplvm.training.aggressive": ("Aggressive",),
     "pplvm.training.early_stopping": ("EarlyStopping",),
     "pplvm.training.checkpoints": (
@@ -175,6 +177,7 @@ __all__ = [
     "binarized_mnist",
     "bits_per_dim",
     "compare_gradients",
+    "compiled",
     "digits",
     "draw_particles",
     "elbo",

@@ -111,6 +111,14 @@ def stop_at(step, monkeypatch):
     monkeypatch.setattr(Run, "advance", advance_and_interrupt)
 
 
+@pytest.mark.parametrize("tier", ["graph", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_run_as_one_graph_is_the_eager_run(whole, a_users_folder, tier):
+    assert fit(f"--program={a_users_folder}", *EVERYTHING, f"--compile={tier}", "--output=graph") == 0
+    assert tier == "inductor" or not {"model.safetensors", "metrics.csv"} & set(differing(whole, "graph"))
+    one, other = (read_latest(Path(run)).weights for run in (whole, "graph"))
+    assert all(torch.allclose(other[name], value, rtol=1e-3, atol=1e-4) for name, value in one.items())
+
+
 def test_what_a_run_leaves(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {

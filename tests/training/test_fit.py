@@ -145,3 +145,38 @@ def test_a_signal_that_is_not_named_is_left_alone():
         assert signal.getsignal(signal.SIGTERM) == before
         signal.raise_signal(signal.SIGINT)
         assert request.exit_code == 130 and signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("compile", ["auto", "graph"])
+def test_a_loss_as_one_graph_is_trained_like_the_loss(compile):
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.objectives.objective import Loss
+    from pplvm.programs.vae import VAE
+
+    batches = [(torch.rand(6, 8) < 0.4).double() for _ in range(120)]
+    found = []
+    for tier in ("off", compile):
+        torch.manual_seed(0)
+        loss = Loss(Pathwise(), VAE(8, 2, (5,)))
+        averaged = AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+        optimizer = torch.optim.Adam(loss.parameters(), lr=0.01)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+        torch.manual_seed(1)
+        options = {"schedulers": [scheduler], "clip": 5.0, "averaged": averaged, "compile": tier}
+        values = list(fit(loss, batches, optimizer, **options))
+        found.append([torch.stack(values), *averaged.state_dict().values(), *loss.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_tier_of_a_checkpoint_is_taken_up():
+    from pplvm.graphs.compiled import compiled
+
+    steppers = []
+    for _ in range(2):
+        net = torch.nn.Linear(3, 1)
+        steppers.append(Stepper(compiled(Squares(net), "auto", 1000), torch.optim.SGD(net.parameters(), lr=0.1)))
+    steppers[0](torch.randn(4, 3))
+    assert steppers[0].state_dict()["tier"] == "graph"
+    assert list(steppers[0].state_dict()["loss"]) == ["net.weight", "net.bias"]
+    steppers[1].load_state_dict(steppers[0].state_dict())
+    assert steppers[1].compiled.tier == "graph"
