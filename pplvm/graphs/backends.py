@@ -1,5 +1,6 @@
 """Two ways to run a traced graph: replayed operation by operation, or compiled to fused kernels by Inductor."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from pplvm.graphs.simplify import own_outputs, simplified, with_python_calls
+from pplvm.graphs.simplify import copied, own_outputs, simplified, with_python_calls
 
 __all__ = ["Runner", "inductor", "replay"]
 
@@ -36,13 +37,14 @@ def inductor(graph: GraphModule, inputs: Sequence[Tensor]) -> Runner:
     Raises:
         Exception: whatever stops the compiler, such as a missing C++ compiler.
     """
-    import torch._inductor
-
-    own = GraphModule(graph, graph.graph)
+    own = copied(graph)
     own_outputs(own)
     own.recompile()
-    with torch.no_grad():
-        compiled: Any = torch._inductor.compile(own, list(inputs), options={"fallback_random": True})
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch tells of itself
+        from torch import _inductor
+
+        compiled: Any = _inductor.compile(own, list(inputs), options={"fallback_random": True})
 
     def run(inputs: list[Tensor]) -> Sequence[Tensor]:
         with torch.no_grad():

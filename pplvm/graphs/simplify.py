@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 
 from pplvm.graphs.nodes import is_impure, is_random, is_view, is_write, root_of, schema_of
 
-__all__ = ["own_outputs", "simplified", "with_python_calls"]
+__all__ = ["copied", "own_outputs", "simplified", "with_python_calls"]
 
 aten = torch.ops.aten
 
@@ -17,10 +17,16 @@ MOST_FOLDED = 4096
 """Entries of a constant that is kept instead of computed anew; larger ones would have to be read from memory."""
 
 
+def copied(graph: GraphModule) -> GraphModule:
+    """The same nodes on the same constants, to be changed."""
+    own = copy.copy(graph)
+    own.graph = copy.deepcopy(graph.graph)
+    return own
+
+
 def simplified(graph: GraphModule) -> GraphModule:
     """A copy without copies, repetitions and what constants alone decide."""
-    graph = copy.copy(graph)
-    graph.graph = copy.deepcopy(graph.graph)
+    graph = copied(graph)
     for shorten in (_skip_identities, _fold_constants, _skip_identities, _merge_equal):
         shorten(graph)
         graph.graph.eliminate_dead_code(is_impure)
@@ -31,8 +37,7 @@ def simplified(graph: GraphModule) -> GraphModule:
 
 def with_python_calls(graph: GraphModule) -> GraphModule:
     """A copy that calls each operation by its Python binding, which dispatches in a third of the time."""
-    graph = copy.copy(graph)
-    graph.graph = copy.deepcopy(graph.graph)
+    graph = copied(graph)
     for node in graph.graph.nodes:
         if (schema := schema_of(node)) is not None:
             name = schema.name.split("::")[1]

@@ -71,7 +71,7 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
         raise NotOneGraph(_told(error, site.name)) from error
     finally:
         torch.clear_autocast_cache()
-    _refuse_hidden_parameters(graph)
+    _refuse_what_is_hidden(graph)
     noise = lift(graph)
     outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Traced(graph, noise, len(outputs))
@@ -120,12 +120,16 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
 
 
-def _refuse_hidden_parameters(graph: GraphModule) -> None:
+def _refuse_what_is_hidden(graph: GraphModule) -> None:
+    """Constants of the graph that are none."""
     for node in graph.graph.nodes:
-        if node.op == "get_attr" and getattr(graph, node.target).requires_grad:
-            shape = tuple(getattr(graph, node.target).shape)
+        constant = getattr(graph, node.target) if node.op == "get_attr" else None
+        if constant is not None and not isinstance(constant, Tensor):
+            raise NotOneGraph("processes exchange numbers in the middle of it")
+        if constant is not None and constant.requires_grad:
+            shape = tuple(constant.shape)
             raise NotOneGraph(f"a parameter of shape {shape} belongs to no module: make it an attribute of the program")
-        if is_write(node) and node.all_input_nodes[0].op == "get_attr":
+        if is_write(node) and root_of(node).op == "get_attr":
             raise NotOneGraph("a tensor that no module holds is changed: make it a buffer (register_buffer)")
 
 

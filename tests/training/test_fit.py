@@ -149,8 +149,8 @@ def test_a_signal_that_is_not_named_is_left_alone():
 
 @pytest.mark.parametrize("compile", ["auto", "graph"])
 def test_a_loss_as_one_graph_is_trained_like_the_loss(compile):
-    from pplvm.objectives.pathwise import Pathwise
     from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
     from pplvm.programs.vae import VAE
 
     batches = [(torch.rand(6, 8) < 0.4).double() for _ in range(120)]
