@@ -1,0 +1,192 @@
+"""Many gradients of one loss at the parameters as they stand: its graph, vmapped over the noise, chunk by chunk."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from pplvm.graphs.backends import Runner, inductor, replay
+from pplvm.graphs.designs import Design, noise_of
+from pplvm.graphs.factors import factored
+from pplvm.graphs.gradients import GradientGraph, gradient_graph
+from pplvm.graphs.nodes import is_view
+from pplvm.graphs.state import cuda_devices, undone
+from pplvm.graphs.tracing import NotOneGraph
+
+__all__ = ["Chunk", "Replicates"]
+
+Gradient = Tensor | tuple[Tensor, Tensor] | None
+"""Of one parameter, C replicates: (C, *shape), or factors (C, R, O) and (C, R, I) of left^T right, or none."""
+
+MOST_BYTES = 32 * 2**20
+"""A chunk's tensors on the CPU, about its last-level cache: 5 and 50 replicates of 345,000 parameters took 1.3 times
+as long as 20 (benchmarks/README.md)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """C replicates of one loss and its gradient."""
+
+    values: Tensor  # (C,)
+    gradients: list[Gradient]  # in the order of the parameters asked for
+
+
+class Replicates:
+    """Draws replicate gradients; the one of a seed is what `torch.manual_seed(seed); loss(x).backward()` gives.
+
+    Arguments:
+        loss: a `Loss` that has run, its baselines frozen in eval mode.
+        x: the minibatch (B, ...).
+        parameters: of whom.
+        tier: "graph" or "inductor", or "off" for the loss itself in a plain loop.
+        by_factors: whether large weights' gradients are left as factors where that pays.
+        chunk: replicates at a time; None fits them into the cache.
+        design, points: how the noise of a replicate is laid out, see `pplvm.graphs.designs`.
+
+    Example:
+        >>> from pplvm.objectives.objective import Loss
+        >>> from pplvm.objectives.pathwise import Pathwise
+        >>> from pplvm.programs.vae import VAE
+        >>> loss, x = Loss(Pathwise(), VAE(8, 2, (5,))), torch.zeros(3, 8)
+        >>> replicates = Replicates(loss, x, list(loss.parameters()))
+        >>> [len(chunk.values) for chunk in replicates.draw(range(5))]
+        [5]
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        x: Tensor,
+        parameters: Sequence[Tensor],
+        *,
+        tier: str = "graph",
+        by_factors: bool = True,
+        chunk: int | None = None,
+        design: Design = "independent",
+        points: int = 1,
+    ) -> None:
+        self.loss, self.x, self.parameters = loss, x, list(parameters)
+        self.design, self.points = design, points
+        self._compile = inductor if tier == "inductor" else replay
+        self._graph: GradientGraph | None = None
+        self._chosen, self._runners = [], dict[int, Runner]()
+        self.size = 1
+        self.plan = "one by one"
+        if tier != "off":
+            self._trace(by_factors, chunk)
+
+    def draw(self, seeds: Sequence[int]) -> Iterator[Chunk]:
+        """One replicate a seed, in chunks.
+
+        Raises:
+            ValueError: noise of a design is asked of a loss that is no one graph, or the design does not fit.
+        """
+        for start in range(0, len(seeds), self.size):
+            yield self._chunk(list(seeds[start : start + self.size]))
+
+    def _trace(self, by_factors: bool, chunk: int | None) -> None:
+        try:
+            with undone(self.loss, [self.x]):
+                self.loss(self.x)
+            graph = gradient_graph(self.loss, [self.x])
+        except NotOneGraph as error:
+            self.plan = f"one by one, as it is no one graph: {error}"
+            return
+        self._graph, self._chosen = graph, [False] * len(graph.learned)
+        if not graph.traced.is_pure:
+            self.plan = "one by one, as not all that it draws or changes is an input of its graph"
+            return
+        self._module, self._chosen = factored(graph.traced.graph)
+        if not by_factors:
+            self._module, self._chosen = graph.traced.graph, [False] * len(self._chosen)
+        size = chunk or max(1, _room(self.x) // (_bytes(self._module) * self.points))
+        if size == 1 or not graph.traced.noise:
+            self._module, self._chosen = graph.traced.graph, [False] * len(self._chosen)
+            self.plan = "replayed one by one"
+            return
+        try:
+            self._runners[size] = self._vmapped(size)
+        except Exception as error:  # an operation without a batching rule
+            self._chosen = [False] * len(self._chosen)
+            self.plan = f"replayed one by one, as vmap fails: {str(error).splitlines()[0]}"
+            return
+        self.size, factors = size, sum(self._chosen)
+        self.plan = f"{size} at a time" + (
+            f", {factors} of {len(self._chosen)} gradients as factors" if factors else ""
+        )
+
+    def _chunk(self, seeds: list[int]) -> Chunk:
+        if self._graph is None:
+            return self._eager(seeds)
+        draws, held = self._graph.traced.noise, self._graph.held()
+        noise = noise_of(draws, seeds, self.design, self.points)
+        if self.size == 1:
+            runs = [self._graph.runner([*held, self.x, *[each[n] for each in noise]]) for n in range(self.points)]
+            outputs = [torch.stack(each) for each in zip(*runs, strict=True)]
+        else:
+            if (count := len(seeds)) not in self._runners:
+                self._runners[count] = self._vmapped(count)
+            outputs = self._runners[count]([*held, self.x, *noise])
+        return self._as_asked(outputs)
+
+    def _as_asked(self, outputs: Sequence[Tensor]) -> Chunk:
+        """The graph's outputs, each (C x points, ...), by parameter and averaged over points."""
+        assert self._graph is not None
+        value, *rest = outputs
+        given, found = iter(rest), dict[int, Gradient]()
+        for parameter, is_factored in zip(self._graph.parameters, self._chosen, strict=True):
+            if is_factored:
+                left, right = next(given), next(given)
+                found[id(parameter)] = (self._stacked(left) / self.points, self._stacked(right))
+            else:
+                found[id(parameter)] = self._mean(next(given))
+        return Chunk(self._mean(value), [found.get(id(parameter)) for parameter in self.parameters])
+
+    def _mean(self, each: Tensor) -> Tensor:
+        return each if self.points == 1 else each.unflatten(0, (-1, self.points)).mean(1)
+
+    def _stacked(self, each: Tensor) -> Tensor:
+        """Factors of the points of one replicate under one another, (C, points x R, ...)."""
+        return each if self.points == 1 else each.unflatten(0, (-1, self.points)).flatten(1, 2)
+
+    def _vmapped(self, count: int) -> Runner:
+        """The graph for so many replicates, flat: at run time nothing of vmap is left."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        assert self._graph is not None
+        given = [*self._graph.held(), self.x]
+        with torch.random.fork_rng(cuda_devices([self.x])):
+            noise = noise_of(self._graph.traced.noise, range(count), "independent", self.points)
+        over = torch.func.vmap(self._module, in_dims=(*[None] * len(given), *[0] * len(noise)))
+        with torch.no_grad():
+            graph = make_fx(lambda *inputs: list(over(*inputs)))(*given, *noise)
+        return self._compile(graph, [*given, *noise])
+
+    def _eager(self, seeds: list[int]) -> Chunk:
+        if self.design != "independent" or self.points != 1:
+            raise ValueError(f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}")
+        torch.manual_seed(seeds[0])
+        value = self.loss(self.x)
+        found = [None] * len(self.parameters)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        return Chunk(value.detach().unsqueeze(0), [None if each is None else each.unsqueeze(0) for each in found])
+
+
+def _room(x: Tensor) -> int:
+    """Bytes that a chunk may take."""
+    return torch.cuda.mem_get_info(x.device)[0] // 4 if x.is_cuda else MOST_BYTES
+
+
+def _bytes(graph: GraphModule) -> int:
+    """Of all that one replicate computes from its noise."""
+    late, total = set(), 0
+    for node in graph.graph.nodes:
+        is_noise = node.op == "placeholder" and str(node.target).startswith("noise")
+        if is_noise or (node.op == "call_function" and not late.isdisjoint(node.all_input_nodes)):
+            late.add(node)
+            value = node.meta.get("val")
+            total += value.nbytes if isinstance(value, Tensor) and not is_view(node) else 0
+    return max(total, 1)
