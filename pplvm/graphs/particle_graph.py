@@ -24,8 +24,8 @@ __all__ = ["Measure", "ParticleGraph", "particle_graph"]
 Measure = Callable[[int, Tensor], Sequence[Tensor]]
 """From a number of particles and a datum (1, *shape) to what is asked of each, (K, ...) each."""
 
-BYTES = {"cpu": 2**23, "cuda": 2**28}
-"""The widest tensor of a chunk: on the CPU its neighbours fit a cache of some 32 MB beside it."""
+BYTES = {"cpu": 2**20, "cuda": 2**28}
+"""Of the widest tensor of a chunk; on the CPU for each thread, about what a core's own cache holds."""
 
 
 class ParticleGraph:
@@ -129,8 +129,12 @@ def _fitting(whole: Traced, num_particles: int) -> int:
     """How many particles a chunk holds: as many chunks as the widest tensor of all needs, of one size."""
     values = [node.meta.get("val") for node in whole.graph.graph.nodes if node.op == "call_function"]
     of_all = [v for v in values if isinstance(v, Tensor) and v.dim() and v.shape[0] % num_particles == 0]
-    counts = [v.numel() * v.element_size() / BYTES.get(v.device.type, BYTES["cpu"]) for v in of_all]
-    return max(min(2, num_particles), math.ceil(num_particles / math.ceil(max(counts, default=1))))
+    parts = max((v.numel() * v.element_size() / _budget(v.device) for v in of_all), default=1.0)
+    return max(min(2, num_particles), math.ceil(num_particles / math.ceil(parts)))
+
+
+def _budget(device: torch.device) -> int:
+    return BYTES["cpu"] * torch.get_num_threads() if device.type == "cpu" else BYTES["cuda"]
 
 
 def _piece(draw: Draw, chunk: int, num_particles: int) -> Draw | None:
