@@ -115,7 +115,7 @@ class Decoder:
         laws, draws = draw_value_by_value(program, held, 1, self.like.numel())
         steps = sum(float(law.log_prob(draw).sum()) for law, draw in zip(laws, draws, strict=True))
         x = _flat(draws, 1).reshape(self.like.shape).to(self.like.dtype)
-        site = self._run(x, held).nodes[self.site]
+        site: Site = self._run(x, held).nodes[self.site]
         whole = float(site["fn"].log_prob(site["infer"]["obs"]).sum())
         if not math.isclose(steps, whole, rel_tol=1e-4, abs_tol=1e-4):
             raise ProgramError(

@@ -165,7 +165,9 @@ class _Evaluator:
 
     def _information(self) -> None:
         self.report("information", 0, len(self.x))
-        found = _over_ranks(aggregate_posterior(self.program, self._mine, aggregate=self.x, seed=self.seed), len(self.x))
+        found = _over_ranks(
+            aggregate_posterior(self.program, self._mine, aggregate=self.x, seed=self.seed), len(self.x)
+        )
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 

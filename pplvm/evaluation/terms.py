@@ -8,19 +8,23 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks
 from pplvm.graphs.particle_graph import ParticleGraph, particle_graph
-from pplvm.graphs.paying import FEW
 from pplvm.graphs.tracing import NotOneGraph
 from pplvm.particles import Pair, Particles, gather, owners
 
 __all__ = ["Terms"]
 
+FEW = 500
+"""Runs that are over before a graph has paid for its making, half a second where a run is one or two milliseconds
+quicker by it."""
+
 
 class Terms:
     """Terms of K particles of one datum after another, the same draws whichever way they are made.
 
-    The particles are drawn in runs of at most `MOST_AT_ONCE`, as by `particles_of`. Data enough for 100 runs of one
+    The particles are drawn in runs of at most `MOST_AT_ONCE`, as by `particles_of`. Data enough for 500 runs of one
     size go through a graph, what the guide knows of a datum computed once for all of its runs; a program that is not
-    one graph, or draws what is no input to it, goes through its handlers.
+    one graph, or draws what is no input to it, goes through its handlers. Either way a datum's terms are the same, to
+    the rounding of sums that are cut elsewhere.
 
     Arguments:
         pair: as `frozen` yields it.

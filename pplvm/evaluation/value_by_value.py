@@ -1,6 +1,6 @@
 """Data drawn from an autoregressive model in one step a value, never in a full pass for each.
 
-    p(x | z) = prod_i p(x_i | x_1 .. x_i-1, z),     x_i in the order of a datum flattened
+p(x | z) = prod_i p(x_i | x_1 .. x_i-1, z),     x_i in the order of a datum flattened
 """
 
 from collections.abc import Mapping

@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pplvm.graphs.backends import Runner, inductor, replay
+from pplvm.graphs.backends import inductor, replay
+from pplvm.graphs.interrupts import Interrupted, interruptible
 from pplvm.graphs.noise import Draw
 from pplvm.graphs.paying import Pace
 from pplvm.graphs.splitting import Split, split
-from pplvm.graphs.state import undone
+from pplvm.graphs.state import Held, undone
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
 from pplvm.graphs.watch import Watch
 
@@ -40,25 +41,25 @@ class ParticleGraph:
     """
 
     def __init__(
-        self, parts: Split, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: list[Tensor], row: Tensor
+        self, parts: Split, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: Held, row: Tensor
     ) -> None:
         self.parts, self.noise, self.chunk, self.held = parts, noise, chunk, held
         self.starts = [*range(0, num_particles - chunk, chunk), num_particles - chunk]
         self.pace = Pace()
         self._may_compile = True
-        self._before = replay(parts.before, [*held, row])
+        self._before = replay(parts.before, [*held(), row])
         self._after = replay(parts.after, self._inputs(row))
 
     def known(self, row: Tensor) -> Sequence[Tensor]:
         """What depends on the datum (1, *shape) alone, to be computed once."""
-        return self._before([*self.held, row])
+        return self._before([*self.held(), row])
 
     def __call__(self, row: Tensor, known: Sequence[Tensor]) -> list[Tensor]:
         """Of all particles, (K, ...) each, from torch's stream."""
         noise, found, done = [draw() for draw in self.noise], [], 0
         for start in self.starts:  # the last chunk ends with the particles, and may begin among those done
             begin = time.perf_counter()
-            outputs = self._after([*self.held, row, *known, *self._cut(noise, start)])
+            outputs = self._after([*self.held(), row, *known, *self._cut(noise, start)])
             self.pace.took(time.perf_counter() - begin)
             found.append([output[done - start :] for output in outputs])
             done = start + self.chunk
@@ -74,19 +75,21 @@ class ParticleGraph:
             return
         self._may_compile = False
         try:
-            with undone(nn.Module(), (row,)):
+            with interruptible(), undone(nn.Module(), (row,)):
                 inputs = self._inputs(row)
                 compiled = inductor(self.parts.after, inputs)
                 compiled(inputs)
-        except Exception:  # no compiler, say: the replayed graph is the same
+        except (Exception, Interrupted):  # no compiler, say: the replayed graph gives the same
             return
         self._after = compiled
 
     def _inputs(self, row: Tensor) -> list[Tensor]:
-        return [*self.held, row, *self.known(row), *self._cut([draw() for draw in self.noise], 0)]
+        return [*self.held(), row, *self.known(row), *self._cut([draw() for draw in self.noise], 0)]
 
     def _cut(self, noise: list[Tensor], start: int) -> list[Tensor]:
-        return noise if len(self.starts) == 1 else [each[start : start + self.chunk] for each in noise]
+        if len(self.starts) == 1:
+            return noise
+        return [each[start : start + self.chunk].clone() for each in noise]  # a graph may change it in place
 
 
 def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows: Tensor) -> ParticleGraph:
@@ -100,7 +103,7 @@ def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows
     Raises:
         NotOneGraph: it cannot be traced, changes from call to call, draws within the graph, or differs.
     """
-    held, row = [*module.parameters(), *module.buffers()], rows[:1]
+    held, row = Held(module), rows[:1]
     watch = Watch(module)
     state = watch.values()
     with undone(module, (rows,)):
@@ -118,10 +121,10 @@ def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows
     return found
 
 
-def _traced(measure: Measure, num_particles: int, held: list[Tensor], row: Tensor) -> Traced:
-    traced = trace(lambda row: measure(num_particles, row), held, [row])
+def _traced(measure: Measure, num_particles: int, held: Held, row: Tensor) -> Traced:
+    traced = trace(lambda row: measure(num_particles, row), held(), [row])
     if not traced.is_pure:
-        raise NotOneGraph("it draws within the graph, or changes a buffer")
+        raise NotOneGraph("it draws within the graph, or changes what it is given")
     return traced
 
 

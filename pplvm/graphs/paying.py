@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-__all__ = ["FEW", "Pace"]
+__all__ = ["Pace"]
 
-COLD, SAVED, LOOKED = 25.0, 0.35, 20
-"""Seconds that Inductor takes at most, the share of a replayed run that it saves (benchmarks/README.md), and the runs
-by which a run's time is known."""
-
-FEW = 100
-"""Runs that are over before a graph has paid for its making."""
+WORTH, SAVED, LOOKED = 50.0, 0.3, 20
+"""Seconds to be saved before Inductor is asked, twice what it takes at most; the share of a replayed run that it saves
+(benchmarks/README.md); and the runs by which a run's time is known."""
 
 
 @dataclass
@@ -33,4 +30,4 @@ class Pace:
             return False
         self.is_decided = planned is not None
         to_come = self.runs if planned is None else planned - self.runs
-        return self.seconds / self.runs * to_come * SAVED > COLD
+        return self.seconds / self.runs * to_come * SAVED > WORTH

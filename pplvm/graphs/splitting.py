@@ -1,6 +1,6 @@
 """A traced graph in two at its noise: what depends on none runs once, the rest for each set of draws.
 
-    outputs = after(held, args, carried, noise),     carried = before(held, args)
+outputs = after(held, args, carried, noise),     carried = before(held, args)
 """
 
 from collections.abc import Container, Iterable
@@ -10,7 +10,8 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-from pplvm.graphs.noise import Draw, is_random
+from pplvm.graphs.nodes import is_random, is_view, is_write
+from pplvm.graphs.noise import Draw
 from pplvm.graphs.tracing import Traced
 
 __all__ = ["Split", "split"]
@@ -29,12 +30,12 @@ def split(traced: Traced) -> Split:
     """Cut a graph where its noise comes in.
 
     Views are taken anew on either side, so that nothing is carried in a larger shape than it was computed in. A graph
-    that writes into what it is given stays whole, as the second.
+    that changes tensors in place stays whole, as the second.
     """
     nodes = list(traced.graph.graph.nodes)
     given = [node for node in nodes if node.op == "placeholder"]
     first = len(given) - len(traced.noise)
-    if traced.writes:
+    if any(map(is_write, nodes)):
         return Split(_part(traced.graph, given[:first], [], []), traced.graph, traced.noise)
     carried = _carried(_depending(nodes, given[first:]))
     outputs = nodes[-1].args[0]
@@ -59,13 +60,8 @@ def _carried(late: Iterable[Node]) -> list[Node]:
             if node in seen or node.op != "call_function":
                 continue
             seen.add(node)
-            (waiting if _is_view(node) else carried).append(node)
+            (waiting if is_view(node) else carried).append(node)
     return sorted(carried)
-
-
-def _is_view(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.arguments) and schema.arguments[0].alias_info is not None
 
 
 def _part(whole: GraphModule, given: list[Node], carried: list[Node], outputs: Any, first: int = 0) -> GraphModule:

@@ -64,7 +64,8 @@ def test_the_random_state_moves_as_without_it():
     state = torch.get_rng_state()
     graph = particle_graph(coder, K, coder, X)
     assert torch.equal(torch.get_rng_state(), state)
-    after = [at_seed(lambda: (ask(), torch.rand(2))[1]) for ask in (lambda: graph(row, graph.known(row)), lambda: coder(K, row))]
+    asks = (lambda: graph(row, graph.known(row)), lambda: coder(K, row))
+    after = [at_seed(lambda ask=ask: (ask(), torch.rand(2))[1]) for ask in asks]
     assert torch.equal(*after)
 
 
