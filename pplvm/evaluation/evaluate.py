@@ -114,9 +114,9 @@ class _Evaluator:
             self.left_out.append(f"{what}: {' '.join(str(error).split())}")
 
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
-        sampled = self._shared(
-            f"log p(x), k = {ks[-1]}", lambda x: importance_sampled(self.program, x, ks=ks, seed=self.seed)
-        )
+        told = self._told(f"log p(x), k = {ks[-1]}")
+        mine = importance_sampled(self.program, self._mine, ks=ks, seed=self.seed, report=told)
+        sampled = _over_ranks(mine, len(self.x))
         exact = log_evidence(self.program, self.x)
         figures = sampled.figures
         best = sampled.log_p[:, -1]
@@ -152,7 +152,9 @@ class _Evaluator:
         self.sections["annealed importance sampling"] += bounds.figures
 
     def _rates(self) -> None:
-        rates = self._shared("rate and distortion", lambda x: rate_distortion(self.program, x, seed=self.seed))
+        told = self._told("rate and distortion")
+        mine = rate_distortion(self.program, self._mine, seed=self.seed, report=told)
+        rates = _over_ranks(mine, len(self.x))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
@@ -163,8 +165,9 @@ class _Evaluator:
 
     def _information(self) -> None:
         self.report("information", 0, len(self.x))
-        mine = self.x[my_rows(len(self.x))]
-        found = _over_ranks(aggregate_posterior(self.program, mine, aggregate=self.x, seed=self.seed), len(self.x))
+        found = _over_ranks(
+            aggregate_posterior(self.program, self._mine, aggregate=self.x, seed=self.seed), len(self.x)
+        )
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
@@ -179,6 +182,20 @@ class _Evaluator:
             self._try("bounds on information", lambda ask=ask: found.extend(ask().figures))
         if not found:
             del self.sections["bounds on information"]
+
+    @property
+    def _mine(self) -> Tensor:
+        """This rank's share of the data."""
+        return self.x[my_rows(len(self.x))]
+
+    def _told(self, what: str) -> Callable[[int, int], None]:
+        """Passes progress on, not of every datum."""
+
+        def tell(done: int, total: int) -> None:
+            if done % AT_ONCE == 0 or done == total:
+                self.report(what, done, total)
+
+        return tell
 
     def _shared(self, what: str, ask: Callable[[Tensor], Any], x: Tensor | None = None, at_once: int = AT_ONCE) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""

@@ -6,7 +6,7 @@ From below on average, ever less so as k grows; k = 1 is the elbo.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen
 from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
-from pplvm.particles import Pair
+from pplvm.particles import Particles
 
 __all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
 
@@ -77,7 +78,12 @@ class ImportanceSampled:
 
 
 def importance_sampled(
-    program: nn.Module, x: Tensor, *, ks: Sequence[int] = (1, 10, 100, 1000, 5000), seed: int = 0
+    program: nn.Module,
+    x: Tensor,
+    *,
+    ks: Sequence[int] = (1, 10, 100, 1000, 5000),
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda *progress: None,
 ) -> ImportanceSampled:
     """Log p(x) at every k in one pass, one datum at a time, in eval mode and without gradient.
 
@@ -91,6 +97,7 @@ def importance_sampled(
         x: data (N, *shape).
         ks: numbers of draws, rising.
         seed: of the draws; each datum's depend on it and on the datum's values alone.
+        report: is told how many data are done, and of how many.
 
     Raises:
         FloatingPointError: a weight is infinite or not a number; the message names the datum.
@@ -112,7 +119,10 @@ def importance_sampled(
     ks = _rising(ks)
     with frozen(program, x) as pair:
         fault = why_no_bound(pair, x[:1])
-        found = [_of_one(_log_weights(pair, row, ks[-1], n), ks) for n, row in enumerate(each_datum(x, seed))]
+        terms, found = Terms(pair, x, ks[-1], _weights), []
+        for number, row in enumerate(each_datum(x, seed)):
+            found.append(_of_one(_log_weights(terms, row, number), ks))
+            report(number + 1, len(x))
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
     datum = torch.tensor([digest_of(row, 0) for row in x.split(1)], dtype=torch.float64)
     return ImportanceSampled(ks, log_p, error, elbo, ess, khat, datum, fault)
@@ -169,10 +179,13 @@ def _rising(ks: Sequence[int]) -> tuple[int, ...]:
     return ks
 
 
-def _log_weights(pair: Pair, row: Tensor, num_particles: int, number: int) -> Tensor:
+def _weights(drawn: Particles) -> dict[str, Tensor]:
+    return {"log w": drawn.log_weights[:, 0]}
+
+
+def _log_weights(terms: Terms, row: Tensor, number: int) -> Tensor:
     """Of one datum, (K,), float64, on the CPU."""
-    runs = [drawn.log_weights[:, 0].double().cpu() for drawn in particles_of(pair, row, num_particles)]
-    log_weights = torch.cat(runs)
+    log_weights = terms(row)["log w"].double().cpu()
     if not bool((log_weights < torch.inf).all()):
         raise FloatingPointError(
             f"datum {number}: a log-weight log p(x, z) - log q(z | x) is infinite or not a number; "

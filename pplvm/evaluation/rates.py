@@ -8,23 +8,23 @@ References:
     Alemi, Poole, Fischer, Dillon, Saurous and Murphy, Fixing a broken ELBO, 2018, arXiv:1711.00464
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.terms import Terms
 from pplvm.objectives.pathwise import closed_forms
-from pplvm.particles import Pair
+from pplvm.particles import Pair, Particles
 from pplvm.tempering import latent_terms
 
 __all__ = ["RateDistortion", "rate_distortion"]
 
-Terms = Mapping[str, Tensor]
+Nats = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,14 @@ class RateDistortion:
         ]
 
 
-def rate_distortion(program: nn.Module, x: Tensor, *, num_particles: int = 100, seed: int = 0) -> RateDistortion:
+def rate_distortion(
+    program: nn.Module,
+    x: Tensor,
+    *,
+    num_particles: int = 100,
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda *progress: None,
+) -> RateDistortion:
     """Rate and distortion of each site, one datum at a time, in eval mode and without gradient.
 
     A site's rate is the mean over the draws of its KL(q || p) where torch knows that in closed form, of log q - log p
@@ -75,6 +82,7 @@ def rate_distortion(program: nn.Module, x: Tensor, *, num_particles: int = 100, 
         x: data (N, *shape).
         num_particles: K, draws of each datum.
         seed: of the draws; each datum's depend on it and on the datum's values alone.
+        report: is told how many data are done, and of how many.
 
     Raises:
         FloatingPointError: a rate or distortion is not a number; the message names the datum and the site.
@@ -93,34 +101,41 @@ def rate_distortion(program: nn.Module, x: Tensor, *, num_particles: int = 100, 
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with frozen(program, x) as pair:
         fault = why_no_bound(pair, x[:1])
-        found = [_of_one(pair, row, num_particles, n) for n, row in enumerate(each_datum(x, seed))]
+        terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn)), []
+        for number, row in enumerate(each_datum(x, seed)):
+            found.append(_of_one(terms(row), number))
+            report(number + 1, len(x))
     rates, distortions, closed = zip(*found, strict=True)
     return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault)
 
 
-def _of_one(pair: Pair, row: Tensor, num_particles: int, number: int) -> tuple[Terms, Terms, tuple[str, ...]]:
+def _terms(pair: Pair, drawn: Particles) -> dict[tuple[str, str], Tensor]:
+    """Of one datum's particles, (K,) each, by kind and site."""
+    closed, latent = closed_forms(drawn), latent_terms(drawn.log_p_sites, drawn.log_q_sites)
+    terms = {}
+    for name, term in latent.items():
+        if name in closed:
+            terms["closed rate", name] = pair.per_datum(closed[name]).expand_as(drawn.log_p)[:, 0]
+        else:
+            terms["drawn rate", name] = -term[:, 0]
+    seen = {name: term for name, term in drawn.log_p_sites.items() if name not in latent}
+    return terms | {("distortion", name): -term[:, 0] for name, term in seen.items()}
+
+
+def _of_one(terms: Mapping[tuple[str, str], Tensor], number: int) -> tuple[Nats, Nats, tuple[str, ...]]:
     """Of one datum: the mean rate of each latent site, the mean distortion of each observed one, each ()."""
-    rates, distortions, closed = defaultdict(_zero), defaultdict(_zero), ()
-    for drawn in particles_of(pair, row, num_particles):
-        known = {name: pair.per_datum(kl).expand_as(drawn.log_p) for name, kl in closed_forms(drawn).items()}  # (K, 1)
-        latent, closed = latent_terms(drawn.log_p_sites, drawn.log_q_sites), tuple(known)
-        for name, term in latent.items():
-            rates[name] += known.get(name, -term).double().sum().cpu() / num_particles
-        for name in [name for name in drawn.log_p_sites if name not in latent]:
-            distortions[name] -= drawn.log_p_sites[name].double().sum().cpu() / num_particles
-    for name, nats in [*rates.items(), *distortions.items()]:
+    means = {key: term.double().mean().cpu() for key, term in terms.items()}
+    for (_, name), nats in means.items():
         if nats.isnan():
             raise FloatingPointError(
                 f"datum {number}: the log-density of site {name!r} is not a number; check the datum and the "
                 "program's parameters"
             )
-    return rates, distortions, closed
+    rates = {name: nats for (kind, name), nats in means.items() if kind != "distortion"}
+    distortions = {name: nats for (kind, name), nats in means.items() if kind == "distortion"}
+    return rates, distortions, tuple(name for kind, name in means if kind == "closed rate")
 
 
-def _zero() -> Tensor:
-    return torch.zeros((), dtype=torch.float64)
-
-
-def _columns(rows: Sequence[Terms]) -> dict[str, Tensor]:
+def _columns(rows: Sequence[Nats]) -> dict[str, Tensor]:
     """Each site's number in every row, (N,)."""
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from pplvm.graphs.backends import inductor
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.interrupts import Interrupted, interruptible
+from pplvm.graphs.paying import Pace
 from pplvm.graphs.state import Held, undone
 from pplvm.graphs.tracing import NotOneGraph
 from pplvm.graphs.watch import Watch
@@ -29,10 +30,6 @@ TIERS = ("auto", "off", "graph", "inductor")
 
 MOST_GRAPHS = 16
 """Graphs kept, one for each combination of shapes, modes and settings."""
-
-WORTH, SAVED, LOOKED = 50.0, 0.3, 20
-"""Seconds to be saved before Inductor is asked, twice what it takes at most; the share of a replayed step that it saves
-(benchmarks/README.md); and the steps by which a step's time is known."""
 
 FEW = 100
 """Steps that are over before a graph has paid for its making."""
@@ -190,22 +187,18 @@ class _Run:
     graph: GradientGraph
     is_cast: bool  # by autocast, in the graph already
     tier: Tier = "graph"
-    calls: int = 0
-    seconds: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         start = time.perf_counter()
         with torch.autocast(args[0].device.type, enabled=False) if self.is_cast else nullcontext():
             found = self.graph(args)
-        self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start
+        self.pace.took(time.perf_counter() - start)
         return found
 
     def pays(self, steps: int | None) -> bool:
-        """Whether the calls to come save more than the compiler costs; asked once if they are known."""
-        if self.tier != "graph" or self.calls < LOOKED or (steps is not None and self.calls > LOOKED):
-            return False
-        to_come = self.calls if steps is None else steps - self.calls
-        return self.seconds / self.calls * to_come * SAVED > WORTH
+        """Whether the calls to come save more than the compiler costs."""
+        return self.tier == "graph" and self.pace.pays(steps)
 
     def compile(self, args: Sequence[Tensor]) -> None:
         inputs = self.graph.inputs(args)

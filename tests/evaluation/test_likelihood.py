@@ -91,8 +91,8 @@ def test_the_mean_and_the_error_at_every_k_are_exact(k):
     assert max(bernoulli_off_by(k)) < 4.5
 
 
-def wrong_sign(pair, row, num_particles, number):
-    return -torch.cat([drawn.log_weights[:, 0] for drawn in particles_of(pair, row, num_particles)])
+def wrong_sign(terms, row, number):
+    return -terms(row)["log w"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""What is asked of each particle of a datum, by a graph of the program where that pays, by its handlers elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks
+from pplvm.graphs.particle_graph import ParticleGraph, particle_graph
+from pplvm.graphs.tracing import NotOneGraph
+from pplvm.particles import Pair, Particles, gather, owners
+
+__all__ = ["Terms"]
+
+FEW = 500
+"""Runs that are over before a graph has paid for its making, half a second where a run is one or two milliseconds
+quicker by it."""
+
+
+class Terms:
+    """Terms of K particles of one datum after another, the same draws whichever way they are made.
+
+    The particles are drawn in runs of at most `MOST_AT_ONCE`, as by `particles_of`. Data enough for 500 runs of one
+    size go through a graph, what the guide knows of a datum computed once for all of its runs; a program that is not
+    one graph, or draws what is no input to it, goes through its handlers. Either way a datum's terms are the same, to
+    the rounding of sums that are cut elsewhere.
+
+    Arguments:
+        pair: as `frozen` yields it.
+        x: all the data to come, (N, *shape).
+        num_particles: K.
+        measure: from particles K' of one datum to terms, (K', ...) each.
+
+    Example:
+        >>> from pplvm.evaluation.one_by_one import each_datum, frozen
+        >>> from pplvm.programs.vae import VAE
+        >>> x = torch.zeros(3, 8)
+        >>> with frozen(VAE(data_size=8, latent_size=2), x) as pair:
+        ...     terms = Terms(pair, x, 1000, lambda drawn: {"log w": drawn.log_weights[:, 0]})
+        ...     [terms(row)["log w"].shape for row in each_datum(x, seed=0)]
+        [torch.Size([1000]), torch.Size([1000]), torch.Size([1000])]
+    """
+
+    def __init__(
+        self, pair: Pair, x: Tensor, num_particles: int, measure: Callable[[Particles], Mapping[Hashable, Tensor]]
+    ) -> None:
+        self._pair, self._x, self._measure = pair, x, measure
+        self._sizes = chunks(num_particles, MOST_AT_ONCE)
+        self._names: list[Hashable] = []
+        self._runs = {size: number * len(x) for size, number in Counter(self._sizes).items()}
+        self._graphs: dict[int, ParticleGraph | None] = {}
+
+    def __call__(self, row: Tensor) -> dict[Hashable, Tensor]:
+        """The terms, (K, ...) each, from torch's stream."""
+        graphs = {size: self._graph(size) for size in self._runs}
+        known = {size: graph.known(row) for size, graph in graphs.items() if graph is not None}
+        found = []
+        for size in self._sizes:
+            graph = graphs[size]
+            found.append(self._asked(size, row) if graph is None else graph(row, known[size]))
+            if graph is not None:
+                graph.compile_if_it_pays(self._runs[size], row)
+        return {name: torch.cat(terms) for name, *terms in zip(self._names, *found, strict=True)}
+
+    def _graph(self, size: int) -> ParticleGraph | None:
+        if size not in self._graphs:
+            self._graphs[size] = self._built(size) if self._runs[size] >= FEW else None
+        return self._graphs[size]
+
+    def _built(self, size: int) -> ParticleGraph | None:
+        module = nn.ModuleList(owners(self._pair.model, self._pair.guide))
+        try:
+            return particle_graph(self._asked, size, module, self._x)
+        except NotOneGraph:
+            return None
+
+    def _asked(self, size: int, row: Tensor) -> list[Tensor]:
+        terms = self._measure(gather(self._pair, size, (row,), {}))
+        self._names = list(terms)
+        return list(terms.values())
