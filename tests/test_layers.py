@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "enumeration",
         "halves",
         "bounds",
+        "graphs",
         "objectives",
         "distributed",
         "unison",

@@ -115,6 +115,9 @@ class Compiled(nn.Module):
                 self.loss(*args)
             self._seen = _Seen(self.loss)
         key = self._seen.key(args)
+        if key not in self._runs and len(self._runs) >= MOST_GRAPHS:
+            self._tell_once(self._too_many(self._seen))
+            return None
         if key not in self._runs:
             self._runs[key] = self._built(args, self._seen)
         run = self._runs[key]
@@ -125,10 +128,6 @@ class Compiled(nn.Module):
 
     def _built(self, args: Sequence[Tensor], seen: "_Seen") -> "_Run | None":
         try:
-            if len(self._runs) >= MOST_GRAPHS:
-                raise NotOneGraph(
-                    f"it takes more than {MOST_GRAPHS} graphs, {seen.difference(list(self._runs)[-1], args)}"
-                )
             before = seen.watch.values()
             with undone(self.loss, args):
                 self.loss(*args)
@@ -154,6 +153,10 @@ class Compiled(nn.Module):
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._tell_once(f"Inductor cannot compile {_told(self.loss)}, whose graph is replayed: {why}")
 
+    def _too_many(self, seen: "_Seen") -> str:
+        what = seen.difference(list(self._runs)[-1])
+        return f"{_told(self.loss)} has {MOST_GRAPHS} graphs, one for each {what}; where it is new it runs eagerly"
+
     def _tell_once(self, words: str) -> None:
         if words not in self._told:
             self._told.add(words)
@@ -171,13 +174,12 @@ class _Seen:
         learn = [(tensor.requires_grad, tensor.dtype, tensor.device) for tensor in self.held()]
         return *like, _cast(args), *learn, self.watch.values()
 
-    def difference(self, key: tuple[Any, ...], args: Sequence[Tensor]) -> str:
-        """What the next graph would be built for."""
+    def difference(self, key: tuple[Any, ...]) -> str:
+        """What the next graph would be built for, and what to do."""
         now = self.watch.values()
         if key[-1] == now:
-            return f"one for each shape, as {tuple(args[0].shape)}: give batches of one size (drop_last)"
-        name = self.watch.changed(key[-1], now)
-        return f"one for each value of {name}: make that a buffer (register_buffer), which a graph reads anew"
+            return "shape, type or mode of its arguments: give batches of one size (drop_last)"
+        return f"value of {self.watch.changed(key[-1], now)}: make that a buffer (register_buffer), which is read anew"
 
 
 @dataclass
