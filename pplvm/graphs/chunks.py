@@ -52,9 +52,9 @@ class Dense:
         """With every entry there."""
         return self
 
-    def first(self) -> "Dense":
-        """The first replicate, a chunk of one that does not hold on to the others."""
-        return Dense(self.values[:1].clone())
+    def repeated(self, count: int) -> "Dense":
+        """The first replicate, several times."""
+        return Dense(self.values[:1].expand(count, *self.values.shape[1:]))
 
     def total(self) -> Tensor:
         """The sum over replicates, (O, I)."""
@@ -107,9 +107,9 @@ class Factors:
         """With every entry there."""
         return Dense(self.left.mT @ self.right)
 
-    def first(self) -> "Factors":
-        """The first replicate, a chunk of one that does not hold on to the others."""
-        return Factors(self.left[:1].clone(), self.right[:1].clone())
+    def repeated(self, count: int) -> "Factors":
+        """The first replicate, several times."""
+        return Factors(*(each[:1].expand(count, -1, -1) for each in (self.left, self.right)))
 
     def total(self) -> Tensor:
         """The sum over replicates, (O, I)."""

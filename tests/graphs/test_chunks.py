@@ -19,7 +19,7 @@ def answers(chunk, others, fixed, rows, columns, places):
         "against": chunk.against(fixed),
         "signed": chunk.signed(rows, columns),
         "entries": chunk.entries(places),
-        "first": chunk.first().dense().values,
+        "repeated": chunk.repeated(3).dense().values,
         **{f"inner {i}": chunk.inner(other) for i, other in enumerate(others)},
     }
 
