@@ -51,11 +51,23 @@ class Crossing:
 
 def _inner_products(chunks: Sequence[Chunk]) -> Tensor:
     """Summed over replicates, (E, E); the diagonal is left out where it costs."""
-    if all(isinstance(chunk, Dense) for chunk in chunks):
-        flat = torch.stack([chunk.flat for chunk in chunks if isinstance(chunk, Dense)], 1)  # (C, E, n)
-        return (flat @ flat.mT).double().sum(0)
-    found = torch.zeros(len(chunks), len(chunks), dtype=torch.float64)
+    dense = [chunk.flat for chunk in chunks if isinstance(chunk, Dense)]
+    found = torch.zeros(len(chunks), len(chunks), dtype=torch.float64, device=_device(chunks[0]))
+    if len(dense) == len(chunks):
+        at_once = max(1, AT_ONCE // (len(dense) * dense[0].shape[1]))
+        for parts in zip(*[flat.split(at_once) for flat in dense], strict=True):
+            stacked = torch.stack(parts, 1)  # (c, E, n)
+            found += (stacked @ stacked.mT).double().sum(0)
+        return found
     for i, one in enumerate(chunks):
         for j, other in enumerate(chunks[:i]):
             found[i, j] = found[j, i] = one.inner(other).double().sum()
     return found
+
+
+AT_ONCE = 2**20
+"""Entries that are copied side by side at a time: few enough to stay in a cache."""
+
+
+def _device(chunk: Chunk) -> torch.device:
+    return chunk.values.device if isinstance(chunk, Dense) else chunk.left.device

@@ -53,7 +53,7 @@ class Gradient:
         C = next((len(chunk) for chunk in chunks if chunk is not None), 1)
         absent = [Dense(p.detach().new_zeros(()).expand(C, *p.shape)) for p in parameters.tensors]
         whole = [there if chunk is None else chunk for chunk, there in zip(chunks, absent, strict=True)]
-        return cls(whole, torch.stack([chunk.squares().double().cpu() for chunk in whole], 1))
+        return cls(whole, torch.stack([chunk.squares() for chunk in whole], 1).double().cpu())
 
     def __len__(self) -> int:
         return len(self.squares)
@@ -84,28 +84,34 @@ class GradientStream:
         self.count, self.project = 0, projection
         parts = projection.parameters.split(centre)
         self.tensors = [TensorStream(part, *signs) for part, signs in zip(parts, projection.signs, strict=True)]
+        self._squares = torch.zeros(len(parts), dtype=torch.float64)
 
     def add(self, gradient: Gradient) -> Figures:
         """Take in C replicates, all of them finite."""
-        seen = [stream.add(chunk) for chunk, stream in zip(gradient.chunks, self.tensors, strict=True)]
+        found = [stream.add(chunk) for chunk, stream in zip(gradient.chunks, self.tensors, strict=True)]
+        if not self.count:
+            self._offsets = torch.stack([stream.offsets for stream in self.tensors], 1)  # (3, T)
+            self._signed = torch.stack([stream.signed_offset for stream in self.tensors])  # (T, J)
         self.count += len(gradient)
-        found = torch.stack([figures for figures, _ in seen], 1)  # (C, T, 3 + J)
-        squares, along, apart = found[..., :3].unbind(2)
-        offset, own, own_along = torch.stack([stream.offsets for stream in self.tensors], 1)  # (T,) each
-        signed = found[..., 3:] + torch.stack([stream.signed_offset for stream in self.tensors])
+        squares = torch.stack([each.squares() for each, _ in found], 1).double().cpu()  # (C, T)
+        self._squares += squares.sum(0)
+        products = torch.stack([each for _, each in found], 1).double().cpu()  # (C, T, 2 + J)
+        along, apart, signed = products[..., 0], products[..., 1], products[..., 2:] + self._signed
+        offset, own, own_along = self._offsets
         return Figures(
             along=along + offset,
             distances=(squares + 2 * apart + own).sum(1),
             projections=self.project.complete(signed, along + own_along),
-            seen=[chunk for _, chunk in seen],
+            seen=[chunk for chunk, _ in found],
         )
 
     def moments(self) -> TensorMoments:
         """Of the gradient minus the reference."""
-        parts = [stream.moments(self.count) for stream in self.tensors]
-        whole = TensorMoments([len(mean) for mean, _ in parts])
+        whole, n = TensorMoments([stream.centre.numel() for stream in self.tensors]), max(self.count, 1)
         whole.count = self.count
-        whole.mean, whole.squares = torch.cat([mean for mean, _ in parts]), torch.stack([s for _, s in parts])
+        whole.mean = torch.cat([stream.mean(n).flatten() for stream in self.tensors])
+        lost = torch.stack([stream.total.square().sum() for stream in self.tensors]).cpu() / n
+        whole.squares = (self._squares - lost).clamp(min=0)
         return whole
 
 
@@ -120,31 +126,32 @@ class TensorStream:
     def __init__(self, centre: Tensor, rows: Tensor, columns: Tensor) -> None:
         self.centre, self.rows, self.columns = centre, rows, columns
         self.origin: Tensor | None = None  # (O, I)
-        self.fixed: Tensor | None = None  # (2 + J, O, I), what deviations are multiplied with
-        self.total = torch.zeros(())  # (O, I), float64, as is the next
-        self.squares = torch.zeros(())
+        self.fixed: Tensor | None = None  # (2 + J, O, I), to multiply deviations with; (1, O, I) without
+        self.total = torch.zeros_like(centre)  # sum of deviations from the origin
+        self._room: Tensor | None = None
 
-    def add(self, chunk: Chunk) -> tuple[Tensor, Chunk]:
-        """Figures (C, 3 + J): squared distance from the origin, inner products; and the deviations."""
+    def add(self, chunk: Chunk) -> tuple[Chunk, Tensor]:
+        """The deviations from the origin, valid until the next call, and their inner products (C, 2 + J)."""
         if self.fixed is None:
             self._begin(chunk)
         assert self.fixed is not None
-        seen = chunk if self.origin is None else Dense(chunk.dense().matrices - self.origin)
-        squares = seen.squares()
+        seen = chunk if self.origin is None else self._deviations(chunk.dense().matrices, self.origin)
         self.total += seen.total()
-        self.squares += squares.double().sum()
         products = seen.against(self.fixed)
         if self.origin is None:
             products = torch.cat([products, -products, seen.signed(self.rows, self.columns)], 1)
-        return torch.cat([squares.unsqueeze(1), products], 1).double().cpu(), seen
+        return seen, products
 
-    def moments(self, count: int) -> tuple[Tensor, Tensor]:
-        """Mean deviation from the reference, (n,), and the sum of squared distances from the mean, ()."""
-        total = self.total.cpu()
+    def mean(self, count: int) -> Tensor:
+        """Mean deviation from the reference, (O, I), float64."""
         origin = 0 if self.origin is None else self.origin.double().cpu()
-        mean = origin - self.centre + total / max(count, 1)
-        squares = self.squares.cpu() - total.square().sum() / max(count, 1)
-        return mean.expand_as(self.centre).flatten(), squares.clamp(min=0)
+        return origin - self.centre + self.total.cpu() / count
+
+    def _deviations(self, values: Tensor, origin: Tensor) -> Dense:
+        """In memory that is used again: to ask for it anew would cost more than the difference."""
+        if self._room is None or len(self._room) < len(values):
+            self._room = torch.empty(values.shape, dtype=values.dtype, device=values.device)
+        return Dense(torch.sub(values, origin, out=self._room[: len(values)]))
 
     def _begin(self, chunk: Chunk) -> None:
         """Choose the origin, and what every chunk is multiplied with."""
@@ -162,8 +169,7 @@ class TensorStream:
             signs = self.rows.unsqueeze(2) * self.columns.unsqueeze(1)
             fixed = torch.cat([fixed, gap.to(like).unsqueeze(0), signs])
         self.fixed = fixed
-        self.total = torch.zeros(self.centre.shape, dtype=torch.float64, device=like.device)
-        self.squares = self.total.new_zeros(())
+        self.total = self.total.to(like.device)
 
 
 def _is_noisy(chunk: Chunk) -> bool:
