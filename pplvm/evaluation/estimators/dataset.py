@@ -10,14 +10,12 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.evaluation.estimators.bias import BiasTest
-from pplvm.evaluation.estimators.measurement import Measurement
+from pplvm.evaluation.estimators.measurement import SIDES, Measurement
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.reference import Target
 from pplvm.objectives.targets import Tabulated
 
 __all__ = ["Row", "target_label", "to_dataset"]
-
-SIDES = ("model", "guide")
 
 MEANINGS = {
     "variance": "trace of the Monte Carlo covariance of the gradient within a minibatch",
@@ -163,13 +161,13 @@ def _between(found: list[Measurement]) -> float:
     if len(found) < 2:
         return math.nan
     means = torch.stack([m.mean for m in found])
-    noise = sum(float(m.gradient.standard_error.square().sum()) for m in found) / len(found)
+    noise = sum(float(m.gradient.error.sum()) for m in found) / len(found)
     return float(means.var(0).sum()) - noise
 
 
 def _signal_to_noise(found: list[Measurement]) -> float:
     noise = sum(float(m.gradient.variance.sum()) for m in found)
-    squared = sum(float(m.mean.square().sum()) - float(m.gradient.standard_error.square().sum()) for m in found)
+    squared = sum(float(m.mean.square().sum()) - float(m.gradient.error.sum()) for m in found)
     if noise == 0:
         return math.inf
     return math.sqrt(squared / noise) if squared > 0 else math.nan
@@ -184,7 +182,7 @@ def _bias_of(side: str, found: list[Measurement]) -> float:
     M, inside = len(found), found[0].parameters.side(side)
     squared = float(torch.stack([m.gradient.mean for m in found]).mean(0)[inside].square().sum())
     for m in found:
-        squared -= float(m.gradient.standard_error[inside].square().sum()) / M**2
+        squared -= float(m.gradient.error[m.parameters.tensors_of(side)].sum()) / M**2
         if m.reference is not None:
             squared -= float(m.reference.error[inside].sum()) / M**2
     norm = float(torch.stack([m.centre for m in found]).mean(0)[inside].norm())
@@ -194,8 +192,7 @@ def _bias_of(side: str, found: list[Measurement]) -> float:
 def _groups(parameters: Parameters, rows: Mapping[str, Row]) -> xr.Dataset:
     variance, z = [], []
     for row in rows.values():
-        each = torch.stack([m.gradient.variance for m in row.found]).mean(0)
-        variance.append([float(each[part].sum()) for part in parameters.slices])
+        variance.append(torch.stack([m.gradient.variance for m in row.found]).mean(0).tolist())
         z.append(
             [math.nan] * len(parameters.names)
             if row.test is None

@@ -22,11 +22,15 @@ from pplvm.contract import sample_sites
 from pplvm.distributed import my_rows, rank, size, total
 from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
+from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, to_dataset
-from pplvm.evaluation.estimators.measurement import Measurement, Projection, pooled_bias, target_of
-from pplvm.evaluation.estimators.moments import CrossCovariance, over_ranks
+from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
+from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.streams import Gradient
+from pplvm.graphs.chunks import Dense
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair
@@ -76,17 +80,18 @@ class Comparison:
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
-        self.crossed: list[CrossCovariance] = []  # between estimators, one a minibatch
+        self.crossed: list[Crossing] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
         self._noiseless: set[str] = set()
+        self._repeated: dict[str, Drawn] = {}  # of those, the last replicate
         self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
 
     @property
     def number_of_rounds(self) -> int:
-        return len(self.batches) * -(-self.replicates // size())
+        return len(self.batches) * -(-len(turns(self.replicates)) // AT_ONCE)
 
     def rounds(self) -> Iterator[int]:
-        """Draw one replicate of every estimator at a time, on each rank; yields how many rounds are done."""
+        """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
         state = torch.get_rng_state()
         try:
             yield from self._rounds()
@@ -105,14 +110,15 @@ class Comparison:
                 reference = references[target_of(loss)]
                 seen = projection
                 if reference is not None and reference.relative_error < PRECISE:
-                    seen = projection.along(reference.gradient)
+                    seen = projection.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
                 measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
-            self.crossed.append(CrossCovariance(len(self.losses), self.parameters.size))
-            for draw in turns(self.replicates):
-                if draw < self.replicates:
-                    self.crossed[-1].add(torch.stack(self._draw(x, number, draw)))
+            self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))
+            mine = turns(self.replicates)
+            for start in range(0, len(mine), AT_ONCE):
+                if draws := [draw for draw in mine[start : start + AT_ONCE] if draw < self.replicates]:
+                    self._take_in(x, number, draws)
                 done += 1
                 yield done
 
@@ -121,7 +127,7 @@ class Comparison:
         """Whether every estimator has two replicates on the first minibatch, of all ranks together."""
         if len(self.measurements) < len(self.losses):
             return False
-        fewest = min(found[0].gradient.count for found in self.measurements.values())
+        fewest = min(found[0].stream.count for found in self.measurements.values())
         return int(total(torch.tensor(fewest))) > 1
 
     def result(self) -> xr.Dataset:
@@ -142,7 +148,7 @@ class Comparison:
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
         shown = torch.tensor([name in rows for name in self.losses])
-        finished = [crossed.traces for crossed in map(over_ranks, self.crossed) if crossed.count > 1]
+        finished = [found.traces for found in (over_ranks(c.moments()) for c in self.crossed) if found.count > 1]
         traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
         return traces[shown][:, shown]
 
@@ -197,31 +203,43 @@ class Comparison:
         found = references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
         return [found[target] for target in targets]
 
-    def _draw(self, x: Tensor, number: int, draw: int) -> list[Tensor]:
-        """One gradient of every estimator; their deviations from the reference, (P,) each."""
-        deviations = []
-        for name, loss in self.losses.items():
-            measurement = self.measurements[name][number]
-            if name in self._noiseless and measurement.gradient.count:
-                deviations.append(measurement.repeat())
-                continue
-            torch.manual_seed(_stream(self.seed, number, draw))
-            self.program.zero_grad(set_to_none=True)
-            state = random_state(x)
-            _wait(x)
-            start = time.perf_counter()
-            value = loss(x)
-            if value.requires_grad:
-                value.backward()
-            _wait(x)
-            spent = (time.perf_counter() - start) * 1e3
-            gradient = self.parameters.gradient()
-            if not torch.isfinite(gradient).all():
-                raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
-            if draw >= TIMED and torch.equal(state, random_state(x)):
-                self._noiseless.add(name)  # nothing was drawn, so all draws are this one
-            deviations.append(measurement.add(float(value.detach()), gradient, spent, self.entries))
-        return deviations
+    def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
+        """The same replicates of every estimator: all are drawn before any is taken in."""
+        drawn = {name: self._draw(name, x, number, draws) for name in self.losses}
+        seen = [self.measurements[name][number].add(found, self.entries) for name, found in drawn.items()]
+        self.crossed[-1].add(seen)
+
+    def _draw(self, name: str, x: Tensor, number: int, draws: Sequence[int]) -> Drawn:
+        """Some replicates of one estimator."""
+        if name in self._noiseless and self.measurements[name][number].stream.count:
+            return self._repeated[name].repeated(len(draws))
+        values, gradients, milliseconds = zip(*[self._replicate(name, x, number, draw) for draw in draws], strict=True)
+        chunks = [_together(each) for each in zip(*gradients, strict=True)]
+        drawn = Drawn(torch.stack(values).double().cpu(), Gradient.of(chunks, self.parameters), list(milliseconds))
+        finite = drawn.gradient.squares.isfinite().all(1)
+        if not finite.all():
+            draw = draws[int(finite.int().argmin())]
+            raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
+        if name in self._noiseless:
+            self._repeated[name] = drawn
+        return drawn
+
+    def _replicate(self, name: str, x: Tensor, number: int, draw: int) -> tuple[Tensor, list[Tensor | None], float]:
+        """Its value, its gradient by tensor, and its milliseconds."""
+        loss = self.losses[name]
+        torch.manual_seed(_stream(self.seed, number, draw))
+        self.program.zero_grad(set_to_none=True)
+        state = random_state(x)
+        _wait(x)
+        start = time.perf_counter()
+        value = loss(x)
+        if value.requires_grad:
+            value.backward()
+        _wait(x)
+        spent = (time.perf_counter() - start) * 1e3
+        if draw >= TIMED and torch.equal(state, random_state(x)):
+            self._noiseless.add(name)  # nothing was drawn, so all draws are this one
+        return value.detach(), [p.grad for p in self.parameters.tensors], spent
 
 
 ALPHA = 0.01
@@ -229,6 +247,9 @@ ALPHA = 0.01
 
 PRECISE = 0.01
 """A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""
+
+AT_ONCE = 1
+"""Replicates of one round."""
 
 TIMED = 5
 """Draws of an objective without noise, for its time; the rest are repeated, not computed."""
@@ -278,6 +299,16 @@ def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
         if optimizer is not None:
             optimizer.step()
     loss.control.eval()
+
+
+def _together(gradients: Sequence[Tensor | None]) -> Dense | None:
+    """The replicate gradients of one tensor, zero where a replicate has none."""
+    there = [gradient for gradient in gradients if gradient is not None]
+    if not there:
+        return None
+    if len(gradients) == 1:
+        return Dense(there[0].unsqueeze(0))
+    return Dense(torch.stack([torch.zeros_like(there[0]) if each is None else each for each in gradients]))
 
 
 def _stream(seed: int, minibatch: int, draw: int) -> int:

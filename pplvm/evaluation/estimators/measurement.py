@@ -1,6 +1,7 @@
 """What streams in from one gradient estimator, and whether its mean is where it should be."""
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
@@ -8,29 +9,46 @@ from torch import Tensor
 
 from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.bias import BiasTest, bias_test
-from pplvm.evaluation.estimators.moments import Covariance, Moments, over_ranks
+from pplvm.evaluation.estimators.moments import Covariance, Moments, TensorMoments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target
+from pplvm.evaluation.estimators.streams import Gradient, GradientStream
+from pplvm.graphs.chunks import Chunk
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.tempering import TemperedBound
 from pplvm.unison import in_order
 
-__all__ = ["Measurement", "Projection", "pooled_bias", "target_of"]
+__all__ = ["SIDES", "Drawn", "Measurement", "pooled_bias", "target_of"]
+
+
+SIDES = ("model", "guide")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """C replicates of one estimator."""
+
+    losses: Tensor  # (C,)
+    gradient: Gradient
+    milliseconds: list[float]  # of each
+
+    def repeated(self, count: int) -> "Drawn":
+        """The first replicate, several times."""
+        return Drawn(self.losses[:1].expand(count), self.gradient.repeated(count), self.milliseconds[:1] * count)
 
 
 class Measurement:
     """What streams in from one estimator on one minibatch."""
 
-    def __init__(
-        self, reference: Reference | None, parameters: Parameters, projection: "Projection", kept: int
-    ) -> None:
+    def __init__(self, reference: Reference | None, parameters: Parameters, projection: Projection, kept: int) -> None:
         self.reference, self.parameters, self.project, self.kept = reference, parameters, projection, kept
-        size = parameters.size
-        self.centre = (torch.zeros(size) if reference is None else reference.gradient).double()
+        self.centre = (torch.zeros(parameters.size) if reference is None else reference.gradient).double()
+        self.stream = GradientStream(self.centre, projection)
+        self._merged: TensorMoments | None = None
         self._length = self.centre.norm()
         self._towards = self._along_reference()
-        self.gradient = Moments(size)  # of the gradient minus the reference
         self.projections = Covariance(projection.size)
         self.spread = Moments(1)  # of the squared distance to the reference
         self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
@@ -39,82 +57,53 @@ class Measurement:
         self.entries: list[Tensor] = []
 
     @property
+    def gradient(self) -> TensorMoments:
+        """Of the gradient minus the reference."""
+        return self._merged or self.stream.moments()
+
+    @property
     def mean(self) -> Tensor:
         """The mean gradient, (P,), float64."""
         return self.gradient.mean + self.centre
 
-    def add(self, loss: float, gradient: Tensor, milliseconds: float, entries: Tensor) -> Tensor:
-        """Take in one replicate gradient (P,); its deviation from the reference (P,), float64."""
-        self._last = (loss, gradient, milliseconds, entries)
-        drawn = gradient.double()
-        deviation = drawn - self.centre
-        self.gradient.add(deviation)
-        self.projections.add(self.project(deviation))
-        self.spread.add(deviation.square().sum().reshape(1))
-        self.alignment.add(self._towards @ drawn)
-        if len(self.records) < self.kept:
-            norm = drawn.norm()
-            cosine = torch.dot(drawn, self.centre) / (norm * self._length)
-            self.milliseconds.append(milliseconds)
-            self.records.append({"loss": loss, "grad_norm": float(norm), "cosine": float(cosine)})
-            self.entries.append(gradient[entries])
-        return deviation
-
-    def repeat(self) -> Tensor:
-        """Take in the last draw once more, for an objective without noise."""
-        return self.add(*self._last)
+    def add(self, drawn: Drawn, entries: Tensor) -> list[Chunk]:
+        """Take in C replicates; what the stream made of them, by tensor."""
+        figures = self.stream.add(drawn.gradient)
+        self.projections += Covariance.of(figures.projections)
+        self.spread += Moments.of(figures.distances.unsqueeze(1))
+        self.alignment += Moments.of(figures.along @ self._towards.T)
+        if (room := self.kept - len(self.records)) > 0:
+            norms = drawn.gradient.squares.sum(1).sqrt()
+            cosines = figures.along.sum(1) / (norms * self._length)
+            single = zip(drawn.losses.tolist(), norms.tolist(), cosines.tolist(), strict=True)
+            records = [{"loss": loss, "grad_norm": norm, "cosine": cosine} for loss, norm, cosine in single]
+            self.records += records[:room]
+            self.milliseconds += drawn.milliseconds[:room]
+            self.entries += list(drawn.gradient.entries(entries, self.parameters)[:room])
+        return figures.seen
 
     def over_ranks(self) -> "Measurement":
         """With what the other ranks drew; milliseconds are those of the rank that drew. Called by all ranks alike."""
         whole = copy.copy(self)
-        whole.gradient, whole.projections = over_ranks(self.gradient), over_ranks(self.projections)
+        whole._merged, whole.projections = over_ranks(self.gradient), over_ranks(self.projections)
         whole.spread, whole.alignment = over_ranks(self.spread), over_ranks(self.alignment)
         whole.milliseconds, whole.records = in_order(self.milliseconds), in_order(self.records)
         whole.entries = in_order(self.entries)
         return whole
 
     def _along_reference(self) -> Tensor:
-        """Each side of the reference over its squared norm, which is freed of its own noise: (2, P)."""
+        """What inner products with the reference, by tensor, count on each side: (2, T).
+
+        One over the squared norm of the reference there, which is freed of its own noise.
+        """
         error = torch.zeros_like(self.centre) if self.reference is None else self.reference.error
         found = []
-        for side in ("model", "guide"):
+        for side in SIDES:
             inside = self.parameters.side(side)
             squared = self.centre[inside].square().sum() - error[inside].sum()
-            found.append(self.centre * inside / squared if squared > 0 else torch.zeros_like(self.centre))
+            of_side = self.parameters.tensors_of(side).double()
+            found.append(of_side / squared if squared > 0 else torch.zeros_like(of_side))
         return torch.stack(found)
-
-
-class Projection:
-    """Random signed sums of each parameter tensor's entries: the few numbers in which bias is sought.
-
-    Arguments:
-        count: J, sums per tensor.
-        seed: of the signs.
-    """
-
-    def __init__(self, parameters: Parameters, count: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        signs = torch.randint(0, 2, (count, parameters.size), generator=generator)
-        self.directions, self.slices = (signs * 2 - 1).double(), parameters.slices
-
-    @property
-    def size(self) -> int:
-        return len(self.directions) * len(self.slices)
-
-    def along(self, gradient: Tensor) -> "Projection":
-        """The same, but for one sum per tensor that is along a known gradient, where shrinking shows first."""
-        towards = copy.copy(self)
-        towards.directions = self.directions.clone()
-        for part in self.slices:
-            size = gradient[part].square().mean().sqrt()
-            if size > 0:
-                towards.directions[0, part] = gradient[part] / size
-        return towards
-
-    def __call__(self, vector: Tensor) -> Tensor:
-        """(P,) to (J x tensors,)."""
-        signed = self.directions * vector  # (J, P)
-        return torch.cat([signed[:, part].sum(1) for part in self.slices])
 
 
 def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
@@ -123,7 +112,7 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
     if len(references) < len(found):
         return None
     M = len(found)
-    parts = [(m.projections.matrix / m.gradient.count / M**2, m.projections.freedom) for m in found]
+    parts = [(m.projections.matrix / m.projections.count / M**2, m.projections.freedom) for m in found]
     for reference in references:
         if reference.projected is not None:
             drawn = Covariance(reference.projected.shape[1])
@@ -135,7 +124,7 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
         mean=torch.stack([m.projections.mean for m in found]).mean(0),
         covariance=covariance,
         draws=_freedom(parts, covariance) + 1,
-        gradient=torch.stack([_reference_of(side, found) for side in ("model", "guide")]),
+        gradient=torch.stack([_reference_of(side, found) for side in SIDES]),
         alpha=alpha,
     )
 

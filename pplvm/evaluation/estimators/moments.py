@@ -11,6 +11,7 @@ References:
 
 import math
 import operator
+from collections.abc import Sequence
 from functools import reduce
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from pplvm.unison import exchanged
 
-__all__ = ["Covariance", "CrossCovariance", "Moments", "over_ranks"]
+__all__ = ["Covariance", "CrossCovariance", "Moments", "TensorMoments", "over_ranks"]
 
 
 class Moments:
@@ -37,6 +38,14 @@ class Moments:
         self.count = 0
         self.mean = torch.zeros(size, dtype=torch.float64)  # (size,)
         self._squares = torch.zeros(size, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, draws: Tensor) -> "Moments":
+        """Of several draws at once, (n, size)."""
+        one = cls(draws.shape[1])
+        one.count, one.mean = len(draws), draws.to(one.mean).mean(0)
+        one._squares = (draws.to(one.mean) - one.mean).square().sum(0)
+        return one
 
     def add(self, value: Tensor) -> None:
         """Take in one draw, (size,)."""
@@ -78,6 +87,15 @@ class Covariance:
         self.mean = torch.zeros(size, dtype=torch.float64)  # (size,)
         self._products = torch.zeros(size, size, dtype=torch.float64)
         self._cubes, self._fourths = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+
+    @classmethod
+    def of(cls, draws: Tensor) -> "Covariance":
+        """Of several draws at once, (n, size)."""
+        one = cls(draws.shape[1])
+        one.count, one.mean = len(draws), draws.to(one.mean).mean(0)
+        gap = draws.to(one.mean) - one.mean
+        one._products, one._cubes, one._fourths = gap.T @ gap, gap.pow(3).sum(0), gap.pow(4).sum(0)
+        return one
 
     def add(self, value: Tensor) -> None:
         """Take in one draw, (size,)."""
@@ -125,41 +143,63 @@ ROUNDING = 1e-18
 """Share of the largest variance below which a variance is arithmetic."""
 
 
+class TensorMoments:
+    """The mean of each entry of a long vector, and the total variance of each tensor in it, in float64.
+
+    Arguments:
+        sizes: entries of each of T tensors, P together.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes, self.count = list(sizes), 0
+        self.mean = torch.zeros(sum(sizes), dtype=torch.float64)  # (P,)
+        self.squares = torch.zeros(len(self.sizes), dtype=torch.float64)  # (T,), distances from the mean, summed
+
+    def __add__(self, other: "TensorMoments") -> "TensorMoments":
+        """The moments of both sets of draws."""
+        whole, gap = TensorMoments(self.sizes), other.mean - self.mean
+        n, p, q = _shares(self.count, other.count)
+        apart = torch.stack([part.square().sum() for part in gap.split(self.sizes)])
+        whole.count, whole.mean = n, self.mean + q * gap
+        whole.squares = self.squares + other.squares + n * p * q * apart
+        return whole
+
+    @property
+    def variance(self) -> Tensor:
+        """Unbiased, summed over each tensor's entries, (T,); not a number before the second draw."""
+        return self.squares / (self.count - 1) if self.count > 1 else torch.full_like(self.squares, math.nan)
+
+    @property
+    def error(self) -> Tensor:
+        """Squared standard error of the mean, summed over each tensor's entries, (T,)."""
+        return self.variance / max(self.count, 1)
+
+
 class CrossCovariance:
     """The traces of the covariances between several long vectors that are drawn together, in float64.
 
     Arguments:
-        vectors: E, how many there are.
-        size: P, entries of each.
+        mean: of each of E vectors, (E, P).
+        products: sums of inner products of their deviations from it, (E, E).
+        count: draws so far.
     """
 
-    def __init__(self, vectors: int, size: int) -> None:
-        self.count = 0
-        self.mean = torch.zeros(vectors, size, dtype=torch.float64)  # (E, P)
-        self._products = torch.zeros(vectors, vectors, dtype=torch.float64)
-
-    def add(self, values: Tensor) -> None:
-        """Take in one draw of all, (E, P)."""
-        self.count += 1
-        gap = values.to(self.mean) - self.mean
-        self.mean += gap / self.count
-        self._products += gap @ (values.to(self.mean) - self.mean).T
+    def __init__(self, mean: Tensor, products: Tensor, count: int) -> None:
+        self.mean, self.products, self.count = mean, products, count
 
     def __add__(self, other: "CrossCovariance") -> "CrossCovariance":
         """The moments of both sets of draws."""
-        whole, gap = CrossCovariance(*self.mean.shape), other.mean - self.mean
+        gap = other.mean - self.mean
         n, p, q = _shares(self.count, other.count)
-        whole.count, whole.mean = n, self.mean + q * gap
-        whole._products = self._products + other._products + n * p * q * gap @ gap.T
-        return whole
+        return CrossCovariance(self.mean + q * gap, self.products + other.products + n * p * q * gap @ gap.T, n)
 
     @property
     def traces(self) -> Tensor:
         """Unbiased, (E, E); the variances, summed over entries, on the diagonal."""
-        return self._products / max(self.count - 1, 1)
+        return self.products / max(self.count - 1, 1)
 
 
-M = TypeVar("M", Moments, Covariance, CrossCovariance)
+M = TypeVar("M", Moments, Covariance, TensorMoments, CrossCovariance)
 
 
 def over_ranks(moments: M) -> M:

@@ -37,10 +37,24 @@ class Parameters:
         ends = torch.tensor([0, *[p.numel() for p in self.tensors]]).cumsum(0).tolist()
         return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
 
+    @property
+    def matrices(self) -> list[tuple[int, int]]:
+        """Each tensor's shape as a matrix, (out, all the rest); a vector is one column."""
+        return [(len(p) if p.dim() else 1, p[0].numel() if p.dim() else 1) for p in self.tensors]
+
+    def split(self, vectors: Tensor) -> list[Tensor]:
+        """(..., P) by tensor, each as matrices (..., O, I)."""
+        parts = vectors.split([p.numel() for p in self.tensors], -1)
+        return [part.unflatten(-1, shape) for part, shape in zip(parts, self.matrices, strict=True)]
+
     def side(self, which: str) -> Tensor:
         """Entries of one side, a mask (P,)."""
         parts = [torch.full((p.numel(),), s == which) for p, s in zip(self.tensors, self.sides, strict=True)]
         return torch.cat(parts)
+
+    def tensors_of(self, which: str) -> Tensor:
+        """Tensors of one side, a mask (T,)."""
+        return torch.tensor([side == which for side in self.sides])
 
     def gradient(self) -> Tensor:
         """The gradients as they stand in `.grad`, zero where there is none: (P,), on the CPU."""

@@ -1,0 +1,143 @@
+"""Gradients of one parameter tensor for C replicates at once: as they are, or as factors that are never multiplied.
+
+Where few rows r reach a linear layer, replicate c's gradient is a short sum of outer products,
+
+    g_c = sum_r left_cr right_cr^T = left_c^T right_c,    |g_c|^2 = sum (left_c left_c^T) * (right_c right_c^T),
+
+and so are its inner products: they cost rows x (out + in) or rows^2 x (out + in), and no memory for out x in entries.
+Every gradient is read as a matrix, (out, all the rest), a vector as one column.
+
+References:
+    Goodfellow, Efficient per-example gradient computations, 2015, arXiv:1510.01799
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Chunk", "Dense", "Factors"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Gradients as they are.
+
+    Arguments:
+        values: (C, *shape).
+
+    Example:
+        >>> chunk = Dense(torch.ones(5, 2, 2))
+        >>> chunk.squares().tolist(), chunk.total().tolist()
+        ([4.0, 4.0, 4.0, 4.0, 4.0], [[5.0, 5.0], [5.0, 5.0]])
+    """
+
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def matrices(self) -> Tensor:
+        """(C, O, I)."""
+        C, *shape = self.values.shape
+        return self.values.reshape(C, shape[0] if shape else 1, -1)
+
+    @property
+    def flat(self) -> Tensor:
+        """(C, n)."""
+        return self.values.reshape(len(self.values), -1)
+
+    def dense(self) -> "Dense":
+        """With every entry there."""
+        return self
+
+    def repeated(self, count: int) -> "Dense":
+        """The first replicate, several times."""
+        return Dense(self.values[:1].expand(count, *self.values.shape[1:]))
+
+    def total(self) -> Tensor:
+        """The sum over replicates, (O, I)."""
+        return (self.flat.new_ones(1, len(self)) @ self.flat).reshape(self.matrices.shape[1:])
+
+    def squares(self) -> Tensor:
+        """Squared norms, (C,)."""
+        return torch.linalg.vector_norm(self.flat, dim=1).square()
+
+    def inner(self, other: "Chunk") -> Tensor:
+        """Inner products, replicate by replicate, (C,); a chunk of one meets all."""
+        if isinstance(other, Factors):
+            return other.inner(self)
+        return torch.linalg.vecdot(self.flat, other.flat)
+
+    def against(self, fixed: Tensor) -> Tensor:
+        """Inner products with fixed tensors (k, O, I), (C, k)."""
+        return self.flat @ fixed.flatten(1).T
+
+    def signed(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """u^T g v for J pairs of signs u, the rows (J, O), and v, the columns (J, I): (C, J)."""
+        return torch.einsum("coj,jo->cj", self.matrices @ columns.T, rows)
+
+    def entries(self, places: Tensor) -> Tensor:
+        """Single entries, counted row by row: (C, len(places))."""
+        return self.flat[:, places]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Gradients left^T right, one for each replicate.
+
+    Arguments:
+        left: (C, R, O), what comes back to the layer's outputs.
+        right: (C, R, I), the layer's inputs.
+
+    Example:
+        >>> chunk = Factors(torch.ones(5, 4, 2), torch.ones(5, 4, 3))
+        >>> chunk.dense().values.shape, chunk.squares().tolist()
+        (torch.Size([5, 2, 3]), [96.0, 96.0, 96.0, 96.0, 96.0])
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def dense(self) -> Dense:
+        """With every entry there."""
+        return Dense(self.left.mT @ self.right)
+
+    def repeated(self, count: int) -> "Factors":
+        """The first replicate, several times."""
+        return Factors(*(each[:1].expand(count, -1, -1) for each in (self.left, self.right)))
+
+    def total(self) -> Tensor:
+        """The sum over replicates, (O, I)."""
+        return self.left.flatten(0, 1).T @ self.right.flatten(0, 1)
+
+    def squares(self) -> Tensor:
+        """Squared norms, (C,)."""
+        return self.inner(self)
+
+    def inner(self, other: "Chunk") -> Tensor:
+        """Inner products, replicate by replicate, (C,); a chunk of one meets all."""
+        if isinstance(other, Dense):
+            return ((self.right @ other.matrices.mT) * self.left).sum((1, 2))
+        return ((self.left @ other.left.mT) * (self.right @ other.right.mT)).sum((1, 2))
+
+    def against(self, fixed: Tensor) -> Tensor:
+        """Inner products with fixed tensors (k, O, I), (C, k)."""
+        return torch.stack([((self.right @ each.T) * self.left).sum((1, 2)) for each in fixed], 1)
+
+    def signed(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """u^T g v for J pairs of signs u, the rows (J, O), and v, the columns (J, I): (C, J)."""
+        return ((self.left @ rows.T) * (self.right @ columns.T)).sum(1)
+
+    def entries(self, places: Tensor) -> Tensor:
+        """Single entries, counted row by row: (C, len(places))."""
+        row, column = places // self.right.shape[2], places % self.right.shape[2]
+        return (self.left[:, :, row] * self.right[:, :, column]).sum(1)
+
+
+Chunk = Dense | Factors
+"""Replicate gradients of one parameter tensor."""
