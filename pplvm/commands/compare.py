@@ -40,6 +40,9 @@ __all__ = ["run"]
 WEIGHT_DRAWS = 1000
 """Draws a datum for the health of the weights, enough to fit their tail."""
 
+POINTS = {"independent": 1, "antithetic": 2, "sobol": 8}
+"""Draws that a replicate is the mean of, unless --points says otherwise."""
+
 ALIKE = "each trains by itself from one seed, so give all the same threads and machines, and deterministic programs"
 """What keeps processes together."""
 
@@ -198,6 +201,10 @@ def _measure(
             replicates=arguments.replicates,
             seed=arguments.seed,
             kept=arguments.kept,
+            compile=arguments.compile,
+            noise=arguments.noise,
+            points=arguments.points or POINTS[arguments.noise],
+            own_noise=arguments.own_noise,
         )
         swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
         sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)

@@ -225,6 +225,21 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument("--replicates", type=at_least(2), default=80, help="gradients each, a minibatch [%(default)s]")
     group.add_argument("--sweep-replicates", type=at_least(2), default=30, help="gradients each, a K [%(default)s]")
     group.add_argument("--kept", type=at_least(2), default=80, help="replicates a minibatch kept singly [%(default)s]")
+    group.add_argument(
+        "--compile", default="auto", choices=("auto", "off", "graph", "inductor"),
+        help="draw replicates in chunks through each estimator's graph; auto where that pays [%(default)s]",
+    )  # fmt: skip
+    group.add_argument(
+        "--noise", default="independent", choices=("independent", "antithetic", "sobol"),
+        help="how the --points of a replicate are laid out [%(default)s]",
+    )  # fmt: skip
+    group.add_argument(
+        "--points",
+        type=at_least(1),
+        metavar="N",
+        help="a gradient is the mean over so many draws [1, antithetic 2, sobol 8]",
+    )
+    group.add_argument("--own-noise", action="store_true", help="no common random numbers for the estimators")
     group = compare.add_argument_group("checkpoints: training before the freeze, or files")
     group.add_argument(
         "--steps", help="optimizer steps, 0 for fresh; 0,500 measures at both [500, or none if --checkpoint is given]"

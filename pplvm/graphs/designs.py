@@ -17,11 +17,13 @@ from torch import Tensor
 
 from pplvm.graphs.noise import Draw
 
-__all__ = ["DESIGNS", "Design", "noise_of"]
+__all__ = ["Design", "DesignError", "noise_of"]
 
 Design = Literal["independent", "antithetic", "sobol"]
 
-DESIGNS = ("independent", "antithetic", "sobol")
+
+class DesignError(ValueError):
+    """A design that does not fit what it is asked for."""
 
 
 def noise_of(
@@ -37,10 +39,10 @@ def noise_of(
         points: of a replicate; "antithetic" takes an even number.
 
     Raises:
-        ValueError: an odd number of antithetic points; more noise than a Sobol sequence has dimensions.
+        DesignError: an odd number of antithetic points; more noise than a Sobol sequence has dimensions.
     """
     if design == "antithetic" and points % 2:
-        raise ValueError(f"antithetic points come in pairs: give an even number of them, got {points}")
+        raise DesignError(f"antithetic points come in pairs: give an even number of them, got {points}")
     found: list[list[Tensor]] = [[] for _ in draws]
     only_cpu = all(draw.device.type == "cpu" for draw in draws)
     for seed in seeds:
@@ -71,7 +73,7 @@ def _sobol(draws: Sequence[Draw], seed: int, points: int) -> list[list[Tensor]]:
     known = [draw.kind != "other" for draw in draws]
     sizes = [torch.Size(draw.shape).numel() if is_known else 0 for draw, is_known in zip(draws, known, strict=True)]
     if sum(sizes) > torch.quasirandom.SobolEngine.MAXDIM:
-        raise ValueError(
+        raise DesignError(
             f"a Sobol sequence has at most {torch.quasirandom.SobolEngine.MAXDIM} dimensions, and one gradient draws "
             f"{sum(sizes)} numbers: take a smaller batch or fewer particles, or antithetic noise"
         )

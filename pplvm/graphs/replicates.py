@@ -8,17 +8,15 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from pplvm.graphs.backends import Runner, inductor, replay
-from pplvm.graphs.designs import Design, noise_of
+from pplvm.graphs.chunks import Chunk, Dense, Factors
+from pplvm.graphs.designs import Design, DesignError, noise_of
 from pplvm.graphs.factors import factored
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
 from pplvm.graphs.state import cuda_devices, undone
 from pplvm.graphs.tracing import NotOneGraph
 
-__all__ = ["Chunk", "Replicates"]
-
-Gradient = Tensor | tuple[Tensor, Tensor] | None
-"""Of one parameter, C replicates: (C, *shape), or factors (C, R, O) and (C, R, I) of left^T right, or none."""
+__all__ = ["Replicated", "Replicates"]
 
 MOST_BYTES = 32 * 2**20
 """A chunk's tensors on the CPU, about its last-level cache: 5 and 50 replicates of 345,000 parameters took 1.3 times
@@ -26,11 +24,11 @@ as long as 20 (benchmarks/README.md)."""
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Replicated:
     """C replicates of one loss and its gradient."""
 
     values: Tensor  # (C,)
-    gradients: list[Gradient]  # in the order of the parameters asked for
+    gradients: list[Chunk | None]  # in the order of the parameters asked for
 
 
 class Replicates:
@@ -77,14 +75,18 @@ class Replicates:
         if tier != "off":
             self._trace(by_factors, chunk)
 
-    def draw(self, seeds: Sequence[int]) -> Iterator[Chunk]:
+    def draw(self, seeds: Sequence[int], x: Tensor | None = None) -> Iterator[Replicated]:
         """One replicate a seed, in chunks.
 
+        Arguments:
+            x: another minibatch of the same shape.
+
         Raises:
-            ValueError: noise of a design is asked of a loss that is no one graph, or the design does not fit.
+            DesignError: noise of a design is asked of a loss that is no one graph, or the design does not fit.
         """
+        x = self.x if x is None else x
         for start in range(0, len(seeds), self.size):
-            yield self._chunk(list(seeds[start : start + self.size]))
+            yield self._chunk(list(seeds[start : start + self.size]), x)
 
     def _trace(self, by_factors: bool, chunk: int | None) -> None:
         try:
@@ -117,32 +119,32 @@ class Replicates:
             f", {factors} of {len(self._chosen)} gradients as factors" if factors else ""
         )
 
-    def _chunk(self, seeds: list[int]) -> Chunk:
+    def _chunk(self, seeds: list[int], x: Tensor) -> Replicated:
         if self._graph is None:
-            return self._eager(seeds)
+            return self._eager(seeds[0], x)
         draws, held = self._graph.traced.noise, self._graph.held()
         noise = noise_of(draws, seeds, self.design, self.points)
         if self.size == 1:
-            runs = [self._graph.runner([*held, self.x, *[each[n] for each in noise]]) for n in range(self.points)]
+            runs = [self._graph.runner([*held, x, *[each[n] for each in noise]]) for n in range(self.points)]
             outputs = [torch.stack(each) for each in zip(*runs, strict=True)]
         else:
             if (count := len(seeds)) not in self._runners:
                 self._runners[count] = self._vmapped(count)
-            outputs = self._runners[count]([*held, self.x, *noise])
+            outputs = self._runners[count]([*held, x, *noise])
         return self._as_asked(outputs)
 
-    def _as_asked(self, outputs: Sequence[Tensor]) -> Chunk:
+    def _as_asked(self, outputs: Sequence[Tensor]) -> Replicated:
         """The graph's outputs, each (C x points, ...), by parameter and averaged over points."""
         assert self._graph is not None
         value, *rest = outputs
-        given, found = iter(rest), dict[int, Gradient]()
+        given, found = iter(rest), dict[int, Chunk]()
         for parameter, is_factored in zip(self._graph.parameters, self._chosen, strict=True):
             if is_factored:
                 left, right = next(given), next(given)
-                found[id(parameter)] = (self._stacked(left) / self.points, self._stacked(right))
+                found[id(parameter)] = Factors(self._stacked(left) / self.points, self._stacked(right))
             else:
-                found[id(parameter)] = self._mean(next(given))
-        return Chunk(self._mean(value), [found.get(id(parameter)) for parameter in self.parameters])
+                found[id(parameter)] = Dense(self._mean(next(given)))
+        return Replicated(self._mean(value), [found.get(id(parameter)) for parameter in self.parameters])
 
     def _mean(self, each: Tensor) -> Tensor:
         return each if self.points == 1 else each.unflatten(0, (-1, self.points)).mean(1)
@@ -164,15 +166,19 @@ class Replicates:
             graph = make_fx(lambda *inputs: list(over(*inputs)))(*given, *noise)
         return self._compile(graph, [*given, *noise])
 
-    def _eager(self, seeds: list[int]) -> Chunk:
+    def _eager(self, seed: int, x: Tensor) -> Replicated:
         if self.design != "independent" or self.points != 1:
-            raise ValueError(f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}")
-        torch.manual_seed(seeds[0])
-        value = self.loss(self.x)
+            raise DesignError(
+                f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}"
+            )
+        torch.manual_seed(seed)
+        value = self.loss(x)
         found = [None] * len(self.parameters)
         if value.requires_grad:
             found = torch.autograd.grad(value, self.parameters, allow_unused=True)
-        return Chunk(value.detach().unsqueeze(0), [None if each is None else each.unsqueeze(0) for each in found])
+        return Replicated(
+            value.detach().unsqueeze(0), [None if each is None else Dense(each.unsqueeze(0)) for each in found]
+        )
 
 
 def _room(x: Tensor) -> int:

@@ -148,6 +148,7 @@ def _details(one: xr.Dataset, name: str) -> dict[str, str]:
         "estimator": name,
         "reference": str(one["reference"].item()),
         "replicates": f"{int(one['replicates'])}",
+        **({"drawn": str(one["drawn"].item())} if "drawn" in one else {}),
         "T²": number(float(one["t2"])),
         "p": number(float(one["p_value"]), 2),
         "bias": share("relative_bias"),

@@ -52,11 +52,8 @@ def gradients(replicates: Replicates, seeds) -> Tensor:
         C = len(chunk.values)
         parts = []
         for parameter, each in zip(replicates.parameters, chunk.gradients, strict=True):
-            if each is None:
-                each = torch.zeros(C, *parameter.shape)
-            elif isinstance(each, tuple):
-                each = each[0].transpose(1, 2) @ each[1]
-            parts.append(each.reshape(C, -1))
+            dense = torch.zeros(C, *parameter.shape) if each is None else each.dense().values
+            parts.append(dense.reshape(C, -1))
         rows.append(torch.cat(parts, 1))
     return torch.cat(rows)
 

@@ -35,6 +35,8 @@ MEANINGS = {
     "correlation": "trace of the covariance between two estimators at equal seeds over the root of both variances",
     "r2": "share of the variance of the score function without baseline, of the same target and K, that is removed",
     "kurtosis": "of one entry of the gradient within a minibatch, median over the entries kept; 3 if normal",
+    "drawn": "how the replicates were drawn: one by one, or how many at a time through the estimator's graph",
+    "milliseconds": "of a step that was taken by itself; nan of a replicate that was drawn with others",
     "cosine": "between one replicate gradient and the reference",
 }
 
@@ -49,6 +51,7 @@ class Row:
     evaluations: float  # likelihood evaluations per datum and gradient
     test: BiasTest | None
     plain: bool  # the score function without a baseline, by which control variates are measured
+    drawn: str  # one by one, or how many at a time
 
 
 def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: int) -> str:
@@ -87,7 +90,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
     found = row.found
     variance, error = _variance(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
-    milliseconds = float(np.median(np.concatenate([m.milliseconds for m in found])))
+    milliseconds = float(np.nanmedian(np.concatenate([m.milliseconds for m in found])))
     cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
     return {
         "target": target_label(*row.target),
@@ -110,6 +113,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
         "work_high": variance * spread * milliseconds,
         "work_evaluations": variance * row.evaluations,
         "kurtosis": _kurtosis(found),
+        "drawn": row.drawn,
         "note": "",
     }
 

@@ -9,7 +9,6 @@ seed that it has in one process, so that the same gradients are drawn. Their mom
 has the milliseconds of the rank that drew it.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -24,13 +23,14 @@ from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, to_dataset
+from pplvm.evaluation.estimators.drawing import Drawing
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
-from pplvm.evaluation.estimators.streams import Gradient
-from pplvm.graphs.chunks import Dense
+from pplvm.graphs.compiled import Tier
+from pplvm.graphs.designs import Design, DesignError
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair
@@ -50,6 +50,11 @@ class Comparison:
         warm_up: steps in which baselines learn before they are frozen.
         seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
         kept: replicates per minibatch whose single values are kept for the record.
+        compile: whether replicates are drawn through the estimators' graphs: "off", "graph", "inductor", or "auto",
+            where that pays.
+        noise, points: a replicate is the mean over so many points of noise, "independent", "antithetic" or "sobol"
+            (`pplvm.graphs.designs`).
+        own_noise: whether estimators have streams of their own instead of common random numbers.
 
     Raises:
         ValueError: no estimator, no batch, fewer than 2 replicates or than ranks; losses of different programs.
@@ -64,6 +69,11 @@ class Comparison:
         warm_up: int = 50,
         seed: int = 0,
         kept: int = 250,
+        *,
+        compile: Tier = "auto",
+        noise: Design = "independent",
+        points: int = 1,
+        own_noise: bool = False,
     ) -> None:
         if not losses or not batches or replicates < 2:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
@@ -73,6 +83,7 @@ class Comparison:
         if len(programs) != 1:
             raise ValueError("compare_gradients compares estimators of one program; these losses hold several")
         self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
+        self.own_noise = own_noise
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         self._refuse_own_minibatches()
@@ -82,13 +93,17 @@ class Comparison:
         self.measurements: dict[str, list[Measurement]] = {}
         self.crossed: list[Crossing] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
-        self._noiseless: set[str] = set()
-        self._repeated: dict[str, Drawn] = {}  # of those, the last replicate
+        left = len(self.batches) * len(turns(replicates))
+        if compile == "auto" and size() > 1:
+            compile = "off"  # decided by time, which ranks would not agree on
+        self.drawings = {
+            name: Drawing(loss, self.parameters, left, compile, noise, points) for name, loss in self.losses.items()
+        }
         self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
 
     @property
     def number_of_rounds(self) -> int:
-        return len(self.batches) * -(-len(turns(self.replicates)) // AT_ONCE)
+        return len(self.batches) * len(turns(self.replicates))
 
     def rounds(self) -> Iterator[int]:
         """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
@@ -115,11 +130,14 @@ class Comparison:
                 measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
             self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))
-            mine = turns(self.replicates)
-            for start in range(0, len(mine), AT_ONCE):
-                if draws := [draw for draw in mine[start : start + AT_ONCE] if draw < self.replicates]:
+            for drawing in self.drawings.values():
+                drawing.forget()
+            mine = list(turns(self.replicates))
+            while mine:
+                now, mine = mine[: (count := self._at_once())], mine[count:]
+                if draws := [draw for draw in now if draw < self.replicates]:
                     self._take_in(x, number, draws)
-                done += 1
+                done += len(now)
                 yield done
 
     @property
@@ -140,7 +158,8 @@ class Comparison:
         for name, measurements in self.measurements.items():
             if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses))
-                rows[name] = _row(self.losses[name], found, self.evaluations[name], test)
+                evaluations = self.evaluations[name] * self.drawings[name].points
+                rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
         return to_dataset(rows, self.parameters, self.entries, self._traces(rows)).assign_attrs(self._circumstances())
@@ -163,8 +182,14 @@ class Comparison:
             "alpha": ALPHA,
             "power": POWER,
             "projections": self._directions(),
+            "noise": self._noise_in_words(),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
+
+    def _noise_in_words(self) -> str:
+        drawing = next(iter(self.drawings.values()))
+        points = "" if drawing.is_plain else f", {drawing.points} points a gradient"
+        return f"{drawing.design}{points}, {'each estimator its own' if self.own_noise else 'common to all estimators'}"
 
     def _refuse_own_minibatches(self) -> None:
         trace, _, _ = inspect_pair(self.program.model, None, (self.batches[0],), {})
@@ -211,35 +236,21 @@ class Comparison:
 
     def _draw(self, name: str, x: Tensor, number: int, draws: Sequence[int]) -> Drawn:
         """Some replicates of one estimator."""
-        if name in self._noiseless and self.measurements[name][number].stream.count:
-            return self._repeated[name].repeated(len(draws))
-        values, gradients, milliseconds = zip(*[self._replicate(name, x, number, draw) for draw in draws], strict=True)
-        chunks = [_together(each) for each in zip(*gradients, strict=True)]
-        drawn = Drawn(torch.stack(values).double().cpu(), Gradient.of(chunks, self.parameters), list(milliseconds))
+        own = list(self.losses).index(name) if self.own_noise else 0
+        try:
+            drawn = self.drawings[name](x, [_stream(self.seed, number, draw, own) for draw in draws])
+        except DesignError as error:
+            raise ValueError(f"estimator {name}: {error}") from error
         finite = drawn.gradient.squares.isfinite().all(1)
         if not finite.all():
             draw = draws[int(finite.int().argmin())]
             raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
-        if name in self._noiseless:
-            self._repeated[name] = drawn
         return drawn
 
-    def _replicate(self, name: str, x: Tensor, number: int, draw: int) -> tuple[Tensor, list[Tensor | None], float]:
-        """Its value, its gradient by tensor, and its milliseconds."""
-        loss = self.losses[name]
-        torch.manual_seed(_stream(self.seed, number, draw))
-        self.program.zero_grad(set_to_none=True)
-        state = random_state(x)
-        _wait(x)
-        start = time.perf_counter()
-        value = loss(x)
-        if value.requires_grad:
-            value.backward()
-        _wait(x)
-        spent = (time.perf_counter() - start) * 1e3
-        if draw >= TIMED and torch.equal(state, random_state(x)):
-            self._noiseless.add(name)  # nothing was drawn, so all draws are this one
-        return value.detach(), [p.grad for p in self.parameters.tensors], spent
+    def _at_once(self) -> int:
+        """Replicates of the next round: what suits the estimators, as far as all of them fit in memory."""
+        held = len(self.losses) * self.parameters.size * 8
+        return min(max(drawing.size for drawing in self.drawings.values()), max(1, MOST_BYTES // held))
 
 
 ALPHA = 0.01
@@ -248,11 +259,8 @@ ALPHA = 0.01
 PRECISE = 0.01
 """A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""
 
-AT_ONCE = 1
-"""Replicates of one round."""
-
-TIMED = 5
-"""Draws of an objective without noise, for its time; the rest are repeated, not computed."""
+MOST_BYTES = 2**28
+"""Of the replicates of one round, all estimators together."""
 
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
@@ -281,10 +289,10 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
     return comparison.result()
 
 
-def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None) -> Row:
+def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
     objective = loss.objective
     plain = type(objective) is ScoreFunction and objective.control is None
-    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain)
+    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain, drawn)
 
 
 def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
@@ -301,25 +309,6 @@ def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
     loss.control.eval()
 
 
-def _together(gradients: Sequence[Tensor | None]) -> Dense | None:
-    """The replicate gradients of one tensor, zero where a replicate has none."""
-    there = [gradient for gradient in gradients if gradient is not None]
-    if not there:
-        return None
-    if len(gradients) == 1:
-        return Dense(there[0].unsqueeze(0))
-    return Dense(torch.stack([torch.zeros_like(there[0]) if each is None else each for each in gradients]))
-
-
-def _stream(seed: int, minibatch: int, draw: int) -> int:
-    return ((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) % 2**63
-
-
-def random_state(x: Tensor) -> Tensor:
-    """From which the draws of a program on x follow."""
-    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-
-
-def _wait(x: Tensor) -> None:
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
+def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:
+    """The seed of one replicate; `own` sets those of an estimator apart, where noise is not shared."""
+    return (((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) + own * 998_244_353 * 1_000_003) % 2**63

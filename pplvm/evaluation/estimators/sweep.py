@@ -16,7 +16,8 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import size
-from pplvm.evaluation.estimators.gradients import random_state, settle
+from pplvm.evaluation.estimators.drawing import random_state
+from pplvm.evaluation.estimators.gradients import settle
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.objective import Loss

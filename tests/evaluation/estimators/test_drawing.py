@@ -1,0 +1,77 @@
+"""Replicates through graphs are those of the eager loop; their noise may be laid out otherwise."""
+
+import pytest
+import torch
+
+from pplvm.bounds import elbo
+from pplvm.evaluation.estimators.drawing import SINGLE, Drawing
+from pplvm.evaluation.estimators.gradients import compare_gradients
+from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.objectives.antithetic import DisARM
+from pplvm.objectives.exact import Exact
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from tests.graphs.programs import Branching, Small
+
+X = (torch.rand(4, 40, generator=torch.Generator().manual_seed(2)) < 0.4).double()
+
+
+def compared(**options):
+    torch.manual_seed(0)
+    net = SigmoidBeliefNet(40, (20,))
+    losses = {"score": ScoreFunction(elbo, 2), "rloo": LeaveOneOut(elbo, 2), "disarm": DisARM()}
+    if options.get("noise", "independent") == "independent":
+        losses["exact"] = Exact()
+    losses = {name: Loss(objective, net) for name, objective in losses.items() if name != "exact"}
+    return compare_gradients(losses, [X, X.flip(1)], replicates=60, reference_draws=40, kept=60, **options)
+
+
+@pytest.fixture(scope="module")
+def eager():
+    torch.set_default_dtype(torch.float64)
+    yield compared(compile="off")
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_comparison_through_graphs_is_the_eager_one(eager):
+    ours = compared(compile="graph")
+    for name in ("variance", "snr", "t2", "alignment", "correlation", "group_variance", "grad", "loss", "grad_norm"):
+        assert abs(ours[name] - eager[name]).max() <= 1e-6 * abs(eager[name]).max(), name
+    assert str(ours.drawn.sel(estimator="score").item()).endswith("gradients as factors")
+    assert set(eager.drawn.values) == {"one by one"}
+    timed = ours.milliseconds.notnull().sum("draw")
+    assert (timed == [[SINGLE] * 3, [0] * 3]).all() and (ours.ms > 0).all()
+
+
+def test_noise_of_ones_own_is_not_shared(eager):
+    own = compared(own_noise=True)
+    pair = {"estimator": "rloo", "other": "disarm"}
+    assert abs(float(eager.correlation.sel(pair))) > 0.3 > abs(float(own.correlation.sel(pair)))
+    assert own.attrs["noise"] == "independent, each estimator its own"
+
+
+def test_antithetic_noise_is_told_and_paid_for(eager):
+    ours = compared(noise="antithetic", points=2)
+    assert ours.attrs["noise"] == "antithetic, 2 points a gradient, common to all estimators"
+    assert (ours.evaluations == 2 * eager.evaluations).all()
+    ratio = (ours.variance / eager.variance).sel(estimator="rloo")
+    assert 0.2 < float(ratio) < 0.8  # half, were the points independent
+    assert "biased" not in set(ours.verdict.values)
+
+
+def test_a_design_needs_a_graph():
+    loss = Loss(Pathwise(), Branching())
+    with pytest.raises(ValueError, match="^estimator path: sobol noise of 4 points needs a loss that is one graph"):
+        compare_gradients({"path": loss}, [X[:, :8]], replicates=4, noise="sobol", points=4)
+
+
+def test_auto_makes_a_graph_where_that_pays():
+    loss, x = Loss(Pathwise(), Small()), X[:, :8]
+    parameters = Parameters.of(loss.program, x)
+    for replicates, is_chunked in ((SINGLE + 5, False), (10**7, True)):
+        drawing = Drawing(loss, parameters, replicates)
+        for start in range(0, SINGLE + 4, 4):
+            drawing(x, range(start, start + 4))
+        assert (drawing.plan != "one by one") is is_chunked
