@@ -12,6 +12,7 @@ References:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Dense:
         C, *shape = self.values.shape
         return self.values.reshape(C, shape[0] if shape else 1, -1)
 
-    @property
+    @cached_property
     def flat(self) -> Tensor:
         """(C, n)."""
         return self.values.reshape(len(self.values), -1)

@@ -21,8 +21,9 @@ from pplvm.graphs.chunks import Chunk, Dense, Factors
 
 __all__ = ["Figures", "Gradient", "GradientStream", "TensorStream"]
 
-NOISY = 0.01
-"""Share of the mean squared norm from which on the variance may be found as their difference: in float32, to 1e-5."""
+NOISY = 1e-3
+"""Share of the mean squared norm from which on the variance is found as the difference of squares. In float32, for 20
+replicates of 20 rows through 200 x 784 weights, it is right to 3e-6 above this share, 4e-5 at a tenth of it."""
 
 
 @dataclass(frozen=True)

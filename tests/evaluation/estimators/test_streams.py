@@ -18,7 +18,7 @@ SHAPES = [(6, 5), (6,), (3, 2, 2), (), (4, 7)]
 PARAMETERS = Parameters(
     tuple("abcde"), tuple(nn.Parameter(torch.zeros(shape)) for shape in SHAPES), ("model",) * 3 + ("guide",) * 2
 )
-N, TOLERANCE = 100, {torch.float32: 1e-5, torch.float64: 1e-12}
+N, TOLERANCE = 60, {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 def drawn(dtype, noise=1.0, rows=2):
@@ -82,8 +82,8 @@ def worst(gradients, size, factors, centre):
         gaps["distances", e] = gap(torch.cat([f.distances for f in figures[e]]), (whole - centre).square().sum(1))
         along = torch.stack([part.sum(1) for part in (whole * centre).split(sizes, 1)], 1)
         gaps["along", e] = gap(torch.cat([f.along for f in figures[e]]), along)
-        projected = torch.stack([projection(row) for row in whole - centre])
-        gaps["projections", e] = gap(torch.cat([f.projections for f in figures[e]]), projected)
+        projected = torch.stack([projection(row) for row in (whole - centre)[::9]])
+        gaps["projections", e] = gap(torch.cat([f.projections for f in figures[e]])[::9], projected)
     traces = torch.stack([torch.stack([(a * b).sum() / (N - 1) for b in centred]) for a in centred])
     gaps["traces"] = gap(crossing.moments().traces, traces)
     return max(gaps.values())
@@ -108,8 +108,8 @@ def test_a_wrong_gram_formula_is_seen(monkeypatch):
 
 
 def test_a_quiet_estimator_keeps_its_digits(monkeypatch):
-    """Of a noise of 1e-4 in float32, the difference of two squares would leave nothing."""
-    gradients, centre = [drawn(torch.float32, noise=1e-4)], torch.zeros(PARAMETERS.size)
+    """Of a noise of 1e-5 in float32, the difference of two squares would leave nothing."""
+    gradients, centre = [drawn(torch.float32, noise=1e-5)], torch.zeros(PARAMETERS.size)
     right = plain(gradients[0]).var(0).sum()
 
     def relative_error():
@@ -144,7 +144,7 @@ def test_what_never_varies_has_variance_zero(size):
 def test_streams_of_parts_add_up():
     """As over ranks: each part has an origin of its own."""
     gradients, centre = [drawn(torch.float64), drawn(torch.float64)], torch.randn(PARAMETERS.size)
-    parts = [range(0, 1), range(1, 40), range(40, N)]
+    parts = [range(0, 1), range(1, 25), range(25, N)]
     runs = [streamed(gradients, 7, (True, False), centre, part) for part in [range(N), *parts]]
     moments, crossed = [run[0][0].moments() for run in runs], [run[1].moments() for run in runs]
     for whole, *rest in (moments, crossed):
