@@ -1,5 +1,6 @@
 """How the replicates of one estimator are drawn: one by one, or in chunks through its graph where that pays."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from pplvm.graphs.designs import Design
 from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 
-__all__ = ["Drawing", "random_state"]
+__all__ = ["Drawing", "joined", "random_state"]
 
 SINGLE = 20
 """Replicates that are drawn one by one, so that a step's time is known."""
@@ -58,8 +59,15 @@ class Drawing:
         return next(iter(self._graphs.values())).plan if self._graphs else "one by one"
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the next replicate is drawn by itself, so that a step's time is known."""
+        return self.is_plain and self._repeated is None and len(self._milliseconds) < SINGLE
+
+    @property
     def size(self) -> int:
-        """Replicates that are best drawn at a time."""
+        """Replicates that are best taken in at a time."""
+        if self.is_timed and self.tier != "off":
+            return SINGLE
         return max((graph.size for graph in self._graphs.values()), default=1 if self.is_plain else MOST)
 
     def __call__(self, x: Tensor, seeds: Sequence[int]) -> Drawn:
@@ -88,32 +96,33 @@ class Drawing:
         return self._graphs[x.shape]
 
     def _chunked(self, graph: Replicates, x: Tensor, seeds: Sequence[int]) -> Drawn:
-        start, found = _now(x), list(graph.draw(list(seeds), x))
-        spent = (_now(x) - start) * 1e3 / len(seeds)
-        chunks = [_joined(each) for each in zip(*[chunk.gradients for chunk in found], strict=True)]
-        values = torch.cat([chunk.values for chunk in found])
-        timed = [spent if not self.is_plain else float("nan")] * len(seeds)
-        return Drawn(values.double().cpu(), Gradient.of(chunks, self.parameters), timed)
+        parts = []
+        for start in range(0, len(seeds), graph.size):
+            own = list(seeds[start : start + graph.size])
+            began = _now(x)
+            (found,) = graph.draw(own, x)
+            spent = math.nan if self.is_plain else (_now(x) - began) * 1e3 / len(own)
+            gradient = Gradient.of(found.gradients, self.parameters)
+            parts.append(Drawn(found.values.double().cpu(), gradient, [spent] * len(own)))
+        return joined(parts)
 
     def _one_by_one(self, x: Tensor, seeds: Sequence[int]) -> Drawn:
-        found = [self._single(x, seed) for seed in seeds]
-        values, gradients, milliseconds = zip(*found, strict=True)
-        self._milliseconds += milliseconds
-        chunks = [_together(each) for each in zip(*gradients, strict=True)]
-        drawn = Drawn(torch.stack(values).double().cpu(), Gradient.of(chunks, self.parameters), list(milliseconds))
+        drawn = joined([self._single(x, seed) for seed in seeds])
+        self._milliseconds += drawn.milliseconds
         if self._unmoved >= TIMED:  # nothing was drawn, so all draws are this one
             self._repeated = drawn.repeated(1)
         return drawn
 
-    def _single(self, x: Tensor, seed: int) -> tuple[Tensor, list[Tensor | None], float]:
-        """Value, gradients and milliseconds of one step, as training would take it."""
+    def _single(self, x: Tensor, seed: int) -> Drawn:
+        """One step, as training would take it."""
         torch.manual_seed(seed)
         self.loss.program.zero_grad(set_to_none=True)
         state, start = random_state(x), _now(x)
         value = self._step.backward(x)
         spent = (_now(x) - start) * 1e3
         self._unmoved += torch.equal(state, random_state(x))
-        return value, [p.grad for p in self.parameters.tensors], spent
+        chunks = [None if p.grad is None else Dense(p.grad.unsqueeze(0)) for p in self.parameters.tensors]
+        return Drawn(value.double().cpu().reshape(1), Gradient.of(chunks, self.parameters), [spent])
 
 
 MOST = 16
@@ -123,25 +132,22 @@ TIMED = 5
 """Draws of an objective without noise, for its time; the rest are repeated, not computed."""
 
 
-def _together(gradients: Sequence[Tensor | None]) -> Dense | None:
-    """The replicate gradients of one tensor, zero where a replicate has none."""
-    there = [gradient for gradient in gradients if gradient is not None]
-    if not there:
-        return None
-    if len(gradients) == 1:
-        return Dense(there[0].unsqueeze(0))
-    return Dense(torch.stack([torch.zeros_like(there[0]) if each is None else each for each in gradients]))
+def joined(parts: Sequence[Drawn]) -> Drawn:
+    """Replicates of one estimator after one another."""
+    if len(parts) == 1:
+        return parts[0]
+    chunks = [_after_one_another(each) for each in zip(*[part.gradient.chunks for part in parts], strict=True)]
+    squares = torch.cat([part.gradient.squares for part in parts])
+    milliseconds = [each for part in parts for each in part.milliseconds]
+    return Drawn(torch.cat([part.losses for part in parts]), Gradient(chunks, squares), milliseconds)
 
 
-def _joined(chunks: Sequence[Chunk | None]) -> Chunk | None:
-    """Chunks of one tensor after one another; all are of one kind."""
-    first = chunks[0]
-    if first is None or len(chunks) == 1:
-        return first
-    if isinstance(first, Dense):
-        return Dense(torch.cat([chunk.values for chunk in chunks if isinstance(chunk, Dense)]))
+def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
+    """Chunks of one tensor, all factors or all dense."""
     factors = [chunk for chunk in chunks if isinstance(chunk, Factors)]
-    return Factors(torch.cat([chunk.left for chunk in factors]), torch.cat([chunk.right for chunk in factors]))
+    if len(factors) == len(chunks):
+        return Factors(torch.cat([chunk.left for chunk in factors]), torch.cat([chunk.right for chunk in factors]))
+    return Dense(torch.cat([chunk.dense().values for chunk in chunks]))
 
 
 def random_state(x: Tensor) -> Tensor:

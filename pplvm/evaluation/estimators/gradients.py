@@ -23,7 +23,7 @@ from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, to_dataset
-from pplvm.evaluation.estimators.drawing import Drawing
+from pplvm.evaluation.estimators.drawing import Drawing, joined
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
@@ -230,7 +230,11 @@ class Comparison:
 
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
-        drawn = {name: self._draw(name, x, number, draws) for name in self.losses}
+        if any(drawing.is_timed for drawing in self.drawings.values()):  # in turn, so that all see the same machine
+            each = [{name: self._draw(name, x, number, [draw]) for name in self.losses} for draw in draws]
+            drawn = {name: joined([one[name] for one in each]) for name in self.losses}
+        else:
+            drawn = {name: self._draw(name, x, number, draws) for name in self.losses}
         seen = [self.measurements[name][number].add(found, self.entries) for name, found in drawn.items()]
         self.crossed[-1].add(seen)
 

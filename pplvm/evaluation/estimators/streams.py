@@ -174,8 +174,8 @@ class TensorStream:
 
 
 def _is_noisy(chunk: Chunk) -> bool:
-    """Whether factors vary so much that no origin near them is needed."""
-    if isinstance(chunk, Dense) or len(chunk) < 2:
+    """Whether gradients vary so much that no origin near them is needed, of which factors would be multiplied out."""
+    if len(chunk) < 2:
         return False
     squares = chunk.squares().double().mean()
     return bool(squares - (chunk.total().double() / len(chunk)).square().sum() > NOISY * squares)
