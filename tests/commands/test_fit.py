@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from pplvm.cli import main
+from pplvm.plots.curves import save_curves
 from pplvm.training.checkpoints import read_latest
 
 DROPPING = """
@@ -38,6 +39,7 @@ def a_users_folder(known_state, tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("pplvm.plots.curves.save_curves", lambda records, path: path.write_text("most of a run's time"))
     name = f"dropping_{os.getpid()}_{abs(hash(str(tmp_path))) % 10**9}"
     Path(f"{name}.py").write_text(textwrap.dedent(DROPPING))
     yield f"{name}:Dropping"
@@ -119,7 +121,10 @@ def test_a_run_as_one_graph_is_the_eager_run(whole, a_users_folder, tier):
     assert all(torch.allclose(other[name], value, rtol=1e-3, atol=1e-4) for name, value in one.items())
 
 
-def test_what_a_run_leaves(whole):
+def test_what_a_run_leaves(a_users_folder, monkeypatch):
+    monkeypatch.setattr("pplvm.plots.curves.save_curves", save_curves)
+    assert fit("--program", a_users_folder, *EVERYTHING, "--output=whole") == 0
+    whole = Path("whole")
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.yaml", "manifest.json", "metrics.jsonl", "metrics.csv", "model.safetensors", "state.pt", "checkpoints",

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--data=rows.npy", "--output=run", "--batch-size=12", "--log-every=1")
+QUICK = ("--data=rows.npy", "--output=run", "--batch-size=12", "--log-every=1", "--compile=off")
 SMALL = (*QUICK, "--set=hidden_sizes=8", "--set=latent_size=2")
-"""A quick run; data from a file spare it the import of scikit-learn."""
+"""A quick run; data from a file spare it the import of scikit-learn, and a traced step would never look for a file."""
 
 
 @contextmanager

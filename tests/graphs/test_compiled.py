@@ -69,17 +69,19 @@ def test_a_tensor_that_is_no_buffer_and_changes_is_named():
         compiled(Loss(Pathwise(), Remembering()), "graph").backward(X)
 
 
-def test_a_number_that_never_rests_costs_a_few_graphs_and_is_named():
+def test_a_number_that_never_rests_costs_a_few_graphs_and_is_named(monkeypatch):
+    assert MOST_GRAPHS == 16
+    monkeypatch.setattr("pplvm.graphs.compiled.MOST_GRAPHS", 3)
     program = Tempered()
     step = compiled(Loss(Pathwise(), program), "graph")
     with pytest.warns(
         UserWarning,
-        match="one for each value of program.temperature: make that a buffer .*; where it is new it runs eagerly",
+        match="3 graphs, one for each value of program.temperature: make that a buffer .*; where it is new it runs",
     ) as told:
-        for number in range(MOST_GRAPHS + 3):
+        for number in range(6):
             program.temperature = 1 + number
             step.backward(X)
-    assert len(told) == 1
+    assert len(told) == 1 and len(step._runs) == 3
 
 
 def test_shapes_modes_and_gradients_that_are_off_are_seen():

@@ -11,32 +11,34 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def killed(*arguments):
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What each way of killing found, all of them tried by one process."""
     script = Path(__file__).with_name("killed.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment
-    )
+        [sys.executable, script, tmp_path_factory.mktemp("killed")],
+        capture_output=True, text=True, timeout=300, env=environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_a_hundred_kills_never_leave_an_unreadable_or_outdated_latest(tmp_path):
-    found = killed("random", "atomic", tmp_path, 100)
+def test_a_hundred_kills_never_leave_an_unreadable_or_outdated_latest(killed):
+    found = killed["random, atomic"]
     assert found["failures"] == []
     assert found["steps"] >= 100 and found["cut"] >= 20, "too few kills fell into a save"
 
 
-def test_the_test_sees_a_saver_that_writes_in_place(tmp_path):
-    assert len(killed("random", "in-place", tmp_path, 100)["failures"]) == 1  # after which it gives up
+def test_the_test_sees_a_saver_that_writes_in_place(killed):
+    assert len(killed["random, in-place"]["failures"]) == 1  # after which it gives up
 
 
-def test_a_kill_before_any_operation_on_the_disk_is_survived(tmp_path):
-    found = killed("everywhere", "atomic", tmp_path, 200)
+def test_a_kill_before_any_operation_on_the_disk_is_survived(killed):
+    found = killed["everywhere, atomic"]
     assert found["failures"] == []
     assert 30 < found["operations"] < 200
 
 
-def test_the_test_sees_that_in_place_does_not_survive_them(tmp_path):
-    found = killed("everywhere", "in-place", tmp_path, 200)
-    assert len(found["failures"]) >= 3
+def test_the_test_sees_that_in_place_does_not_survive_them(killed):
+    assert len(killed["everywhere, in-place"]["failures"]) >= 3

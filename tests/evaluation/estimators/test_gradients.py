@@ -47,12 +47,12 @@ def test_variance_and_its_interval_against_enumeration():
 
 
 def test_intervals_cover_the_closed_form():
-    """D2: 95 % intervals of REINFORCE's variance on one bit cover the truth in about 95 % of 60 repeats."""
+    """D2: 95 % intervals of REINFORCE's variance on one bit cover the truth in about 95 % of 40 repeats."""
     toy, t, theta = BernoulliToy(0.8, 0.3), 0.3, 1 / (1 + math.exp(-0.8))
     f1, f0, v = (1 - t) ** 2, t**2, theta * (1 - theta)
     truth = v * ((1 - theta) * f1**2 + theta * f0**2) - v**2 * (f1 - f0) ** 2
     covered = 0
-    for seed in range(60):
+    for seed in range(40):
         result = compare_gradients(
             {"score": Loss(ScoreFunction(), toy)},
             [torch.zeros(1, 1)],
@@ -61,7 +61,7 @@ def test_intervals_cover_the_closed_form():
             reference_draws=2,
         )
         covered += bool(result.variance_low[0] <= truth <= result.variance_high[0])
-    assert covered >= 51  # 57 expected, standard deviation 1.7
+    assert covered >= 33  # 38 expected, standard deviation 1.4
 
 
 @pytest.fixture(scope="module")
