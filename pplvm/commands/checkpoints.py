@@ -14,6 +14,7 @@ from pplvm.commands.building import build_loss
 from pplvm.commands.rounds import Rounds
 from pplvm.data.batches import batches
 from pplvm.data.image_data import ImageData
+from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.training.fit import fit
 
@@ -94,7 +95,8 @@ def freezes(
         batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
         for epoch in itertools.count()
     )
-    run, done = fit(trained, itertools.chain.from_iterable(epochs), optimizer), 0
+    planned = compiled(trained, steps=max(stops(arguments), default=0))  # a few steps are not worth a graph
+    run, done = fit(planned, itertools.chain.from_iterable(epochs), optimizer), 0
     for stop in stops(arguments):
         for _ in rounds.shown("training", itertools.islice(run, stop - done), stop - done):
             pass
