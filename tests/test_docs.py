@@ -33,7 +33,7 @@ def test_the_row_is_what_the_code_says(name):
     assert ROWS[name][:-1] == declared(name)
 
 
-@pytest.mark.parametrize("name", ["rloo", "biased-st", "exact"])
+@pytest.mark.parametrize("name", ["biased-st", "exact"])
 def test_the_verdict_is_found_again(name):
     assert ROWS[name][-1] == judged(name)
 

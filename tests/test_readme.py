@@ -7,21 +7,26 @@ import torch
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
 from pplvm.cli import main
+from pplvm.data.batches import fixed_batch
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_python_block_runs_and_learns(capsys):
+def test_the_python_blocks_run_and_learn(capsys):
     torch.set_default_dtype(torch.float32)  # as a user runs it
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in block.splitlines() if line.strip()]) <= 7
-    torch.manual_seed(0)
     try:
-        exec(compile(block, "README.md", "exec"), {})
+        first, graph = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        assert len([line for line in first.splitlines() if line.strip()]) <= 7
+        torch.manual_seed(0)
+        names = {}
+        exec(compile(first, "README.md", "exec"), names)
+        names["x"] = fixed_batch(names["data"], 100)
+        exec(compile(graph, "README.md", "exec"), names)
     finally:
         torch.set_default_dtype(torch.float64)
     values = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
     assert len(values) == 13 and values[-1] < values[0] - 2
+    assert names["step"].tier_now == "graph" and abs(float(names["value"]) - values[-1]) < 2
 
 
 def test_every_name_of_the_catalog_stands_there():
