@@ -1,6 +1,6 @@
-"""One table: variance, bias and time of our estimators beside those of storchastic, Pyro and NumPyro.
+"""The estimators: variance, bias and time of ours beside those of storchastic, Pyro and NumPyro.
 
-    python -m benchmarks.peers [rounds]
+    python -m benchmarks.peers.estimators [--rounds 21]
 
 A library that is not installed is left out: pip install "pplvm[peers]". Variances are traces of the covariance of
 the guide's gradient per datum, plus or minus a standard error; times are interleaved as in `benchmarks.ratios`, on

@@ -1,0 +1,253 @@
+"""What the tables share: contestants are built, judged, timed in turns in random order, and told as markdown and JSON.
+
+A contestant has a method `step()`. One that cannot be built or disagrees with the trusted one is left out, with a line
+on stderr and the reason in the JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+from benchmarks.peers.agreement import Verdict
+from benchmarks.peers.ceilings import Ceilings, Work, ceilings, count
+from benchmarks.ratios import interleaved, ratio
+
+__all__ = ["Outcome", "Result", "Row", "Section", "Target", "machine", "markdown", "measure", "options", "run", "write"]
+
+PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "storchastic")
+Quartiles = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A contestant's time over another's, at most; or its speed over the other's, at least."""
+
+    contestant: str
+    bound: float
+    of: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table: contestants of one task, the first of which is what the others are measured by.
+
+    Arguments:
+        title: of the table.
+        contestants: what builds each.
+        judge: of a contestant, by its name, whether it computes what it should.
+        targets: what contestants are held to.
+        inner: steps timed at a time.
+        units: how many of what is told are in one step.
+        unit: their name.
+        faster: tell ratios of speed, not of time.
+        counted: the contestant whose FLOPs and bytes are counted; all are set beside them.
+    """
+
+    title: str
+    contestants: Mapping[str, Callable[[], Any]]
+    judge: Callable[[str, Any], Verdict]
+    targets: Sequence[Target] = ()
+    inner: int = 10
+    units: int = 1
+    unit: str = "step"
+    faster: bool = False
+    counted: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A target, beside what was measured."""
+
+    of: str
+    bound: float
+    measured: Quartiles
+    met: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant: seconds a unit in each round, and their ratio to the reference's."""
+
+    contestant: str
+    agrees: str
+    seconds: list[float]
+    ratio: Quartiles | None
+    targets: list[Outcome]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A section as measured; work is that of one unit."""
+
+    title: str
+    unit: str
+    reference: str
+    faster: bool
+    rows: list[Row]
+    left_out: dict[str, str]
+    work: Work | None
+
+
+def run(name: str, sections: Callable[[str], Iterable[Section]], rounds: int = 21) -> None:
+    """A table's script: print its sections as they are measured, and write the JSON."""
+    chosen = options(rounds)
+    ceiling, results = ceilings(chosen.device), []
+    print(
+        f"{machine(chosen.device)}, {chosen.threads} threads; products {ceiling.flop_per_second / 1e9:.0f} GFLOP/s",
+        end=", ",
+    )
+    print(f"copies {ceiling.bytes_per_second / 1e9:.0f} GB/s; {chosen.rounds} rounds")
+    for section in sections(chosen.device):
+        results.append(measure(section, chosen.rounds, chosen.device))
+        print("\n" + markdown(results[-1], ceiling), flush=True)
+        pyro.clear_param_store()
+    write(chosen, {"table": name, "ceilings": asdict(ceiling), "sections": [asdict(result) for result in results]})
+
+
+def options(rounds: int) -> argparse.Namespace:
+    """The command line of every table; sets the threads, and silences what peers are known to warn of."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", type=Path, help="a file to write all figures to")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.threads == 1:
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
+    warnings.filterwarnings("ignore", message=".*torch.jit.trace.* is deprecated")  # Pyro's JitTrace_ELBO
+    warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph
+    return chosen
+
+
+def measure(section: Section, rounds: int, device: str = "cpu") -> Result:
+    """Build, judge and time the contestants of a section."""
+    built, verdicts = {}, {}
+    for name, build in section.contestants.items():
+        try:
+            built[name] = build()
+            verdicts[name] = section.judge(name, built[name])
+        except Exception as error:  # a peer may fail in any way, which must not cost the others' figures
+            verdicts[name] = Verdict(False, f"{type(error).__name__}: {error}".splitlines()[0])
+        if not verdicts[name].agrees:
+            built.pop(name, None)
+            print(f"{section.title}: {name} is left out: {verdicts[name].text}", file=sys.stderr, flush=True)
+    work = count(built[section.counted].step) if section.counted in built else None
+    steps = {name: contestant.step for name, contestant in built.items()}
+    totals = interleaved(steps, rounds, section.inner, partial(_wait, device))
+    seconds = {name: [s / section.inner / section.units for s in total] for name, total in totals.items()}
+    return Result(
+        section.title,
+        section.unit,
+        next(iter(section.contestants)),
+        section.faster,
+        [_row(section, name, verdicts[name].text, seconds) for name in built],
+        {name: verdict.text for name, verdict in verdicts.items() if not verdict.agrees},
+        work and Work(work.flop // section.units, work.bytes // section.units),
+    )
+
+
+def markdown(result: Result, ceiling: Ceilings) -> str:
+    """The table, with a line for what was left out."""
+    measure = "times as fast as" if result.faster else "over"
+    work = result.work
+    counted = f"; {work.flop / 1e6:.1f} MFLOP, {work.bytes / 1e6:.1f} MB" if work else ""
+    lines = [
+        f"**{result.title}**, one {result.unit}{counted}",
+        "",
+        f"| contestant | agrees | ms | {measure} {result.reference} | targets | of GEMM | of copy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sign = ">=" if result.faster else "<="
+    for row in result.rows:
+        median = statistics.median(row.seconds)
+        shares = [f"{100 * share:.0f} %" for share in _shares(work, median, ceiling)] if work else ["", ""]
+        targets = "; ".join(_target(outcome, sign, result.reference) for outcome in row.targets)
+        cells = [row.contestant, row.agrees, f"{1e3 * median:.3g}", _quartiles(row.ratio), targets, *shares]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *(f"\nLeft out: {name} ({reason})" for name, reason in result.left_out.items())])
+
+
+def write(chosen: argparse.Namespace, found: dict[str, Any]) -> None:
+    """All figures beside the machine and the versions, if a file was asked for."""
+    if chosen.json is None:
+        return
+    head = {
+        "date": date.today().isoformat(),
+        "machine": machine(chosen.device),
+        "device": chosen.device,
+        "threads": chosen.threads,
+        "rounds": chosen.rounds,
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(head | found, indent=1))
+
+
+def machine(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def _row(section: Section, name: str, agrees: str, seconds: dict[str, list[float]]) -> Row:
+    def compared(other: str) -> Quartiles:
+        mine, theirs = seconds[name], seconds[other]
+        return ratio(theirs, mine) if section.faster else ratio(mine, theirs)
+
+    outcomes = []
+    for target in [t for t in section.targets if t.contestant == name and t.of in seconds]:
+        middle = compared(target.of)[1]
+        met = middle >= target.bound if section.faster else middle <= target.bound
+        outcomes.append(Outcome(target.of, target.bound, compared(target.of), met))
+    reference = next(iter(section.contestants))
+    return Row(name, agrees, seconds[name], compared(reference) if reference in seconds else None, outcomes)
+
+
+def _wait(device: str, last: Any) -> None:
+    """Until what a step has started is done: torch's by its device, jax's by its array."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    if hasattr(last, "block_until_ready"):
+        last.block_until_ready()
+
+
+def _target(outcome: Outcome, sign: str, reference: str) -> str:
+    against = "" if outcome.of == reference else f" {outcome.measured[1]:.2f} of {outcome.of}"
+    return f"{sign} {outcome.bound:g}{against}: {'met' if outcome.met else '**missed**'}"
+
+
+def _quartiles(found: Quartiles | None) -> str:
+    return "" if found is None else f"{found[1]:.2f} [{found[0]:.2f}, {found[2]:.2f}]"
+
+
+def _shares(work: Work, seconds: float, ceiling: Ceilings) -> tuple[float, float]:
+    return work.flop / seconds / ceiling.flop_per_second, work.bytes / seconds / ceiling.bytes_per_second
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
