@@ -106,11 +106,8 @@ def run(name: str, sections: Callable[[str], Iterable[Section]], rounds: int = 2
     """A table's script: print its sections as they are measured, and write the JSON."""
     chosen = options(rounds)
     ceiling, results = ceilings(chosen.device), []
-    print(
-        f"{machine(chosen.device)}, {chosen.threads} threads; products {ceiling.flop_per_second / 1e9:.0f} GFLOP/s",
-        end=", ",
-    )
-    print(f"copies {ceiling.bytes_per_second / 1e9:.0f} GB/s; {chosen.rounds} rounds")
+    print(f"{machine(chosen.device)}, {chosen.threads} threads, {chosen.rounds} rounds; ", end="")
+    print(f"products {ceiling.flop_per_second / 1e9:.0f} GFLOP/s, copies {ceiling.bytes_per_second / 1e9:.0f} GB/s")
     for section in sections(chosen.device):
         results.append(measure(section, chosen.rounds, chosen.device))
         print("\n" + markdown(results[-1], ceiling), flush=True)
