@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -189,12 +190,21 @@ def ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestan
     return _stepping(loss, program, lambda: loss(x).backward())
 
 
-def in_tier(tier: str, objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
-    """The same through one graph: "off", "graph" (replayed as traced) or "inductor"."""
+def in_tier(
+    tier: Literal["graph", "inductor"], objective: pyro.infer.ELBO, program: nn.Module, x: Tensor
+) -> Contestant:
+    """The same through one graph: "graph" replays it as traced, "inductor" compiles it.
+
+    Raises:
+        RuntimeError: it had to fall back to another tier.
+    """
     from pplvm.graphs.compiled import compiled
 
     loss = Loss(objective, program)
     graph = compiled(loss, tier)
+    graph.backward(x)
+    if graph.tier_now != tier:
+        raise RuntimeError(f"asked for {tier!r}, runs as {graph.tier_now!r}")
     return _stepping(loss, program, lambda: graph.backward(x))
 
 
