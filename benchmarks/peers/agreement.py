@@ -64,7 +64,7 @@ class StepJudge:
         distance, limit, resolution = worst_distance(self._project(contestant, seed=3), self.along)
         if not distance < limit:
             return Verdict(False, f"its gradient is {distance:.1f} standard errors off, at most {limit:.1f} are chance")
-        return Verdict(True, f"to {100 * resolution:.2g} %")
+        return Verdict(True, f"to {100 * resolution:.0f} %")
 
     def _project(self, contestant: Any, seed: int) -> Tensor:
         """Each of other draws, or they would be correlated: building a contestant may have seeded torch."""

@@ -19,7 +19,7 @@ from benchmarks.contestants import LEARNING_RATE
 from benchmarks.peers.problems import Problem, Toy
 from pplvm.programs.vae import VAE
 
-__all__ = ["NumPyroContestant", "Parameters", "pair_of", "to_jax"]
+__all__ = ["NumPyroContestant", "Parameters", "initial_of", "mlp", "pair_of", "to_jax"]
 
 Parameters = dict[str, jax.Array]
 Pair = tuple[Callable[[jax.Array], None], Callable[[jax.Array], None]]
@@ -92,11 +92,11 @@ def _vae(program: VAE, initial: Parameters) -> Pair:
     def model(x: jax.Array) -> None:
         with numpyro.plate("batch", len(x)):
             z = numpyro.sample("z", dist.Normal(jnp.zeros(Z), 1.0).to_event(1))  # (B, Z)
-            logits = _mlp("decoder", program.decoder, initial, z)
+            logits = mlp("decoder", program.decoder, initial, z)
             numpyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
 
     def guide(x: jax.Array) -> None:
-        loc, log_scale = jnp.split(_mlp("encoder", program.encoder, initial, x), 2, axis=-1)
+        loc, log_scale = jnp.split(mlp("encoder", program.encoder, initial, x), 2, axis=-1)
         with numpyro.plate("batch", len(x)):
             numpyro.sample("z", dist.Normal(loc, jnp.exp(log_scale)).to_event(1))
 
@@ -106,7 +106,7 @@ def _vae(program: VAE, initial: Parameters) -> Pair:
 def _belief_net(program: nn.Module, initial: Parameters) -> Pair:
     layers = len(program.decoders)
     decode, encode = (
-        [partial(_mlp, f"{half}.{i}", network, initial) for i, network in enumerate(getattr(program, half))]
+        [partial(mlp, f"{half}.{i}", network, initial) for i, network in enumerate(getattr(program, half))]
         for half in ("decoders", "encoders")
     )
 
@@ -127,7 +127,7 @@ def _belief_net(program: nn.Module, initial: Parameters) -> Pair:
     return model, guide
 
 
-def _mlp(name: str, network: nn.Module, initial: Parameters, value: jax.Array) -> jax.Array:
+def mlp(name: str, network: nn.Module, initial: Parameters, value: jax.Array) -> jax.Array:
     """A `pplvm.networks.dense.MLP` with every weight and bias a parameter."""
     for number, layer in enumerate(network.layers):
         if isinstance(layer, nn.Linear):

@@ -34,11 +34,11 @@ Quartiles = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Target:
-    """A contestant's time over another's, at most; or its speed over the other's, at least."""
+    """A contestant's time over another's, at most; or its speed over the other's, at least; of none, its seconds."""
 
     contestant: str
     bound: float
-    of: str
+    of: str | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Section:
 class Outcome:
     """A target, beside what was measured."""
 
-    of: str
+    of: str | None
     bound: float
     measured: Quartiles
     met: bool
@@ -102,8 +102,13 @@ class Result:
     work: Work | None
 
 
-def run(name: str, sections: Callable[[str], Iterable[Section]], rounds: int = 21) -> None:
-    """A table's script: print its sections as they are measured, and write the JSON."""
+def run(
+    name: str,
+    sections: Callable[[str], Iterable[Section]],
+    rounds: int = 21,
+    notes: Callable[[str], dict[str, str]] | None = None,
+) -> None:
+    """A table's script: print its sections as they are measured, then further figures, and write the JSON."""
     chosen = options(rounds)
     ceiling, results = ceilings(chosen.device), []
     print(f"{machine(chosen.device)}, {chosen.threads} threads, {chosen.rounds} rounds; ", end="")
@@ -112,7 +117,11 @@ def run(name: str, sections: Callable[[str], Iterable[Section]], rounds: int = 2
         results.append(measure(section, chosen.rounds, chosen.device))
         print("\n" + markdown(results[-1], ceiling), flush=True)
         pyro.clear_param_store()
-    write(chosen, {"table": name, "ceilings": asdict(ceiling), "sections": [asdict(result) for result in results]})
+    further = notes(chosen.device) if notes else {}
+    for line in further.items():
+        print("\n" + ": ".join(line))
+    measured = {"ceilings": asdict(ceiling), "sections": [asdict(result) for result in results], "notes": further}
+    write(chosen, {"table": name} | measured)
 
 
 def options(rounds: int) -> argparse.Namespace:
@@ -205,15 +214,16 @@ def machine(device: str) -> str:
 
 
 def _row(section: Section, name: str, agrees: str, seconds: dict[str, list[float]]) -> Row:
-    def compared(other: str) -> Quartiles:
-        mine, theirs = seconds[name], seconds[other]
-        return ratio(theirs, mine) if section.faster else ratio(mine, theirs)
+    def compared(other: str | None) -> Quartiles:
+        theirs = [1.0] * len(seconds[name]) if other is None else seconds[other]
+        return ratio(theirs, seconds[name]) if section.faster else ratio(seconds[name], theirs)
 
     outcomes = []
-    for target in [t for t in section.targets if t.contestant == name and t.of in seconds]:
-        middle = compared(target.of)[1]
-        met = middle >= target.bound if section.faster else middle <= target.bound
-        outcomes.append(Outcome(target.of, target.bound, compared(target.of), met))
+    for target in section.targets:
+        if target.contestant == name and (target.of is None or target.of in seconds):
+            found = compared(target.of)
+            met = found[1] >= target.bound if section.faster else found[1] <= target.bound
+            outcomes.append(Outcome(target.of, target.bound, found, met))
     reference = next(iter(section.contestants))
     return Row(name, agrees, seconds[name], compared(reference) if reference in seconds else None, outcomes)
 
@@ -227,8 +237,11 @@ def _wait(device: str, last: Any) -> None:
 
 
 def _target(outcome: Outcome, sign: str, reference: str) -> str:
-    against = "" if outcome.of == reference else f" {outcome.measured[1]:.2f} of {outcome.of}"
-    return f"{sign} {outcome.bound:g}{against}: {'met' if outcome.met else '**missed**'}"
+    verdict = "met" if outcome.met else "**missed**"
+    if outcome.of is None:
+        return f"{sign} {outcome.bound:.2g} s: {verdict}"
+    against = "" if outcome.of == reference else f" of {outcome.of} ({outcome.measured[1]:.2f})"
+    return f"{sign} {outcome.bound:.3g}{against}: {verdict}"
 
 
 def _quartiles(found: Quartiles | None) -> str:

@@ -1,0 +1,223 @@
+"""A thousand replicate gradients at frozen parameters, for their mean and total variance: VAE, belief net, RLOO-10.
+
+Sums are kept of g and of g^2, never the gradients. A contestant's `chunk` is how many it takes at a time.
+
+python -m benchmarks.peers.replicates [--rounds 10] [--threads 2] [--device cpu] [--json FILE]
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor, nn
+
+from benchmarks.contestants import ByHand, images, seeded
+from benchmarks.handwritten import draw, net_leave_one_out, net_score_function, vae_elbo
+from benchmarks.peers.agreement import Verdict, worst_distance
+from benchmarks.peers.problems import Problem, belief_net
+from benchmarks.peers.tables import Section, Target, run
+from pplvm.bounds import elbo
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.programs.vae import VAE
+
+__all__ = ["Moments", "Replicates", "section", "sections"]
+
+PYRO = "Pyro loop, validation off"
+AT_A_TIME = 100
+"""Replicates in a timed step."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of some replicates: the mean gradient per datum (P,), and the trace of the covariance."""
+
+    mean: Tensor
+    variance: float
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Moments of so many replicates, a multiple of `chunk`."""
+
+    moments: Callable[[int], Moments]
+    chunk: int = 1
+
+    def step(self) -> Moments:
+        return self.moments(AT_A_TIME)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator in every library's words; storchastic has a name for it, or it is left out."""
+
+    objective: Callable[[], ELBO]
+    by_hand: ByHand
+    numpyro: str
+    storchastic: str = ""
+    others_differ: bool = False  # Pyro's and NumPyro's estimate the same with another variance
+
+
+def sections(device: str) -> Iterator[Section]:
+    x, net = images(20), partial(seeded, partial(belief_net, 784, (200,)))
+    vae = Problem(partial(seeded, partial(VAE, 784, 50, (200,))), x, 1).to(device)
+    reparameterized = Method(partial(Pathwise, elbo), vae_elbo, "Trace_ELBO")
+    score = Method(partial(ScoreFunction, elbo), net_score_function, "TraceGraph_ELBO", "score function")
+    rloo = Method(
+        partial(LeaveOneOut, elbo, 10), net_leave_one_out, "TraceGraph_ELBO", "leave-one-out", others_differ=True
+    )
+    chunked, gram = f"{OURS} vmap, inductor", f"{OURS} Gram, inductor"
+    alone = [Target(chunked, 7, PYRO), Target(gram, 9, PYRO), Target(f"{OURS} Gram, graph", 6, PYRO)]
+    yield section("VAE 784-200-50, B = 20", vae, reparameterized, alone)
+    storchastic = Target(chunked, 20, "storchastic loop")
+    yield section("SBN 784-200, B = 20, score function", Problem(net, x, 1).to(device), score, [*alone, storchastic])
+    ten = [Target(chunked, 3, PYRO), Target(chunked, 6, "storchastic loop")]
+    yield section("SBN 784-200, B = 20, leave-one-out, K = 10", Problem(net, x, 10).to(device), rloo, ten)
+
+
+OURS = "ours,"
+
+
+def section(title: str, problem: Problem, method: Method, targets: Sequence[Target] = ()) -> Section:
+    loop = lambda gradients: Replicates(partial(in_a_loop, gradients))
+    contestants = {
+        PYRO: lambda: loop(pyro.validation_enabled(False)(by_pyro(problem))),
+        "Pyro loop": lambda: loop(by_pyro(problem)),
+        "hand-written loop": lambda: loop(by_hand(problem, method.by_hand)),
+        **{f"NumPyro vmap, chunk {chunk}": partial(by_numpyro, problem, method.numpyro, chunk) for chunk in (1, 20)},
+        f"{OURS} loop, eager": lambda: loop(by_ours(problem, method.objective)),
+        **{f"{OURS} loop, {tier}": lambda t=tier: loop(by_ours(problem, method.objective, t)) for tier in TIERS},
+        **{f"{OURS} vmap, {tier}": partial(in_chunks, problem, method.objective, tier, False) for tier in TIERS},
+        **{f"{OURS} Gram, {tier}": partial(in_chunks, problem, method.objective, tier, True) for tier in TIERS},
+    }
+    if method.storchastic:
+        contestants["storchastic loop"] = lambda: loop(by_storchastic(problem, method.storchastic))
+    return Section(
+        title,
+        contestants,
+        judge_of(problem, method),
+        targets,
+        inner=1,
+        units=AT_A_TIME,
+        unit="replicate",
+        faster=True,
+        counted="hand-written loop",
+    )
+
+
+TIERS = ("graph", "inductor")
+
+
+def in_a_loop(gradients: Callable[[], Sequence[Tensor]], replicates: int) -> Moments:
+    """Gradients one by one, in running sums."""
+    first = gradients()
+    total, squares = [g.clone() for g in first], [g.square() for g in first]
+    for _ in range(replicates - 1):
+        found = list(gradients())
+        torch._foreach_add_(total, found)
+        torch._foreach_addcmul_(squares, found, found)
+    return moments_of(total, sum(float(s.double().sum()) for s in squares), replicates)
+
+
+def moments_of(total: Sequence[Tensor], squares: float, replicates: int) -> Moments:
+    mean = torch.cat([t.detach().flatten() for t in total]).double() / replicates
+    return Moments(mean.cpu(), (squares - replicates * float(mean.square().sum())) / (replicates - 1))
+
+
+def by_pyro(problem: Problem) -> Callable[[], Sequence[Tensor]]:
+    program, x, K = problem.build(), problem.x, problem.particles
+    many = {"num_particles": K, "vectorize_particles": True, "max_plate_nesting": 1} if K > 1 else {}
+    objective, parameters = Trace_ELBO(**many), list(program.parameters())
+
+    def gradients() -> Sequence[Tensor]:
+        loss = objective.differentiable_loss(program.model, program.guide, x) / len(x)
+        return torch.autograd.grad(loss, parameters)
+
+    return gradients
+
+
+def by_hand(problem: Problem, loss: ByHand) -> Callable[[], Sequence[Tensor]]:
+    program, x, K = problem.build(), problem.x, problem.particles
+    parameters = list(program.parameters())
+    return lambda: torch.autograd.grad(loss(program, x, draw(program, x, K)), parameters)
+
+
+def by_ours(problem: Problem, objective: Callable[[], ELBO], tier: str = "off") -> Callable[[], Sequence[Tensor]]:
+    from pplvm.graphs.compiled import compiled
+
+    graph = compiled(Loss(objective(), problem.build()), tier)
+    return in_grad(graph.loss.program, lambda: graph.backward(problem.x))
+
+
+def by_storchastic(problem: Problem, method: str) -> Callable[[], Sequence[Tensor]]:
+    contestant = importlib.import_module("benchmarks.peers.with_storchastic").contestants(problem)[method]()
+    return in_grad(contestant.program, contestant.backward)
+
+
+def in_grad(program: nn.Module, backward: Callable[[], object]) -> Callable[[], Sequence[Tensor]]:
+    parameters = list(program.parameters())
+
+    def gradients() -> Sequence[Tensor]:
+        for parameter in parameters:
+            parameter.grad = None
+        backward()
+        return [parameter.grad for parameter in parameters]
+
+    return gradients
+
+
+def by_numpyro(problem: Problem, objective: str, chunk: int) -> Replicates:
+    return importlib.import_module("benchmarks.peers.with_jax").replicates(problem, objective, chunk)
+
+
+def in_chunks(problem: Problem, objective: Callable[[], ELBO], tier: str, gram: bool) -> Replicates:
+    """Ours, vmapped over the noise."""
+    from pplvm.graphs.replicates import Replicates as Chunks  # noqa: F401
+
+    raise NotImplementedError("the table's adapter to pplvm.graphs.replicates")
+
+
+def judge_of(problem: Problem, method: Method, calls: int = 20) -> Callable[[str, Any], Verdict]:
+    """Mean, along the trusted mean of each tensor, and total variance: both those of a loop by hand."""
+    sizes = [p.numel() for p in problem.build().parameters()]
+
+    @cache
+    def trusted() -> tuple[Tensor, Tensor]:
+        hand = Replicates(partial(in_a_loop, by_hand(problem, method.by_hand)))
+        torch.manual_seed(1)
+        direction = hand.moments(200).mean
+        torch.manual_seed(2)
+        return direction, told(hand, direction)
+
+    def told(contestant: Replicates, direction: Tensor) -> Tensor:
+        rows = []
+        for _ in range(calls):
+            found = contestant.moments(max(20, contestant.chunk))
+            along = [part.sum() for part in (found.mean * direction).split(sizes)]
+            rows.append(torch.stack([*along, torch.tensor(found.variance, dtype=torch.float64)]))
+        return torch.stack(rows)  # (calls, tensors + 1)
+
+    def judge(name: str, contestant: Replicates) -> Verdict:
+        direction, expected = trusted()
+        torch.manual_seed(3)
+        found = told(contestant, direction)
+        if method.others_differ and name.startswith(("Pyro", "NumPyro")):
+            distance, limit, _ = worst_distance(found[:, :-1], expected[:, :-1])
+            text = f"mean; variance {found[:, -1].mean() / expected[:, -1].mean():.2g} times"
+        else:
+            distance, limit, resolution = worst_distance(found, expected)
+            text = f"variance to {100 * resolution:.0f} %"
+        off = f"mean or variance {distance:.1f} standard errors off, at most {limit:.1f} are chance"
+        return Verdict(distance < limit, text if distance < limit else off)
+
+    return judge
+
+
+if __name__ == "__main__":
+    run("replicates", sections, rounds=10)
