@@ -1,6 +1,6 @@
 """The estimators: variance, bias and time of ours beside those of storchastic, Pyro and NumPyro.
 
-    python -m benchmarks.peers.estimators [--rounds 21]
+    python -m benchmarks.peers.estimators [--rounds 21] [--json FILE]
 
 A library that is not installed is left out: pip install "pplvm[peers]". Variances are traces of the covariance of
 the guide's gradient per datum, plus or minus a standard error; times are interleaved as in `benchmarks.ratios`, on
@@ -8,18 +8,17 @@ one thread, since thread pools of three libraries on a busy machine measure the 
 """
 
 import importlib
-import os
 import statistics
 import sys
-import warnings
 from collections.abc import Callable
+from functools import partial
 
 import pyro
-import torch
 
 from benchmarks.contestants import Contestant
 from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
 from benchmarks.peers.problems import PROBLEMS, exact_gradient, toy_variances
+from benchmarks.peers.tables import options, wait, write
 from benchmarks.ratios import interleaved, ratio
 
 LIBRARIES = ("pplvm", "torch", "storchastic", "pyro", "numpyro")
@@ -35,14 +34,13 @@ INNER = 10
 Key = tuple[str, str]
 
 
-def main(rounds: int = 21, replicates: int = 100) -> None:
+def main(replicates: int = 100) -> None:
     """Print the table, one row a method and library."""
-    torch.set_num_threads(1)
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
-    warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph for REBAR and RELAX
+    chosen = options(rounds=21, threads=1, devices=("cpu",))
     built = {name: entries(name) for name in PROBLEMS}
-    seconds = {name: timed(built[name], rounds) for name in (SMALL, LARGE)}
+    seconds = {name: timed(built[name], chosen.rounds) for name in (SMALL, LARGE)}
     print(HEAD)
+    rows = []
     for key in sorted(built[SMALL], key=lambda key: (METHODS.index(key[0]), LIBRARIES.index(key[1]))):
         build = {name: found.get(key) for name, found in built.items()}
         cells = [
@@ -51,7 +49,10 @@ def main(rounds: int = 21, replicates: int = 100) -> None:
             *time_cells(key, seconds[SMALL]),
             *([large_net_cell(build[LARGE]()), *time_cells(key, seconds[LARGE])] if build[LARGE] else [""] * 3),
         ]
-        print("|", " | ".join([*key, *cells]), "|", flush=True)
+        rows.append([*key, *cells])
+        print("|", " | ".join(rows[-1]), "|", flush=True)
+    columns = [name.strip() for name in HEAD.splitlines()[0].strip("|").split("|")]
+    write(chosen, {"table": "estimators", "columns": columns, "rows": rows})
     pyro.clear_param_store()
 
 
@@ -95,8 +96,8 @@ def large_net_cell(contestant: Contestant) -> str:
 
 
 def timed(built: dict[Key, Callable[[], Contestant]], rounds: int) -> dict[Key, list[float]]:
-    contestants = {key: build() for key, build in built.items()}
-    return interleaved({key: contestant.step for key, contestant in contestants.items()}, rounds, INNER)
+    steps = {key: build().step for key, build in built.items()}
+    return interleaved(steps, rounds, INNER, partial(wait, "cpu"))
 
 
 def time_cells(key: Key, seconds: dict[Key, list[float]]) -> list[str]:
@@ -114,4 +115,4 @@ def told(value: float, error: float) -> str:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -40,7 +40,7 @@ class NumPyroContestant:
         self.names = list(self.initial)
         model, guide = pair_of(program, self.initial)
         self.svi = SVI(model, guide, numpyro.optim.Adam(LEARNING_RATE), self.objective)
-        self.key, self.state = jax.random.key(0), self.svi.init(jax.random.key(1), self.x)
+        self.key, self.state = jax.random.key(0), jax.jit(self.svi.init)(jax.random.key(1), self.x)
         self.update = jax.jit(self.svi.update)
         loss = lambda parameters, key: self.objective.loss(key, parameters, model, guide, self.x) / len(self.x)
         self.loss = loss

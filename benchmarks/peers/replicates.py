@@ -29,7 +29,7 @@ from pplvm.programs.vae import VAE
 
 __all__ = ["Moments", "Replicates", "section", "sections"]
 
-PYRO = "Pyro loop, validation off"
+PYRO, OURS, TIERS = "Pyro loop, validation off", "ours,", ("graph", "inductor")
 AT_A_TIME = 100
 """Replicates in a timed step."""
 
@@ -57,31 +57,40 @@ class Replicates:
 class Method:
     """An estimator in every library's words; storchastic has a name for it, or it is left out."""
 
-    objective: Callable[[], ELBO]
+    objective: Callable[..., ELBO]  # of num_particles
     by_hand: ByHand
     numpyro: str
     storchastic: str = ""
     others_differ: bool = False  # Pyro's and NumPyro's estimate the same with another variance
 
 
+def methods() -> dict[str, Method]:
+    return {
+        "pathwise": Method(partial(Pathwise, elbo), vae_elbo, "Trace_ELBO"),
+        "score function": Method(
+            partial(ScoreFunction, elbo), net_score_function, "TraceGraph_ELBO", storchastic="score function"
+        ),
+        "leave-one-out": Method(
+            partial(LeaveOneOut, elbo),
+            net_leave_one_out,
+            "TraceGraph_ELBO",
+            storchastic="leave-one-out",
+            others_differ=True,
+        ),
+    }
+
+
 def sections(device: str) -> Iterator[Section]:
     x, net = images(20), partial(seeded, partial(belief_net, 784, (200,)))
     vae = Problem(partial(seeded, partial(VAE, 784, 50, (200,))), x, 1).to(device)
-    reparameterized = Method(partial(Pathwise, elbo), vae_elbo, "Trace_ELBO")
-    score = Method(partial(ScoreFunction, elbo), net_score_function, "TraceGraph_ELBO", "score function")
-    rloo = Method(
-        partial(LeaveOneOut, elbo, 10), net_leave_one_out, "TraceGraph_ELBO", "leave-one-out", others_differ=True
-    )
+    pathwise, score, rloo = methods().values()
     chunked, gram = f"{OURS} vmap, inductor", f"{OURS} Gram, inductor"
     alone = [Target(chunked, 7, PYRO), Target(gram, 9, PYRO), Target(f"{OURS} Gram, graph", 6, PYRO)]
-    yield section("VAE 784-200-50, B = 20", vae, reparameterized, alone)
+    yield section("VAE 784-200-50, B = 20", vae, pathwise, alone)
     storchastic = Target(chunked, 20, "storchastic loop")
     yield section("SBN 784-200, B = 20, score function", Problem(net, x, 1).to(device), score, [*alone, storchastic])
     ten = [Target(chunked, 3, PYRO), Target(chunked, 6, "storchastic loop")]
     yield section("SBN 784-200, B = 20, leave-one-out, K = 10", Problem(net, x, 10).to(device), rloo, ten)
-
-
-OURS = "ours,"
 
 
 def section(title: str, problem: Problem, method: Method, targets: Sequence[Target] = ()) -> Section:
@@ -109,9 +118,6 @@ def section(title: str, problem: Problem, method: Method, targets: Sequence[Targ
         faster=True,
         counted="hand-written loop",
     )
-
-
-TIERS = ("graph", "inductor")
 
 
 def in_a_loop(gradients: Callable[[], Sequence[Tensor]], replicates: int) -> Moments:
@@ -148,10 +154,10 @@ def by_hand(problem: Problem, loss: ByHand) -> Callable[[], Sequence[Tensor]]:
     return lambda: torch.autograd.grad(loss(program, x, draw(program, x, K)), parameters)
 
 
-def by_ours(problem: Problem, objective: Callable[[], ELBO], tier: str = "off") -> Callable[[], Sequence[Tensor]]:
+def by_ours(problem: Problem, objective: Callable[..., ELBO], tier: str = "off") -> Callable[[], Sequence[Tensor]]:
     from pplvm.graphs.compiled import compiled
 
-    graph = compiled(Loss(objective(), problem.build()), tier)
+    graph = compiled(Loss(objective(problem.particles), problem.build()), tier)
     return in_grad(graph.loss.program, lambda: graph.backward(problem.x))
 
 
@@ -176,7 +182,7 @@ def by_numpyro(problem: Problem, objective: str, chunk: int) -> Replicates:
     return importlib.import_module("benchmarks.peers.with_jax").replicates(problem, objective, chunk)
 
 
-def in_chunks(problem: Problem, objective: Callable[[], ELBO], tier: str, gram: bool) -> Replicates:
+def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, gram: bool) -> Replicates:
     """Ours, vmapped over the noise."""
     from pplvm.graphs.replicates import Replicates as Chunks  # noqa: F401
 

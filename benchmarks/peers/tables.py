@@ -26,9 +26,10 @@ from benchmarks.peers.agreement import Verdict
 from benchmarks.peers.ceilings import Ceilings, Work, ceilings, count
 from benchmarks.ratios import interleaved, ratio
 
-__all__ = ["Outcome", "Result", "Row", "Section", "Target", "machine", "markdown", "measure", "options", "run", "write"]
+__all__ = ["Outcome", "Result", "Row", "Section", "Target", "markdown", "measure", "options", "run", "wait", "write"]
 
 PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "storchastic")
+DEVICES = "cpu", "cuda"
 Quartiles = tuple[float, float, float]
 
 
@@ -110,33 +111,35 @@ def run(
 ) -> None:
     """A table's script: print its sections as they are measured, then further figures, and write the JSON."""
     chosen = options(rounds)
-    ceiling, results = ceilings(chosen.device), []
+    ceiling = ceilings(chosen.device)
     print(f"{machine(chosen.device)}, {chosen.threads} threads, {chosen.rounds} rounds; ", end="")
     print(f"products {ceiling.flop_per_second / 1e9:.0f} GFLOP/s, copies {ceiling.bytes_per_second / 1e9:.0f} GB/s")
+    measured = {"table": name, "ceilings": asdict(ceiling), "sections": []}
     for section in sections(chosen.device):
-        results.append(measure(section, chosen.rounds, chosen.device))
-        print("\n" + markdown(results[-1], ceiling), flush=True)
+        result = measure(section, chosen.rounds, chosen.device)
+        print("\n" + markdown(result, ceiling), flush=True)
+        measured["sections"].append(asdict(result))
+        write(chosen, measured)  # what comes next may fail
         pyro.clear_param_store()
-    further = notes(chosen.device) if notes else {}
-    for line in further.items():
+    measured["notes"] = notes(chosen.device) if notes else {}
+    for line in measured["notes"].items():
         print("\n" + ": ".join(line))
-    measured = {"ceilings": asdict(ceiling), "sections": [asdict(result) for result in results], "notes": further}
-    write(chosen, {"table": name} | measured)
+    write(chosen, measured)
 
 
-def options(rounds: int) -> argparse.Namespace:
+def options(rounds: int, threads: int = 2, devices: Sequence[str] = DEVICES) -> argparse.Namespace:
     """The command line of every table; sets the threads, and silences what peers are known to warn of."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument("--json", type=Path, help="a file to write all figures to")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.threads == 1:
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
     warnings.filterwarnings("ignore", message=".*torch.jit.trace.* is deprecated")  # Pyro's JitTrace_ELBO
-    warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph
+    warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph for REBAR and RELAX
     return chosen
 
 
@@ -154,7 +157,7 @@ def measure(section: Section, rounds: int, device: str = "cpu") -> Result:
             print(f"{section.title}: {name} is left out: {verdicts[name].text}", file=sys.stderr, flush=True)
     work = count(built[section.counted].step) if section.counted in built else None
     steps = {name: contestant.step for name, contestant in built.items()}
-    totals = interleaved(steps, rounds, section.inner, partial(_wait, device))
+    totals = interleaved(steps, rounds, section.inner, partial(wait, device))
     seconds = {name: [s / section.inner / section.units for s in total] for name, total in totals.items()}
     return Result(
         section.title,
@@ -228,7 +231,7 @@ def _row(section: Section, name: str, agrees: str, seconds: dict[str, list[float
     return Row(name, agrees, seconds[name], compared(reference) if reference in seconds else None, outcomes)
 
 
-def _wait(device: str, last: Any) -> None:
+def wait(device: str, last: Any) -> None:
     """Until what a step has started is done: torch's by its device, jax's by its array."""
     if device == "cuda":
         torch.cuda.synchronize()
