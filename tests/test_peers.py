@@ -15,7 +15,8 @@ from benchmarks.peers.agreement import Verdict
 from benchmarks.peers.ceilings import Ceilings, Work, count
 from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
 from benchmarks.peers.problems import PROBLEMS, Problem, belief_net, exact_gradient, toy_variances
-from benchmarks.peers.tables import Section, Target, markdown, measure
+from benchmarks.peers.results import markdown
+from benchmarks.peers.tables import Section, Target, measure
 from pplvm.programs.vae import VAE
 
 LIBRARIES = ("pplvm", "pyro", "storchastic", "numpyro")

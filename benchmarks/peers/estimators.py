@@ -18,7 +18,8 @@ import pyro
 from benchmarks.contestants import Contestant
 from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
 from benchmarks.peers.problems import PROBLEMS, exact_gradient, toy_variances
-from benchmarks.peers.tables import options, wait, write
+from benchmarks.peers.results import write
+from benchmarks.peers.tables import options, wait
 from benchmarks.ratios import interleaved, ratio
 
 LIBRARIES = ("pplvm", "torch", "storchastic", "pyro", "numpyro")

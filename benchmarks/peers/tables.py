@@ -1,21 +1,16 @@
-"""What the tables share: contestants are built, judged, timed in turns in random order, and told as markdown and JSON.
+"""What the tables share: contestants are built, judged, and timed in turns in random order.
 
 A contestant has a method `step()`. One that cannot be built or disagrees with the trusted one is left out, with a line
 on stderr and the reason in the JSON.
 """
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +18,13 @@ import pyro
 import torch
 
 from benchmarks.peers.agreement import Verdict
-from benchmarks.peers.ceilings import Ceilings, Work, ceilings, count
+from benchmarks.peers.ceilings import Work, ceilings, count
+from benchmarks.peers.results import Outcome, Quartiles, Result, Row, machine, markdown, write
 from benchmarks.ratios import interleaved, ratio
 
-__all__ = ["Outcome", "Result", "Row", "Section", "Target", "markdown", "measure", "options", "run", "wait", "write"]
+__all__ = ["Section", "Target", "measure", "options", "run", "wait"]
 
-PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "storchastic")
 DEVICES = "cpu", "cuda"
-Quartiles = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -69,40 +63,6 @@ class Section:
     counted: str = ""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A target, beside what was measured."""
-
-    of: str | None
-    bound: float
-    measured: Quartiles
-    met: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contestant: seconds a unit in each round, and their ratio to the reference's."""
-
-    contestant: str
-    agrees: str
-    seconds: list[float]
-    ratio: Quartiles | None
-    targets: list[Outcome]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A section as measured; work is that of one unit."""
-
-    title: str
-    unit: str
-    reference: str
-    faster: bool
-    rows: list[Row]
-    left_out: dict[str, str]
-    work: Work | None
-
-
 def run(
     name: str,
     sections: Callable[[str], Iterable[Section]],
@@ -136,6 +96,7 @@ def options(rounds: int, threads: int = 2, devices: Sequence[str] = DEVICES) -> 
     parser.add_argument("--json", type=Path, help="a file to write all figures to")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs some of the GPU's memory
     if chosen.threads == 1:
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
     warnings.filterwarnings("ignore", message=".*torch.jit.trace.* is deprecated")  # Pyro's JitTrace_ELBO
@@ -170,52 +131,6 @@ def measure(section: Section, rounds: int, device: str = "cpu") -> Result:
     )
 
 
-def markdown(result: Result, ceiling: Ceilings) -> str:
-    """The table, with a line for what was left out."""
-    measure = "times as fast as" if result.faster else "over"
-    work = result.work
-    counted = f"; {work.flop / 1e6:.1f} MFLOP, {work.bytes / 1e6:.1f} MB" if work else ""
-    lines = [
-        f"**{result.title}**, one {result.unit}{counted}",
-        "",
-        f"| contestant | agrees | ms | {measure} {result.reference} | targets | of GEMM | of copy |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    sign = ">=" if result.faster else "<="
-    for row in result.rows:
-        median = statistics.median(row.seconds)
-        shares = [f"{100 * share:.0f} %" for share in _shares(work, median, ceiling)] if work else ["", ""]
-        targets = "; ".join(_target(outcome, sign, result.reference) for outcome in row.targets)
-        cells = [row.contestant, row.agrees, f"{1e3 * median:.3g}", _quartiles(row.ratio), targets, *shares]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *(f"\nLeft out: {name} ({reason})" for name, reason in result.left_out.items())])
-
-
-def write(chosen: argparse.Namespace, found: dict[str, Any]) -> None:
-    """All figures beside the machine and the versions, if a file was asked for."""
-    if chosen.json is None:
-        return
-    head = {
-        "date": date.today().isoformat(),
-        "machine": machine(chosen.device),
-        "device": chosen.device,
-        "threads": chosen.threads,
-        "rounds": chosen.rounds,
-        "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
-    }
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps(head | found, indent=1))
-
-
-def machine(device: str) -> str:
-    """The GPU's name, or the processor's."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-
-
 def _row(section: Section, name: str, agrees: str, seconds: dict[str, list[float]]) -> Row:
     def compared(other: str | None) -> Quartiles:
         theirs = [1.0] * len(seconds[name]) if other is None else seconds[other]
@@ -237,30 +152,3 @@ def wait(device: str, last: Any) -> None:
         torch.cuda.synchronize()
     if hasattr(last, "block_until_ready"):
         last.block_until_ready()
-
-
-def _target(outcome: Outcome, sign: str, reference: str) -> str:
-    verdict = "met" if outcome.met else "**missed**"
-    if outcome.of is None:
-        return f"{sign} {outcome.bound:.2g} s: {verdict}"
-    against = "" if outcome.of == reference else f" of {outcome.of} ({outcome.measured[1]:.2f})"
-    return f"{sign} {outcome.bound:.3g}{against}: {verdict}"
-
-
-def _quartiles(found: Quartiles | None) -> str:
-    return "" if found is None else f"{found[1]:.2f} [{found[0]:.2f}, {found[2]:.2f}]"
-
-
-def _shares(work: Work, seconds: float, ceiling: Ceilings) -> tuple[float, float]:
-    return work.flop / seconds / ceiling.flop_per_second, work.bytes / seconds / ceiling.bytes_per_second
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
