@@ -55,7 +55,7 @@ def count(step: Callable[[], object]) -> Work:
 
 
 def ceilings(device: str, size: int = 2048, seconds: float = 0.5) -> Ceilings:
-    """Measured on this device with as many threads as torch has now: the best of the runs that fit into `seconds`."""
+    """Measured on this device with as many threads as torch has now: the best of `seconds` of runs, or of five."""
     a = torch.randn(size, size, device=device)
     b, out = torch.randn_like(a), torch.empty_like(a)
     large = torch.empty(2**26, device=device)
@@ -67,7 +67,7 @@ def ceilings(device: str, size: int = 2048, seconds: float = 0.5) -> Ceilings:
 
 def _fastest(run: Callable[[], object], device: str, seconds: float) -> float:
     times, begin = [], time.perf_counter()
-    while not times or time.perf_counter() - begin < seconds:
+    while len(times) < 5 or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
         run()
         if device == "cuda":
