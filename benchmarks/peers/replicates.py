@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import count
 from typing import Any
 
 import pyro
@@ -44,10 +45,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Moments of so many replicates, a multiple of `chunk`."""
+    """Moments of so many replicates, `chunk` at a time."""
 
     moments: Callable[[int], Moments]
     chunk: int = 1
+    plan: str = ""
 
     def step(self) -> Moments:
         return self.moments(AT_A_TIME)
@@ -87,9 +89,9 @@ def sections(device: str) -> Iterator[Section]:
     chunked, gram = f"{OURS} vmap, inductor", f"{OURS} Gram, inductor"
     alone = [Target(chunked, 7, PYRO), Target(gram, 9, PYRO), Target(f"{OURS} Gram, graph", 6, PYRO)]
     yield section("VAE 784-200-50, B = 20", vae, pathwise, alone)
-    storchastic = Target(chunked, 20, "storchastic loop")
+    storchastic = Target(gram, 20, "storchastic loop")
     yield section("SBN 784-200, B = 20, score function", Problem(net, x, 1).to(device), score, [*alone, storchastic])
-    ten = [Target(chunked, 3, PYRO), Target(chunked, 6, "storchastic loop")]
+    ten = [Target(gram, 3, PYRO), Target(gram, 6, "storchastic loop")]
     yield section("SBN 784-200, B = 20, leave-one-out, K = 10", Problem(net, x, 10).to(device), rloo, ten)
 
 
@@ -182,11 +184,40 @@ def by_numpyro(problem: Problem, objective: str, chunk: int) -> Replicates:
     return importlib.import_module("benchmarks.peers.with_jax").replicates(problem, objective, chunk)
 
 
-def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, gram: bool) -> Replicates:
-    """Ours, vmapped over the noise."""
-    from pplvm.graphs.replicates import Replicates as Chunks  # noqa: F401
+def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, by_factors: bool) -> Replicates:
+    """Ours, vmapped over the noise; by factors, gradients of large weights stay products, told by Gram matrices.
 
-    raise NotImplementedError("the table's adapter to pplvm.graphs.replicates")
+    Raises:
+        RuntimeError: nothing is left as factors.
+    """
+    from pplvm.graphs.replicates import Replicates as Drawn
+
+    loss, seeds = Loss(objective(problem.particles), problem.build()), count()
+    loss(problem.x)
+    parameters = list(loss.program.parameters())
+    drawn = Drawn(loss, problem.x, parameters, tier=tier, by_factors=by_factors)
+    if by_factors and "as factors" not in drawn.plan:
+        raise RuntimeError(f"no factors: {drawn.plan}")
+
+    def moments(n: int) -> Moments:
+        total, squares = [torch.zeros_like(p) for p in parameters], 0.0
+        for chunk in drawn.draw([next(seeds) for _ in range(n)]):
+            for at, gradient in zip(total, chunk.gradients, strict=True):
+                squares += add(at, gradient)
+        return moments_of(total, float(squares), n)
+
+    return Replicates(moments, drawn.size, drawn.plan)
+
+
+@torch.no_grad()
+def add(total: Tensor, gradient: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """To a sum, a chunk of gradients, dense or as factors left^T right; the sum of their squares, ()."""
+    if isinstance(gradient, Tensor):
+        total += gradient.sum(0)
+        return torch.linalg.vector_norm(gradient).square()
+    left, right = gradient  # (C, R, O), (C, R, I)
+    total.addmm_(left.flatten(0, 1).T, right.flatten(0, 1))
+    return torch.linalg.vecdot((left @ left.mT).flatten(), (right @ right.mT).flatten())
 
 
 def judge_of(problem: Problem, method: Method, calls: int = 20) -> Callable[[str, Any], Verdict]:
@@ -202,9 +233,9 @@ def judge_of(problem: Problem, method: Method, calls: int = 20) -> Callable[[str
         return direction, told(hand, direction)
 
     def told(contestant: Replicates, direction: Tensor) -> Tensor:
-        rows = []
+        rows, n = [], min(AT_A_TIME, -(-20 // contestant.chunk) * contestant.chunk)
         for _ in range(calls):
-            found = contestant.moments(max(20, contestant.chunk))
+            found = contestant.moments(n)
             along = [part.sum() for part in (found.mean * direction).split(sizes)]
             rows.append(torch.stack([*along, torch.tensor(found.variance, dtype=torch.float64)]))
         return torch.stack(rows)  # (calls, tensors + 1)
@@ -220,7 +251,7 @@ def judge_of(problem: Problem, method: Method, calls: int = 20) -> Callable[[str
             distance, limit, resolution = worst_distance(found, expected)
             text = f"variance to {100 * resolution:.0f} %"
         off = f"mean or variance {distance:.1f} standard errors off, at most {limit:.1f} are chance"
-        return Verdict(distance < limit, text if distance < limit else off)
+        return Verdict(distance < limit, "; ".join(filter(None, [text, contestant.plan])) if distance < limit else off)
 
     return judge
 

@@ -52,6 +52,7 @@ class Result:
     faster: bool
     rows: list[Row]
     left_out: dict[str, str]
+    unmeasured: list[str]  # targets of or against what is left out
     work: Work | None
 
 
@@ -73,7 +74,9 @@ def markdown(result: Result, ceiling: Ceilings) -> str:
         targets = "; ".join(_target(outcome, sign, result.reference) for outcome in row.targets)
         cells = [row.contestant, row.agrees, f"{1e3 * median:.3g}", _quartiles(row.ratio), targets, *shares]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *(f"\nLeft out: {name} ({reason})" for name, reason in result.left_out.items())])
+    lines += [f"\nLeft out: {name} ({reason})" for name, reason in result.left_out.items()]
+    lines += [f"\nNot measured: {target}" for target in result.unmeasured]
+    return "\n".join(lines)
 
 
 def write(chosen: argparse.Namespace, found: dict[str, Any]) -> None:

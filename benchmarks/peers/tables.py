@@ -126,7 +126,8 @@ def measure(section: Section, rounds: int, device: str = "cpu") -> Result:
         next(iter(section.contestants)),
         section.faster,
         [_row(section, name, verdicts[name].text, seconds) for name in built],
-        {name: verdict.text for name, verdict in verdicts.items() if not verdict.agrees},
+        left_out := {name: verdict.text for name, verdict in verdicts.items() if not verdict.agrees},
+        [f"{t.contestant} over {t.of}, {t.bound:g}" for t in section.targets if {t.contestant, t.of} & {*left_out}],
         work and Work(work.flop // section.units, work.bytes // section.units),
     )
 
