@@ -5,17 +5,18 @@ the same learning rate.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
+from benchmarks.handwritten import draw, net_leave_one_out, vae_elbo
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import PriorSampling
@@ -30,11 +31,14 @@ from pplvm.programs.vae import VAE
 __all__ = [
     "PROBLEMS",
     "BaselinedBeliefNet",
+    "ByHand",
     "Contestant",
-    "belief_net_by_hand",
     "belief_net_contestants",
     "by_hand",
+    "captured",
+    "compiled_by_hand",
     "images",
+    "in_tier",
     "ours",
     "seeded",
     "svi",
@@ -42,6 +46,8 @@ __all__ = [
 ]
 
 D, LEARNING_RATE = 784, 1e-3
+ByHand = Callable[[nn.Module, Tensor, list[Tensor]], Tensor]
+"""The loss of a program on a batch, given the noise."""
 _numbers = count()
 
 
@@ -58,9 +64,16 @@ class Contestant:
         """A fresh gradient, (P,), per datum."""
         self.program.zero_grad()
         self.backward()
-        halves = [p for name, p in self.program.named_parameters() if not name.startswith("baselines.")]
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in halves]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._halves]
         return torch.cat([part.flatten() for part in parts]) / self.batch_divisor
+
+    def parameters(self) -> Tensor:
+        """Of model and guide as they are now, (P,)."""
+        return torch.cat([p.detach().flatten() for p in self._halves])
+
+    @property
+    def _halves(self) -> list[nn.Parameter]:
+        return [p for name, p in self.program.named_parameters() if not name.startswith("baselines.")]
 
     def settle(self, steps: int = 20) -> None:
         """Let baselines learn while the program stands still."""
@@ -88,7 +101,7 @@ def vae_contestants(K: int = 1) -> dict[str, Callable[[], Contestant]]:
         "DoublyReparameterized": lambda: ours(DoublyReparameterized(iwae, K), program(), x),
     }
     return {
-        "hand-written torch": lambda: by_hand(_vae_by_hand, program(), x, K),
+        "hand-written torch": lambda: by_hand(vae_elbo, program(), x, K),
         "Pathwise(elbo)": lambda: ours(Pathwise(elbo, K), program(), x),
         "AnalyticKL": lambda: ours(AnalyticKL(K), program(), x),
         "StickTheLanding": lambda: ours(StickTheLanding(K), program(), x),
@@ -112,7 +125,7 @@ def belief_net_contestants(layers: int, K: int) -> dict[str, Callable[[], Contes
         "pyro SVI Trace_ELBO": lambda: svi(Trace_ELBO(**_vectorized(K)), program(), x),
     }
     return {
-        "hand-written torch": lambda: by_hand(belief_net_by_hand, program(), x, K),
+        "hand-written torch": lambda: by_hand(net_leave_one_out, program(), x, K),
         "LeaveOneOut(elbo)": lambda: ours(LeaveOneOut(elbo, K), program(), x),
         **(rivals if layers == 1 else {}),
         "pyro SVI TraceGraph_ELBO, neural baseline": lambda: svi(
@@ -174,25 +187,69 @@ def _vectorized(K: int) -> dict[str, int | bool]:
 
 def ours(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
     loss = Loss(objective, program)
-    return _stepping(loss, program, lambda: loss(x))
+    return _stepping(loss, program, lambda: loss(x).backward())
 
 
-def by_hand(loss: Callable[[nn.Module, Tensor, int], Tensor], program: nn.Module, x: Tensor, K: int) -> Contestant:
-    return _stepping(program, program, lambda: loss(program, x, K))
+def in_tier(
+    tier: Literal["graph", "inductor"], objective: pyro.infer.ELBO, program: nn.Module, x: Tensor
+) -> Contestant:
+    """The same through one graph: "graph" replays it as traced, "inductor" compiles it.
+
+    Raises:
+        RuntimeError: it had to fall back to another tier.
+    """
+    from pplvm.graphs.compiled import compiled
+
+    loss = Loss(objective, program)
+    graph = compiled(loss, tier)
+    graph.backward(x)
+    if graph.tier_now != tier:
+        raise RuntimeError(f"asked for {tier!r}, runs as {graph.tier_now!r}")
+    return _stepping(loss, program, lambda: graph.backward(x))
 
 
-def _stepping(trained: nn.Module, program: nn.Module, loss: Callable[[], Tensor]) -> Contestant:
-    optimizer = torch.optim.Adam(trained.parameters(), lr=LEARNING_RATE, fused=True)
+def by_hand(loss: ByHand, program: nn.Module, x: Tensor, K: int) -> Contestant:
+    return _stepping(program, program, lambda: loss(program, x, draw(program, x, K)).backward())
+
+
+def compiled_by_hand(loss: ByHand, program: nn.Module, x: Tensor, K: int, noise_inside: bool = False) -> Contestant:
+    """By `torch.compile`, which on a CPU draws slower than torch does: `noise_inside` leaves that to it."""
+    if noise_inside:
+        whole = torch.compile(lambda x: loss(program, x, draw(program, x, K)), fullgraph=True, dynamic=False)
+        return _stepping(program, program, lambda: whole(x).backward())
+    rest = torch.compile(loss, fullgraph=True, dynamic=False)
+    return _stepping(program, program, lambda: rest(program, x, draw(program, x, K)).backward())
+
+
+def _stepping(trained: nn.Module, program: nn.Module, backward: Callable[[], object]) -> Contestant:
+    on_cuda = next(program.parameters()).is_cuda
+    optimizer = torch.optim.Adam(trained.parameters(), lr=LEARNING_RATE, fused=True, capturable=on_cuda)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss().backward()
+        backward()
         optimizer.step()
 
-    return Contestant(program, step, lambda: loss().backward())
+    return Contestant(program, step, backward)
 
 
-def svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant:
+def captured(contestant: Contestant) -> Contestant:
+    """The whole step, noise and optimizer included, as one CUDA graph; Adam keeps the moments of the warm-up."""
+    initial = {name: value.clone() for name, value in contestant.program.state_dict().items()}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            contestant.step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        contestant.step()
+    contestant.program.load_state_dict(initial)
+    return replace(contestant, step=graph.replay)
+
+
+def svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor, validate: bool = True) -> Contestant:
     """Pyro as its tutorials use it: modules registered inside model and guide, default settings."""
     name = f"program {next(_numbers)}"  # two programs of one name would share what Pyro stores under it
 
@@ -205,36 +262,7 @@ def svi(objective: pyro.infer.ELBO, program: nn.Module, x: Tensor) -> Contestant
         program.guide(x)
 
     trainer = SVI(model, guide, pyro.optim.Adam({"lr": LEARNING_RATE}), loss=objective)
-    backward = lambda: trainer.loss_and_grads(model, guide, x)
-    return Contestant(program, lambda: trainer.step(x), backward, batch_divisor=len(x))
-
-
-def _vae_by_hand(vae: VAE, x: Tensor, K: int) -> Tensor:
-    """Minus the elbo per datum with the log-densities of z drawn, as in Pathwise(elbo)."""
-    loc, log_scale = vae.encoder(x).chunk(2, dim=-1)
-    noise = torch.randn(K, *loc.shape)
-    z = loc + log_scale.exp() * noise  # (K, B, Z)
-    log_ratio = (0.5 * (noise.square() - z.square()) + log_scale).sum()
-    logits = vae.decoder(z)
-    error = binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="sum")
-    return (error - log_ratio) / (K * len(x))
-
-
-def belief_net_by_hand(net: SigmoidBeliefNet, x: Tensor, K: int) -> Tensor:
-    """Leave-one-out of the elbo per datum, written out."""
-    below, values, log_q = x - net.centre, [], 0.0
-    for encoder in reversed(net.encoders):
-        logits = encoder(below).expand(K, len(x), -1)
-        z = (torch.rand_like(logits) < logits.sigmoid()).float()
-        log_q = log_q + _log_bernoulli(z, logits)  # (K, B)
-        values, below = [z, *values], 2 * z - 1
-    log_p = _log_bernoulli(values[0], net.prior_logits)
-    for decoder, above, data in zip(net.decoders, values, [*values[1:], x], strict=True):
-        log_p = log_p + _log_bernoulli(data, decoder(2 * above - 1))
-    signal = (log_p - log_q).detach()
-    credit = (signal - signal.mean(0)) / (K - 1)
-    return -(log_p.mean(0) + (credit * log_q).sum(0)).mean()
-
-
-def _log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
-    return (value * logits + logsigmoid(-logits)).sum(-1)
+    step, backward = lambda: trainer.step(x), lambda: trainer.loss_and_grads(model, guide, x)
+    return Contestant(
+        program, step if validate else pyro.validation_enabled(False)(step), backward, batch_divisor=len(x)
+    )

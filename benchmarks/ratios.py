@@ -41,8 +41,13 @@ def main(rounds: int = 21) -> None:
         pyro.clear_param_store()
 
 
-def interleaved(steps: dict[str, Callable[[], object]], rounds: int, inner: int = 20) -> dict[str, list[float]]:
-    """Seconds of `inner` steps of each contestant in each round, their order drawn anew every round."""
+def interleaved(
+    steps: dict[str, Callable[[], object]], rounds: int, inner: int = 20, wait: Callable[[object], object] = id
+) -> dict[str, list[float]]:
+    """Seconds of `inner` steps of each contestant in each round, their order drawn anew every round.
+
+    A step may return before its work is done: `wait` takes what the last returned and waits for it.
+    """
     order, seconds = list(steps), {name: [] for name in steps}
     for round_number in range(-1, rounds):  # the first warms up
         random.Random(round_number).shuffle(order)
@@ -50,7 +55,8 @@ def interleaved(steps: dict[str, Callable[[], object]], rounds: int, inner: int 
             gc.collect()  # not in the time of another what one left behind
             start = time.perf_counter()
             for _ in range(inner):
-                steps[name]()
+                last = steps[name]()
+            wait(last)
             if round_number >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds

@@ -1,12 +1,23 @@
-"""The other libraries estimate what we do: same method, same variance; skipped where they are not installed."""
+"""The other libraries compute what we do: same method, same variance; skipped where they are not installed."""
+
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import pyro
 import pytest
 import torch
 from torch.distributions import Distribution
 
+from benchmarks.contestants import by_hand, images, seeded
+from benchmarks.handwritten import vae_elbo
+from benchmarks.peers import belief_net_step, iwae_step, likelihood, replicates, vae_step
+from benchmarks.peers.agreement import Verdict
+from benchmarks.peers.ceilings import Ceilings, Work, count
 from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
-from benchmarks.peers.problems import PROBLEMS, exact_gradient, toy_variances
+from benchmarks.peers.problems import PROBLEMS, Problem, belief_net, exact_gradient, toy_variances
+from benchmarks.peers.results import markdown
+from benchmarks.peers.tables import Section, Target, measure
+from pplvm.programs.vae import VAE
 
 LIBRARIES = ("pplvm", "pyro", "storchastic", "numpyro")
 TOY, SMALL = PROBLEMS["toy"], PROBLEMS["SBN 6-4"]
@@ -70,3 +81,139 @@ def test_storchastic_leaves_torch_as_it_was():
     module.contestants(TOY)["score function"]().step()
     assert before == (torch.is_tensor, torch.Tensor.to, torch.Tensor.le, torch.Tensor.gt, Distribution._validate_args)
     assert type(torch.Tensor.gt).__name__ == "method_descriptor"  # not storchastic's function
+
+
+TWO_LAYERS = "belief_net_step, two layers"
+
+
+def tiny(build, K):
+    return Problem(partial(seeded, build), images(6)[:, :12].contiguous(), K)
+
+
+@cache
+def tables():
+    """Every section of contestants, at a size at which a step is nothing."""
+    wide = Problem(partial(seeded, partial(VAE, 60, 3, (40,))), images(6)[:, :60].contiguous(), 1)  # for factors
+    vae, deep = tiny(partial(VAE, 12, 3, (5,)), 1), tiny(partial(VAE, 12, 3, (5, 5), activation="tanh"), 5)
+    net, two = tiny(partial(belief_net, 12, (5,)), 4), tiny(partial(belief_net, 12, (5, 4)), 4)
+    methods = replicates.methods()
+    return {
+        "vae_step": vae_step.section("", vae),
+        "iwae_step": iwae_step.section("", deep),
+        "belief_net_step": belief_net_step.section("", net),
+        TWO_LAYERS: belief_net_step.section("", two),
+        "replicates, pathwise": replicates.section("", wide, methods["pathwise"]),
+        "replicates, score function": replicates.section("", replace(net, particles=1), methods["score function"]),
+        "replicates, leave-one-out": replicates.section("", net, methods["leave-one-out"]),
+        "likelihood": likelihood.section("", Problem(deep.build, images(60)[:, :12].contiguous(), 100)),
+    }
+
+
+def built(table, name):
+    try:
+        return tables()[table].contestants[name]()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    except RuntimeError as error:  # what cannot be had on this problem
+        assert "no factors" in str(error)
+        pytest.skip(str(error))
+
+
+CASES = [(table, name) for table, section in tables().items() for name in section.contestants]
+QUICK = [
+    (table, name)
+    for table, name in CASES
+    if not any(word in name for word in ("compiled", "inductor")) and (table, name[:7]) != (TWO_LAYERS, "NumPyro")
+]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
+@pytest.mark.parametrize(("table", "name"), QUICK)
+def test_the_contestants_of_a_table_compute_the_same(table, name):
+    verdict = tables()[table].judge(name, built(table, name))
+    assert verdict.agrees, verdict.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "name"), [case for case in CASES if case not in QUICK])
+def test_the_contestants_that_take_a_compiler_compute_the_same(table, name):
+    verdict = tables()[table].judge(name, built(table, name))
+    assert verdict.agrees, verdict.text
+
+
+@dataclass
+class Wrong:
+    """A step by hand of which one thing is changed."""
+
+    gradient_times: float = 1.0
+    steps: int = 1
+
+    def __post_init__(self):
+        problem = tiny(partial(VAE, 12, 3, (5,)), 1)
+        self.right = by_hand(vae_elbo, problem.build(), problem.x, 1)
+        self.parameters = self.right.parameters
+
+    def gradient(self):
+        torch.rand(1)  # another stream
+        return self.gradient_times * self.right.gradient()
+
+    def step(self):
+        for _ in range(self.steps):
+            self.right.step()
+
+
+def test_a_step_that_is_wrong_is_seen():
+    judge = partial(tables()["vae_step"].judge, "hand-written, eager")
+    assert judge(Wrong()).agrees
+    assert "standard errors off" in judge(Wrong(gradient_times=2.0)).text
+    assert "the loss falls by 0," in judge(Wrong(steps=0)).text
+    assert "the loss falls" in judge(Wrong(steps=2)).text
+
+
+def test_moments_and_likelihoods_that_are_wrong_are_seen():
+    section = tables()["replicates, pathwise"]
+    right = section.contestants["hand-written loop"]()
+
+    def twice(n):
+        found = right.moments(n)
+        return replace(found, variance=2 * found.variance)
+
+    assert not section.judge("", replace(right, moments=twice)).agrees
+    section = tables()["likelihood"]
+    right = section.contestants["hand-written, eager"]()
+    assert not section.judge("", likelihood.Pass(lambda: right.step() + 0.5)).agrees
+
+
+@dataclass
+class Idle:
+    step: object = int
+
+
+def test_a_table_tells_ratios_targets_and_what_is_left_out(capsys):
+    contestants = {
+        "slow": lambda: Idle(lambda: sum(range(20000))),
+        "fast": Idle,
+        "wrong": Idle,
+        "missing": lambda: 1 / 0,
+    }
+    judge = lambda name, contestant: Verdict(name != "wrong", "equal" if name != "wrong" else "off")
+    targets = [Target("fast", 0.5, "slow"), Target("slow", 0.5, "fast"), Target("fast", 1.0, None)]
+    targets += [Target("wrong", 0.5, "slow"), Target("only on a GPU", 0.5, "slow")]
+    result = measure(Section("Sums", contestants, judge, targets), rounds=1)
+    assert result.left_out == {"wrong": "off", "missing": "ZeroDivisionError: division by zero"}
+    assert [[outcome.met for outcome in row.targets] for row in result.rows] == [[False], [True, True]]
+    told = markdown(replace(result, work=Work(10**6, 10**6)), Ceilings(1e9, 1e9))
+    assert "<= 0.5 of fast" in told and "**missed**" in told and "Left out: wrong (off)" in told
+    assert "Not measured: wrong over slow, 0.5" in told
+    assert "missing is left out" in capsys.readouterr().err
+    faster = measure(Section("Sums", contestants, judge, [Target("fast", 2.0, "slow")], faster=True), rounds=1)
+    assert faster.rows[1].ratio[1] > 1 and faster.rows[1].targets[0].met
+
+
+def test_work_is_that_of_the_products_and_of_the_optimizer():
+    a, b = torch.ones(2, 3), torch.ones(3, 5)
+    assert count(lambda: (a @ b).sum()) == Work(2 * 2 * 3 * 5, 4 * (6 + 15 + 10))
+    parameter = torch.nn.Parameter(torch.ones(100))
+    optimizer = torch.optim.Adam([parameter], fused=True)
+    parameter.grad = torch.ones(100)
+    assert count(optimizer.step).bytes >= 4 * 4 * 100

@@ -1,117 +1,40 @@
-"""One table: variance, bias and time of our estimators beside those of storchastic, Pyro and NumPyro.
+"""All tables in turn, each in a process of its own.
 
-    python -m benchmarks.peers [rounds]
+    python -m benchmarks.peers [--rounds N] [--threads 2] [--device cpu|cuda] [--json DIRECTORY]
 
-A library that is not installed is left out: pip install "pplvm[peers]". Variances are traces of the covariance of
-the guide's gradient per datum, plus or minus a standard error; times are interleaved as in `benchmarks.ratios`, on
-one thread, since thread pools of three libraries on a busy machine measure the machine.
+A library that is not installed is left out: pip install "pplvm[peers]". On a GPU, `--device cuda --json
+benchmarks/results` is the whole measurement; the tables that measure the processor alone are left out.
 """
 
-import importlib
-import os
-import statistics
+import argparse
+import subprocess
 import sys
-import warnings
-from collections.abc import Callable
+from pathlib import Path
 
-import pyro
-import torch
-
-from benchmarks.contestants import Contestant
-from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
-from benchmarks.peers.problems import PROBLEMS, exact_gradient, toy_variances
-from benchmarks.ratios import interleaved, ratio
-
-LIBRARIES = ("pplvm", "torch", "storchastic", "pyro", "numpyro")
-METHODS = ("score function", "learned baseline", "leave-one-out", "ARM", "DisARM", "REBAR", "RELAX", "expectation")
-TOY, SMALL, LARGE = PROBLEMS
-HEAD = (
-    "| method | library | toy: variance | closed form | net 6-4: variance | worst z, guide | model | ms | ours over it "
-    "| net 784-200: variance | ms | ours over it |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
-)
-INNER = 10
-"""Steps timed at a time."""
-
-Key = tuple[str, str]
+TABLES = ("vae_step", "iwae_step", "belief_net_step", "replicates", "likelihood")
+ON_CPU = ("startup", "estimators")
 
 
-def main(rounds: int = 21, replicates: int = 100) -> None:
-    """Print the table, one row a method and library."""
-    torch.set_num_threads(1)
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
-    warnings.filterwarnings("ignore", message="Using backward")  # storchastic keeps the graph for REBAR and RELAX
-    built = {name: entries(name) for name in PROBLEMS}
-    seconds = {name: timed(built[name], rounds) for name in (SMALL, LARGE)}
-    print(HEAD)
-    for key in sorted(built[SMALL], key=lambda key: (METHODS.index(key[0]), LIBRARIES.index(key[1]))):
-        build = {name: found.get(key) for name, found in built.items()}
-        cells = [
-            *(toy_cells(key[0], build[TOY](), replicates) if build[TOY] else [""] * 2),
-            *small_net_cells(build[SMALL](), replicates),
-            *time_cells(key, seconds[SMALL]),
-            *([large_net_cell(build[LARGE]()), *time_cells(key, seconds[LARGE])] if build[LARGE] else [""] * 3),
-        ]
-        print("|", " | ".join([*key, *cells]), "|", flush=True)
-    pyro.clear_param_store()
-
-
-def entries(problem: str) -> dict[Key, Callable[[], Contestant]]:
-    """What builds each contestant, by method and library, of the libraries that are installed."""
-    found = {}
-    for library in LIBRARIES:
-        try:
-            module = importlib.import_module(f"benchmarks.peers.with_{library}")
-        except ModuleNotFoundError as error:
-            print(f"{library} is left out: {error}", file=sys.stderr)
-            continue
-        found |= {(method, library): build for method, build in module.contestants(PROBLEMS[problem]).items()}
-    return found
-
-
-def toy_cells(method: str, contestant: Contestant, replicates: int) -> list[str]:
-    """The variance of one draw, and in closed form."""
-    exact = toy_variances(PROBLEMS[TOY].particles).get(method)
-    copies = len(PROBLEMS[TOY].x)
-    gradients = draws(contestant, replicates) * copies  # each of its entries that of one datum
-    return [told(*trace_of_covariance(gradients.reshape(-1, 1))), "" if exact is None else f"{exact:.3g}"]
-
-
-def small_net_cells(contestant: Contestant, replicates: int) -> list[str]:
-    """The variance of one draw of K particles, and the distance of guide's and model's mean from the exact one."""
-    problem = PROBLEMS[SMALL]
-    exact, guide = exact_gradient(problem.build(), problem.x), problem.guide_size
-    gradients = draws(contestant, replicates)
-    variance = [len(problem.x) * part for part in trace_of_covariance(gradients[:, -guide:])]
-    parts = slice(-guide, None), slice(-guide)
-    zs = [worst_z(gradients[:, part], exact[part]) for part in parts]
-    limit = threshold(len(exact), replicates)
-    return [told(*variance), *(f"{z:.1f}" + " biased" * (z > limit) for z in zs)]
-
-
-def large_net_cell(contestant: Contestant) -> str:
-    """Variance at the initial parameters, after baselines have settled."""
-    contestant.settle()
-    return told(*trace_of_covariance(draws(contestant, 30)[:, -PROBLEMS[LARGE].guide_size :]))
-
-
-def timed(built: dict[Key, Callable[[], Contestant]], rounds: int) -> dict[Key, list[float]]:
-    contestants = {key: build() for key, build in built.items()}
-    return interleaved({key: contestant.step for key, contestant in contestants.items()}, rounds, INNER)
-
-
-def time_cells(key: Key, seconds: dict[Key, list[float]]) -> list[str]:
-    """Milliseconds a step, and our time over this one's: median [quartiles] over rounds."""
-    milliseconds = f"{statistics.median(seconds[key]) / INNER * 1e3:.1f}"
-    ours = key[0], "pplvm"
-    if key == ours or ours not in seconds:
-        return [milliseconds, ""]
-    low, median, high = ratio(seconds[ours], seconds[key])
-    return [milliseconds, f"{median:.2f} [{low:.2f}, {high:.2f}]"]
-
-
-def told(value: float, error: float) -> str:
-    return f"{value:.3g} ± {error:.1g}"
+def main() -> int:
+    """Exit code 1 if a table could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("--rounds", help="of each table, instead of its own number")
+    parser.add_argument("--threads", help="of each table, instead of its own number")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", type=Path, help="a directory, for one file a table")
+    chosen = parser.parse_args()
+    given = {"--rounds": chosen.rounds, "--threads": chosen.threads, "--device": chosen.device}
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    failed = []
+    for table in TABLES if chosen.device == "cuda" else TABLES + ON_CPU:
+        file = [] if chosen.json is None else ["--json", str(chosen.json / f"{table}-{chosen.device}.json")]
+        print(f"\n## {table}\n", flush=True)
+        code = subprocess.call([sys.executable, "-m", f"benchmarks.peers.{table}", *options, *file])
+        failed += [table] if code else []
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(main())

@@ -18,7 +18,7 @@ from pplvm.enumeration import enumerate_guide
 from pplvm.particles import pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
-__all__ = ["PROBLEMS", "Problem", "Toy", "exact_gradient", "toy_variances"]
+__all__ = ["PROBLEMS", "Problem", "Toy", "belief_net", "exact_gradient", "toy_variances"]
 
 THETA, T = 0.3, 0.1
 
@@ -30,6 +30,9 @@ class Problem:
     build: Callable[[], nn.Module]
     x: Tensor  # (B, D)
     particles: int
+
+    def to(self, device: str) -> "Problem":
+        return Problem(lambda: self.build().to(device), self.x.to(device), self.particles)
 
     @property
     def guide_size(self) -> int:
@@ -80,8 +83,8 @@ def exact_gradient(program: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(program.parameters()))])
 
 
-def _small_net() -> SigmoidBeliefNet:
-    net = SigmoidBeliefNet(6, (4,))
+def belief_net(data_size: int, latent_sizes: tuple[int, ...]) -> SigmoidBeliefNet:
+    net = SigmoidBeliefNet(data_size, latent_sizes)
     nn.init.normal_(net.prior_logits)  # at logits of zero NumPyro's Bernoulli has a gradient that is 1/2 off
     return net
 
@@ -92,6 +95,6 @@ def _copies(size: int, data_size: int) -> Tensor:
 
 PROBLEMS: Mapping[str, Problem] = {
     "toy": Problem(lambda: Toy(100), torch.zeros(100, 1), 2),
-    "SBN 6-4": Problem(partial(seeded, _small_net), _copies(100, 6), 2),
+    "SBN 6-4": Problem(partial(seeded, partial(belief_net, 6, (4,))), _copies(100, 6), 2),
     "SBN 784-200": Problem(partial(seeded, lambda: SigmoidBeliefNet(784, (200,))), images(20), 10),
 }

@@ -7,20 +7,21 @@ from pyro.infer import TraceGraph_ELBO
 from benchmarks.contestants import BaselinedBeliefNet, Contestant, svi
 from benchmarks.peers.problems import Problem, Toy
 
-__all__ = ["contestants"]
+__all__ = ["baselined", "contestants", "trace_graph"]
 
 
 def contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
-    K = problem.particles
+    found = {"score function": lambda: svi(trace_graph(problem), problem.build(), problem.x)}
+    return found if isinstance(problem.build(), Toy) else {**found, "learned baseline": lambda: baselined(problem)}
 
-    def objective() -> TraceGraph_ELBO:
-        return TraceGraph_ELBO(num_particles=K, vectorize_particles=True, max_plate_nesting=1)
 
-    def with_baseline() -> Contestant:
-        net = problem.build()
-        program = BaselinedBeliefNet(problem.x.shape[1], [len(net.prior_logits)], K)
-        program.load_state_dict(net.state_dict(), strict=False)
-        return svi(objective(), program, problem.x)
+def trace_graph(problem: Problem) -> TraceGraph_ELBO:
+    return TraceGraph_ELBO(num_particles=problem.particles, vectorize_particles=True, max_plate_nesting=1)
 
-    found = {"score function": lambda: svi(objective(), problem.build(), problem.x)}
-    return found if isinstance(problem.build(), Toy) else {**found, "learned baseline": with_baseline}
+
+def baselined(problem: Problem, validate: bool = True) -> Contestant:
+    """With a baseline network at every site of the guide."""
+    net = problem.build()
+    program = BaselinedBeliefNet(problem.x.shape[1], [len(e.last.bias) for e in net.encoders], problem.particles)
+    program.load_state_dict(net.state_dict(), strict=False)
+    return svi(trace_graph(problem), program.to(problem.x.device), problem.x, validate)

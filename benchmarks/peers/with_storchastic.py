@@ -71,6 +71,9 @@ class StorchasticContestant:
         self.backward()
         return torch.cat([p.grad.detach().flatten() for p in self.program.parameters() if p.grad is not None])
 
+    def parameters(self) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in self.program.parameters()])
+
     def settle(self) -> None:
         """Its control variates are measured as they start."""
 

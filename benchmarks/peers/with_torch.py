@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from benchmarks.contestants import Contestant, belief_net_by_hand, by_hand
+from benchmarks.contestants import Contestant, by_hand
+from benchmarks.handwritten import net_leave_one_out
 from benchmarks.peers.problems import Problem, Toy
 
 __all__ = ["contestants"]
@@ -12,4 +13,4 @@ def contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
     program = problem.build()
     if isinstance(program, Toy):
         return {}
-    return {"leave-one-out": lambda: by_hand(belief_net_by_hand, problem.build(), problem.x, problem.particles)}
+    return {"leave-one-out": lambda: by_hand(net_leave_one_out, problem.build(), problem.x, problem.particles)}
