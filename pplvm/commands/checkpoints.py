@@ -98,7 +98,8 @@ def freezes(
     planned = compiled(trained, steps=max(stops(arguments), default=0))  # a few steps are not worth a graph
     run, done = fit(planned, itertools.chain.from_iterable(epochs), optimizer), 0
     for stop in stops(arguments):
-        for _ in rounds.shown("training", itertools.islice(run, stop - done), stop - done):
+        steps = (number for number, _ in enumerate(itertools.islice(run, stop - done), start=1))
+        for _ in rounds.shown("training", steps, stop - done):
             pass
         done = stop
         states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []

@@ -32,21 +32,27 @@ class Rounds:
         if self._waits:
             self._request.__exit__(kind, error, traceback)
 
-    def shown(self, what: str, rounds: Iterable[object], total: int) -> Iterator[object]:
+    def shown(self, what: str, rounds: Iterable[int], total: int) -> Iterator[int]:
         """The rounds, as many on each process, and the first one's progress on stderr.
+
+        Arguments:
+            rounds: each tells how much of the total is done.
 
         Raises:
             KeyboardInterrupt: one of several processes got Ctrl-C.
         """
         bar = {"file": sys.stderr, "leave": False, "mininterval": 0.3, "disable": not is_first()}
-        return iter(tqdm(self._in_step(iter(rounds)), desc=what, total=total, **bar))
+        with tqdm(desc=what, total=total, **bar) as shown:
+            for done in self._in_step(iter(rounds)):
+                shown.update(done - shown.n)
+                yield done
 
-    def _in_step(self, rounds: Iterator[object]) -> Iterator[object]:
+    def _in_step(self, rounds: Iterator[int]) -> Iterator[int]:
         while True:
             with in_unison():
-                one = next(rounds, self)
+                done = next(rounds, None)
                 if self._request.received is not None:
                     raise KeyboardInterrupt
-            if one is self:
+            if done is None:
                 return
-            yield one
+            yield done
