@@ -73,7 +73,7 @@ class Replicates:
         self._is_compiled = tier == "inductor"
         self._graph: GradientGraph | None = None
         self._chosen: list[bool] = []
-        self._runner: Runner | None = None  # of a whole chunk
+        self._runners: dict[int, Runner] = {}  # by the replicates that one takes
         self.size = 1
         self.plan = "one by one"
         if tier != "off":
@@ -120,13 +120,13 @@ class Replicates:
         """Whether so many replicates at a time can be drawn, and are those drawn one by one; if so they will be."""
         alone = self._chunk([0], self.x)
         try:
-            self.size, self._chosen, self._runner = size, chosen, self._vmapped(size)
-            gap = _distance(self._chunk([0], self.x), alone)
+            self.size, self._chosen, self._runners = size, chosen, {size: self._vmapped(size)}
+            gap = _distance(self._chunk([0] * size, self.x), alone)
             why = "" if not gap > ROUNDING else f"is off by {gap:.1g} of the gradient"
         except Exception as error:  # an operation without a batching rule
             why = f"fails: {str(error).splitlines()[0]}"
         if why:
-            self.size, self._chosen, self._runner = 1, [False] * len(chosen), None
+            self.size, self._chosen, self._runners = 1, [False] * len(chosen), {}
             self.plan = f"replayed one by one, as vmap {why}"
         return not why
 
@@ -135,12 +135,22 @@ class Replicates:
             return self._eager(seeds[0], x)
         given = [*self._graph.held(), x]
         noise = noise_of(self._graph.traced.noise, seeds, self.design, self.points)
-        if self._runner is None:
+        if self.size == 1:
             runs = [self._graph.runner([*given, *[each[n] for each in noise]]) for n in range(self.points)]
             return self._as_asked([torch.stack(each) for each in zip(*runs, strict=True)])
-        rows = len(seeds) * self.points
-        whole = [_padded(each, self.size * self.points) for each in noise]
-        return self._as_asked([output[:rows] for output in self._runner([*given, *whole])])
+        size = self._holding(len(seeds))
+        outputs = self._runners[size]([*given, *[_filled(each, size * self.points) for each in noise]])
+        return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
+
+    def _holding(self, count: int) -> int:
+        """Of a chunk's size, its half, its quarter, ... the smallest that holds so many, its graph made by then."""
+        size = self.size
+        while size // 2 >= count:
+            size //= 2
+        if size not in self._runners:
+            with undone(self.loss, [self.x]):
+                self._runners[size] = self._vmapped(size)
+        return size
 
     def _as_asked(self, outputs: Sequence[Tensor]) -> Replicated:
         """The graph's outputs, each (C x points, ...), by parameter and averaged over points."""
@@ -226,8 +236,8 @@ def _late(graph: GraphModule) -> set[Node]:
     return late
 
 
-def _padded(noise: Tensor, rows: int) -> Tensor:
-    """The last row again until there are enough, so that one graph serves a chunk that is not full, too."""
+def _filled(noise: Tensor, rows: int) -> Tensor:
+    """The last row again until there are enough, so that a graph serves a chunk that is not full, too."""
     missing = rows - len(noise)
     return torch.cat([noise, noise[-1:].expand(missing, *noise.shape[1:])]) if missing else noise
 

@@ -1,8 +1,10 @@
 """Replicates through one graph are those of the eager loop by any path; designs keep the mean and cut the noise."""
 
+import pyro
 import pytest
 import torch
-from torch import Tensor
+from pyro.distributions import Bernoulli, Normal
+from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.chunks import Factors
@@ -32,6 +34,7 @@ LOSSES = {
     "DisARM": lambda: Loss(DisARM(), SigmoidBeliefNet(40, (20,))),
     "REBAR": lambda: Loss(REBAR(), SigmoidBeliefNet(40, (20,))),
     "dropout": lambda: Loss(Pathwise(), Modes()),
+    "tied": lambda: Loss(Pathwise(), Tied()),
 }
 PATHS = {
     "loop": {"chunk": 1},
@@ -39,6 +42,23 @@ PATHS = {
     "factors": {"chunk": 4},
     "cache": {},
 }
+
+
+class Tied(nn.Module):
+    """A weight that encodes, and decodes transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(80, 40) / 10)
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x), dim=-1):
+            z = pyro.sample("z", Normal(x.new_zeros(len(x), 80), 1.0).to_event(1))
+            pyro.sample("x", Bernoulli(logits=z @ self.weight).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x), dim=-1):
+            pyro.sample("z", Normal(nn.functional.linear(x, self.weight), 0.5).to_event(1))
 
 
 def VAE40():
@@ -92,11 +112,12 @@ def test_in_single_precision_to_rounding(name, path):
     assert found.dtype is torch.float32 and (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_a_chunk_that_is_not_full_takes_the_same_graph(monkeypatch):
-    ours = of("RLOO", chunk=4)
-    monkeypatch.setattr(Replicates, "_vmapped", None)
-    assert [len(chunk.values) for chunk in ours.draw(range(6))] == [4, 2]
-    assert torch.equal(gradients(ours, range(5))[4:], gradients(ours, [4]))
+def test_chunks_that_are_not_full_take_few_graphs():
+    ours = of("RLOO", chunk=16)
+    for count in (16, 15, 9, 8, 7, 5, 4, 21):
+        assert len(gradients(ours, range(count))) == count
+    assert sorted(ours._runners) == [4, 8, 16]
+    assert torch.allclose(gradients(ours, range(12))[5:10], gradients(ours, range(5, 10)), rtol=1e-12)
 
 
 def test_what_all_replicates_share_is_there_once():
@@ -114,6 +135,7 @@ def test_what_all_replicates_share_is_there_once():
 def test_the_rule_of_the_factors_is_told():
     assert of("score", chunk=4).plan == "4 at a time, 2 of 5 gradients as factors"  # 6 (20 + 40) < 0.5 * 20 * 40
     assert of("VIMCO", chunk=4).plan == "4 at a time, 1 of 5 gradients as factors"  # the decoder has 18 rows
+    assert of("tied", chunk=4).plan == "4 at a time, 1 of 1 gradients as factors"  # 12 (80 + 40) < 0.5 * 80 * 40
     assert of("pathwise", chunk=4, by_factors=False).plan == "4 at a time"
 
 
@@ -126,7 +148,7 @@ def test_one_noise_for_two_is_seen():
     first, second = (node for node in ours._module.graph.nodes if str(node.target).startswith("noise"))
     second.replace_all_uses_with(first)
     ours._module.recompile()
-    ours._runner = ours._vmapped(4)
+    ours._runners[4] = ours._vmapped(4)
     expected, found = gradients(Replicates(loss, X, parameters, tier="off"), range(8)), gradients(ours, range(8))
     assert (found - expected).abs().max() > 1e-2 * expected.abs().max()
 
