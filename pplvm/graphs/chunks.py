@@ -90,7 +90,7 @@ class Factors:
 
     Arguments:
         left: (C, R, O), what comes back to the layer's outputs.
-        right: (C, R, I), the layer's inputs.
+        right: (C, R, I), the layer's inputs; expanded from (1, R, I) where all replicates share them.
 
     Example:
         >>> chunk = Factors(torch.ones(5, 4, 2), torch.ones(5, 4, 3))
@@ -104,6 +104,11 @@ class Factors:
     def __len__(self) -> int:
         return len(self.left)
 
+    @property
+    def inputs(self) -> Tensor:
+        """(C, R, I), or (1, R, I) where all replicates share them, as those of a layer that sees the data."""
+        return self.right if self.right.stride(0) else self.right[:1]
+
     def dense(self) -> Dense:
         """With every entry there."""
         return Dense(self.left.mT @ self.right)
@@ -114,7 +119,9 @@ class Factors:
 
     def total(self) -> Tensor:
         """The sum over replicates, (O, I)."""
-        return self.left.flatten(0, 1).T @ self.right.flatten(0, 1)
+        inputs = self.inputs
+        left = self.left.flatten(0, 1) if len(inputs) == len(self) else self.left.sum(0)
+        return left.T @ inputs.flatten(0, 1)
 
     def squares(self) -> Tensor:
         """Squared norms, (C,)."""
@@ -123,21 +130,21 @@ class Factors:
     def inner(self, other: "Chunk") -> Tensor:
         """Inner products, replicate by replicate, (C,); a chunk of one meets all."""
         if isinstance(other, Dense):
-            return ((self.right @ other.matrices.mT) * self.left).sum((1, 2))
-        return ((self.left @ other.left.mT) * (self.right @ other.right.mT)).sum((1, 2))
+            return ((self.inputs @ other.matrices.mT) * self.left).sum((1, 2))
+        return ((self.left @ other.left.mT) * (self.inputs @ other.inputs.mT)).sum((1, 2))
 
     def against(self, fixed: Tensor) -> Tensor:
         """Inner products with fixed tensors (k, O, I), (C, k)."""
-        return torch.stack([((self.right @ each.T) * self.left).sum((1, 2)) for each in fixed], 1)
+        return torch.stack([((self.inputs @ each.T) * self.left).sum((1, 2)) for each in fixed], 1)
 
     def signed(self, rows: Tensor, columns: Tensor) -> Tensor:
         """u^T g v for J pairs of signs u, the rows (J, O), and v, the columns (J, I): (C, J)."""
-        return ((self.left @ rows.T) * (self.right @ columns.T)).sum(1)
+        return ((self.left @ rows.T) * (self.inputs @ columns.T)).sum(1)
 
     def entries(self, places: Tensor) -> Tensor:
         """Single entries, counted row by row: (C, len(places))."""
         row, column = places // self.right.shape[2], places % self.right.shape[2]
-        return (self.left[:, :, row] * self.right[:, :, column]).sum(1)
+        return (self.left[:, :, row] * self.inputs[:, :, column]).sum(1)
 
 
 Chunk = Dense | Factors

@@ -56,6 +56,8 @@ def _products(node: Any) -> list[tuple[Node, Node]]:
         return []
     if node.target is aten.clone.default:
         return _products(node.args[0])
+    if node.target is aten.t.default:
+        return [(right, left) for left, right in _products(node.args[0])]
     if node.target is aten.add.Tensor and len(node.args) == 2 and not node.kwargs:
         first, second = (_products(each) for each in node.args)
         return first + second if first and second else []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from pplvm.graphs.backends import Runner, inductor, replay
 from pplvm.graphs.chunks import Chunk, Dense, Factors
@@ -13,7 +13,7 @@ from pplvm.graphs.designs import Design, DesignError, noise_of
 from pplvm.graphs.factors import factored
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
-from pplvm.graphs.state import cuda_devices, undone
+from pplvm.graphs.state import undone
 from pplvm.graphs.tracing import NotOneGraph
 
 __all__ = ["Replicated", "Replicates"]
@@ -21,6 +21,9 @@ __all__ = ["Replicated", "Replicates"]
 MOST_BYTES = 32 * 2**20
 """A chunk's tensors on the CPU, about its last-level cache: 5 and 50 replicates of 345,000 parameters took 1.3 times
 as long as 20 (benchmarks/README.md)."""
+
+ROUNDING = 0.05
+"""Share of a gradient by which a chunk's may be off: the draw of a coin whose chance is rounded may fall otherwise."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ class Replicates:
     ) -> None:
         self.loss, self.x, self.parameters = loss, x, list(parameters)
         self.design, self.points = design, points
-        self._compile = inductor if tier == "inductor" else replay
+        self._is_compiled = tier == "inductor"
         self._graph: GradientGraph | None = None
-        self._chosen, self._runners = [], dict[int, Runner]()
+        self._chosen: list[bool] = []
+        self._runners: dict[int, Runner] = {}  # by the replicates that one takes
         self.size = 1
         self.plan = "one by one"
         if tier != "off":
@@ -100,38 +104,53 @@ class Replicates:
         if not graph.traced.is_pure:
             self.plan = "one by one, as not all that it draws or changes is an input of its graph"
             return
-        self._module, self._chosen = factored(graph.traced.graph)
+        self._module, chosen = factored(graph.traced.graph)
         if not by_factors:
-            self._module, self._chosen = graph.traced.graph, [False] * len(self._chosen)
+            self._module, chosen = graph.traced.graph, [False] * len(chosen)
         size = chunk or max(1, _room(self.x) // (_bytes(self._module) * self.points))
-        if size == 1 or not graph.traced.noise:
-            self._module, self._chosen = graph.traced.graph, [False] * len(self._chosen)
-            self.plan = "replayed one by one"
-            return
+        self.plan = "replayed one by one"
+        with undone(self.loss, [self.x]):
+            if size > 1 and graph.traced.noise and self._vmap(size, chosen):
+                factors = f", {sum(chosen)} of {len(chosen)} gradients as factors" if any(chosen) else ""
+                self.plan = f"{size} at a time{factors}"
+            elif self._is_compiled:
+                graph.runner = self._runner_of(graph.traced.graph, graph.inputs([self.x]))
+
+    def _vmap(self, size: int, chosen: list[bool]) -> bool:
+        """Whether so many replicates at a time can be drawn, and are those drawn one by one; if so they will be."""
+        alone = self._chunk([0], self.x)
         try:
-            self._runners[size] = self._vmapped(size)
+            self.size, self._chosen, self._runners = size, chosen, {size: self._vmapped(size)}
+            gap = _distance(self._chunk([0] * size, self.x), alone)
+            why = "" if not gap > ROUNDING else f"is off by {gap:.1g} of the gradient"
         except Exception as error:  # an operation without a batching rule
-            self._chosen = [False] * len(self._chosen)
-            self.plan = f"replayed one by one, as vmap fails: {str(error).splitlines()[0]}"
-            return
-        self.size, factors = size, sum(self._chosen)
-        self.plan = f"{size} at a time" + (
-            f", {factors} of {len(self._chosen)} gradients as factors" if factors else ""
-        )
+            why = f"fails: {str(error).splitlines()[0]}"
+        if why:
+            self.size, self._chosen, self._runners = 1, [False] * len(chosen), {}
+            self.plan = f"replayed one by one, as vmap {why}"
+        return not why
 
     def _chunk(self, seeds: list[int], x: Tensor) -> Replicated:
         if self._graph is None:
             return self._eager(seeds[0], x)
-        draws, held = self._graph.traced.noise, self._graph.held()
-        noise = noise_of(draws, seeds, self.design, self.points)
+        given = [*self._graph.held(), x]
+        noise = noise_of(self._graph.traced.noise, seeds, self.design, self.points)
         if self.size == 1:
-            runs = [self._graph.runner([*held, x, *[each[n] for each in noise]]) for n in range(self.points)]
-            outputs = [torch.stack(each) for each in zip(*runs, strict=True)]
-        else:
-            if (count := len(seeds)) not in self._runners:
-                self._runners[count] = self._vmapped(count)
-            outputs = self._runners[count]([*held, x, *noise])
-        return self._as_asked(outputs)
+            runs = [self._graph.runner([*given, *[each[n] for each in noise]]) for n in range(self.points)]
+            return self._as_asked([torch.stack(each) for each in zip(*runs, strict=True)])
+        size = self._holding(len(seeds))
+        outputs = self._runners[size]([*given, *[_filled(each, size * self.points) for each in noise]])
+        return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
+
+    def _holding(self, count: int) -> int:
+        """Of a chunk's size, its half, its quarter, ... the smallest that holds so many, its graph made by then."""
+        size = self.size
+        while size // 2 >= count:
+            size //= 2
+        if size not in self._runners:
+            with undone(self.loss, [self.x]):
+                self._runners[size] = self._vmapped(size)
+        return size
 
     def _as_asked(self, outputs: Sequence[Tensor]) -> Replicated:
         """The graph's outputs, each (C x points, ...), by parameter and averaged over points."""
@@ -153,18 +172,33 @@ class Replicates:
         """Factors of the points of one replicate under one another, (C, points x R, ...)."""
         return each if self.points == 1 else each.unflatten(0, (-1, self.points)).flatten(1, 2)
 
-    def _vmapped(self, count: int) -> Runner:
-        """The graph for so many replicates, flat: at run time nothing of vmap is left."""
+    def _vmapped(self, size: int) -> Runner:
+        """The graph for so many replicates, flat: at run time nothing of vmap is left, and what all share is shared."""
         from torch.fx.experimental.proxy_tensor import make_fx
 
         assert self._graph is not None
-        given = [*self._graph.held(), self.x]
-        with torch.random.fork_rng(cuda_devices([self.x])):
-            noise = noise_of(self._graph.traced.noise, range(count), "independent", self.points)
-        over = torch.func.vmap(self._module, in_dims=(*[None] * len(given), *[0] * len(noise)))
+        given, rows = [*self._graph.held(), self.x], size * self.points
+        noise = noise_of(self._graph.traced.noise, range(size), "independent", self.points)
+        late, end = _late(self._module), next(node for node in self._module.graph.nodes if node.op == "output")
+        dims = tuple(0 if output in late else None for output in end.args[0])
+        in_dims = (*[None] * len(given), *[0] * len(noise))
+        over = torch.func.vmap(lambda *inputs: tuple(self._module(*inputs)), in_dims, dims)
         with torch.no_grad():
             graph = make_fx(lambda *inputs: list(over(*inputs)))(*given, *noise)
-        return self._compile(graph, [*given, *noise])
+        run = self._runner_of(graph, [*given, *noise])
+        return lambda inputs: [
+            output if dim == 0 else output.expand(rows, *output.shape)
+            for output, dim in zip(run(inputs), dims, strict=True)
+        ]
+
+    def _runner_of(self, graph: GraphModule, inputs: list[Tensor]) -> Runner:
+        """Compiled if that is asked for and works."""
+        if self._is_compiled:
+            try:
+                return inductor(graph, inputs)
+            except Exception:  # no compiler, say: the replayed graph gives the same
+                self._is_compiled = False
+        return replay(graph, inputs)
 
     def _eager(self, seed: int, x: Tensor) -> Replicated:
         if self.design != "independent" or self.points != 1:
@@ -188,11 +222,31 @@ def _room(x: Tensor) -> int:
 
 def _bytes(graph: GraphModule) -> int:
     """Of all that one replicate computes from its noise."""
-    late, total = set(), 0
+    values = [node.meta.get("val") for node in _late(graph) if not is_view(node)]
+    return max(sum(value.nbytes for value in values if isinstance(value, Tensor)), 1)
+
+
+def _late(graph: GraphModule) -> set[Node]:
+    """The noise, and what is computed from it."""
+    late = set[Node]()
     for node in graph.graph.nodes:
         is_noise = node.op == "placeholder" and str(node.target).startswith("noise")
         if is_noise or (node.op == "call_function" and not late.isdisjoint(node.all_input_nodes)):
             late.add(node)
-            value = node.meta.get("val")
-            total += value.nbytes if isinstance(value, Tensor) and not is_view(node) else 0
-    return max(total, 1)
+    return late
+
+
+def _filled(noise: Tensor, rows: int) -> Tensor:
+    """The last row again until there are enough, so that a graph serves a chunk that is not full, too."""
+    missing = rows - len(noise)
+    return torch.cat([noise, noise[-1:].expand(missing, *noise.shape[1:])]) if missing else noise
+
+
+def _distance(found: Replicated, expected: Replicated) -> float:
+    """Between the first gradients, over the length of the expected one."""
+    pairs = [
+        (a, b) for a, b in zip(found.gradients, expected.gradients, strict=True) if a is not None and b is not None
+    ]
+    gaps = [(a.repeated(1).dense().flat - b.flat).double().norm() for a, b in pairs]
+    lengths = [b.flat.double().norm() for _, b in pairs]
+    return float(torch.stack(gaps).norm() / torch.stack(lengths).norm().clamp(min=1e-30)) if pairs else 0.0

@@ -40,6 +40,18 @@ def test_factors_answer_as_their_products_do(shape, dtype, tolerance):
         assert (answer - right[name]).abs().max() <= tolerance * (1 + right[name].abs().max()), name
 
 
+def test_inputs_that_all_replicates_share_are_multiplied_once():
+    left, right = torch.randn(6, 4, 5), torch.randn(1, 4, 3).expand(6, 4, 3)
+    chunk, other = Factors(left, right), random_factors(6, 2, 5, 3, torch.float64)
+    fixed, rows, columns = torch.randn(2, 5, 3), torch.randn(3, 5).sign(), torch.randn(3, 3).sign()
+    others = [chunk, other, other.dense(), Factors(left[:1], right[:1])]
+    found = answers(chunk, others, fixed, rows, columns, torch.arange(15))
+    expected = answers(Factors(left, right.clone()), others, fixed, rows, columns, torch.arange(15))
+    assert len(chunk.inputs) == 1 and len(other.inputs) == 6
+    for name, answer in found.items():
+        assert torch.allclose(answer, expected[name], rtol=1e-12, atol=1e-12), name
+
+
 def test_dense_answers_are_those_of_plain_sums():
     values = torch.randn(4, 3, 2, 5)  # of a convolution
     chunk, rows, columns = Dense(values), torch.randn(2, 3).sign(), torch.randn(2, 10).sign()

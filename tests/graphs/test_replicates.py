@@ -1,11 +1,15 @@
 """Replicates through one graph are those of the eager loop by any path; designs keep the mean and cut the noise."""
 
+import pyro
 import pytest
 import torch
-from torch import Tensor
+from pyro.distributions import Bernoulli, Normal
+from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae
+from pplvm.graphs.chunks import Factors
 from pplvm.graphs.designs import noise_of
+from pplvm.graphs.factors import factored
 from pplvm.graphs.noise import Draw
 from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.antithetic import DisARM
@@ -30,6 +34,7 @@ LOSSES = {
     "DisARM": lambda: Loss(DisARM(), SigmoidBeliefNet(40, (20,))),
     "REBAR": lambda: Loss(REBAR(), SigmoidBeliefNet(40, (20,))),
     "dropout": lambda: Loss(Pathwise(), Modes()),
+    "tied": lambda: Loss(Pathwise(), Tied()),
 }
 PATHS = {
     "loop": {"chunk": 1},
@@ -37,6 +42,23 @@ PATHS = {
     "factors": {"chunk": 4},
     "cache": {},
 }
+
+
+class Tied(nn.Module):
+    """A weight that encodes, and decodes transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(80, 40) / 10)
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x), dim=-1):
+            z = pyro.sample("z", Normal(x.new_zeros(len(x), 80), 1.0).to_event(1))
+            pyro.sample("x", Bernoulli(logits=z @ self.weight).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x), dim=-1):
+            pyro.sample("z", Normal(nn.functional.linear(x, self.weight), 0.5).to_event(1))
 
 
 def VAE40():
@@ -58,10 +80,10 @@ def gradients(replicates: Replicates, seeds) -> Tensor:
     return torch.cat(rows)
 
 
-def of(name: str, **options) -> Replicates:
+def of(name: str, dtype: torch.dtype = torch.float64, **options) -> Replicates:
     torch.manual_seed(0)
-    loss = LOSSES[name]()
-    x = X[:, :8] if name == "dropout" else X
+    loss = LOSSES[name]().to(dtype)
+    x = (X[:, :8] if name == "dropout" else X).to(dtype)
     loss(x)
     if loss.control is not None:
         loss.control.eval()
@@ -85,9 +107,38 @@ def test_each_path_draws_the_eager_gradients(name, path):
     assert torch.allclose(*values, rtol=1e-12)
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ["pathwise", "RLOO"])
+def test_in_single_precision_to_rounding(name, path):
+    eager, ours = of(name, torch.float32, tier="off"), of(name, torch.float32, **PATHS[path])
+    expected, found = gradients(eager, range(9)), gradients(ours, range(9))
+    assert found.dtype is torch.float32 and (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_chunks_that_are_not_full_take_few_graphs():
+    ours = of("RLOO", chunk=16)
+    for count in (16, 15, 9, 8, 7, 5, 4, 21):
+        assert len(gradients(ours, range(count))) == count
+    assert sorted(ours._runners) == [4, 8, 16]
+    assert torch.allclose(gradients(ours, range(12))[5:10], gradients(ours, range(5, 10)), rtol=1e-12)
+
+
+def test_what_all_replicates_share_is_there_once():
+    ours = of("pathwise", chunk=4)
+    (chunk,) = ours.draw(range(4))
+    names = [name for name, p in ours.loss.program.named_parameters() if p.requires_grad]
+    inputs = {name: g.inputs for name, g in zip(names, chunk.gradients, strict=True) if isinstance(g, Factors)}
+    assert {name: len(each) for name, each in inputs.items()} == {
+        "encoder.layers.0.weight": 1,
+        "decoder.layers.2.weight": 4,
+    }
+    assert torch.equal(inputs["encoder.layers.0.weight"][0], X)
+
+
 def test_the_rule_of_the_factors_is_told():
     assert of("score", chunk=4).plan == "4 at a time, 2 of 5 gradients as factors"  # 6 (20 + 40) < 0.5 * 20 * 40
     assert of("VIMCO", chunk=4).plan == "4 at a time, 1 of 5 gradients as factors"  # the decoder has 18 rows
+    assert of("tied", chunk=4).plan == "4 at a time, 1 of 1 gradients as factors"  # 12 (80 + 40) < 0.5 * 80 * 40
     assert of("pathwise", chunk=4, by_factors=False).plan == "4 at a time"
 
 
@@ -100,9 +151,47 @@ def test_one_noise_for_two_is_seen():
     first, second = (node for node in ours._module.graph.nodes if str(node.target).startswith("noise"))
     second.replace_all_uses_with(first)
     ours._module.recompile()
-    ours._runners.clear()
+    ours._runners[4] = ours._vmapped(4)
     expected, found = gradients(Replicates(loss, X, parameters, tier="off"), range(8)), gradients(ours, range(8))
     assert (found - expected).abs().max() > 1e-2 * expected.abs().max()
+
+
+def test_a_chunk_is_held_against_the_graph_alone(monkeypatch):
+    """A pass that mistakes a product is seen, and drawn around."""
+
+    def mistaken(graph):
+        graph, chosen = factored(graph)
+        end = next(node for node in graph.graph.nodes if node.op == "output")
+        last = next(i for i, output in reversed(list(enumerate(end.args[0]))) if output.meta["val"].shape == (6, 40))
+        with graph.graph.inserting_before(end):
+            wrong = graph.graph.call_function(torch.ops.aten.abs.default, (end.args[0][last],))
+        wrong.meta = end.args[0][last].meta
+        end.args = ([*end.args[0][:last], wrong, *end.args[0][last + 1 :]],)
+        graph.recompile()
+        return graph, chosen
+
+    monkeypatch.setattr("pplvm.graphs.replicates.factored", mistaken)
+    ours = of("score", chunk=4)
+    assert ours.plan.startswith("replayed one by one, as vmap is off by") and ours.size == 1
+    assert torch.allclose(gradients(ours, range(3)), gradients(of("score", tier="off"), range(3)), rtol=1e-10)
+
+
+def test_an_operation_that_vmap_does_not_know_is_drawn_around(monkeypatch):
+    def unknown(*args, **kwargs):
+        raise RuntimeError("Batching rule not implemented for aten::new_op")
+
+    monkeypatch.setattr(torch.func, "vmap", unknown)
+    ours = of("score", chunk=4)
+    assert ours.plan == "replayed one by one, as vmap fails: Batching rule not implemented for aten::new_op"
+    assert torch.allclose(gradients(ours, range(2)), gradients(of("score", tier="off"), range(2)), rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_compiled_replicates_are_the_eager_ones(chunk):
+    eager, ours = of("RLOO", tier="off"), of("RLOO", tier="inductor", chunk=chunk)
+    expected, found = gradients(eager, range(6)), gradients(ours, range(6))
+    assert ours._is_compiled and (found - expected).abs().max() < 1e-10 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
