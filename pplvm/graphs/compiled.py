@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -74,19 +76,23 @@ class Compiled(nn.Module):
         loss: nn.Module,
         tier: Tier = "auto",
         steps: int | None = None,
-        tell: Callable[[str], None] = lambda words: warnings.warn(words, stacklevel=7),
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         if tier not in TIERS:
             raise ValueError(f"compiled: tier must be one of {', '.join(map(repr, TIERS))}, got {tier!r}")
-        self.loss, self.tier, self.steps, self._tell = loss, tier, steps, tell
+        self.loss, self.tier, self.steps, self._tell = loss, tier, steps, tell or _warn
         self.tier_now: Tier = "off"
         self.training = loss.training
         self._runs: dict[tuple[Any, ...], _Run | None] = {}
-        self._seen: _Seen | None = None
+        self._seen: list[_Seen] = []  # all of them, that what they keep stays what it is
         self._told: set[str] = set()
         self._is_short = tier == "auto" and steps is not None and steps < FEW
         self._may_compile = tier in ("auto", "inductor")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without graphs, which a copy makes for its own parameters."""
+        return {**vars(self), "_runs": {}, "_seen": []}
 
     def forward(self, *args: Tensor) -> Tensor:
         """The loss, (), differentiable once in its parameters."""
@@ -103,23 +109,31 @@ class Compiled(nn.Module):
             return value.detach()
         value, gradients = run(args)
         for parameter, gradient in zip(run.graph.parameters, gradients, strict=True):
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad.add_(gradient)
         return value
 
     def _run_for(self, args: Sequence[Tensor]) -> "_Run | None":
         """The graph for these arguments, built if need be; None where the loss runs eagerly."""
         if self.tier == "off" or self._is_short or not torch.is_grad_enabled() or any(x.requires_grad for x in args):
             return None
-        if self._seen is None:
+        if any(type(each) is not TraceMessenger for each in _PYRO_STACK):  # a user's handlers, which a graph passes by
+            return None
+        if not self._seen:
             with undone(self.loss, args):  # what is made or found on a first batch exists from then on
                 self.loss(*args)
-            self._seen = _Seen(self.loss)
-        key = self._seen.key(args)
+            self._seen.append(_Seen(self.loss))
+        key = self._seen[-1].key(args)
         if key not in self._runs and len(self._runs) >= MOST_GRAPHS:
-            self._tell_once(self._too_many(self._seen))
+            self._tell_once(self._too_many(self._seen[-1]))
             return None
         if key not in self._runs:
-            self._runs[key] = self._built(args, self._seen)
+            self._seen.append(_Seen(self.loss))  # what changed may hold what has not been watched
+            key = self._seen[-1].key(args)
+        if key not in self._runs:
+            self._runs[key] = self._built(args, self._seen[-1])
         run = self._runs[key]
         if run is not None and self.tier == "auto" and self._may_compile and run.pays(self.steps):
             self._compile(run, args)
@@ -128,6 +142,8 @@ class Compiled(nn.Module):
 
     def _built(self, args: Sequence[Tensor], seen: "_Seen") -> "_Run | None":
         try:
+            if any(map(_has_hooks, seen.held())):
+                raise NotOneGraph("a parameter has a hook of its own (register_hook)")
             before = seen.watch.values()
             with undone(self.loss, args):
                 self.loss(*args)
@@ -170,9 +186,15 @@ class _Seen:
         self.watch, self.held = Watch(loss), Held(loss)
 
     def key(self, args: Sequence[Tensor]) -> tuple[Any, ...]:
-        like = [(x.shape, x.dtype, x.device) for x in args]
-        learn = [(tensor.requires_grad, tensor.dtype, tensor.device) for tensor in self.held()]
-        return *like, _cast(args), *learn, self.watch.values()
+        held = self.held()
+        like = [(x.shape, x.stride(), x.dtype, x.device) for x in args]
+        learn = [
+            (x.requires_grad, x.shape, x.stride(), x.dtype, x.device, _has_hooks(x)) if x is not None else None
+            for x in held
+        ]
+        every = [*map(id, held), *map(id, args)]
+        same = [every.index(id(x)) for x in args]  # the graph of loss(x, x) knows one x
+        return *like, _cast(args), *learn, *same, *self.held.bonds(), self.watch.values()
 
     def difference(self, key: tuple[Any, ...]) -> str:
         """What the next graph would be built for, and what to do."""
@@ -227,6 +249,15 @@ def _cast(args: Sequence[Tensor]) -> torch.dtype | None:
     """What autocast casts to, None if it is off."""
     kind = args[0].device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, stacklevel=8)
+
+
+def _has_hooks(tensor: Tensor) -> bool:
+    """Whether Python has a say when its gradient is there."""
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 def _told(loss: nn.Module) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.backends import Runner, replay
-from pplvm.graphs.state import Held, undone, written_through
+from pplvm.graphs.state import Held, buffers_of, undone, written_through
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
 
 __all__ = ["GradientGraph", "gradient_graph"]
@@ -75,21 +75,35 @@ def _require_agreement(graph: GradientGraph, loss: nn.Module, args: Sequence[Ten
         NotOneGraph: they differ.
     """
     others = [x.flip(0) if x.dim() else x for x in args]
-    with undone(loss, args):
+    with undone(loss, others):
         torch.manual_seed(1)
         value, gradients = graph(others)
-    with undone(loss, args):
+        left = buffers_of(loss)
+    with undone(loss, others):
         torch.manual_seed(1)
         exact = loss(*others)
         expected = [exact.detach(), *[g for g in _gradients(exact, graph.parameters) if g is not None]]
-    size = _norm(expected)
-    gap = _norm([a.double() - b.double() for a, b in zip([value, *gradients], expected, strict=True)])
-    rounding = max(torch.finfo(each.dtype).eps for each in expected) ** 0.5
-    if size.isfinite() and not gap <= rounding * size:
+        left_by_it = buffers_of(loss)
+    if len(left) != len(left_by_it) or any(not _agree([a], [b]) for a, b in zip(left, left_by_it, strict=True)):
+        raise NotOneGraph("on other data the graph leaves other numbers in the buffers than the loss does")
+    if not _agree([value, *gradients], expected):
+        gap = _gap([value, *gradients], expected) / _norm(expected)
         raise NotOneGraph(
-            f"on other data the graph is off by {gap / size:.1g} of value and gradient: it keeps what it computed from "
+            f"on other data the graph is off by {gap:.1g} of value and gradient: it keeps what it computed from "
             "the first (a number that left torch, a state that is no buffer)"
         )
+
+
+def _agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Up to rounding, or because there is nothing to compare."""
+    floating = [each.dtype for each in expected if each.is_floating_point()]
+    rounding = max([torch.finfo(each).eps for each in floating], default=0.0) ** 0.5
+    size = _norm(expected)
+    return not size.isfinite() or bool(_gap(found, expected) <= rounding * size)
+
+
+def _gap(found: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
+    return _norm([a.double() - b.double() for a, b in zip(found, expected, strict=True)])
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:

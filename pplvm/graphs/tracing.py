@@ -1,5 +1,6 @@
 """From a function of tensors to one graph of torch's operations: its Python runs once, under `make_fx`."""
 
+import contextlib
 import linecache
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -72,6 +73,7 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     finally:
         torch.clear_autocast_cache()
     _refuse_what_is_hidden(graph)
+    _refuse_sizes_of_the_data(graph, len(held))
     noise = lift(graph)
     outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Traced(graph, noise, len(outputs))
@@ -124,6 +126,8 @@ def _refuse_what_is_hidden(graph: GraphModule) -> None:
     """Constants of the graph that are none."""
     for node in graph.graph.nodes:
         constant = getattr(graph, node.target) if node.op == "get_attr" else None
+        if isinstance(constant, torch.Generator):
+            raise NotOneGraph("it draws from a generator of its own")
         if constant is not None and not isinstance(constant, Tensor):
             raise NotOneGraph("processes exchange numbers in the middle of it")
         if constant is not None and constant.requires_grad:
@@ -131,6 +135,23 @@ def _refuse_what_is_hidden(graph: GraphModule) -> None:
             raise NotOneGraph(f"a parameter of shape {shape} belongs to no module: make it an attribute of the program")
         if is_write(node) and root_of(node).op == "get_attr":
             raise NotOneGraph("a tensor that no module holds is changed: make it a buffer (register_buffer)")
+
+
+def _refuse_sizes_of_the_data(graph: GraphModule, num_held: int) -> None:
+    """Results as long as values decide, whose length would be that of the first data; masks that are held may stay."""
+    held = [node for node in graph.graph.nodes if node.op == "placeholder"][:num_held]
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        picks = node.all_input_nodes
+        if node.target is torch.ops.aten.index.Tensor:
+            picks = [each for each in node.all_input_nodes[1:] if each.meta["val"].dtype in (torch.bool, torch.uint8)]
+        if any(each not in held for each in picks):
+            line = (node.stack_trace or "").strip().splitlines()[-1:]
+            raise NotOneGraph(
+                "the data decide the size of a tensor (x[mask], nonzero, unique): multiply by the mask, or use "
+                f"torch.where{''.join(f', {each.strip()}' for each in line)}"
+            )
 
 
 def _told(error: Exception, site: str | None) -> str:
@@ -159,4 +180,4 @@ def _place(error: BaseException) -> tuple[str, str]:
 
 def _is_machinery(name: str) -> bool:
     homes = (Path(torch.__file__).parent, Path(pyro.__file__).parent, Path(__file__).parent.parent)
-    return name.startswith("<") or any(home in Path(name).parents for home in homes)
+    return name.startswith("<") or name == contextlib.__file__ or any(home in Path(name).parents for home in homes)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pplvm.graphs.surroundings import Some, of_class, of_function
+
 __all__ = ["Watch"]
 
 PRIMITIVES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
@@ -16,30 +18,36 @@ VALUES = frozenset(PRIMITIVES)
 MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 """What every module has and none computes with."""
 
+STORES = ("_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Of which only the number counts: a graph reads tensors anew."""
+
 
 class Watch:
-    """The Python state of a module tree and of the plain objects that hang on it, to be read often and fast.
+    """The Python state of a module tree, of plain objects that hang on it, and of variables that its code reads.
 
-    Tensors and functions count by identity, numbers and words by value. Of parameters and buffers only whether they are
-    there counts, for a graph reads them anew.
+    Functions count by identity, numbers and words by value, tensors by identity and by how often they were written to.
+    Of parameters and buffers only whether they are there counts, for a graph reads them anew.
     """
 
     def __init__(self, module: nn.Module) -> None:
         places = list(_places(module))
-        self._names = [name for _, _, name in places]
         self._slots = [(container, key) for container, key, _ in places]
-        held = [store for each in module.modules() for store in (each._parameters, each._buffers)]
-        self._containers = [*{id(container): container for container, _, _ in places}.values(), *held]
+        stores = [getattr(each, name) for each in module.modules() for name in STORES]
+        wholes = {id(container): container for container, _, _ in places if not isinstance(container, Some)}
+        self._containers = [*wholes.values(), *stores]
         self._kept = [container[key] for container, key in self._slots]  # so that no identity is used twice
+        tensors = {name: kept for (_, _, name), kept in zip(places, self._kept, strict=True) if _has_version(kept)}
+        self._names, self._tensors = [*[name for _, _, name in places], *tensors], list(tensors.values())
 
     def values(self) -> tuple[Any, ...]:
         """All that is watched, hashable."""
         try:
             found = [container[key] for container, key in self._slots]
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, ValueError):
             return (object(),)
         sizes = [len(container) for container in self._containers]
-        return (*[each if type(each) in VALUES else id(each) for each in found], *sizes)
+        writes = [tensor._version for tensor in self._tensors]
+        return (*[each if type(each) in VALUES else id(each) for each in found], *writes, *sizes)
 
     def changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
         """The name of the first thing that differs."""
@@ -56,33 +64,49 @@ def _places(module: nn.Module) -> Iterator[tuple[Any, Any, str]]:
         yield from _of_module(each, path, seen)
 
 
+def _of_module(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
+    """What a module keeps beside what all modules have; of torch's and Pyro's own, which keep caches, values alone."""
+    own = vars(module)
+    for key in module._modules:
+        yield module._modules, key, f"{path}.{key}".lstrip(".")
+    for key, value in list(own.items()):
+        if key not in MACHINERY and not (_is_known(module) and type(value) not in VALUES):
+            yield from _at(own, key, value, f"{path}.{key}".lstrip("."), seen)
+    yield from _around(of_class(type(module), seen), seen)
+
+
+def _at(container: Any, key: Any, value: Any, name: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
+    """A place, and each within what stands there."""
+    yield container, key, name
+    if isinstance(value, list | tuple | dict):
+        yield from _inside(value, name, seen)
+    elif isinstance(value, types.FunctionType | types.MethodType):
+        yield from _around(of_function(value, seen), seen)
+    elif isinstance(value, type):
+        yield from _around(of_class(value, seen), seen)
+    elif _is_plain(value):
+        yield from _inside(vars(value), name, seen)
+        yield from _around(of_class(type(value), seen), seen)
+
+
 def _inside(thing: Any, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
-    """Each place within an object, a list or a dictionary, and within what these hold."""
+    """Each place within a list or a dictionary, and within what these hold."""
     if id(thing) in seen:
         return
     seen.add(id(thing))
     items: Any = thing.items() if isinstance(thing, dict) else enumerate(thing)
     for key, value in list(items):
-        name = f"{path}.{key}".lstrip(".")
-        yield thing, key, name
-        if isinstance(value, list | tuple | dict):
-            yield from _inside(value, name, seen)
-        elif _is_plain(value):
-            yield from _inside(vars(value), name, seen)
+        yield from _at(thing, key, value, f"{path}.{key}".lstrip("."), seen)
 
 
-def _of_module(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
-    """What a module keeps beside what all modules have; of torch's and Pyro's own, which keep caches, values alone."""
-    own = vars(module)
-    for key, value in list(own.items()):
-        if key in MACHINERY or (_is_known(module) and type(value) not in VALUES):
-            continue
-        name = f"{path}.{key}".lstrip(".")
-        yield own, key, name
-        if isinstance(value, list | tuple | dict):
-            yield from _inside(value, name, seen)
-        elif _is_plain(value):
-            yield from _inside(vars(value), name, seen)
+def _around(places: Iterator[tuple[Any, Any, str]], seen: set[int]) -> Iterator[tuple[Any, Any, str]]:
+    """The variables that code reads, and each place within what they are; other modules are not searched."""
+    for container, key, name in places:
+        yield from _at(container, key, container[key], name, seen)
+
+
+def _has_version(thing: Any) -> bool:
+    return isinstance(thing, Tensor) and not thing.is_inference()
 
 
 def _is_plain(value: Any) -> bool:

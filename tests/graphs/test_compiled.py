@@ -65,7 +65,7 @@ def test_a_tensor_that_is_no_buffer_and_changes_is_named():
             self.seen += 1
             return super().posterior(loc + self.seen, log_scale, x)
 
-    with pytest.warns(UserWarning, match="a tensor that no module holds is changed: make it a buffer"):
+    with pytest.warns(UserWarning, match="program.seen changes from call to call and is no buffer: register it"):
         compiled(Loss(Pathwise(), Remembering()), "graph").backward(X)
 
 
