@@ -45,9 +45,9 @@ class Watch:
             found = [container[key] for container, key in self._slots]
         except (KeyError, IndexError, ValueError):
             return (object(),)
-        sizes = [len(container) for container in self._containers]
         writes = [tensor._version for tensor in self._tensors]
-        return (*[each if type(each) in VALUES else id(each) for each in found], *writes, *sizes)
+        values = [each if type(each) in VALUES else id(each) for each in found]
+        return (*values, *writes, *map(len, self._containers))
 
     def changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
         """The name of the first thing that differs."""
