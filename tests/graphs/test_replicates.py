@@ -92,8 +92,11 @@ def of(name: str, dtype: torch.dtype = torch.float64, **options) -> Replicates:
     return Replicates(loss, x, [p for p in loss.program.parameters() if p.requires_grad], **options)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [*[(name, "factors") for name in LOSSES], *[("RLOO", path) for path in PATHS if path != "factors"],
+     ("pathwise", "vmap"), ("dropout", "loop")],
+)  # fmt: skip
 def test_each_path_draws_the_eager_gradients(name, path):
     eager, ours = of(name, tier="off"), of(name, **PATHS[path])
     seeds = range(3, 12)
@@ -104,8 +107,7 @@ def test_each_path_draws_the_eager_gradients(name, path):
     assert torch.allclose(*values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", ["pathwise", "RLOO"])
+@pytest.mark.parametrize(("name", "path"), [("pathwise", "factors"), ("RLOO", "vmap")])
 def test_in_single_precision_to_rounding(name, path):
     eager, ours = of(name, torch.float32, tier="off"), of(name, torch.float32, **PATHS[path])
     expected, found = gradients(eager, range(9)), gradients(ours, range(9))
@@ -188,7 +190,8 @@ def test_an_operation_that_vmap_does_not_know_is_drawn_around(monkeypatch):
 def test_compiled_replicates_are_the_eager_ones(chunk):
     eager, ours = of("RLOO", tier="off"), of("RLOO", tier="inductor", chunk=chunk)
     expected, found = gradients(eager, range(6)), gradients(ours, range(6))
-    assert ours._is_compiled and (found - expected).abs().max() < 1e-10 * expected.abs().max()
+    assert ours.plan.startswith("compiled, ")
+    assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
@@ -225,13 +228,13 @@ def test_antithetic_and_sobol_keep_the_mean_and_cut_the_variance():
     loss = Loss(Pathwise(), program)
     loss(x)
     parameters = [p for p in program.parameters() if p.requires_grad]
-    mean = gradients(Replicates(loss, x, parameters), range(4000))
-    exact, error = mean.mean(0), mean.std(0) / 4000**0.5
+    mean = gradients(Replicates(loss, x, parameters), range(1500))
+    exact, error = mean.mean(0), mean.std(0) / 1500**0.5
     variance = {}
     for design in ("independent", "antithetic", "sobol"):
-        drawn = gradients(Replicates(loss, x, parameters, design=design, points=8), range(10_000, 10_250))
+        drawn = gradients(Replicates(loss, x, parameters, design=design, points=8), range(10_000, 10_160))
         variance[design] = drawn.var(0).sum()
-        spread = (drawn.var(0) / 250 + error.square()).sqrt() + 1e-9
+        spread = (drawn.var(0) / 160 + error.square()).sqrt() + 1e-9
         assert ((drawn.mean(0) - exact) / spread).abs().max() < 5
     assert torch.isclose(variance["independent"] * 8, mean.var(0).sum(), rtol=0.3)
     assert variance["sobol"] < variance["antithetic"] < 0.8 * variance["independent"]
