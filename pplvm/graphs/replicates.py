@@ -115,13 +115,15 @@ class Replicates:
                 self.plan = f"{size} at a time{factors}"
             elif self._is_compiled:
                 graph.runner = self._runner_of(graph.traced.graph, graph.inputs([self.x]))
+        if self._is_compiled:
+            self.plan = f"compiled, {self.plan.removeprefix('replayed ')}"
 
     def _vmap(self, size: int, chosen: list[bool]) -> bool:
         """Whether so many replicates at a time can be drawn, and are those drawn one by one; if so they will be."""
         alone = self._chunk([0], self.x)
         try:
             self.size, self._chosen, self._runners = size, chosen, {size: self._vmapped(size)}
-            gap = _distance(self._chunk([0] * size, self.x), alone)
+            gap = _distance(self._chunk(list(range(size)), self.x), alone)
             why = "" if not gap > ROUNDING else f"is off by {gap:.1g} of the gradient"
         except Exception as error:  # an operation without a batching rule
             why = f"fails: {str(error).splitlines()[0]}"
@@ -159,8 +161,8 @@ class Replicates:
         given, found = iter(rest), dict[int, Chunk]()
         for parameter, is_factored in zip(self._graph.parameters, self._chosen, strict=True):
             if is_factored:
-                left, right = next(given), next(given)
-                found[id(parameter)] = Factors(self._stacked(left) / self.points, self._stacked(right))
+                left, right = self._stacked(next(given)), self._stacked(next(given))
+                found[id(parameter)] = Factors(left if self.points == 1 else left / self.points, right)
             else:
                 found[id(parameter)] = Dense(self._mean(next(given)))
         return Replicated(self._mean(value), [found.get(id(parameter)) for parameter in self.parameters])
