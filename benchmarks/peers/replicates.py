@@ -200,24 +200,13 @@ def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, by_fa
         raise RuntimeError(f"no factors: {drawn.plan}")
 
     def moments(n: int) -> Moments:
-        total, squares = [torch.zeros_like(p) for p in parameters], 0.0
+        total, squares = [torch.zeros_like(p).reshape(len(p), -1) for p in parameters], 0.0
         for chunk in drawn.draw([next(seeds) for _ in range(n)]):
-            for at, gradient in zip(total, chunk.gradients, strict=True):
-                squares += add(at, gradient)
+            torch._foreach_add_(total, [gradient.total() for gradient in chunk.gradients])
+            squares += sum(gradient.squares().double().sum() for gradient in chunk.gradients)
         return moments_of(total, float(squares), n)
 
     return Replicates(moments, drawn.size, drawn.plan)
-
-
-@torch.no_grad()
-def add(total: Tensor, gradient: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """To a sum, a chunk of gradients, dense or as factors left^T right; the sum of their squares, ()."""
-    if isinstance(gradient, Tensor):
-        total += gradient.sum(0)
-        return torch.linalg.vector_norm(gradient).square()
-    left, right = gradient  # (C, R, O), (C, R, I)
-    total.addmm_(left.flatten(0, 1).T, right.flatten(0, 1))
-    return torch.linalg.vecdot((left @ left.mT).flatten(), (right @ right.mT).flatten())
 
 
 def judge_of(problem: Problem, method: Method, calls: int = 20) -> Callable[[str, Any], Verdict]:
