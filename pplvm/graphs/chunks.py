@@ -63,7 +63,7 @@ class Dense:
 
     def squares(self) -> Tensor:
         """Squared norms, (C,)."""
-        return torch.linalg.vector_norm(self.flat, dim=1).square()
+        return torch.linalg.vecdot(self.flat, self.flat)  # vector_norm is 3e-6 too small in float32
 
     def inner(self, other: "Chunk") -> Tensor:
         """Inner products, replicate by replicate, (C,); a chunk of one meets all."""

@@ -59,6 +59,11 @@ class Drawing:
         return next(iter(self._graphs.values())).plan if self._graphs else "one by one"
 
     @property
+    def is_noiseless(self) -> bool:
+        """Whether nothing is drawn, so that all replicates are the last one."""
+        return self._repeated is not None
+
+    @property
     def is_timed(self) -> bool:
         """Whether the next replicate is drawn by itself, so that a step's time is known."""
         return self.is_plain and self._repeated is None and len(self._milliseconds) < SINGLE
@@ -146,7 +151,10 @@ def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
     """Chunks of one tensor, all factors or all dense."""
     factors = [chunk for chunk in chunks if isinstance(chunk, Factors)]
     if len(factors) == len(chunks):
-        return Factors(torch.cat([chunk.left for chunk in factors]), torch.cat([chunk.right for chunk in factors]))
+        left, inputs = torch.cat([chunk.left for chunk in factors]), [chunk.inputs for chunk in factors]
+        is_shared = all(len(each) == 1 for each in inputs)
+        right = inputs[0].expand(len(left), -1, -1) if is_shared else torch.cat([chunk.right for chunk in factors])
+        return Factors(left, right)
     return Dense(torch.cat([chunk.dense().values for chunk in chunks]))
 
 

@@ -70,7 +70,7 @@ def test_a_quiet_estimator_is_not_taken_for_an_exact_one():
     comparison = Comparison({"rloo": Loss(LeaveOneOut(), net), "exact": Loss(Exact(), net)}, [x], replicates=300)
     for _ in comparison.rounds():
         pass
-    assert comparison._noiseless == {"exact"}
+    assert [name for name, drawing in comparison.drawings.items() if drawing.is_noiseless] == ["exact"]
     assert float(comparison.result().variance.sel(estimator="rloo")) > 0
 
 
