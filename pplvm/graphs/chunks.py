@@ -76,8 +76,9 @@ class Dense:
         return self.flat @ fixed.flatten(1).T
 
     def signed(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """u^T g v for J pairs of signs u, the rows (J, O), and v, the columns (J, I): (C, J)."""
-        return torch.einsum("coj,jo->cj", self.matrices @ columns.T, rows)
+        """sum_q u_q^T g v_q for J sets of Q pairs of u, the rows (J, Q, O), and v, the columns (J, Q, I): (C, J)."""
+        across = self.matrices @ columns.flatten(0, 1).T  # (C, O, J Q)
+        return torch.einsum("coj,jo->cj", across, rows.flatten(0, 1)).unflatten(1, rows.shape[:2]).sum(2)
 
     def entries(self, places: Tensor) -> Tensor:
         """Single entries, counted row by row: (C, len(places))."""
@@ -138,8 +139,9 @@ class Factors:
         return torch.stack([((self.inputs @ each.T) * self.left).sum((1, 2)) for each in fixed], 1)
 
     def signed(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """u^T g v for J pairs of signs u, the rows (J, O), and v, the columns (J, I): (C, J)."""
-        return ((self.left @ rows.T) * (self.inputs @ columns.T)).sum(1)
+        """sum_q u_q^T g v_q for J sets of Q pairs of u, the rows (J, Q, O), and v, the columns (J, Q, I): (C, J)."""
+        across = (self.left @ rows.flatten(0, 1).T) * (self.inputs @ columns.flatten(0, 1).T)  # (C, R, J Q)
+        return across.sum(1).unflatten(1, rows.shape[:2]).sum(2)
 
     def entries(self, places: Tensor) -> Tensor:
         """Single entries, counted row by row: (C, len(places))."""

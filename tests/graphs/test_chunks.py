@@ -30,7 +30,7 @@ def test_factors_answer_as_their_products_do(shape, dtype, tolerance):
     C, R, O, I = shape
     chunk, other, one = (random_factors(n, r, O, I, dtype) for n, r in ((C, R), (C, R + 1), (1, R)))
     fixed = torch.randn(2, O, I, dtype=dtype)
-    rows, columns = torch.randn(3, O, dtype=dtype).sign(), torch.randn(3, I, dtype=dtype).sign()
+    rows, columns = torch.randn(3, 2, O, dtype=dtype).sign(), torch.randn(3, 2, I, dtype=dtype).sign()
     others = [chunk, other, other.dense(), one, one.dense()]
     places = torch.arange(O * I).flip(0)
     found = answers(chunk, others, fixed, rows, columns, places)
@@ -54,11 +54,11 @@ def test_inputs_that_all_replicates_share_are_multiplied_once():
 
 def test_dense_answers_are_those_of_plain_sums():
     values = torch.randn(4, 3, 2, 5)  # of a convolution
-    chunk, rows, columns = Dense(values), torch.randn(2, 3).sign(), torch.randn(2, 10).sign()
+    chunk, rows, columns = Dense(values), torch.randn(2, 4, 3).sign(), torch.randn(2, 4, 10).sign()
     assert torch.allclose(chunk.total(), values.sum(0).reshape(3, 10))
     assert torch.allclose(chunk.squares(), values.square().sum((1, 2, 3)))
     assert torch.allclose(chunk.inner(Dense(values.flip(0))), (values * values.flip(0)).sum((1, 2, 3)))
-    signs = rows.unsqueeze(2) * columns.unsqueeze(1)  # (J, O, I), every entry +-1
+    signs = torch.einsum("jqo,jqi->joi", rows, columns)
     assert torch.allclose(chunk.signed(rows, columns), torch.einsum("coi,joi->cj", values.reshape(4, 3, 10), signs))
     assert torch.equal(chunk.entries(torch.tensor([7, 0])), values.flatten(1)[:, [7, 0]])
 
@@ -70,4 +70,4 @@ def test_a_scalar_and_a_vector_are_matrices_too(shape):
     n = values[0].numel()
     assert torch.allclose(chunk.total().flatten(), values.sum(0).flatten())
     assert torch.allclose(chunk.squares(), values.reshape(4, n).square().sum(1))
-    assert torch.allclose(chunk.signed(torch.ones(1, n), torch.ones(1, 1))[:, 0], values.reshape(4, n).sum(1))
+    assert torch.allclose(chunk.signed(torch.ones(1, 1, n), torch.ones(1, 1, 1))[:, 0], values.reshape(4, n).sum(1))

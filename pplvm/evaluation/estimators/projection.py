@@ -1,6 +1,9 @@
 """The few numbers in which the bias of a long gradient is sought.
 
-projection_j of tensor t = u_tj^T g_t v_tj,    the entries of u and v +1 or -1
+    projection_j of tensor t = sum_oi u_o v_b(o),i g_oi,    the entries of u and v +1 or -1
+
+Each row o of a tensor is in one of eight blocks b(o), and the rows of a block share their v: signs that are the sum of
+eight outer products cost little for a gradient that is known by its factors, which is never multiplied out.
 """
 
 import copy
@@ -14,13 +17,17 @@ from pplvm.graphs.chunks import Dense
 
 __all__ = ["Projection"]
 
+BLOCKS = 8
+"""What a bias of rank one adds to a sum has kurtosis 3 + 6 / blocks (products of two normals), 3 if signs are all drawn
+apart: three sums miss 4.5 % of what those miss 3.7 %, and with one block 15 % (alpha 0.01, |b| of 6.3 standard errors).
+"""
+
 
 class Projection:
     """Random signed sums of each parameter tensor's entries.
 
-    The signs of a matrix are rank one, u_o v_i for entry (o, i), so that they cost little for a gradient that is known
-    by its factors. Each is +1 or -1 still, and the mean square over u and v of what a fixed bias b adds to the sum is
-    |b|^2, as with signs that are all apart; it varies more from one pair to the next.
+    What a fixed bias b adds to a sum has mean square |b|^2 over the signs, whatever b is, as with signs that are all
+    drawn apart.
 
     Arguments:
         count: J, sums per tensor.
@@ -30,9 +37,7 @@ class Projection:
     def __init__(self, parameters: Parameters, count: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.count, self.parameters, self.along = count, parameters, False
-        self.signs = [
-            (_signs(count, rows, generator), _signs(count, columns, generator)) for rows, columns in parameters.matrices
-        ]
+        self.signs = [_signs(count, rows, columns, generator) for rows, columns in parameters.matrices]
 
     @property
     def size(self) -> int:
@@ -66,5 +71,10 @@ class Projection:
         return torch.stack([part.norm() / math.sqrt(part.numel()) for part in self.parameters.split(gradient)])
 
 
-def _signs(count: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, (count, size), generator=generator) * 2 - 1
+def _signs(count: int, rows: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """J sums of outer products: (J, blocks, rows), zero outside the block, and (J, blocks, columns)."""
+    blocks = min(BLOCKS, rows)
+    signs = torch.randint(0, 2, (count, rows + blocks * columns), generator=generator) * 2 - 1
+    block = torch.randperm(rows, generator=generator) % blocks
+    inside = torch.arange(blocks).unsqueeze(1) == block  # (blocks, rows)
+    return inside * signs[:, None, :rows], signs[:, rows:].reshape(count, blocks, columns)

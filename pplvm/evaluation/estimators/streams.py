@@ -121,7 +121,7 @@ class TensorStream:
 
     Arguments:
         centre: its reference gradient, (O, I), float64.
-        rows, columns: J pairs of signs, (J, O) and (J, I).
+        rows, columns: of J matrices of signs, (J, blocks, O) and (J, blocks, I).
     """
 
     def __init__(self, centre: Tensor, rows: Tensor, columns: Tensor) -> None:
@@ -167,8 +167,7 @@ class TensorStream:
         self.rows, self.columns = self.rows.to(like), self.columns.to(like)
         fixed = self.centre.to(like).unsqueeze(0)
         if self.origin is not None:
-            signs = self.rows.unsqueeze(2) * self.columns.unsqueeze(1)
-            fixed = torch.cat([fixed, gap.to(like).unsqueeze(0), signs])
+            fixed = torch.cat([fixed, gap.to(like).unsqueeze(0), self.rows.mT @ self.columns])
         self.fixed = fixed
         self.total = self.total.to(like.device)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from pplvm.evaluation.estimators import projection as projection_module
 from pplvm.evaluation.estimators import streams
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.parameters import Parameters
@@ -161,12 +162,21 @@ def test_single_entries_are_found_in_their_tensors():
     assert torch.allclose(found, plain(gradient)[:, places])
 
 
-def test_rank_one_signs_have_the_mean_square_of_a_bias():
-    """Over many signs, each +-1: E (u^T b v)^2 = |b|^2, for any b."""
+def test_signs_have_the_mean_square_of_a_bias():
+    """Over many signs, each +-1: E s^2 = |b|^2, for any b."""
     draws = 4000
     projection = Projection(PARAMETERS, draws, 0)
     bias = torch.randn(PARAMETERS.size) * torch.arange(PARAMETERS.size)
     squares = projection(bias).reshape(len(SHAPES), draws).square()
     norms = torch.stack([part.square().sum() for part in bias.split([p.numel() for p in PARAMETERS.tensors])])
     assert ((squares.mean(1) - norms).abs() <= 5 * squares.std(1) / draws**0.5 + 1e-9 * norms).all()
-    assert {float(s) for u, v in projection.signs for s in (u.min(), u.max(), v.min(), v.max())} == {-1.0, 1.0}
+    assert all(((rows.mT @ columns).abs() == 1).all() for rows, columns in projection.signs)
+
+
+@pytest.mark.parametrize("blocks, low, high", [(8, 3.3, 4.2), (1, 7.0, 11.0)])
+def test_signs_hardly_hide_a_bias_of_rank_one(blocks, low, high, monkeypatch):
+    """Kurtosis 3 + 6 / 8 of the sums over the signs; one outer product of signs has 9, and misses far more."""
+    monkeypatch.setattr(projection_module, "BLOCKS", blocks)
+    one = Parameters(("a",), (nn.Parameter(torch.zeros(40, 30)),), ("model",))
+    sums = Projection(one, 20_000, 0)(torch.outer(torch.randn(40), torch.randn(30)).flatten())
+    assert low < float(sums.pow(4).mean() / sums.square().mean().square()) < high
