@@ -127,6 +127,8 @@ class Comparison:
                 if reference is not None and reference.relative_error < PRECISE:
                     seen = projection.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
+                if number:
+                    self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
                 measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
             self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))

@@ -106,6 +106,11 @@ class GradientStream:
             seen=[chunk for chunk, _ in found],
         )
 
+    def rest(self) -> None:
+        """Give back the memory in which chunks are worked on, as large as they are; `add` would take it anew."""
+        for stream in self.tensors:
+            stream.room = None
+
     def moments(self) -> TensorMoments:
         """Of the gradient minus the reference."""
         whole, n = TensorMoments([stream.centre.numel() for stream in self.tensors]), max(self.count, 1)
@@ -129,7 +134,7 @@ class TensorStream:
         self.origin: Tensor | None = None  # (O, I)
         self.fixed: Tensor | None = None  # (2 + J, O, I), to multiply deviations with; (1, O, I) without
         self.total = torch.zeros_like(centre)  # sum of deviations from the origin
-        self._room: Tensor | None = None
+        self.room: Tensor | None = None
 
     def add(self, chunk: Chunk) -> tuple[Chunk, Tensor]:
         """The deviations from the origin, valid until the next call, and their inner products (C, 2 + J)."""
@@ -150,9 +155,9 @@ class TensorStream:
 
     def _deviations(self, values: Tensor, origin: Tensor) -> Dense:
         """In memory that is used again: to ask for it anew would cost more than the difference."""
-        if self._room is None or len(self._room) < len(values):
-            self._room = torch.empty(values.shape, dtype=values.dtype, device=values.device)
-        return Dense(torch.sub(values, origin, out=self._room[: len(values)]))
+        if self.room is None or len(self.room) < len(values):
+            self.room = torch.empty(values.shape, dtype=values.dtype, device=values.device)
+        return Dense(torch.sub(values, origin, out=self.room[: len(values)]))
 
     def _begin(self, chunk: Chunk) -> None:
         """Choose the origin, and what every chunk is multiplied with."""

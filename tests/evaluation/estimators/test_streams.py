@@ -155,6 +155,21 @@ def test_streams_of_parts_add_up():
             assert gap(getattr(found, name), getattr(whole, name)) < 1e-12
 
 
+def test_a_stream_at_rest_holds_no_chunk():
+    def held(stream):
+        tensors = [value for each in stream.tensors for value in vars(each).values() if isinstance(value, torch.Tensor)]
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    sizes = []
+    for size in (1, 50):
+        (stream,), *_ = streamed([drawn(torch.float64)], size, (False,), torch.ones(PARAMETERS.size))
+        working, _ = held(stream), stream.rest()
+        sizes.append((working, held(stream)))
+    assert sizes[0][0] + 40 * 8 * PARAMETERS.size < sizes[1][0] and sizes[0][1] == sizes[1][1]
+    stream.add(next(pieces(drawn(torch.float64), 7, False)))
+    assert stream.count == N + 7
+
+
 def test_single_entries_are_found_in_their_tensors():
     gradient = drawn(torch.float64)
     places = torch.tensor([0, 7, 30, 36, 47, 48, 49, 60])
