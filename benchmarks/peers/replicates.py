@@ -187,6 +187,8 @@ def by_numpyro(problem: Problem, objective: str, chunk: int) -> Replicates:
 def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, by_factors: bool) -> Replicates:
     """Ours, vmapped over the noise; by factors, gradients of large weights stay products, told by Gram matrices.
 
+    Otherwise those products are multiplied out, into memory that is used again.
+
     Raises:
         RuntimeError: nothing is left as factors.
     """
@@ -195,15 +197,20 @@ def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, by_fa
     loss, seeds = Loss(objective(problem.particles), problem.build()), count()
     loss(problem.x)
     parameters = list(loss.program.parameters())
-    drawn = Drawn(loss, problem.x, parameters, tier=tier, by_factors=by_factors)
+    size = None if by_factors else Drawn(loss, problem.x, parameters, by_factors=False).size
+    drawn = Drawn(loss, problem.x, parameters, tier=tier, chunk=size)
     if by_factors and "as factors" not in drawn.plan:
         raise RuntimeError(f"no factors: {drawn.plan}")
+    rooms = [p.new_empty(drawn.size, len(p), p.numel() // len(p)) for p in parameters]
 
     def moments(n: int) -> Moments:
         total, squares = [torch.zeros_like(p).reshape(len(p), -1) for p in parameters], 0.0
         for chunk in drawn.draw([next(seeds) for _ in range(n)]):
-            torch._foreach_add_(total, [gradient.total() for gradient in chunk.gradients])
-            squares += sum(gradient.squares().double().sum() for gradient in chunk.gradients)
+            found = chunk.gradients
+            if not by_factors:
+                found = [gradient.dense(room) for gradient, room in zip(found, rooms, strict=True)]
+            torch._foreach_add_(total, [gradient.total() for gradient in found])
+            squares += sum(gradient.squares().double().sum() for gradient in found)
         return moments_of(total, float(squares), n)
 
     return Replicates(moments, drawn.size, drawn.plan)

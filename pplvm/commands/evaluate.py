@@ -87,6 +87,7 @@ def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: ar
             annealing_steps=arguments.annealing_steps,
             levels=trained.data.spec.levels,
             seed=arguments.seed,
+            compile=arguments.compile,
             report=report,
         )
     if is_first():

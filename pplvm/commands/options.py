@@ -153,6 +153,10 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     evaluate.add_argument("--chains", type=at_least(1), default=16, help="of AIS, each datum [%(default)s]")
     evaluate.add_argument("--annealing-steps", type=at_least(1), default=200, help="of AIS [%(default)s]")
+    evaluate.add_argument(
+        "--compile", default="auto", choices=("auto", "off", "graph", "inductor"),
+        help="draw particles through one graph of the program; auto where that pays [%(default)s]",
+    )  # fmt: skip
     evaluate.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="[%(default)s]")
     evaluate.add_argument("--output", help="directory [RUN/evaluation-SPLIT]")
     evaluate.add_argument("--overwrite", action="store_true", help="replace an evaluation that is there")

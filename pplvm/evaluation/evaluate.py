@@ -19,6 +19,7 @@ from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
+from pplvm.graphs.compiled import Tier
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -57,6 +58,7 @@ def evaluate(
     annealing_steps: int = 500,
     levels: int | None = None,
     seed: int = 0,
+    compile: Tier = "auto",
     report: Report = lambda *progress: None,
 ) -> Evaluation:
     """Judge a program on data: log p(x), rate and distortion, active units, information, by every rank its share.
@@ -70,6 +72,7 @@ def evaluate(
         chains, annealing_steps: of each of them.
         levels: grey levels of the data, for bits per dimension.
         seed: of all draws; a datum's depend on it and on the datum's values alone.
+        compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told of progress.
 
     Raises:
@@ -83,14 +86,16 @@ def evaluate(
         >>> print(found.sections["likelihood"][0].name)
         log p(x), exact
     """
-    return _Evaluator(program, x, seed, report).found(tuple(ks), annealed_data, chains, annealing_steps, levels)
+    return _Evaluator(program, x, seed, compile, report).found(
+        tuple(ks), annealed_data, chains, annealing_steps, levels
+    )
 
 
 class _Evaluator:
-    def __init__(self, program: nn.Module, x: Tensor, seed: int, report: Report) -> None:
+    def __init__(self, program: nn.Module, x: Tensor, seed: int, compile: Tier, report: Report) -> None:
         if len(x) < size():
             raise ValueError(f"{len(x)} data are fewer than the {size()} processes: start fewer")
-        self.program, self.x, self.seed, self.report = program, x, seed, report
+        self.program, self.x, self.seed, self.compile, self.report = program, x, seed, compile, report
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -115,7 +120,7 @@ class _Evaluator:
 
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
         told = self._told(f"log p(x), k = {ks[-1]}")
-        mine = importance_sampled(self.program, self._mine, ks=ks, seed=self.seed, report=told)
+        mine = importance_sampled(self.program, self._mine, ks=ks, seed=self.seed, compile=self.compile, report=told)
         sampled = _over_ranks(mine, len(self.x))
         exact = log_evidence(self.program, self.x)
         figures = sampled.figures
@@ -153,7 +158,7 @@ class _Evaluator:
 
     def _rates(self) -> None:
         told = self._told("rate and distortion")
-        mine = rate_distortion(self.program, self._mine, seed=self.seed, report=told)
+        mine = rate_distortion(self.program, self._mine, seed=self.seed, compile=self.compile, report=told)
         rates = _over_ranks(mine, len(self.x))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}

@@ -20,6 +20,7 @@ from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen
 from pplvm.evaluation.proper import why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
+from pplvm.graphs.compiled import Tier
 from pplvm.particles import Particles
 
 __all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
@@ -83,6 +84,7 @@ def importance_sampled(
     *,
     ks: Sequence[int] = (1, 10, 100, 1000, 5000),
     seed: int = 0,
+    compile: Tier = "auto",
     report: Callable[[int, int], None] = lambda *progress: None,
 ) -> ImportanceSampled:
     """Log p(x) at every k in one pass, one datum at a time, in eval mode and without gradient.
@@ -97,6 +99,7 @@ def importance_sampled(
         x: data (N, *shape).
         ks: numbers of draws, rising.
         seed: of the draws; each datum's depend on it and on the datum's values alone.
+        compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told how many data are done, and of how many.
 
     Raises:
@@ -119,7 +122,7 @@ def importance_sampled(
     ks = _rising(ks)
     with frozen(program, x) as pair:
         fault = why_no_bound(pair, x[:1])
-        terms, found = Terms(pair, x, ks[-1], _weights), []
+        terms, found = Terms(pair, x, ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number), ks))
             report(number + 1, len(x))

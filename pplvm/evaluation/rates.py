@@ -18,6 +18,7 @@ from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.proper import why_no_bound
 from pplvm.evaluation.terms import Terms
+from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
 from pplvm.particles import Pair, Particles
 from pplvm.tempering import latent_terms
@@ -70,6 +71,7 @@ def rate_distortion(
     *,
     num_particles: int = 100,
     seed: int = 0,
+    compile: Tier = "auto",
     report: Callable[[int, int], None] = lambda *progress: None,
 ) -> RateDistortion:
     """Rate and distortion of each site, one datum at a time, in eval mode and without gradient.
@@ -82,6 +84,7 @@ def rate_distortion(
         x: data (N, *shape).
         num_particles: K, draws of each datum.
         seed: of the draws; each datum's depend on it and on the datum's values alone.
+        compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told how many data are done, and of how many.
 
     Raises:
@@ -101,7 +104,7 @@ def rate_distortion(
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with frozen(program, x) as pair:
         fault = why_no_bound(pair, x[:1])
-        terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn)), []
+        terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn), compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(terms(row), number))
             report(number + 1, len(x))

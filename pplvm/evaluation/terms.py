@@ -1,5 +1,6 @@
 """What is asked of each particle of a datum, by a graph of the program where that pays, by its handlers elsewhere."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks
+from pplvm.graphs.compiled import Tier
 from pplvm.graphs.particle_graph import ParticleGraph, particle_graph
 from pplvm.graphs.tracing import NotOneGraph
 from pplvm.particles import Pair, Particles, gather, owners
@@ -31,6 +33,9 @@ class Terms:
         x: all the data to come, (N, *shape).
         num_particles: K.
         measure: from particles K' of one datum to terms, (K', ...) each.
+        tier: "off" for the handlers, "graph" for the graph however few the data, "inductor" for it compiled at once,
+            "auto" for what pays; a program that is not one graph goes through its handlers, with a warning if a graph
+            was asked for.
 
     Example:
         >>> from pplvm.evaluation.one_by_one import each_datum, frozen
@@ -43,9 +48,14 @@ class Terms:
     """
 
     def __init__(
-        self, pair: Pair, x: Tensor, num_particles: int, measure: Callable[[Particles], Mapping[Hashable, Tensor]]
+        self,
+        pair: Pair,
+        x: Tensor,
+        num_particles: int,
+        measure: Callable[[Particles], Mapping[Hashable, Tensor]],
+        tier: Tier = "auto",
     ) -> None:
-        self._pair, self._x, self._measure = pair, x, measure
+        self._pair, self._x, self._measure, self._tier = pair, x, measure, tier
         self._sizes = chunks(num_particles, MOST_AT_ONCE)
         self._names: list[Hashable] = []
         self._runs = {size: number * len(x) for size, number in Counter(self._sizes).items()}
@@ -59,21 +69,27 @@ class Terms:
         for size in self._sizes:
             graph = graphs[size]
             found.append(self._asked(size, row) if graph is None else graph(row, known[size]))
-            if graph is not None:
+            if graph is not None and self._tier == "auto":
                 graph.compile_if_it_pays(self._runs[size], row)
         return {name: torch.cat(terms) for name, *terms in zip(self._names, *found, strict=True)}
 
     def _graph(self, size: int) -> ParticleGraph | None:
         if size not in self._graphs:
-            self._graphs[size] = self._built(size) if self._runs[size] >= FEW else None
+            is_wanted = self._runs[size] >= FEW if self._tier == "auto" else self._tier != "off"
+            self._graphs[size] = self._built(size) if is_wanted else None
         return self._graphs[size]
 
     def _built(self, size: int) -> ParticleGraph | None:
         module = nn.ModuleList(owners(self._pair.model, self._pair.guide))
         try:
-            return particle_graph(self._asked, size, module, self._x)
-        except NotOneGraph:
+            graph = particle_graph(self._asked, size, module, self._x)
+        except NotOneGraph as error:
+            if self._tier != "auto":
+                warnings.warn(f"the particles are drawn eagerly, not by a graph: {error}", stacklevel=2)
             return None
+        if self._tier == "inductor":
+            graph.compile(self._x[:1])
+        return graph
 
     def _asked(self, size: int, row: Tensor) -> list[Tensor]:
         terms = self._measure(gather(self._pair, size, (row,), {}))

@@ -66,13 +66,16 @@ class ParticleGraph:
         return [torch.cat(outputs) for outputs in zip(*found, strict=True)]
 
     def compile_if_it_pays(self, runs: int, row: Tensor) -> None:
-        """Go over to Inductor where that is quicker, all in all; replay on where it fails.
+        """Go over to Inductor where that is quicker, all in all.
 
         Arguments:
             runs: planned in all, those done counted.
         """
-        if not (self._may_compile and self.pace.pays(runs * len(self.starts))):
-            return
+        if self._may_compile and self.pace.pays(runs * len(self.starts)):
+            self.compile(row)
+
+    def compile(self, row: Tensor) -> None:
+        """Go over to Inductor; replay on where it fails."""
         self._may_compile = False
         try:
             with interruptible(), undone(nn.Module(), (row,)):

@@ -18,9 +18,9 @@ from pplvm.graphs.tracing import NotOneGraph
 
 __all__ = ["Replicated", "Replicates"]
 
-MOST_BYTES = 32 * 2**20
-"""A chunk's tensors on the CPU, about its last-level cache: 5 and 50 replicates of 345,000 parameters took 1.3 times
-as long as 20 (benchmarks/README.md)."""
+MOST_BYTES = 64 * 2**20
+"""Of all a chunk's tensors on the CPU, twice its last-level cache, as not all are there at once: chunks of half as many
+took 1.1 times as long (benchmarks/README.md)."""
 
 ROUNDING = 0.05
 """Share of a gradient by which a chunk's may be off: the draw of a coin whose chance is rounded may fall otherwise."""

@@ -160,3 +160,13 @@ def test_memory_does_not_grow_with_the_particles(monkeypatch, built):
     assert widest[500].bytes == widest[5000].bytes == 200 * 8 * 50
     layers = 2 + 2 * torch.tensor([10, 100])  # the encoder's once, the decoder's for each chunk
     assert [widest[500].multiplied, widest[5000].multiplied] == layers.tolist()
+
+
+@pytest.mark.parametrize("ask", ["importance_sampled", "rate_distortion"])
+def test_a_tier_that_is_asked_for_is_taken(built, ask):
+    program, x = PROGRAMS["vae"](), data()
+    asked = {"importance_sampled": importance_sampled, "rate_distortion": rate_distortion}[ask]
+    expected = asked(program, x, compile="off")
+    assert not built
+    assert largest_gap(asked(program, x, compile="graph"), expected) < 1e-10
+    assert len(built) == {"importance_sampled": 1, "rate_distortion": 1}[ask]

@@ -40,10 +40,16 @@ def test_factors_answer_as_their_products_do(shape, dtype, tolerance):
         assert (answer - right[name]).abs().max() <= tolerance * (1 + right[name].abs().max()), name
 
 
+def test_factors_are_multiplied_out_where_they_are_told_to():
+    chunk, room = random_factors(4, 2, 5, 3, torch.float64), torch.empty(6, 5, 3)
+    assert chunk.dense(room).values.data_ptr() == room.data_ptr()
+    assert torch.equal(room[:4], chunk.dense().values)
+
+
 def test_inputs_that_all_replicates_share_are_multiplied_once():
     left, right = torch.randn(6, 4, 5), torch.randn(1, 4, 3).expand(6, 4, 3)
     chunk, other = Factors(left, right), random_factors(6, 2, 5, 3, torch.float64)
-    fixed, rows, columns = torch.randn(2, 5, 3), torch.randn(3, 5).sign(), torch.randn(3, 3).sign()
+    fixed, rows, columns = torch.randn(2, 5, 3), torch.randn(3, 2, 5).sign(), torch.randn(3, 2, 3).sign()
     others = [chunk, other, other.dense(), Factors(left[:1], right[:1])]
     found = answers(chunk, others, fixed, rows, columns, torch.arange(15))
     expected = answers(Factors(left, right.clone()), others, fixed, rows, columns, torch.arange(15))

@@ -141,7 +141,7 @@ class TensorStream:
         if self.fixed is None:
             self._begin(chunk)
         assert self.fixed is not None
-        seen = chunk if self.origin is None else self._deviations(chunk.dense().matrices, self.origin)
+        seen = chunk if self.origin is None else self._deviations(chunk, self.origin)
         self.total += seen.total()
         products = seen.against(self.fixed)
         if self.origin is None:
@@ -153,11 +153,12 @@ class TensorStream:
         origin = 0 if self.origin is None else self.origin.double().cpu()
         return origin - self.centre + self.total.cpu() / count
 
-    def _deviations(self, values: Tensor, origin: Tensor) -> Dense:
+    def _deviations(self, chunk: Chunk, origin: Tensor) -> Dense:
         """In memory that is used again: to ask for it anew would cost more than the difference."""
-        if self.room is None or len(self.room) < len(values):
-            self.room = torch.empty(values.shape, dtype=values.dtype, device=values.device)
-        return Dense(torch.sub(values, origin, out=self.room[: len(values)]))
+        if self.room is None or len(self.room) < len(chunk):
+            self.room = origin.new_empty(len(chunk), *origin.shape)
+        room = self.room[: len(chunk)]
+        return Dense(torch.sub(chunk.dense(room).matrices, origin, out=room))
 
     def _begin(self, chunk: Chunk) -> None:
         """Choose the origin, and what every chunk is multiplied with."""

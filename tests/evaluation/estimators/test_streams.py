@@ -162,7 +162,7 @@ def test_a_stream_at_rest_holds_no_chunk():
 
     sizes = []
     for size in (1, 50):
-        (stream,), *_ = streamed([drawn(torch.float64)], size, (False,), torch.ones(PARAMETERS.size))
+        (stream,), *_ = streamed([drawn(torch.float64, noise=1e-4)], size, (False,), torch.ones(PARAMETERS.size))
         working, _ = held(stream), stream.rest()
         sizes.append((working, held(stream)))
     assert sizes[0][0] + 40 * 8 * PARAMETERS.size < sizes[1][0] and sizes[0][1] == sizes[1][1]
