@@ -9,6 +9,7 @@ References:
     Owen, Monte Carlo theory, methods and examples, 2013, chapters 8 and 17
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -57,16 +58,27 @@ def noise_of(
     return [torch.stack(column) for column in found]
 
 
+LN2 = math.log(2)
+"""Above it log(1 - exp(-r)) is by log1p, below by expm1, or in float32 it is 0 from r = 17 on."""
+
+
 def _mirrored(draw: Draw, noise: Tensor) -> Tensor:
     """The point on the other side of the law's middle; of draws without one, a fresh draw."""
     a, b = draw.scale
     if draw.kind == "normal":
         return 2 * a - noise
     if draw.kind == "uniform":
-        return (a + b - noise).clamp(max=b - (b - a) * torch.finfo(noise.dtype).eps / 2)
+        return (a + b - noise).clamp(max=_below(draw))
     if draw.kind == "exponential":
-        return -b * torch.log(-torch.expm1(-noise / b))
+        rate = (noise / b).clamp(min=torch.finfo(noise.dtype).tiny)  # or the mirror of a zero is infinite
+        return -b * torch.where(rate < LN2, torch.log(-torch.expm1(-rate)), torch.log1p(-torch.exp(-rate)))
     return draw()
+
+
+def _below(draw: Draw) -> float:
+    """The largest number that a uniform draw gives, whose end it never reaches."""
+    a, b = draw.scale
+    return b - (b - a) * torch.finfo(draw.dtype).eps / 2
 
 
 def _sobol(draws: Sequence[Draw], seed: int, points: int) -> list[list[Tensor]]:
@@ -100,7 +112,7 @@ def _by_inverse(draw: Draw, uniform: Tensor) -> Tensor:
     if draw.kind == "normal":
         value = a + b * torch.special.ndtri(uniform)
     elif draw.kind == "uniform":
-        value = a + (b - a) * uniform
+        value = (a + (b - a) * uniform).clamp(max=_below(draw))
     else:
         value = -b * torch.log1p(-uniform)
     return value.to(draw.device, draw.dtype).reshape(draw.shape)

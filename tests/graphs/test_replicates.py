@@ -284,6 +284,21 @@ def test_the_first_point_is_the_seeds_own_draw():
     assert torch.equal(noise[0], draw()) and torch.allclose(noise.mean(0), torch.ones(3))
 
 
+def test_single_precision_rounds_no_draw_to_the_end_of_its_law(monkeypatch):
+    draws = [Draw(kind, (2,), torch.float32, torch.device("cpu")) for kind in ("uniform", "exponential")]
+    extremes = [torch.tensor([0.0, 1e-12]), torch.tensor([20.0, 0.0])]
+    monkeypatch.setattr(Draw, "__call__", lambda draw: extremes[draws.index(draw)])
+    uniform, exponential = noise_of(draws, [0], "antithetic", 2)
+    assert (uniform[1] < 1).all()
+    assert (exponential[1] > 0).all() and exponential[1].isfinite().all()
+    assert abs(exponential[1, 0] / 2.0611536e-9 - 1) < 1e-5  # exp(-20) and half its square
+    cube = torch.tensor([[0.0, 1 - 2.0**-30, 0.0, 1 - 2.0**-30]], dtype=torch.float64)
+    monkeypatch.setattr(torch.quasirandom.SobolEngine, "draw", lambda *given, **options: cube)
+    uniform, exponential = noise_of(draws, [0], "sobol", 1)
+    assert (uniform > 0).all() and (uniform < 1).all()
+    assert (exponential > 0).all() and exponential.isfinite().all()
+
+
 def test_what_a_design_refuses():
     draw = Draw("normal", (200, 200), torch.float64, torch.device("cpu"))
     with pytest.raises(ValueError, match="at most 21201 dimensions, and one gradient draws 40000 numbers"):
