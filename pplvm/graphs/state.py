@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Held", "buffers_of", "cuda_devices", "undone", "written_through"]
+__all__ = ["Held", "buffers_kept", "buffers_of", "cuda_devices", "undone", "written_through"]
 
 
 class Held:
@@ -41,22 +41,31 @@ def undone(loss: nn.Module, args: Sequence[Tensor]) -> Iterator[None]:
     Arguments:
         args: what the loss is called with, on whose devices it draws.
     """
-    slots = [(*slot, slot[-1].clone()) for slot in _slots(loss)]
     given = [(x, x.detach().clone()) for x in args]
     own = [g for each in loss.modules() for g in vars(each).values() if isinstance(g, torch.Generator)]
     generators = [(generator, generator.get_state()) for generator in own]
     try:
-        with torch.random.fork_rng(cuda_devices(args)):
+        with buffers_kept(loss), torch.random.fork_rng(cuda_devices(args)):
             yield
     finally:
         with torch.no_grad():
-            for store, name, buffer, value in slots:
-                store[name] = buffer.copy_(value)
             for x, value in given:
                 if not torch.equal(x, value):  # a copy for nothing could hit memory that is read-only
                     x.copy_(value)
         for generator, state in generators:
             generator.set_state(state)
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Whatever happens within leaves the module's buffers as they were."""
+    slots = [(*slot, slot[-1].clone()) for slot in _slots(module)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for store, name, buffer, value in slots:
+                store[name] = buffer.copy_(value)
 
 
 @contextmanager

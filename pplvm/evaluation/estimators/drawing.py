@@ -14,6 +14,7 @@ from pplvm.graphs.chunks import Chunk, Dense, Factors
 from pplvm.graphs.compiled import Compiled, Tier
 from pplvm.graphs.designs import Design
 from pplvm.graphs.replicates import Replicates
+from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
 
 __all__ = ["Drawing", "joined", "random_state"]
@@ -51,7 +52,8 @@ class Drawing:
         self._graphs: dict[torch.Size, Replicates] = {}
         self._milliseconds: list[float] = []
         self._repeated: Drawn | None = None  # of an objective without noise
-        self._unmoved = 0
+        self._unmoved = 0  # draws in a row that moved no random state and gave one value
+        self._last: float | None = None
 
     @property
     def plan(self) -> str:
@@ -85,7 +87,7 @@ class Drawing:
 
     def forget(self) -> None:
         """Begin another minibatch: what had no noise is drawn anew."""
-        self._repeated, self._unmoved = None, 0
+        self._repeated, self._unmoved, self._last = None, 0, None
 
     def _graph_for(self, x: Tensor) -> Replicates | None:
         if self.is_plain and (self.tier == "off" or len(self._milliseconds) < SINGLE):
@@ -105,7 +107,8 @@ class Drawing:
         for start in range(0, len(seeds), graph.size):
             own = list(seeds[start : start + graph.size])
             began = _now(x)
-            (found,) = graph.draw(own, x)
+            with buffers_kept(self.loss):
+                (found,) = graph.draw(own, x)
             spent = math.nan if self.is_plain else (_now(x) - began) * 1e3 / len(own)
             gradient = Gradient.of(found.gradients, self.parameters)
             parts.append(Drawn(found.values.double().cpu(), gradient, [spent] * len(own)))
@@ -122,10 +125,12 @@ class Drawing:
         """One step, as training would take it."""
         torch.manual_seed(seed)
         self.loss.program.zero_grad(set_to_none=True)
-        state, start = random_state(x), _now(x)
-        value = self._step.backward(x)
-        spent = (_now(x) - start) * 1e3
-        self._unmoved += torch.equal(state, random_state(x))
+        with buffers_kept(self.loss):  # each replicate begins where the program stands
+            state, start = random_state(x), _now(x)
+            value = self._step.backward(x)
+            spent = (_now(x) - start) * 1e3
+        is_same = torch.equal(state, random_state(x)) and self._last in (None, float(value))  # or it has its own noise
+        self._unmoved, self._last = self._unmoved + 1 if is_same else 0, float(value)
         chunks = [None if p.grad is None else Dense(p.grad.unsqueeze(0)) for p in self.parameters.tensors]
         return Drawn(value.double().cpu().reshape(1), Gradient.of(chunks, self.parameters), [spent])
 

@@ -31,6 +31,7 @@ from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design, DesignError
+from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles import inspect_pair
@@ -86,8 +87,9 @@ class Comparison:
         self.own_noise = own_noise
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
-        self._refuse_own_minibatches()
-        self.parameters = Parameters.of(self.program, self.batches[0])
+        with buffers_kept(self.program):
+            self._refuse_own_minibatches()
+            self.parameters = Parameters.of(self.program, self.batches[0])
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
@@ -209,9 +211,10 @@ class Comparison:
     def _prepare(self) -> None:
         torch.manual_seed(self.seed)
         for name, loss in self.losses.items():
-            self.evaluations[name] = evaluations_per_datum(loss, self.batches[0])
-            if loss.control is not None:
-                settle(loss, self.batches, self.warm_up)
+            with buffers_kept(self.program):
+                self.evaluations[name] = evaluations_per_datum(loss, self.batches[0])
+                if loss.control is not None:
+                    settle(loss, self.batches, self.warm_up)
 
     def _references(self, number: int, projection: Projection) -> dict[Target, Reference | None]:
         """Of one minibatch; each rank finds those of another, since draws of one stream cannot be shared out."""
@@ -227,7 +230,8 @@ class Comparison:
             return []
         torch.manual_seed(_stream(self.seed, number, -1))
         x = self.batches[number]
-        found = references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
+        with buffers_kept(self.program):
+            found = references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
         return [found[target] for target in targets]
 
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:

@@ -20,6 +20,7 @@ from pplvm.contract import ProgramError, latents
 from pplvm.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
@@ -86,8 +87,14 @@ def _references_for(
     for target in targets:
         loss = _serving(program, target, bool(score_sites), countable)
         label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
-        found[target] = loss and _averaged((parameters.gradient_of(loss(x)) for _ in range(draws)), project, label)
+        found[target] = loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
     return found
+
+
+def _gradient(loss: Loss, parameters: Parameters, x: Tensor) -> Tensor:
+    """One draw of it where the program stands, (P,)."""
+    with buffers_kept(loss):
+        return parameters.gradient_of(loss(x))
 
 
 def _tables(pair: Pair, target: Target, x: Tensor) -> tuple[Tensor, Tensor]:

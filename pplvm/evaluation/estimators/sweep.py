@@ -20,6 +20,7 @@ from pplvm.evaluation.estimators.drawing import random_state
 from pplvm.evaluation.estimators.gradients import settle
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
 from pplvm.unison import exchanged, turns
 
@@ -62,13 +63,15 @@ class ParticleSweep:
         assert self.parameters is not None
         if loss.control is not None:
             self._take_up_noise()
-            settle(loss, [self.x], steps=30)
+            with buffers_kept(loss.program):
+                settle(loss, [self.x], steps=30)
         moments = Moments(self.parameters.size)
         for draw in turns(self.replicates):
             if draw < self.replicates:
                 torch.manual_seed(self.seed * 1_000_003 + draw)
                 loss.program.zero_grad(set_to_none=True)
-                loss(self.x).backward()
+                with buffers_kept(loss):
+                    loss(self.x).backward()
                 moments.add(self.parameters.gradient())
             yield
         self._keep(name, K, over_ranks(moments))

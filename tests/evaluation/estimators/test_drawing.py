@@ -1,7 +1,10 @@
 """Replicates through graphs are those of the eager loop; their noise may be laid out otherwise."""
 
+import pyro
 import pytest
 import torch
+from pyro.distributions import Delta, Normal
+from torch import nn
 
 from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.drawing import SINGLE, Drawing
@@ -75,3 +78,57 @@ def test_auto_makes_a_graph_where_that_pays():
         for start in range(0, SINGLE + 4, 4):
             drawing(x, range(start, start + 4))
         assert (drawing.plan != "one by one") is is_chunked
+
+
+class Drifting(nn.Module):
+    """Each run in training moves a buffer that the gradient depends on, as a codebook's averages are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.register_buffer("centre", torch.zeros(3))
+
+    def model(self, x):
+        with pyro.plate("batch", len(x), dim=-1):
+            z = pyro.sample("z", Normal(x.new_zeros(x.shape), 1.0).to_event(1))
+            pyro.sample("x", Normal(z * self.weight, 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        self.centre.add_(1.0)
+        with pyro.plate("batch", len(x), dim=-1):
+            pyro.sample("z", Normal(x * self.weight + self.centre, 1.0).to_event(1))
+
+
+class OwnGenerator(Drifting):
+    """Noise that no random state of torch tells of."""
+
+    def guide(self, x):
+        generator = self.__dict__.setdefault("generator", torch.Generator().manual_seed(3))
+        with pyro.plate("batch", len(x), dim=-1):
+            pyro.sample("z", Delta(x * self.weight + torch.randn(x.shape, generator=generator), event_dim=1))
+
+
+@pytest.mark.parametrize("tier", ["off", "graph"])
+def test_replicates_of_a_program_that_moves_its_buffers_begin_where_it_stands(tier):
+    program, x = Drifting(), torch.ones(4, 3)
+    loss = Loss(Pathwise(), program)
+    found = compare_gradients({"one": loss, "again": loss}, [x], replicates=40, reference_draws=20, compile=tier)
+    assert not program.centre.any()
+    still = Loss(Pathwise(), Still())
+    expected = compare_gradients({"one": still, "again": still}, [x], replicates=40, reference_draws=20, compile="off")
+    for name in ("variance", "snr"):
+        assert abs(found[name] - expected[name]).max() <= 1e-6 * abs(expected[name]).max(), name
+
+
+class Still(Drifting):
+    """What a drifting program is in its first run."""
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x), dim=-1):
+            pyro.sample("z", Normal(x * self.weight + 1.0, 1.0).to_event(1))
+
+
+def test_noise_of_a_generator_of_its_own_is_not_taken_for_none():
+    losses = {"pathwise": Loss(Pathwise(), OwnGenerator())}
+    found = compare_gradients(losses, [torch.ones(4, 3)], replicates=60, reference_draws=5, compile="off")
+    assert len(set(found.loss.values.flatten().tolist())) == 60
