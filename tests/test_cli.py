@@ -185,6 +185,7 @@ def test_ones_own_program_data_and_estimator(tmp_path, capsys, undrawn):
         (["compare", "--steps", "5,x"], "--steps must read 500, or 0,500"),
         (["compare", "--steps", "-5"], "--steps must read 500, or 0,500"),
         (["compare", "--program", "vae", "--program", "vae"], "--program vae is given twice"),
+        (["compare", "--noise", "antithetic", "--points", "3"], "--noise antithetic takes points in pairs"),
         (["compare", "--checkpoint", "gone.pt"], "gone.pt: there is no such file"),
         (["compare", "--program", "vae", "--program", "sigmoid-belief-net", "--estimators", "nothing"], "unknown obj"),
         (["compare", "--batch-size", "x"], "no whole number"),

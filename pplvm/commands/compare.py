@@ -123,6 +123,8 @@ def _subjects(arguments: argparse.Namespace, data: ImageData, device: torch.devi
             raise ValueError(f"--{option} {twice[0]} is given twice")
     if arguments.replicates < size():
         raise ValueError(f"--replicates {arguments.replicates} is fewer than the {size()} processes: start fewer")
+    if arguments.noise == "antithetic" and (arguments.points or 2) % 2:
+        raise ValueError(f"--noise antithetic takes points in pairs: give an even --points, got {arguments.points}")
     stops(arguments)
     sweep_particles(arguments.sweep)
     files = {path: load_checkpoint(path) for path in arguments.checkpoint}
