@@ -83,6 +83,8 @@ def test_auto_makes_a_graph_where_that_pays():
 class Drifting(nn.Module):
     """Each run in training moves a buffer that the gradient depends on, as a codebook's averages are."""
 
+    centre: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(3))
