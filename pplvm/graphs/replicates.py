@@ -13,7 +13,7 @@ from pplvm.graphs.designs import Design, DesignError, noise_of
 from pplvm.graphs.factors import factored
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
-from pplvm.graphs.state import undone
+from pplvm.graphs.state import buffers_kept, undone
 from pplvm.graphs.tracing import NotOneGraph
 
 __all__ = ["Replicated", "Replicates"]
@@ -138,11 +138,16 @@ class Replicates:
         given = [*self._graph.held(), x]
         noise = noise_of(self._graph.traced.noise, seeds, self.design, self.points)
         if self.size == 1:
-            runs = [self._graph.runner([*given, *[each[n] for each in noise]]) for n in range(self.points)]
+            runs = [self._alone(self._graph.runner, [*given, *[each[n] for each in noise]]) for n in range(self.points)]
             return self._as_asked([torch.stack(each) for each in zip(*runs, strict=True)])
         size = self._holding(len(seeds))
         outputs = self._runners[size]([*given, *[_filled(each, size * self.points) for each in noise]])
         return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
+
+    def _alone(self, run: Runner, inputs: list[Tensor]) -> Sequence[Tensor]:
+        """From the buffers as they stand, which a graph of one replicate may change."""
+        with buffers_kept(self.loss):
+            return run(inputs)
 
     def _holding(self, count: int) -> int:
         """Of a chunk's size, its half, its quarter, ... the smallest that holds so many, its graph made by then."""
@@ -208,10 +213,11 @@ class Replicates:
                 f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}"
             )
         torch.manual_seed(seed)
-        value = self.loss(x)
-        found = [None] * len(self.parameters)
-        if value.requires_grad:
-            found = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        with buffers_kept(self.loss):
+            value = self.loss(x)
+            found = [None] * len(self.parameters)
+            if value.requires_grad:
+                found = torch.autograd.grad(value, self.parameters, allow_unused=True)
         return Replicated(
             value.detach().unsqueeze(0), [None if each is None else Dense(each.unsqueeze(0)) for each in found]
         )

@@ -49,7 +49,7 @@ class Drawing:
         self.loss, self.parameters, self.left, self.tier = loss, parameters, replicates, tier
         self.design, self.points, self.is_plain = design, points, design == "independent" and points == 1
         self._step = Compiled(loss, "off" if tier == "auto" else tier, tell=lambda words: None)
-        self._graphs: dict[torch.Size, Replicates] = {}
+        self._graphs: dict[tuple[torch.Size, torch.dtype], Replicates] = {}
         self._milliseconds: list[float] = []
         self._repeated: Drawn | None = None  # of an objective without noise
         self._unmoved = 0  # draws in a row that moved no random state and gave one value
@@ -92,23 +92,23 @@ class Drawing:
     def _graph_for(self, x: Tensor) -> Replicates | None:
         if self.is_plain and (self.tier == "off" or len(self._milliseconds) < SINGLE):
             return None
-        if x.shape not in self._graphs:
+        kind = x.shape, x.dtype
+        if kind not in self._graphs:
             typical = sorted(self._milliseconds)[len(self._milliseconds) // 2] if self._milliseconds else 0.0
             if self.is_plain and self.tier == "auto" and typical * self.left < WORTH * 1e3:
                 return None
             tier = "graph" if self.tier in ("auto", "off") else self.tier
-            self._graphs[x.shape] = Replicates(
+            self._graphs[kind] = Replicates(
                 self.loss, x, self.parameters.tensors, tier=tier, design=self.design, points=self.points
             )
-        return self._graphs[x.shape]
+        return self._graphs[kind]
 
     def _chunked(self, graph: Replicates, x: Tensor, seeds: Sequence[int]) -> Drawn:
         parts = []
         for start in range(0, len(seeds), graph.size):
             own = list(seeds[start : start + graph.size])
             began = _now(x)
-            with buffers_kept(self.loss):
-                (found,) = graph.draw(own, x)
+            (found,) = graph.draw(own, x)
             spent = math.nan if self.is_plain else (_now(x) - began) * 1e3 / len(own)
             gradient = Gradient.of(found.gradients, self.parameters)
             parts.append(Drawn(found.values.double().cpu(), gradient, [spent] * len(own)))

@@ -12,6 +12,7 @@ from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.exact import Exact
+from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
@@ -128,6 +129,17 @@ class Still(Drifting):
     def guide(self, x):
         with pyro.plate("batch", len(x), dim=-1):
             pyro.sample("z", Normal(x * self.weight + 1.0, 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("options", [{"tier": "off"}, {"points": 4}])
+def test_each_draw_begins_where_the_program_stands(options):
+    program, x = Drifting(), torch.ones(4, 3)
+    loss = Loss(Pathwise(), program)
+    loss(x)
+    before = program.centre.clone()
+    replicates = Replicates(loss, x, list(program.parameters()), **options)
+    first, again = (torch.cat([each.values for each in replicates.draw([0, 1])]) for _ in range(2))
+    assert torch.equal(program.centre, before) and torch.equal(first, again)
 
 
 def test_noise_of_a_generator_of_its_own_is_not_taken_for_none():
