@@ -10,9 +10,9 @@ from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.drawing import SINGLE, Drawing
 from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.exact import Exact
-from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
