@@ -297,7 +297,7 @@ def test_ctrl_c_writes_what_is_finished(tmp_path, capsys, undrawn):
     """Within this process, where a suite in the background ignores the signal: what Python makes of it is raised."""
     (tmp_path / "stopping.py").write_text(INTERRUPTED)
     words = ["--output", "run", "--estimators", "stopping:Interrupted,score-function", "--steps", "5"]
-    assert main(["compare", *words, "--replicates", "20000"]) == 130
+    assert main(["compare", *words, "--replicates", "20000", "--compile", "off"]) == 130
     shown = capsys.readouterr().err
     assert "writing what is finished" in shown and "Traceback" not in shown
     with xr.open_dataset(tmp_path / "run" / "gradients.nc", engine="h5netcdf") as data:

@@ -59,7 +59,8 @@ def test_two_find_what_one_does(name, words, folder, monkeypatch, single_precisi
     timed = {"ms", "milliseconds", "work", "work_low", "work_high"}
     for variable in set(one) - timed:
         if one[variable].dtype.kind == "f":
-            assert np.allclose(two[variable], one[variable], rtol=1e-6, atol=1e-12, equal_nan=True), variable
+            digits = 1e-4 if variable in ("t2", "p_value") else 1e-6  # of float32 sums about origins of each rank's own
+            assert np.allclose(two[variable], one[variable], rtol=digits, atol=1e-12, equal_nan=True), variable
         else:
             assert (two[variable].values == one[variable].values).all(), variable
     for variable in ("grad", "loss", "grad_norm"):  # kept replicates are the same ones in the same order

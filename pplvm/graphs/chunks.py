@@ -28,9 +28,9 @@ class Dense:
         values: (C, *shape).
 
     Example:
-        >>> chunk = Dense(torch.ones(5, 2, 2))
+        >>> chunk = Dense(torch.ones(5, 1, 4))
         >>> chunk.squares().tolist(), chunk.total().tolist()
-        ([4.0, 4.0, 4.0, 4.0, 4.0], [[5.0, 5.0], [5.0, 5.0]])
+        ([4.0, 4.0, 4.0, 4.0, 4.0], [[5.0, 5.0, 5.0, 5.0]])
     """
 
     values: Tensor

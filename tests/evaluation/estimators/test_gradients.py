@@ -295,7 +295,7 @@ def test_replicates_that_repeat_noise_are_seen(several, monkeypatch):
     _, result = several
     effective = effective_replicates(result)
     assert float(effective.sel(estimator="score")) > 75 and np.isnan(float(effective.sel(estimator="exact")))
-    monkeypatch.setattr("pplvm.evaluation.estimators.gradients._stream", lambda seed, minibatch, draw, own: draw // 20)
+    monkeypatch.setattr("pplvm.evaluation.estimators.gradients._stream", lambda seed, minibatch, draw, *own: draw // 20)
     net, x = small_net(), two_data()
     again = compare_gradients({"rloo": Loss(LeaveOneOut(), net)}, [x, x], replicates=60)
     assert float(effective_replicates(again)[0]) < 30  # of 120
