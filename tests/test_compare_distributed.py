@@ -15,6 +15,8 @@ from pplvm.cli import main
 from tests.ranks.comparing import CASES, NET, VAE
 
 ROOT = Path(__file__).parent.parent
+PROJECTED = ("t2", "p_value", "group_z")
+"""Found from float32 sums about an origin that is each rank's own."""
 
 pytestmark = pytest.mark.distributed
 
@@ -59,8 +61,8 @@ def test_two_find_what_one_does(name, words, folder, monkeypatch, single_precisi
     timed = {"ms", "milliseconds", "work", "work_low", "work_high"}
     for variable in set(one) - timed:
         if one[variable].dtype.kind == "f":
-            digits = 1e-4 if variable in ("t2", "p_value") else 1e-6  # of float32 sums about origins of each rank's own
-            assert np.allclose(two[variable], one[variable], rtol=digits, atol=1e-12, equal_nan=True), variable
+            rtol, atol = (1e-4, 1e-5) if variable in PROJECTED else (1e-5, 1e-12)
+            assert np.allclose(two[variable], one[variable], rtol, atol, equal_nan=True), variable
         else:
             assert (two[variable].values == one[variable].values).all(), variable
     for variable in ("grad", "loss", "grad_norm"):  # kept replicates are the same ones in the same order
