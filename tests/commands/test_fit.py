@@ -88,6 +88,7 @@ def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(whole, a_users
     assert differing("whole", "stopped") == []
 
 
+@pytest.mark.slow
 def test_aggressive_training_resumes_too(a_users_folder, monkeypatch):
     words = ["--program", a_users_folder, "--objective=rloo", "--aggressive", "--steps=28", "--seed=3"]
     assert fit(*words, "--output=whole") == 0

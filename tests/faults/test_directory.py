@@ -24,6 +24,7 @@ def learned(run):
     return {name: Path(run, name).read_bytes() for name in LEARNED}
 
 
+@pytest.mark.slow
 def test_16_a_run_killed_twice_learns_what_one_does_that_was_not(fit, rows):
     words = [*SMALL, "--steps=150", "--save-every=2", "--keep=2"]
     for words_now, steps in ((words, 10), (["--resume=run"], 40)):

@@ -240,6 +240,7 @@ def test_antithetic_and_sobol_keep_the_mean_and_cut_the_variance():
     assert variance["sobol"] < variance["antithetic"] < 0.8 * variance["independent"]
 
 
+@pytest.mark.slow
 def test_designs_are_unbiased_for_discrete_draws():
     program = SigmoidBeliefNet(4, (2,))
     x = X[:3, :4]

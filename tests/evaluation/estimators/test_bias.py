@@ -18,6 +18,7 @@ def verdict_on(draws, bias, gradient, **options):
 GRADIENT = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_stated():
     verdicts = [verdict_on(60, torch.zeros(3), GRADIENT, alpha=0.05).verdict for _ in range(2000)]
     alarms = verdicts.count("biased")

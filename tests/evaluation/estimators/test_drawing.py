@@ -56,6 +56,7 @@ def test_noise_of_ones_own_is_not_shared(eager):
     assert own.attrs["noise"] == "independent, each estimator its own"
 
 
+@pytest.mark.slow
 def test_antithetic_noise_is_told_and_paid_for(eager):
     ours = compared(noise="antithetic", points=2)
     assert ours.attrs["noise"] == "antithetic, 2 points a gradient, common to all estimators"

@@ -46,6 +46,7 @@ def test_variance_and_its_interval_against_enumeration():
         assert str(row.verdict.values) != "biased" and str(row.reference.values) == "exact"
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_closed_form():
     """D2: 95 % intervals of REINFORCE's variance on one bit cover the truth in about 95 % of 40 repeats."""
     toy, t, theta = BernoulliToy(0.8, 0.3), 0.3, 1 / (1 + math.exp(-0.8))

@@ -34,6 +34,7 @@ def test_mutants_are_called_biased(name):
         assert abs(float(alignment) - 2 / 3) < 5 * float(result.alignment_se.sel(estimator="mutant", side="guide"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paths", "scores"])
 def test_a_reference_that_is_an_estimate_accuses_nobody(kind, monkeypatch):
     """Unbiased estimators against a noisy reference, over 12 seeds: p-values as they should be."""
