@@ -8,6 +8,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pplvm.graphs.noise import reseed
 from pplvm.particles import Pair, Particles, cuda_devices, gather, pair_up
 
 __all__ = ["MOST_AT_ONCE", "chunks", "digest_of", "each_datum", "frozen", "particles_of"]
@@ -49,7 +50,7 @@ def each_datum(x: Tensor, seed: int) -> Iterator[Tensor]:
         True
     """
     for row in x.split(1):
-        torch.manual_seed(digest_of(row, seed))
+        reseed(digest_of(row, seed))
         yield row
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pplvm.graphs.noise import Draw
+from pplvm.graphs.noise import Draw, reseed
 
 __all__ = ["Design", "DesignError", "noise_of"]
 
@@ -45,9 +45,8 @@ def noise_of(
     if design == "antithetic" and points % 2:
         raise DesignError(f"antithetic points come in pairs: give an even number of them, got {points}")
     found: list[list[Tensor]] = [[] for _ in draws]
-    only_cpu = all(draw.device.type == "cpu" for draw in draws)
     for seed in seeds:
-        torch.default_generator.manual_seed(seed) if only_cpu else torch.manual_seed(seed)  # the first is quicker
+        reseed(seed)
         if design == "sobol":
             drawn = _sobol(draws, seed, points)
         else:

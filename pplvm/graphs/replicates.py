@@ -1,5 +1,6 @@
 """Many gradients of one loss at the parameters as they stand: its graph, vmapped over the noise, chunk by chunk."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from pplvm.graphs.designs import Design, DesignError, noise_of
 from pplvm.graphs.factors import factored
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
+from pplvm.graphs.noise import reseed
 from pplvm.graphs.state import buffers_kept, undone
 from pplvm.graphs.tracing import NotOneGraph
 
@@ -44,6 +46,7 @@ class Replicates:
         tier: "graph" or "inductor", or "off" for the loss itself in a plain loop.
         by_factors: whether large weights' gradients are left as factors where that pays.
         chunk: replicates at a time; None fits them into the cache.
+        most: replicates that will be asked for at a time, beyond which a chunk is not fitted.
         design, points: how the noise of a replicate is laid out, see `pplvm.graphs.designs`.
 
     Example:
@@ -65,6 +68,7 @@ class Replicates:
         tier: str = "graph",
         by_factors: bool = True,
         chunk: int | None = None,
+        most: int = sys.maxsize,
         design: Design = "independent",
         points: int = 1,
     ) -> None:
@@ -77,7 +81,7 @@ class Replicates:
         self.size = 1
         self.plan = "one by one"
         if tier != "off":
-            self._trace(by_factors, chunk)
+            self._trace(by_factors, chunk, most)
 
     def draw(self, seeds: Sequence[int], x: Tensor | None = None) -> Iterator[Replicated]:
         """One replicate a seed, in chunks.
@@ -92,7 +96,7 @@ class Replicates:
         for start in range(0, len(seeds), self.size):
             yield self._chunk(list(seeds[start : start + self.size]), x)
 
-    def _trace(self, by_factors: bool, chunk: int | None) -> None:
+    def _trace(self, by_factors: bool, chunk: int | None, most: int) -> None:
         try:
             with undone(self.loss, [self.x]):
                 self.loss(self.x)
@@ -107,7 +111,7 @@ class Replicates:
         self._module, chosen = factored(graph.traced.graph)
         if not by_factors:
             self._module, chosen = graph.traced.graph, [False] * len(chosen)
-        size = chunk or max(1, _room(self.x) // (_bytes(self._module) * self.points))
+        size = chunk or max(1, min(most, _room(self.x) // (_bytes(self._module) * self.points)))
         self.plan = "replayed one by one"
         with undone(self.loss, [self.x]):
             if size > 1 and graph.traced.noise and self._vmap(size, chosen):
@@ -212,7 +216,7 @@ class Replicates:
             raise DesignError(
                 f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}"
             )
-        torch.manual_seed(seed)
+        reseed(seed)
         with buffers_kept(self.loss):
             value = self.loss(x)
             found = [None] * len(self.parameters)

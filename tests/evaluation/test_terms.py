@@ -59,8 +59,7 @@ def largest_gap(found, expected) -> float:
     return max(float(gap.max()) for gap in gaps)
 
 
-@pytest.mark.parametrize("chunk", [600, 37])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype, chunk", [(torch.float64, 600), (torch.float32, 37)])
 @pytest.mark.parametrize("ask", EVALUATORS.values(), ids=list(EVALUATORS))
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_figures_are_those_of_the_handlers(monkeypatch, built, name, ask, dtype, chunk):

@@ -47,4 +47,4 @@ def all_of_it() -> list[int]:
 if __name__ == "__main__":
     curves.save_curves = lambda records, path: Path(path)  # which takes most of a short run's time
     with join("cpu", timeout_seconds=60):  # one group for all of the commands
-        print("codes", all_of_it(), file=sys.stderr)
+        sys.stderr.write(f"codes {all_of_it()}\n")  # at once, or the lines of the two mix

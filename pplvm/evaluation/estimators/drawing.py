@@ -13,6 +13,7 @@ from pplvm.evaluation.estimators.streams import Gradient
 from pplvm.graphs.chunks import Chunk, Dense, Factors
 from pplvm.graphs.compiled import Compiled, Tier
 from pplvm.graphs.designs import Design
+from pplvm.graphs.noise import reseed
 from pplvm.graphs.replicates import Replicates
 from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
@@ -32,7 +33,8 @@ class Drawing:
     Arguments:
         loss: the estimator, tied to the program.
         parameters: of whom gradients are wanted.
-        replicates: how many there will be in all.
+        replicates: how many there will be of one minibatch.
+        minibatches: how many there will be of those.
         tier: "off" draws one by one, "graph" and "inductor" through a graph, "auto" through one where that pays.
         design, points: how a replicate's noise is laid out, see `pplvm.graphs.designs`.
     """
@@ -42,11 +44,13 @@ class Drawing:
         loss: Loss,
         parameters: Parameters,
         replicates: int,
+        minibatches: int = 1,
         tier: Tier = "auto",
         design: Design = "independent",
         points: int = 1,
     ) -> None:
-        self.loss, self.parameters, self.left, self.tier = loss, parameters, replicates, tier
+        self.loss, self.parameters, self.tier = loss, parameters, tier
+        self.most, self.left = replicates, replicates * minibatches
         self.design, self.points, self.is_plain = design, points, design == "independent" and points == 1
         self._step = Compiled(loss, "off" if tier == "auto" else tier, tell=lambda words: None)
         self._graphs: dict[tuple[torch.Size, torch.dtype], Replicates] = {}
@@ -98,9 +102,8 @@ class Drawing:
             if self.is_plain and self.tier == "auto" and typical * self.left < WORTH * 1e3:
                 return None
             tier = "graph" if self.tier in ("auto", "off") else self.tier
-            self._graphs[kind] = Replicates(
-                self.loss, x, self.parameters.tensors, tier=tier, design=self.design, points=self.points
-            )
+            options = {"most": self.most, "design": self.design, "points": self.points}
+            self._graphs[kind] = Replicates(self.loss, x, self.parameters.tensors, tier=tier, **options)
         return self._graphs[kind]
 
     def _chunked(self, graph: Replicates, x: Tensor, seeds: Sequence[int]) -> Drawn:
@@ -123,7 +126,7 @@ class Drawing:
 
     def _single(self, x: Tensor, seed: int) -> Drawn:
         """One step, as training would take it."""
-        torch.manual_seed(seed)
+        reseed(seed)
         self.loss.program.zero_grad(set_to_none=True)
         with buffers_kept(self.loss):  # each replicate begins where the program stands
             state, start = random_state(x), _now(x)

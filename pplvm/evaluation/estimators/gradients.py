@@ -95,11 +95,11 @@ class Comparison:
         self.measurements: dict[str, list[Measurement]] = {}
         self.crossed: list[Crossing] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
-        left = len(self.batches) * len(turns(replicates))
         if compile == "auto" and size() > 1:
             compile = "off"  # decided by time, which ranks would not agree on
+        counts = len(turns(replicates)), len(batches)
         self.drawings = {
-            name: Drawing(loss, self.parameters, left, compile, noise, points) for name, loss in self.losses.items()
+            name: Drawing(loss, self.parameters, *counts, compile, noise, points) for name, loss in losses.items()
         }
         self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
 
