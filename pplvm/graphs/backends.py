@@ -22,8 +22,8 @@ def replay(graph: GraphModule, inputs: Sequence[Tensor]) -> Runner:
     Arguments:
         inputs: on which it is tried.
     """
-    plain = _bare(simplified(graph))
-    quick = _bare(with_python_calls(simplified(graph)))
+    short = simplified(graph)
+    plain, quick = _bare(short), _bare(with_python_calls(short))
     try:
         is_same = all(torch.equal(a, b) for a, b in zip(_once(quick, inputs), _once(plain, inputs), strict=True))
     except Exception:  # a binding that takes other arguments than its operation

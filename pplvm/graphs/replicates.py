@@ -16,7 +16,7 @@ from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
 from pplvm.graphs.noise import reseed
 from pplvm.graphs.state import buffers_kept, undone
-from pplvm.graphs.tracing import NotOneGraph
+from pplvm.graphs.tracing import NotOneGraph, operations
 
 __all__ = ["Replicated", "Replicates"]
 
@@ -185,8 +185,6 @@ class Replicates:
 
     def _vmapped(self, size: int) -> Runner:
         """The graph for so many replicates, flat: at run time nothing of vmap is left, and what all share is shared."""
-        from torch.fx.experimental.proxy_tensor import make_fx
-
         assert self._graph is not None
         given, rows = [*self._graph.held(), self.x], size * self.points
         noise = noise_of(self._graph.traced.noise, range(size), "independent", self.points)
@@ -195,7 +193,7 @@ class Replicates:
         in_dims = (*[None] * len(given), *[0] * len(noise))
         over = torch.func.vmap(lambda *inputs: tuple(self._module(*inputs)), in_dims, dims)
         with torch.no_grad():
-            graph = make_fx(lambda *inputs: list(over(*inputs)))(*given, *noise)
+            graph = operations(lambda *inputs: list(over(*inputs)), [*given, *noise])
         run = self._runner_of(graph, [*given, *noise])
         return lambda inputs: [
             output if dim == 0 else output.expand(rows, *output.shape)

@@ -19,9 +19,7 @@ MOST_FOLDED = 4096
 
 def copied(graph: GraphModule) -> GraphModule:
     """The same nodes on the same constants, to be changed."""
-    own = copy.copy(graph)
-    own.graph = copy.deepcopy(graph.graph)
-    return own
+    return GraphModule(graph, copy.deepcopy(graph.graph))
 
 
 def simplified(graph: GraphModule) -> GraphModule:

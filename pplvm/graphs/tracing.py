@@ -21,7 +21,7 @@ from pplvm.graphs.nodes import is_random, is_write, root_of
 from pplvm.graphs.noise import Draw, lift
 from pplvm.particles import validation
 
-__all__ = ["NotOneGraph", "Traced", "trace"]
+__all__ = ["NotOneGraph", "Traced", "operations", "trace"]
 
 
 class NotOneGraph(Exception):
@@ -57,8 +57,6 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     Raises:
         NotOneGraph: Python decides by a tensor's values, or reads what is neither held nor given; it names the place.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     held, args = list(held), list(args)
     site = _LastSite()
     try:
@@ -66,8 +64,7 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
             for context in (validation(False), *map(_silenced, CHECKS), _OneGraph(), site):
                 stack.enter_context(context)
             torch.clear_autocast_cache()  # weights that were cast before would be constants
-            flat = lambda *inputs: list(function(*inputs[len(held) :]))
-            graph = make_fx(flat, tracing_mode="real")(*held, *args)
+            graph = operations(lambda *inputs: list(function(*inputs[len(held) :])), [*held, *args])
     except Exception as error:
         raise NotOneGraph(_told(error, site.name)) from error
     finally:
@@ -77,6 +74,19 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     noise = lift(graph)
     outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Traced(graph, noise, len(outputs))
+
+
+def operations(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
+    """The operations of a function on these very tensors, by `make_fx`.
+
+    The shapes of all nodes are kept in one fake mode; to make one a node, its default, takes a third of the time.
+    """
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function, tracing_mode="real")(*inputs)
 
 
 CHECKS = ("pyro.util.torch_isnan", "pyro.util.torch_isinf", "torch.distributions.Distribution._validate_sample")
