@@ -193,7 +193,7 @@ class Replicates:
         in_dims = (*[None] * len(given), *[0] * len(noise))
         over = torch.func.vmap(lambda *inputs: tuple(self._module(*inputs)), in_dims, dims)
         with torch.no_grad():
-            graph = operations(lambda *inputs: list(over(*inputs)), [*given, *noise])
+            graph = operations(lambda *inputs: list(over(*inputs)), [*given, *noise], BROADCAST)
         run = self._runner_of(graph, [*given, *noise])
         return lambda inputs: [
             output if dim == 0 else output.expand(rows, *output.shape)
@@ -223,6 +223,10 @@ class Replicates:
         return Replicated(
             value.detach().unsqueeze(0), [None if each is None else Dense(each.unsqueeze(0)) for each in found]
         )
+
+
+BROADCAST = {torch.ops.aten.log_sigmoid_backward.default: lambda grad, x, buffer: grad * torch.sigmoid(-x)}
+"""An operation that vmap calls with an unrepeated gradient, upon which torch warns of the result's size."""
 
 
 def _room(x: Tensor) -> int:

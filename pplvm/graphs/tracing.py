@@ -2,7 +2,7 @@
 
 import contextlib
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
@@ -76,17 +77,22 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     return Traced(graph, noise, len(outputs))
 
 
-def operations(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
+def operations(
+    function: Callable[..., Any], inputs: Sequence[Tensor], instead: Mapping[OpOverload, Callable] | None = None
+) -> GraphModule:
     """The operations of a function on these very tensors, by `make_fx`.
 
     The shapes of all nodes are kept in one fake mode; to make one a node, its default, takes a third of the time.
+
+    Arguments:
+        instead: of some operations, what computes the same.
     """
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
-        return make_fx(function, tracing_mode="real")(*inputs)
+        return make_fx(function, dict(instead or {}), tracing_mode="real")(*inputs)
 
 
 CHECKS = ("pyro.util.torch_isnan", "pyro.util.torch_isinf", "torch.distributions.Distribution._validate_sample")

@@ -14,6 +14,7 @@ from pplvm.graphs.noise import Draw
 from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import MovingAverage
+from pplvm.objectives.biased import BiasedConcrete
 from pplvm.objectives.control_variates import REBAR
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
@@ -33,6 +34,7 @@ LOSSES = {
     "VIMCO": lambda: Loss(LeaveOneOut(iwae, 3), SigmoidBeliefNet(40, (20,))),
     "DisARM": lambda: Loss(DisARM(), SigmoidBeliefNet(40, (20,))),
     "REBAR": lambda: Loss(REBAR(), SigmoidBeliefNet(40, (20,))),
+    "Concrete": lambda: Loss(BiasedConcrete(), SigmoidBeliefNet(40, (20, 3))),
     "dropout": lambda: Loss(Pathwise(), Modes()),
     "tied": lambda: Loss(Pathwise(), Tied()),
 }
@@ -107,10 +109,11 @@ def test_each_path_draws_the_eager_gradients(name, path):
     assert torch.allclose(*values, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "path"), [("pathwise", "factors"), ("RLOO", "vmap")])
+@pytest.mark.parametrize(("name", "path"), [("pathwise", "factors"), ("RLOO", "vmap"), ("Concrete", "cache")])
 def test_in_single_precision_to_rounding(name, path):
     eager, ours = of(name, torch.float32, tier="off"), of(name, torch.float32, **PATHS[path])
     expected, found = gradients(eager, range(9)), gradients(ours, range(9))
+    assert ours.plan.startswith(f"{ours.size} at a time")
     assert found.dtype is torch.float32 and (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 

@@ -23,8 +23,8 @@ __all__ = ["Drawing", "joined", "random_state"]
 SINGLE = 20
 """Replicates that are drawn one by one, so that a step's time is known."""
 
-WORTH = 8.0
-"""Seconds of replicates still to come for which a graph is made, twice what that takes."""
+WORTH = 3.0
+"""Seconds of replicates still to come for which a graph is made, twice what that takes at most."""
 
 
 class Drawing:
