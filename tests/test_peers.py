@@ -123,7 +123,8 @@ CASES = [(table, name) for table, section in tables().items() for name in sectio
 QUICK = [
     (table, name)
     for table, name in CASES
-    if not any(word in name for word in ("compiled", "inductor")) and (table, name[:7]) != (TWO_LAYERS, "NumPyro")
+    if not any(word in name for word in ("compiled", "inductor", "vmap, graph", "validation off"))
+    and (table, name[:7]) != (TWO_LAYERS, "NumPyro")
 ]
 
 
@@ -136,7 +137,7 @@ def test_the_contestants_of_a_table_compute_the_same(table, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("table", "name"), [case for case in CASES if case not in QUICK])
-def test_the_contestants_that_take_a_compiler_compute_the_same(table, name):
+def test_the_other_contestants_compute_the_same(table, name):
     verdict = tables()[table].judge(name, built(table, name))
     assert verdict.agrees, verdict.text
 

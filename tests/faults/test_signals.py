@@ -14,7 +14,9 @@ from tests.faults.processes import QUICK, SMALL, ended, started, steps_recorded,
 LONG = ("--steps=100000", "--save-every=100000", "--validate-every=100000")
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_22_a_signal_ends_the_step_and_saves(fit, refused, rows, number, code):
     with started(*SMALL, *LONG) as process:
         wait_until(lambda: steps_recorded() > 5, process)

@@ -1,6 +1,6 @@
 """Started by test_killed.py: saves in a loop in forked children and kills them; prints what was found as JSON.
 
-python killed.py DIRECTORY
+python killed.py random|everywhere DIRECTORY
 """
 
 import json
@@ -168,10 +168,10 @@ def armed(n):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    kill, kills = {"random": (kill_at_random, 100), "everywhere": (kill_everywhere, 200)}[sys.argv[1]]
     found = {}
-    for how, (kill, kills) in {"random": (kill_at_random, 100), "everywhere": (kill_everywhere, 200)}.items():
-        for name, saver in SAVERS.items():
-            place = Path(sys.argv[1], f"{how} {name}")
-            place.mkdir()
-            found[f"{how}, {name}"] = kill(saver, place, kills)
+    for name, saver in SAVERS.items():
+        place = Path(sys.argv[2], name)
+        place.mkdir()
+        found[name] = kill(saver, place, kills)
     print(json.dumps(found))

@@ -77,9 +77,9 @@ class Drawing:
     @property
     def size(self) -> int:
         """Replicates that are best taken in at a time."""
-        if self.is_timed and self.tier != "off":
-            return SINGLE
-        return max((graph.size for graph in self._graphs.values()), default=1 if self.is_plain else MOST)
+        if self.is_plain and self.tier == "off":
+            return 1
+        return SINGLE if self.is_timed else max((graph.size for graph in self._graphs.values()), default=MOST)
 
     def __call__(self, x: Tensor, seeds: Sequence[int]) -> Drawn:
         """One replicate a seed, on a minibatch (B, ...)."""

@@ -36,7 +36,7 @@ def test_variance_and_its_interval_against_enumeration():
     """One datum, so that the enumerated variance of the estimator is that of the loss."""
     net, x = small_net(), two_data()[:1]
     losses = {"score": Loss(ScoreFunction(elbo, 2), net), "rloo": Loss(LeaveOneOut(elbo, 2), net)}
-    result = compare_gradients(losses, [x], replicates=600)
+    result = compare_gradients(losses, [x], replicates=400)
     for name, loss in losses.items():
         truth = float(exact_moments(loss.objective, net, x)[1].sum())
         row = result.sel(estimator=name)
@@ -84,7 +84,7 @@ def several():
     comparison = Comparison(
         {name: Loss(objective, net) for name, objective in objectives.items()},
         batches,
-        replicates=120,
+        replicates=60,
         kept=50,
     )
     for _ in comparison.rounds():
@@ -99,7 +99,7 @@ def test_dimensions_and_labels(several):
     assert list(result.side.values) == ["model", "guide"]
     assert "decoders.0.layers.0.weight[0,0]" in result.coord.values
     assert result.loss.dims == ("chain", "draw", "estimator")
-    assert (result.replicates == 360).all()
+    assert (result.replicates == 180).all()
     assert str(result.target.sel(estimator="vimco").values) == "iwae, K=2"
 
 
@@ -176,10 +176,10 @@ def test_an_interrupted_comparison_keeps_what_is_finished():
     net, x = small_net(), two_data()
     comparison = Comparison({"rloo": Loss(LeaveOneOut(), net)}, [x, x], replicates=30)
     for done in comparison.rounds():
-        if done == 40:
+        if 30 < done < 60:
             break
     result = comparison.result()
-    assert int(result.replicates[0]) == 40 and result.sizes["chain"] == 2 and result.sizes["draw"] == 10
+    assert int(result.replicates[0]) == done and result.sizes["chain"] == 2 and result.sizes["draw"] == done - 30
     with pytest.raises(ValueError, match="nothing was measured yet"):
         Comparison({"rloo": Loss(LeaveOneOut(), net)}, [x]).result()
 
@@ -263,7 +263,7 @@ def test_correlations_against_enumeration():
     g, h = (per_row_gradients(surrogate, list(net.parameters())) for _, surrogate, _ in draws)  # (T, P)
     g, h = (v - probability @ v for v in (g, h))
     covariance, one, two = (float((probability @ (a * b)).sum()) for a, b in ((g, h), (g, g), (h, h)))
-    result = compare_gradients({"score": Loss(rules[0], net), "rloo": Loss(rules[1], net)}, [x, x], replicates=600)
+    result = compare_gradients({"score": Loss(rules[0], net), "rloo": Loss(rules[1], net)}, [x, x], replicates=300)
     assert float(result.correlation.sel(estimator="score", other="rloo")) == pytest.approx(
         covariance / math.sqrt(one * two), abs=0.05
     )

@@ -25,7 +25,7 @@ from tests.problems import (
 def test_mutants_are_called_biased(name):
     net, x = small_net(), two_data()
     losses = {"mutant": Loss(MUTANTS[name](), net), "right": Loss(LeaveOneOut(elbo, 3), net)}
-    result = compare_gradients(losses, [x], replicates=400)
+    result = compare_gradients(losses, [x], replicates=250)
     assert str(result.verdict.sel(estimator="mutant").values) == "biased"
     assert str(result.verdict.sel(estimator="right").values) != "biased"
     assert float(result.relative_bias.sel(estimator="mutant")) > 0.05
