@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 ROUNDED = ("t2", "p_value", "group_z", "group_variance")
 """Found from float32 sums about an origin that is each rank's own."""
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -231,8 +231,8 @@ def test_antithetic_and_sobol_keep_the_mean_and_cut_the_variance():
     loss = Loss(Pathwise(), program)
     loss(x)
     parameters = [p for p in program.parameters() if p.requires_grad]
-    mean = gradients(Replicates(loss, x, parameters), range(1500))
-    exact, error = mean.mean(0), mean.std(0) / 1500**0.5
+    mean = gradients(Replicates(loss, x, parameters), range(800))
+    exact, error = mean.mean(0), mean.std(0) / 800**0.5
     variance = {}
     for design in ("independent", "antithetic", "sobol"):
         drawn = gradients(Replicates(loss, x, parameters, design=design, points=8), range(10_000, 10_160))
@@ -277,7 +277,7 @@ def test_every_point_has_the_law_of_the_draw(kind, design):
     (noise,) = noise_of([draw], range(500), design, 4)  # (2000, 3)
     assert noise.shape == (2000, 3)
     for point in noise.unflatten(0, (-1, 4)).unbind(1):  # 500 independent draws of each point
-        assert abs(point.mean() - mean) < 5 * deviation / 1500**0.5
+        assert abs(point.mean() - mean) < 5 * deviation / 800**0.5
         assert abs(point.std() / deviation - 1) < 0.15
 
 

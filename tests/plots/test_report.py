@@ -40,7 +40,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("count", [1, 4, 28])
+@pytest.mark.parametrize("count", [1, 4, pytest.param(28, marks=pytest.mark.slow)])
 def test_the_page_needs_nothing_but_itself(compared, tmp_path, count):
     ds = compared(count)
     figures = save_figures(ds, tmp_path)

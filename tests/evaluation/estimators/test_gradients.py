@@ -229,7 +229,7 @@ def test_signal_grows_with_particles_and_the_guides_falls_for_plain_iwae():
     x = torch.randn(4, 3)
     rules = {"iwae": lambda K: Pathwise(iwae, K), "dreg": lambda K: DoublyReparameterized(iwae, K)}
     losses = {name: {K: Loss(rule(K), program) for K in (1, 4, 16)} for name, rule in rules.items()}
-    sweep = ParticleSweep(losses, x, replicates=200)
+    sweep = ParticleSweep(losses, x, replicates=100)
     for _ in sweep.rounds():
         pass
     signal = sweep.result().sweep_snr
@@ -238,7 +238,7 @@ def test_signal_grows_with_particles_and_the_guides_falls_for_plain_iwae():
     assert 0.2 < slope < 0.8
     iwae_guide = signal.sel(estimator="iwae", side="guide")
     assert float(iwae_guide.sel(k=16)) < float(iwae_guide.sel(k=4)) < float(iwae_guide.sel(k=1))
-    assert float(sweep.result().sweep_floor.max()) == pytest.approx(200**-0.5)
+    assert float(sweep.result().sweep_floor.max()) == pytest.approx(0.1)
 
 
 def test_a_program_that_subsamples_for_itself_is_refused():
@@ -263,7 +263,7 @@ def test_correlations_against_enumeration():
     g, h = (per_row_gradients(surrogate, list(net.parameters())) for _, surrogate, _ in draws)  # (T, P)
     g, h = (v - probability @ v for v in (g, h))
     covariance, one, two = (float((probability @ (a * b)).sum()) for a, b in ((g, h), (g, g), (h, h)))
-    result = compare_gradients({"score": Loss(rules[0], net), "rloo": Loss(rules[1], net)}, [x, x], replicates=300)
+    result = compare_gradients({"score": Loss(rules[0], net), "rloo": Loss(rules[1], net)}, [x, x], replicates=150)
     assert float(result.correlation.sel(estimator="score", other="rloo")) == pytest.approx(
         covariance / math.sqrt(one * two), abs=0.05
     )
