@@ -22,7 +22,7 @@ __all__ = ["Replicated", "Replicates"]
 
 MOST_BYTES = 64 * 2**20
 """Of all a chunk's tensors on the CPU, twice its last-level cache, as not all are there at once: chunks of half as many
-took 1.1 times as long (benchmarks/README.md)."""
+took 1.0 to 1.2 times as long."""
 
 ROUNDING = 0.05
 """Share of a gradient by which a chunk's may be off: the draw of a coin whose chance is rounded may fall otherwise."""
