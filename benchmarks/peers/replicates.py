@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from benchmarks.contestants import ByHand, images, seeded
 from benchmarks.handwritten import draw, net_leave_one_out, net_score_function, vae_elbo
 from benchmarks.peers.agreement import Verdict, worst_distance
+from benchmarks.peers.moments import AT_A_TIME, Moments, Replicates, moments_of
 from benchmarks.peers.problems import Problem, belief_net
 from benchmarks.peers.tables import Section, Target, run
 from pplvm.bounds import elbo
@@ -29,34 +30,12 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.programs.vae import VAE
 
-__all__ = ["Moments", "Replicates", "section", "sections"]
+__all__ = ["section", "sections"]
 
 PYRO, OURS, TIERS = "Pyro loop, validation off", "ours,", ("graph", "inductor")
-AT_A_TIME = 1000
-"""Replicates in a timed step."""
 
 BLOCK = 8
 """Gradients multiplied out at a time: their sums then find them in the cache."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of some replicates: the mean gradient per datum (P,), and the trace of the covariance."""
-
-    mean: Tensor
-    variance: float
-
-
-@dataclass(frozen=True)
-class Replicates:
-    """Moments of so many replicates, `chunk` at a time."""
-
-    moments: Callable[[int], Moments]
-    chunk: int = 1
-    plan: str = ""
-
-    def step(self) -> Moments:
-        return self.moments(AT_A_TIME)
 
 
 @dataclass(frozen=True)
@@ -135,11 +114,6 @@ def in_a_loop(gradients: Callable[[], Sequence[Tensor]], replicates: int) -> Mom
         torch._foreach_add_(total, found)
         torch._foreach_addcmul_(squares, found, found)
     return moments_of(total, sum(float(s.double().sum()) for s in squares), replicates)
-
-
-def moments_of(total: Sequence[Tensor], squares: float, replicates: int) -> Moments:
-    mean = torch.cat([t.detach().flatten() for t in total]).double() / replicates
-    return Moments(mean.cpu(), (squares - replicates * float(mean.square().sum())) / (replicates - 1))
 
 
 def by_pyro(problem: Problem) -> Callable[[], Sequence[Tensor]]:

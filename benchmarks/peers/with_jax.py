@@ -9,9 +9,9 @@ import numpyro.infer
 import torch
 from jax.scipy.special import logsumexp
 
+from benchmarks.peers.moments import Moments, Replicates, moments_of
 from benchmarks.peers.numpyro_programs import NumPyroContestant, Parameters, initial_of, mlp, to_jax
 from benchmarks.peers.problems import Problem
-from benchmarks.peers.replicates import Moments, Replicates, moments_of
 
 __all__ = ["likelihood", "replicates"]
 
