@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.building import build_objective, takes_particles
-from pplvm.contract import ProgramError
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.dataset import target_label
 from pplvm.evaluation.estimators.measurement import target_of
 from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.particles.contract import ProgramError
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
 __all__ = ["LEGAL", "declared", "judged", "page"]

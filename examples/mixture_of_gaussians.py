@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pplvm.bounds import iwae
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.particles import draw_particles, pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import draw_particles, pair_up
 from pplvm.programs.mixture import MixtureOfGaussians
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.problems import Forced, per_row_gradients, states_of
 
 

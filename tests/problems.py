@@ -15,9 +15,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.objective import Objective
-from pplvm.particles import Pair, pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import Pair, pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
 

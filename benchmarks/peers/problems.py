@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.contestants import images, seeded
-from pplvm.enumeration import enumerate_guide
-from pplvm.particles import pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
 __all__ = ["PROBLEMS", "Problem", "Toy", "belief_net", "exact_gradient", "toy_variances"]

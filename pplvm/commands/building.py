@@ -13,13 +13,13 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
-from pplvm.contract import ProgramError, sample_sites
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import check_site
 from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.particles import inspect_pair
+from pplvm.particles.contract import ProgramError, sample_sites
+from pplvm.particles.pair import inspect_pair
 
 __all__ = [
     "build_data",

@@ -6,10 +6,10 @@ from typing import Any
 from pyro.poutine import Trace
 
 from pplvm.commands.building import build_data, build_program, check_data
-from pplvm.contract import sample_sites
 from pplvm.data.batches import fixed_batch
-from pplvm.halves import users
-from pplvm.particles import inspect_pair
+from pplvm.particles.contract import sample_sites
+from pplvm.particles.halves import users
+from pplvm.particles.pair import inspect_pair
 
 __all__ = ["run"]
 

@@ -29,7 +29,7 @@ from pplvm.evaluation.estimators.repeats import effective_replicates
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import text_table

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
-from pplvm.contract import ProgramError, latents
 from pplvm.data.image_data import ImageData
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles import cuda_devices, pair_up
+from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.pair import cuda_devices, pair_up
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
 

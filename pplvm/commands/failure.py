@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pplvm.commands.plan import Plan
-from pplvm.particles import gather, inspect_pair
+from pplvm.particles.pair import gather, inspect_pair
 
 __all__ = ["failure_report"]
 

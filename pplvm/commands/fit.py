@@ -16,12 +16,12 @@ from pplvm.commands.manifest import changes, manifest_of, refusal
 from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
-from pplvm.contract import ProgramError
 from pplvm.data.batches import batches
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
 from pplvm.evaluation.progress import progress_of
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.particles import cuda_devices
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from pplvm.commands.trained import Trained
-from pplvm.contract import latents
-from pplvm.enumeration import coordinates, is_enumerable
 from pplvm.evaluation.decoding import Samples
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.samples import interpolations, reconstructions
 from pplvm.evaluation.traversals import traversals
+from pplvm.particles.contract import latents
+from pplvm.particles.enumeration import coordinates, is_enumerable
 from pplvm.plots.images import save_grid
 
 __all__ = ["Pictures"]

@@ -11,13 +11,13 @@ from torch.optim.swa_utils import AveragedModel
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
-from pplvm.contract import ProgramError
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
 from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
-from pplvm.particles import Pair, pair_up
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.early_stopping import EarlyStopping
 from pplvm.training.run import Run

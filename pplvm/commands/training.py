@@ -16,7 +16,7 @@ from pplvm.commands.building import build_loss, split_settings, takes_particles
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
-from pplvm.particles import cuda_devices
+from pplvm.particles.pair import cuda_devices
 
 __all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss", "learning_rates"]
 

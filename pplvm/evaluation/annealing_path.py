@@ -18,10 +18,10 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
-from pplvm.contract import ProgramError, Site, latents, same_support, unmasked
-from pplvm.enumeration import coordinates, is_enumerable, support
 from pplvm.evaluation.annealing_point import Point
-from pplvm.particles import Pair, sum_sites
+from pplvm.particles.contract import ProgramError, Site, latents, same_support, unmasked
+from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.pair import Pair, sum_sites
 
 __all__ = ["Path", "Start"]
 

@@ -11,13 +11,13 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pplvm.bounds import iwae
-from pplvm.contract import ProgramError, latents, sample_sites
 from pplvm.evaluation.annealed import Schedule, betas_of, require_counts, walked
 from pplvm.evaluation.annealing_path import Path, Start
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.transitions import Tally, tuned
-from pplvm.particles import Pair, sum_sites
+from pplvm.particles.contract import ProgramError, latents, sample_sites
+from pplvm.particles.pair import Pair, sum_sites
 
 __all__ = ["Bidirectional", "bidirectional"]
 

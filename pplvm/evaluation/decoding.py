@@ -13,10 +13,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pplvm.contract import ProgramError, Site, latents, sample_sites
-from pplvm.enumeration import coordinates
 from pplvm.evaluation.value_by_value import ValueByValue, draw_value_by_value
-from pplvm.particles import Pair, owners
+from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair, owners
 
 __all__ = ["Decoder", "Samples", "named", "posterior", "values_of"]
 

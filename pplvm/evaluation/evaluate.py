@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import sample_sites
 from pplvm.distributed import gathered, my_rows, size
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import bidirectional
@@ -20,6 +19,7 @@ from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
+from pplvm.particles.contract import sample_sites
 
 __all__ = ["Evaluation", "evaluate"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pplvm.enumeration import enumerate_model, latent_states
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.particles import Pair
+from pplvm.particles.enumeration import enumerate_model, latent_states
+from pplvm.particles.pair import Pair
 
 __all__ = ["Evidence", "log_evidence"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
-from pplvm.contract import Site, is_masked, latents
-from pplvm.enumeration import coordinates
-from pplvm.particles import Pair
+from pplvm.particles.contract import Site, is_masked, latents
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair
 
 __all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import latents, sample_sites
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
 from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
-from pplvm.particles import Pair, Particles
+from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.pair import Pair, Particles
 
 __all__ = ["AggregatePosterior", "aggregate_posterior", "mutual_information"]
 

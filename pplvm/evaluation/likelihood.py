@@ -21,7 +21,7 @@ from pplvm.evaluation.proper import why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
-from pplvm.particles import Particles
+from pplvm.particles.pair import Particles
 
 __all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
 

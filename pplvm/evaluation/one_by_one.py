@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.noise import reseed
-from pplvm.particles import Pair, Particles, cuda_devices, gather, pair_up
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, pair_up
 
 __all__ = ["MOST_AT_ONCE", "chunks", "digest_of", "each_datum", "frozen", "particles_of"]
 
@@ -25,7 +25,7 @@ def frozen(program: nn.Module, x: Tensor) -> Iterator[Pair]:
         x: data (N, ...), of which the first is run.
 
     Raises:
-        ProgramError: the program breaks a rule of `pplvm.contract`.
+        ProgramError: the program breaks a rule of `pplvm.particles.contract`.
         ValueError: there are no data.
     """
     if len(x) == 0:

@@ -7,8 +7,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import latents
-from pplvm.particles import cuda_devices, gather, pair_up, sum_sites
+from pplvm.particles.contract import latents
+from pplvm.particles.pair import cuda_devices, gather, pair_up, sum_sites
 
 __all__ = ["progress_of"]
 
@@ -22,7 +22,7 @@ def progress_of(program: nn.Module, x: Tensor) -> Callable[[Tensor], dict[str, f
         x: a batch on which the program is checked.
 
     Raises:
-        ProgramError: the program breaks a rule of `pplvm.contract`.
+        ProgramError: the program breaks a rule of `pplvm.particles.contract`.
     """
     with _as_judged(program, x):
         pair = pair_up(program.model, program.guide, (x,), {})

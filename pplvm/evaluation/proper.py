@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pplvm.contract import Site, latents
-from pplvm.enumeration import coordinates
-from pplvm.particles import Pair
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair
 
 __all__ = ["why_no_bound"]
 

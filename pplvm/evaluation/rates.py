@@ -20,8 +20,8 @@ from pplvm.evaluation.proper import why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
-from pplvm.particles import Pair, Particles
-from pplvm.tempering import latent_terms
+from pplvm.particles.pair import Pair, Particles
+from pplvm.particles.tempering import latent_terms
 
 __all__ = ["RateDistortion", "rate_distortion"]
 

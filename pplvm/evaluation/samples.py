@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import Site, latents
-from pplvm.enumeration import coordinates
 from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, values_of
 from pplvm.evaluation.latent_paths import spherical, stepwise, straight
 from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.enumeration import coordinates
 
 __all__ = ["interpolations", "prior_samples", "reconstructions"]
 

@@ -11,7 +11,7 @@ from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.particle_graph import ParticleGraph, particle_graph
 from pplvm.graphs.tracing import NotOneGraph
-from pplvm.particles import Pair, Particles, gather, owners
+from pplvm.particles.pair import Pair, Particles, gather, owners
 
 __all__ = ["Terms"]
 

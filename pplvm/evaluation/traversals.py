@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
 
-from pplvm.contract import Site
-from pplvm.enumeration import coordinates, support
 from pplvm.evaluation.decoding import Decoder, named, posterior, values_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.particles.contract import Site
+from pplvm.particles.enumeration import coordinates, support
 
 __all__ = ["Traversals", "traversals"]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from pplvm.contract import Site, latents
-from pplvm.enumeration import coordinates
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks, each_datum, frozen
-from pplvm.particles import Pair
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair
 
 __all__ = ["ActiveUnits", "active_units"]
 

@@ -17,7 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pplvm.particles import Pair, cuda_devices, gather, pair_up
+from pplvm.particles.pair import Pair, cuda_devices, gather, pair_up
 
 __all__ = ["FEWEST", "effective_size", "khat_limit", "pareto_khat", "weight_health"]
 

@@ -22,7 +22,7 @@ from pplvm.graphs.interrupts import Interrupted, interruptible
 from pplvm.graphs.paying import Pace
 from pplvm.graphs.state import Held, undone
 from pplvm.graphs.tracing import NotOneGraph
-from pplvm.graphs.watch import Watch
+from pplvm.particles.watch import Watch
 
 __all__ = ["Compiled", "Tier", "compiled"]
 

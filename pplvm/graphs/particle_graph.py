@@ -18,7 +18,7 @@ from pplvm.graphs.paying import Pace
 from pplvm.graphs.splitting import Split, split
 from pplvm.graphs.state import Held, undone
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
-from pplvm.graphs.watch import Watch
+from pplvm.particles.watch import Watch
 
 __all__ = ["Measure", "ParticleGraph", "particle_graph"]
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from pplvm.graphs.nodes import is_random, is_write, root_of
 from pplvm.graphs.noise import Draw, lift
-from pplvm.particles import validation
+from pplvm.particles.pair import validation
 
 __all__ = ["NotOneGraph", "Traced", "operations", "trace"]
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
-from pplvm.contract import Site
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise
+from pplvm.particles.contract import Site
 
 __all__ = ["ARM", "ARMS", "DisARM"]
 

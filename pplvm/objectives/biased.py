@@ -12,12 +12,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from pplvm.contract import Site
 from pplvm.objectives.control_variates import relaxable_only
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
+from pplvm.particles.contract import Site
 
 __all__ = ["BiasedConcrete", "BiasedStraightThrough", "BiasedStraightThroughGumbel"]
 

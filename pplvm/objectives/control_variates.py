@@ -11,11 +11,11 @@ What is learned (`control`) descends the second moment of the gradient with resp
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import Site
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise, is_learning, less_variance
+from pplvm.particles.contract import Site
 
 __all__ = ["REBAR", "RELAX", "DoubleControlVariate", "MuProp", "relaxable_only"]
 

@@ -7,10 +7,10 @@ from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.contract import is_masked, latents
-from pplvm.enumeration import coordinates
 from pplvm.objectives.objective import Objective, ObjectiveError
-from pplvm.particles import Pair, Particles, cuda_devices, gather
+from pplvm.particles.contract import is_masked, latents
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather
 
 __all__ = ["Detached", "draw_detached", "require_densities"]
 

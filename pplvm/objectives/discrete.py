@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import logsigmoid, one_hot
 
-from pplvm.enumeration import coordinates
+from pplvm.particles.enumeration import coordinates
 
 __all__ = ["Discrete", "softened"]
 

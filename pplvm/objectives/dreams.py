@@ -5,8 +5,8 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pplvm.contract import Site, sample_sites
-from pplvm.particles import Pair, cuda_devices
+from pplvm.particles.contract import Site, sample_sites
+from pplvm.particles.pair import Pair, cuda_devices
 
 __all__ = ["dream", "why_not_dreamt"]
 

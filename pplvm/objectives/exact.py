@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pplvm.bounds import Bound, elbo, iwae
-from pplvm.contract import latents, plate_scale, sample_sites
-from pplvm.enumeration import enumerate_model, is_enumerable
 from pplvm.objectives.detached import Detached
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
-from pplvm.particles import Pair, inspect_pair, pair_up, sum_sites
+from pplvm.particles.contract import latents, plate_scale, sample_sites
+from pplvm.particles.enumeration import enumerate_model, is_enumerable
+from pplvm.particles.pair import Pair, inspect_pair, pair_up, sum_sites
 
 __all__ = ["Exact", "PriorSampling"]
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from pplvm.bounds import Bound, iwae
-from pplvm.contract import Site, is_masked, latents, plate_scale, sample_sites
-from pplvm.enumeration import coordinates
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles import Pair, cuda_devices, sum_sites
+from pplvm.particles.contract import Site, is_masked, latents, plate_scale, sample_sites
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["GeneralizedDoublyReparameterized"]
 

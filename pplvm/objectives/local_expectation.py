@@ -8,10 +8,10 @@ Sites drawn after coordinate i are drawn anew for each of its values.
 import torch
 from torch import Tensor
 
-from pplvm.contract import Site
-from pplvm.enumeration import coordinates, is_enumerable, support
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
+from pplvm.particles.contract import Site
+from pplvm.particles.enumeration import coordinates, is_enumerable, support
 
 __all__ = ["LocalExpectation"]
 

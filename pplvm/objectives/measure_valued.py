@@ -23,11 +23,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pplvm.contract import Site
-from pplvm.enumeration import coordinates
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise
+from pplvm.particles.contract import Site
+from pplvm.particles.enumeration import coordinates
 
 __all__ = ["MeasureValued"]
 

@@ -19,10 +19,10 @@ from pyro.poutine import Trace
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pplvm.contract import latents, sample_sites
-from pplvm.halves import users
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
+from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.halves import users
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 

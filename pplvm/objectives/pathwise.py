@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pplvm.bounds import Bound, elbo
-from pplvm.contract import latents
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles import Pair, Particles
+from pplvm.particles.contract import latents
+from pplvm.particles.pair import Pair, Particles
 
 __all__ = ["AnalyticKL", "Pathwise", "closed_forms", "require_paths"]
 

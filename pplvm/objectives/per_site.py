@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import Site, latents
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
-from pplvm.particles import Pair, cuda_devices
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.pair import Pair, cuda_devices
 
 __all__ = ["PerSite"]
 

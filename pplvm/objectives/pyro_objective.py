@@ -13,10 +13,10 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor
 
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.contract import latents, sample_sites
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles import inspect_pair, owners
+from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.pair import inspect_pair, owners
 
 __all__ = ["PyroObjective"]
 

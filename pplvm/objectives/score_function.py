@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
-from pplvm.dependencies import Dependencies
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles import Pair, Particles
+from pplvm.particles.dependencies import Dependencies
+from pplvm.particles.pair import Pair, Particles
 
 __all__ = ["LeaveOneOut", "ScoreFunction"]
 

@@ -16,12 +16,12 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pplvm.bounds import Bound
-from pplvm.contract import Site, latents, sample_sites
-from pplvm.dependencies import Dependents
-from pplvm.enumeration import coordinates
 from pplvm.objectives.discrete import Discrete, softened
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.particles import Pair, Particles, gather
+from pplvm.particles.contract import Site, latents, sample_sites
+from pplvm.particles.dependencies import Dependents
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.pair import Pair, Particles, gather
 
 __all__ = ["SiteDraw", "kind_of"]
 

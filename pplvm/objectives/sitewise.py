@@ -18,12 +18,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
-from pplvm.contract import Site, is_masked, latents
-from pplvm.dependencies import Dependencies
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles import Pair, Particles, cuda_devices, gather, sum_sites
+from pplvm.particles.contract import Site, is_masked, latents
+from pplvm.particles.dependencies import Dependencies
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
 
 __all__ = ["Sitewise", "is_learning", "less_variance"]
 

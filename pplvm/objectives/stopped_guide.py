@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
-from pplvm.contract import latents, plate_scale, sample_sites
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles import Pair, cuda_devices, owners, sum_sites
-from pplvm.tempering import Tempering, latent_terms
+from pplvm.particles.contract import latents, plate_scale, sample_sites
+from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
+from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = ["DoublyReparameterized", "DoublyReparameterizedWakeSleep", "StickTheLanding", "require_replayable"]
 

@@ -20,12 +20,12 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
-from pplvm.contract import Site, latents
 from pplvm.distributed import shared_mean
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles import Pair, Particles, cuda_devices
-from pplvm.tempering import TemperedBound, Tempering, Terms, Weights
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.pair import Pair, Particles, cuda_devices
+from pplvm.particles.tempering import TemperedBound, Tempering, Terms, Weights
 
 __all__ = ["Beta", "FreeBits", "Warmup"]
 
@@ -59,7 +59,7 @@ class _Tempered(Objective):
         if tempering.plain is None:
             raise ObjectiveError(
                 f"{type(self).__name__} cannot weigh the terms of {type(self.inner).__name__}, which sums sites by "
-                "itself: draw by pplvm.particles.gather, or wrap another objective"
+                "itself: draw by pplvm.particles.pair.gather, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
 

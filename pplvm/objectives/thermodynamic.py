@@ -14,7 +14,7 @@ from pplvm.bounds import partition_of, tvo
 from pplvm.objectives.detached import draw_detached, require_densities
 from pplvm.objectives.objective import Estimate, Objective
 from pplvm.objectives.targets import Tabulated, thermodynamic
-from pplvm.particles import Pair
+from pplvm.particles.pair import Pair
 
 __all__ = ["Thermodynamic"]
 

@@ -13,12 +13,12 @@ from pyro import poutine
 from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
-from pplvm.contract import latents
 from pplvm.objectives.detached import draw_detached, require_densities
 from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles import Pair, cuda_devices, sum_sites
+from pplvm.particles.contract import latents
+from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["ReweightedWakeSleep", "WakeSleep"]
 

@@ -8,7 +8,7 @@ from pplvm.evaluation.annealed import annealed, betas_of, walked
 from pplvm.evaluation.annealing_path import Path
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.transitions import Tally, tuned
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
 from tests.evaluation.walks import Codes, GammaPoisson, Mixed, Nested, Simplex, Walled, no_jacobian, z_of
 from tests.problems import linear_gaussian, small_net, states_of, two_data

@@ -10,11 +10,11 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pplvm.contract import ProgramError
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.annealing_path import Path
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.particles import gather
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import gather
 from tests.evaluation.test_annealed import KNOWN, known
 from tests.evaluation.walks import GammaPoisson, z_of
 

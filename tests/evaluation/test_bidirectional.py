@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pplvm.contract import ProgramError
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import _simulated, bidirectional
 from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.particles.contract import ProgramError
 from tests.evaluation.test_annealed import known, log_evidence
 from tests.evaluation.walks import GammaPoisson, Mixed, z_of
 from tests.problems import linear_gaussian

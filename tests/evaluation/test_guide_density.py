@@ -15,7 +15,7 @@ from pplvm.evaluation import guide_density
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.guide_density import HeldDraws, log_q_blocks, log_q_of_others, require_guide_density
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.particles import sum_sites
+from pplvm.particles.pair import sum_sites
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.vae import VAE
 from tests.problems import small_net

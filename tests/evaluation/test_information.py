@@ -10,7 +10,7 @@ from torch import nn
 
 from pplvm.evaluation import guide_density
 from pplvm.evaluation.information import aggregate_posterior, mutual_information
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
 from tests.problems import hermite_grid, linear_gaussian, small_net, states_of
 

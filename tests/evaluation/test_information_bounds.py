@@ -10,7 +10,7 @@ from pyro.distributions.transforms import AffineTransform
 
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
 from tests.evaluation.test_information import PATTERNS, Codes
 from tests.problems import LinearGaussian, linear_gaussian, small_net, states_of

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pplvm.contract import ProgramError
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.particles.contract import ProgramError
 from pplvm.programs.vae import VAE
 
 

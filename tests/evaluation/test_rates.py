@@ -10,11 +10,11 @@ from pyro import poutine
 from torch import nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-from pplvm.enumeration import enumerate_guide
 from pplvm.evaluation import rates
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
 from pplvm.evaluation.rates import rate_distortion
-from pplvm.particles import pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from pplvm.programs.ppca import ProbabilisticPCA
 from tests.evaluation.test_likelihood import Spoiled, ppca
 from tests.problems import small_net, states_of

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pplvm.contract import ProgramError
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
+from pplvm.particles.contract import ProgramError
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.vae import VAE
 from tests.problems import linear_gaussian, small_net, two_data

@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pplvm.bounds import iwae
-from pplvm.contract import ProgramError
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
+from pplvm.particles.contract import ProgramError
 from pplvm.programs.vae import VAE
 from pplvm.training.checkpoints import read_latest
 from pplvm.training.fit import fit as fit_in_python

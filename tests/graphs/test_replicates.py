@@ -251,8 +251,8 @@ def test_designs_are_unbiased_for_discrete_draws():
     for each in (loss, exact):
         each(x)
     parameters = list(program.decoders.parameters())
-    from pplvm.enumeration import enumerate_guide
-    from pplvm.particles import pair_up
+    from pplvm.particles.enumeration import enumerate_guide
+    from pplvm.particles.pair import pair_up
 
     log_p, log_q = enumerate_guide(pair_up(program.model, program.guide, (x,), {}), (x,), {})
     known = -(log_q.exp() * (log_p - log_q)).sum(0).mean()

@@ -11,7 +11,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.problems import (
     BernoulliToy,
     Forced,

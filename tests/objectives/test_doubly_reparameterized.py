@@ -11,7 +11,7 @@ from pplvm.objectives.targets import WAKE_SLEEP
 from pplvm.objectives.tempered import Beta
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.problems import (
     Forced,
     LinearGaussian,

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
-from pplvm.dependencies import Dependents
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles import pair_up
+from pplvm.particles.dependencies import Dependents
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from tests.problems import (
     exact_gradient,
     exact_mean,

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.targets import thermodynamic
-from pplvm.particles import pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from tests.problems import exact_gradient, exact_moments, small_net, two_data
 
 
@@ -26,7 +26,7 @@ def test_iwae_grows_from_the_elbo_to_log_p():
     assert all(a < b for a, b in zip(values[:-1], values[1:], strict=True))
     assert values[-1] < log_evidence(net, x)
     pair = pair_up(net.model, net.guide, (x.expand(2000, -1),), {})
-    from pplvm.particles import gather
+    from pplvm.particles.pair import gather
 
     drawn = gather(pair, 2000, (x.expand(2000, -1),), {})
     many = iwae(drawn.log_weights.detach())

@@ -6,12 +6,12 @@ import torch
 from pyro.infer import RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceGraph_ELBO
 
 from pplvm.bounds import elbo, iwae
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import ScoreFunction
-from pplvm.particles import pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 MANY = {"vectorize_particles": True, "max_plate_nesting": 1}

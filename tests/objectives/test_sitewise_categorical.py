@@ -18,7 +18,7 @@ from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.site_draw import SiteDraw
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.noise import LIMIT, frozen, grouped_gradients, z_scores
 from tests.problems import Forced, exact_gradient, exact_moments, per_row_gradients
 

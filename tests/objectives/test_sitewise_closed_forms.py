@@ -15,7 +15,7 @@ from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.site_draw import SiteDraw
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.noise import exact_with_noise, legendre
 from tests.problems import BernoulliToy, Forced, Quadratic, exact_moments, per_row_gradients
 

@@ -12,7 +12,7 @@ from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles import pair_up
+from pplvm.particles.pair import pair_up
 from tests.noise import exact_with_noise
 from tests.problems import BernoulliToy, exact_moments, small_net, two_data
 

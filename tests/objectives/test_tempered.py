@@ -27,9 +27,9 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLandin
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
-from pplvm.particles import gather, pair_up
+from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.tempering import TemperedBound
 from pplvm.programs.vae import VAE
-from pplvm.tempering import TemperedBound
 from tests.objectives.test_contract import NoHostRead
 from tests.problems import (
     Forced,

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, tvo
-from pplvm.enumeration import enumerate_guide
 from pplvm.objectives.detached import draw_detached
 from pplvm.objectives.objective import Estimate, Loss, ObjectiveError
 from pplvm.objectives.thermodynamic import Thermodynamic
-from pplvm.particles import pair_up
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
 from tests.problems import exact_gradient, exact_mean, exact_moments, linear_gaussian, small_net, two_data
 

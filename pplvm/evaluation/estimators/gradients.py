@@ -17,7 +17,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pplvm.contract import sample_sites
 from pplvm.distributed import my_rows, rank, size, total
 from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
@@ -34,7 +33,8 @@ from pplvm.graphs.designs import Design, DesignError
 from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
-from pplvm.particles import inspect_pair
+from pplvm.particles.contract import sample_sites
+from pplvm.particles.pair import inspect_pair
 from pplvm.unison import exchanged, in_unison, turns
 
 __all__ = ["Comparison", "compare_gradients"]

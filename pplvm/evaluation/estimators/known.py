@@ -13,10 +13,10 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from pplvm.contract import sample_sites
-from pplvm.enumeration import coordinates, is_enumerable, support
-from pplvm.particles import pair_up, sum_sites
-from pplvm.tempering import Tempering, latent_terms
+from pplvm.particles.contract import sample_sites
+from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.pair import pair_up, sum_sites
+from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = ["KNOWN", "Known", "Tables", "tables_of", "true_gradient"]
 

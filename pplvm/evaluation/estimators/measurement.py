@@ -17,7 +17,7 @@ from pplvm.evaluation.estimators.streams import Gradient, GradientStream
 from pplvm.graphs.chunks import Chunk
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import UNKNOWN, Tabulated
-from pplvm.tempering import TemperedBound
+from pplvm.particles.tempering import TemperedBound
 from pplvm.unison import in_order
 
 __all__ = ["SIDES", "Drawn", "Measurement", "pooled_bias", "target_of"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pplvm.halves import users
+from pplvm.particles.halves import users
 
 __all__ = ["Parameters"]
 

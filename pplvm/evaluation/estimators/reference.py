@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo
-from pplvm.contract import ProgramError, latents
-from pplvm.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.graphs.state import buffers_kept
@@ -27,8 +25,10 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, without_each
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
-from pplvm.particles import Pair, pair_up
-from pplvm.tempering import TemperedBound
+from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
+from pplvm.particles.pair import Pair, pair_up
+from pplvm.particles.tempering import TemperedBound
 
 __all__ = ["Reference", "Target", "references_for"]
 

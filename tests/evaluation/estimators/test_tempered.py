@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.enumeration import enumerate_guide
 from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.parameters import Parameters
@@ -13,8 +12,9 @@ from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.tempered import Beta, FreeBits
-from pplvm.particles import pair_up
-from pplvm.tempering import TemperedBound
+from pplvm.particles.enumeration import enumerate_guide
+from pplvm.particles.pair import pair_up
+from pplvm.particles.tempering import TemperedBound
 from tests.objectives.test_tempered import ScaledScore, tempered_gradient, term_tables
 from tests.problems import small_net, two_data
 

@@ -18,9 +18,9 @@ from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from pplvm.contract import Site, latents, sample_sites
-from pplvm.enumeration import coordinates, support
-from pplvm.particles import Pair, Particles, cuda_devices, sum_sites
+from pplvm.particles.contract import Site, latents, sample_sites
+from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 
 __all__ = ["Dependencies", "Dependents", "dependents"]
 

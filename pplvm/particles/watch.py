@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pplvm.graphs.surroundings import Some, of_class, of_function
+from pplvm.particles.surroundings import Some, of_class, of_function
 
 __all__ = ["Watch"]
 

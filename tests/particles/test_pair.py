@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import nn
 from torch.distributions import Bernoulli, Normal
 
-from pplvm.particles import draw_particles, gather, pair_up
+from pplvm.particles.pair import draw_particles, gather, pair_up
 from tests.problems import Forced
 
 B, M = 3, 4

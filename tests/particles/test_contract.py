@@ -8,11 +8,11 @@ from pyro import poutine
 from pyro.distributions.testing.rejection_exponential import RejectionExponential
 from torch import nn
 
-from pplvm.contract import ProgramError
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.particles import draw_particles, inspect_pair
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import draw_particles, inspect_pair
 
 B = 3
 

@@ -9,8 +9,8 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pplvm.contract import latents, sample_sites
-from pplvm.particles import cuda_devices
+from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.pair import cuda_devices
 
 __all__ = ["users"]
 

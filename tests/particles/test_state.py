@@ -10,10 +10,10 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.distributions import Normal
 
-from pplvm.contract import ProgramError
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.particles import draw_particles, inspect_pair
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import draw_particles, inspect_pair
 
 B = 3
 

@@ -5,8 +5,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pplvm.dependencies import dependents
-from pplvm.particles import pair_up
+from pplvm.particles.dependencies import dependents
+from pplvm.particles.pair import pair_up
 from tests.problems import small_net, two_data
 
 X = torch.zeros(3, 1)

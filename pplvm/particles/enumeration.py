@@ -17,9 +17,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from pplvm.contract import ProgramError, Site, is_masked, latents, unmasked
-from pplvm.particles import Pair, sum_sites
-from pplvm.tempering import latent_terms
+from pplvm.particles.contract import ProgramError, Site, is_masked, latents, unmasked
+from pplvm.particles.pair import Pair, sum_sites
+from pplvm.particles.tempering import latent_terms
 
 __all__ = [
     "coordinates",

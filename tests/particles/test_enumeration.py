@@ -9,9 +9,9 @@ import torch
 from pyro import poutine
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from pplvm.contract import ProgramError
-from pplvm.enumeration import enumerate_guide, enumerate_model, latent_states
-from pplvm.particles import gather, pair_up
+from pplvm.particles.contract import ProgramError
+from pplvm.particles.enumeration import enumerate_guide, enumerate_model, latent_states
+from pplvm.particles.pair import gather, pair_up
 from pplvm.programs.mixture import MixtureOfGaussians
 from tests.problems import Forced, small_net, two_data
 

@@ -20,8 +20,17 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pplvm.contract import ProgramError, Site, is_masked, plate_scale, sample_sites, traced, unmasked, violations
-from pplvm.tempering import Tempering, latent_terms
+from pplvm.particles.contract import (
+    ProgramError,
+    Site,
+    is_masked,
+    plate_scale,
+    sample_sites,
+    traced,
+    unmasked,
+    violations,
+)
+from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = [
     "Pair",
@@ -83,7 +92,7 @@ class Particles:
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and a guide that passed every rule of `pplvm.contract`, ready to run with K particles."""
+    """A model and a guide that passed every rule of `pplvm.particles.contract`, ready to run with K particles."""
 
     model: Program
     guide: Program | None
