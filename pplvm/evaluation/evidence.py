@@ -1,7 +1,7 @@
 """Log p(x) as it is, datum by datum, where a program knows it or all its latents can be summed out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -85,5 +85,5 @@ def _states(pair: Pair, x: Tensor) -> int | None:
 
 
 def _summed_out(pair: Pair, row: Tensor) -> Tensor:
-    log_p, _ = enumerate_model(Pair(pair.model, None, pair.nesting), None, 1, (row,), {})  # (1, 1)
+    log_p, _ = enumerate_model(replace(pair, guide=None), None, 1, (row,), {})  # (1, 1)
     return log_p[0].double().cpu()

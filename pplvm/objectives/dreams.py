@@ -19,7 +19,7 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
         args, kwargs: what the model takes; of the data only their shape counts.
     """
     with torch.no_grad():
-        trace = pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
+        trace = pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
     site = next(site for site in sample_sites(trace).values() if site["infer"].get("was_observed"))
     return trace, _batch_first(site).reshape(args[0].shape).to(args[0].dtype)
 

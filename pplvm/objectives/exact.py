@@ -39,7 +39,8 @@ class Exact(Objective):
 
     @property
     def target(self) -> Bound | Tabulated:
-        return LOG_EVIDENCE if self._pair is None or self._pair.guide is None else elbo
+        pair = self._pairs.last
+        return LOG_EVIDENCE if pair is None or pair.guide is None else elbo
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         K = self.num_particles if pair.guide is not None else 1
@@ -82,7 +83,8 @@ class PriorSampling(Objective):
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         with Detached():
-            trace = pair.run(pair.model, self.num_particles, args, kwargs)
+            trace = pair.run_model(self.num_particles, None, args, kwargs)
+        pair.require_checked(trace, None, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
         prior = sum_sites({name: log_p[name] for name in latents(trace)})
         value = iwae(sum_sites(log_p) - prior.detach())

@@ -56,7 +56,7 @@ class GeneralizedDoublyReparameterized(Objective):
         K = self.num_particles
         guide_trace = pair.run_guide(K, args, kwargs)
         log_weights, slopes = _slopes(pair, guide_trace, K, args, kwargs)
-        model_trace = pair.run(_OnItsPath()(poutine.replay(pair.model, trace=guide_trace)), K, args, kwargs)
+        model_trace = pair.again.run(_OnItsPath()(poutine.replay(pair.model, trace=guide_trace)), K, args, kwargs)
         terms, drawn = pair.log_probs(model_trace, K), latents(model_trace)
         data = sum_sites({name: term for name, term in terms.items() if name not in drawn})
         surrogate = log_weights.softmax(0) * data  # (K, B)
@@ -100,7 +100,8 @@ def _slopes(
         for name, value in values.items():
             held.nodes[name] = dict(guide_trace.nodes[name], value=value)
         runs = [pair.run_model(num_particles, held, args, kwargs)]
-        runs.append(pair.run(poutine.replay(pair.guide, trace=held), num_particles, args, kwargs))
+        pair.require_checked(runs[0], guide_trace, args, kwargs)
+        runs.append(pair.again.run(poutine.replay(pair.guide, trace=held), num_particles, args, kwargs))
         log_p, log_q = (sum_sites(pair.log_probs(trace, num_particles)) for trace in runs)
         log_weights = (log_p - log_q).detach()
         slopes = torch.autograd.grad((log_weights.softmax(0).square() * (log_p - log_q)).sum(), list(values.values()))

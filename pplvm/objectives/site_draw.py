@@ -146,7 +146,7 @@ class SiteDraw:
                 value = kept.expand(R, *kept.shape).flatten(0, 1)
             fixed.nodes[name] = dict(site, value=value if R * K > 1 else value[0])
         guide = poutine.replay(self._pair.guide, trace=fixed)
-        pair = replace(self._pair, guide=guide)
+        pair = replace(self._pair.again, guide=guide)
         if soften is not None:
             soften.draws = {n: self._padded(v["value"], v["fn"].event_dim) for n, v in self._later_draws().items()}
             pair = _SoftPair(**vars(pair) | {"guide": soften(guide), "soft": frozenset({self.name, *soften.draws})})

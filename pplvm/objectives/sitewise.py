@@ -22,7 +22,7 @@ from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles.contract import Site, is_masked, latents
-from pplvm.particles.dependencies import Dependencies
+from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
 
 __all__ = ["Sitewise", "is_learning", "less_variance"]
@@ -48,10 +48,6 @@ class Sitewise(Objective):
     """Whether the rule holds for other bounds than the elbo."""
 
     bound: Bound = staticmethod(elbo)
-
-    def __init__(self, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
-        self._dependencies = Dependencies()
 
     @property
     def target(self) -> Bound:
@@ -85,9 +81,9 @@ class Sitewise(Objective):
         for name, site in latents(drawn).items():
             if (rule := self.rule_of(site)) is not None:
                 self._require(rule, name, site)
-        dependent = self._dependencies.of(pair, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             particles = gather(pair, 1, args, kwargs)
+            dependent = dependents_of(pair, particles, args, kwargs)
             for name, site in latents(particles.guide_trace).items():
                 if (rule := self.rule_of(site)) is not None:
                     rule.inspect(SiteDraw(name, self.bound, pair, particles, dependent[name], args, kwargs))
@@ -115,7 +111,7 @@ class Sitewise(Objective):
         if not torch.is_grad_enabled():
             return Estimate(value, value, drawn.scale)
         rules = {name: self.rule_of(site) for name, site in latents(drawn.guide_trace).items()}
-        dependent = self._dependencies.of(pair, args, kwargs)
+        dependent = dependents_of(pair, drawn, args, kwargs)
         surrogate = self._along_paths(drawn, rules)
         for name, rule in rules.items():
             if rule is not None and drawn.log_q_sites[name].requires_grad:

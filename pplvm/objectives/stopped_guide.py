@@ -175,7 +175,7 @@ def require_replayable(
     Raises:
         ObjectiveError: say, the guide drops units out.
     """
-    again = pair.run(poutine.replay(getattr(pair, role), trace=drawn), 1, args, kwargs)
+    again = pair.again.run(poutine.replay(getattr(pair, role), trace=drawn), 1, args, kwargs)
     first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
     for name in first:
         if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
@@ -197,6 +197,7 @@ def _stopped_weights(
         tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
     stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
+    pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p, log_q = (pair.log_probs(trace, K) for trace in (model_trace, stopped_trace))
     log_weights = sum_sites(log_p) - sum_sites(log_q)
     if pair.tempering is not None:
@@ -244,7 +245,7 @@ def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kw
     call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
     still = {name: parameter.detach() for name, parameter in call.named_parameters()}
     with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
-        return pair.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
+        return pair.again.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
 
 
 class _Call(nn.Module):

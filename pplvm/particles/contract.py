@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
-from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent
 
 __all__ = [
     "ProgramError",
+    "coordinates",
     "is_masked",
     "latents",
     "plate_scale",
@@ -69,6 +70,13 @@ def latents(trace: Trace) -> dict[str, Site]:
 def is_masked(site: Site) -> bool:
     """Whether a mask, around the site or within its distribution, hides some of its density."""
     return site["mask"] is not None or unmasked(site["fn"]) is not site["fn"]
+
+
+def coordinates(fn: Distribution) -> Distribution:
+    """The distribution of single coordinates: without `.to_event()`, `.mask()` and `.expand()` around it."""
+    while isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def unmasked(fn: Distribution) -> Distribution:

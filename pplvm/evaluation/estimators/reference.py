@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
-from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
@@ -28,6 +27,7 @@ from pplvm.objectives.tempered import Beta
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.particles.pair import Pair, pair_up
+from pplvm.particles.side_effects import buffers_kept
 from pplvm.particles.tempering import TemperedBound
 
 __all__ = ["Reference", "Target", "references_for"]
