@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.particles.contract import latents
-from pplvm.particles.pair import cuda_devices, gather, pair_up, sum_sites
+from pplvm.particles.pair import gather, pair_up, sum_sites
+from pplvm.particles.side_effects import undone
 
 __all__ = ["progress_of"]
 
@@ -43,7 +44,7 @@ def progress_of(program: nn.Module, x: Tensor) -> Callable[[Tensor], dict[str, f
 def _as_judged(program: nn.Module, x: Tensor) -> Iterator[None]:
     """In eval mode, without gradient; modes, buffers and the random state are those from before afterwards."""
     modes = [(module, module.training) for module in program.modules()]
-    with torch.random.fork_rng(cuda_devices((x,))), torch.no_grad(), pyro.get_param_store().scope():
+    with undone(program, (x,)), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
             yield

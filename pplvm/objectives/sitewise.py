@@ -62,7 +62,7 @@ class Sitewise(Objective):
         return None
 
     def inspect(self, site: SiteDraw) -> None:
-        """Raise ObjectiveError where the rule would be biased on this program; called once, on its first batch."""
+        """Raise ObjectiveError where the rule would be biased on this program; part of each check of it."""
 
     def claims(self, site: Site) -> bool:
         """Whether the rule takes a site that does not name one."""

@@ -79,7 +79,7 @@ class _Tempered(Objective):
         return tempering
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return self.inner._checked(model, guide, args, kwargs)
+        return self.inner._pair_up(model, guide, args, kwargs)
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):

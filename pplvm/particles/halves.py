@@ -10,7 +10,8 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.particles.contract import latents, sample_sites
-from pplvm.particles.pair import cuda_devices
+from pplvm.particles.pair import owners
+from pplvm.particles.side_effects import undone
 
 __all__ = ["users"]
 
@@ -19,7 +20,7 @@ def users(
     model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
 ) -> list[set[str]]:
     """For each parameter, which halves of the program its density depends on at fixed draws."""
-    with torch.random.fork_rng(cuda_devices(args)), pyro.get_param_store().scope():
+    with undone(owners(model, guide), args), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():

@@ -23,7 +23,7 @@ class PerState(Memory, Generic[Found]):
     """A memory of one answer for each state of a program; copies start empty, as they are for other modules."""
 
     def __init__(self) -> None:
-        self._programs: tuple[Any, ...] = ()
+        self._programs = _Programs((), [])
         self._watch: Watch | None = None
         self._found: dict[tuple[Any, ...], tuple[Watch, Found]] = {}  # each watch keeps what its numbers identify
         self._has_warned = False
@@ -43,13 +43,13 @@ class PerState(Memory, Generic[Found]):
             args, kwargs: what they are called with, of which the kinds count, not the values.
             find: the answer.
         """
-        if self._programs != programs:
-            self._programs, self._watch, self._found = programs, None, {}
+        if self._programs.programs != programs:
+            self._programs, self._watch, self._found = _Programs(programs, modules), None, {}
         key = self._key(args, kwargs)
         if key not in self._found:
             before = self._watch
             found = find()  # which may make what is made on a first batch
-            self._watch = Watch(_Programs(programs, modules))
+            self._watch = Watch(self._programs)
             if before is not None:
                 self._warn_of_endless_change(before)
             self._found[self._key(args, kwargs)] = self._watch, found
@@ -80,8 +80,7 @@ class _Programs(nn.Module):
 
     def __init__(self, programs: tuple[Any, ...], modules: list[nn.Module]) -> None:
         super().__init__()
-        self.modules_ = nn.ModuleList(modules)
-        self.programs = list(programs)
+        self.owners, self.programs = nn.ModuleList(modules), programs
 
 
 def _kind(value: Any) -> Any:

@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import RenyiELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo
@@ -15,8 +16,10 @@ from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
+from pplvm.objectives.tempered import Beta, Warmup
 from pplvm.objectives.wake_sleep import WakeSleep
 from pplvm.particles.contract import ProgramError
 from tests.problems import Forced, exact_gradient, per_row_gradients, states_of
@@ -242,7 +245,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("brings", BROKEN)
-@pytest.mark.parametrize("objective", [Pathwise(elbo, 2), AnalyticKL(), StickTheLanding(), WakeSleep()], ids=repr)
+@pytest.mark.parametrize("objective", [Pathwise(elbo, 2), AnalyticKL(), StickTheLanding(), WakeSleep()], ids=lambda o: type(o).__name__)
 def test_a_later_batch_is_checked_as_the_first(brings, objective):
     low, high = torch.tensor([-0.5, -0.2, -0.9]), torch.tensor([0.5, 0.25, 1.5])
     loss = Loss(objective, Branching(brings))
@@ -252,6 +255,61 @@ def test_a_later_batch_is_checked_as_the_first(brings, objective):
     loss(low)
     with pytest.raises(ProgramError, match=BROKEN[brings]):
         importance_sampled(loss.program, torch.cat([low, high]), ks=(10,))
+
+
+class Growing(Branching):
+    """Above zero on average, model and guide share one more latent; each elbo is known."""
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+            if x.mean() > 0:
+                pyro.sample("more", dist.Normal(self.loc.expand(len(x)), 1.0))
+
+    def elbo(self, x: Tensor) -> Tensor:
+        """With the posterior of z given more = 0, (B,)."""
+        plain = dist.Normal(0.0, 2**0.5).log_prob(x)
+        return plain - 0.5 if x.mean() > 0 else plain
+
+
+ON_GROWING = {
+    "pathwise": lambda: Pathwise(elbo, 2),
+    "analytic KL": lambda: AnalyticKL(),
+    "STL": lambda: StickTheLanding(),
+    "leave one out": lambda: LeaveOneOut(elbo, 2),
+    "beta": lambda: Beta(AnalyticKL(), 0.5),
+    "warm-up of a beta": lambda: Warmup(Beta(Pathwise(), {"z": 0.5}), 10),
+    "Pyro's": lambda: PyroObjective(TraceGraph_ELBO()),
+}
+
+
+@pytest.mark.parametrize("name", ON_GROWING)
+def test_a_latent_that_both_bring_with_the_data_is_right(name):
+    low, high = -torch.ones(4000), torch.ones(4000)
+    loss = Loss(ON_GROWING[name](), Growing("a latent"))
+    for x in (low, high, low, high):
+        error = 3 * x.numel() ** -0.5
+        assert float(loss(x).detach()) == pytest.approx(-float(loss.program.elbo(x).mean()), abs=4.5 * error)
+
+
+def test_pyros_renyi_is_refused_once_a_discrete_site_comes():
+    class Discrete(Growing):
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+                more = pyro.sample("more", dist.Bernoulli(0.5 * torch.ones(len(x)))) if x.mean() > 0 else 0.0
+                pyro.sample("x", dist.Normal(z + more, 1.0), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+                if x.mean() > 0:
+                    pyro.sample("more", dist.Bernoulli(logits=self.loc.expand(len(x))))
+
+    loss = Loss(PyroObjective(RenyiELBO(num_particles=2)), Discrete("nothing"))
+    loss(-torch.ones(3))
+    with pytest.raises(ObjectiveError, match="discrete guide site 'more'"):
+        loss(torch.ones(3))
 
 
 def test_what_is_drawn_decides_no_structure():
