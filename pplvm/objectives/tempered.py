@@ -81,6 +81,9 @@ class _Tempered(Objective):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         return self.inner._pair_up(model, guide, args, kwargs)
 
+    def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        self.inner._refuse_rules_by_site(pair, args, kwargs)
+
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
             return latents(pair.run_guide(1, args, kwargs))

@@ -3,7 +3,6 @@
 A program may do anything else once a number kept on a module, its mode (train, eval) or its kind of arguments changes.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -20,13 +19,15 @@ MOST = 16
 
 
 class PerState(Memory, Generic[Found]):
-    """A memory of one answer for each state of a program; copies start empty, as they are for other modules."""
+    """A memory of one answer for each state of a program; copies start empty, as they are for other modules.
+
+    A program whose attributes change at every call has its answer found at every call: a buffer costs none of that.
+    """
 
     def __init__(self) -> None:
         self._programs = _Programs((), [])
         self._watch: Watch | None = None
         self._found: dict[tuple[Any, ...], tuple[Watch, Found]] = {}  # each watch keeps what its numbers identify
-        self._has_warned = False
         self.last: Found | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,11 +48,8 @@ class PerState(Memory, Generic[Found]):
             self._programs, self._watch, self._found = _Programs(programs, modules), None, {}
         key = self._key(args, kwargs)
         if key not in self._found:
-            before = self._watch
             found = find()  # which may make what is made on a first batch
             self._watch = Watch(self._programs)
-            if before is not None:
-                self._warn_of_endless_change(before)
             self._found[self._key(args, kwargs)] = self._watch, found
             while len(self._found) > MOST:
                 self._found.pop(next(iter(self._found)))
@@ -63,16 +61,6 @@ class PerState(Memory, Generic[Found]):
     def _key(self, args: tuple, kwargs: dict) -> tuple[Any, ...]:
         kinds = (*map(_kind, args), *((name, _kind(each)) for name, each in sorted(kwargs.items())))
         return kinds, () if self._watch is None else self._watch.values()
-
-    def _warn_of_endless_change(self, before: Watch) -> None:
-        if len(self._found) == MOST and not self._has_warned:
-            self._has_warned = True
-            last = list(self._found)[-1][1]
-            warnings.warn(
-                f"{before.changed(last, before.values())} changes from call to call, and the program is checked anew "
-                "each time: make it a buffer (register_buffer) if the program's structure does not depend on it",
-                stacklevel=2,
-            )
 
 
 class _Programs(nn.Module):

@@ -245,7 +245,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("brings", BROKEN)
-@pytest.mark.parametrize("objective", [Pathwise(elbo, 2), AnalyticKL(), StickTheLanding(), WakeSleep()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "objective", [Pathwise(elbo, 2), AnalyticKL(), StickTheLanding(), WakeSleep()], ids=lambda o: type(o).__name__
+)
 def test_a_later_batch_is_checked_as_the_first(brings, objective):
     low, high = torch.tensor([-0.5, -0.2, -0.9]), torch.tensor([0.5, 0.25, 1.5])
     loss = Loss(objective, Branching(brings))

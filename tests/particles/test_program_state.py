@@ -1,7 +1,6 @@
 """What was found of a program is kept for the Python state that it was found in, and for no other."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -60,15 +59,10 @@ def test_a_copy_starts_empty(asked):
     assert copy.deepcopy(memory).last is None
 
 
-def test_a_program_that_changes_at_every_call_is_told(asked):
-    program, _, found, ask = asked
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(MOST):
-            ask(torch.zeros(3))
-            program.calls += 1
-    with pytest.warns(UserWarning, match="calls changes from call to call"):
-        for _ in range(2):
-            ask(torch.zeros(3))
-            program.calls += 1
-    assert len(found) == MOST + 2
+def test_few_states_are_remembered(asked):
+    program, memory, found, ask = asked
+    for _ in range(MOST + 3):
+        ask(torch.zeros(3))
+        program.calls += 1
+    assert len(found) == MOST + 3
+    assert len(memory._found) == MOST
