@@ -43,7 +43,7 @@ class Structures:
     """
 
     def __init__(self, seen: Iterable[Structure], nesting: int, check: Callable[[tuple, dict], Any]) -> None:
-        self._found: dict[Structure, dict[str, Any]] = {each: {} for each in seen}
+        self._found: dict[Structure, dict[Any, Any]] = {each: {} for each in seen}
         self.nesting, self.check = nesting, check
 
     def require(self, found: Structure, args: tuple, kwargs: dict) -> None:
@@ -70,8 +70,8 @@ class Structures:
         while len(self._found) > MOST:
             self._found.pop(next(iter(self._found)))
 
-    def memory(self, of: Structure) -> dict[str, Any]:
-        """What was found out for runs of one structure, by the name of the question."""
+    def memory(self, of: Structure) -> dict[Any, Any]:
+        """What was found out for runs of one structure, by the question asked."""
         return self._found.setdefault(of, {})
 
 
