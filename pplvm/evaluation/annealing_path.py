@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
 from pplvm.evaluation.annealing_point import Point
-from pplvm.particles.contract import ProgramError, Site, latents, same_support, unmasked
+from pplvm.particles.contract import ProgramError, Site, latents, same_support
 from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
 
 __all__ = ["Path", "Start"]
