@@ -6,11 +6,26 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pplvm.particles.contract import Site, latents
+from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
 
-__all__ = ["why_no_bound"]
+__all__ = ["figure_name", "why_no_bound"]
+
+OTHERWISE = {"log p(x)": "log mean weight", "elbo": "mean log-weight"}
+"""What figures are called that are no bound on log p(x)."""
+
+
+def figure_name(name: str, fault: str) -> str:
+    """The name of a figure that begins with "log p(x)" or "elbo", or another where a fault keeps it from being that.
+
+    Example:
+        >>> figure_name("elbo, K=2", ""), figure_name("elbo, K=2", "no bound on log p(x): ...")
+        ('elbo, K=2', 'mean log-weight, K=2')
+    """
+    word, comma, rest = name.partition(", ")
+    return OTHERWISE.get(word, word) + comma + rest if fault else name
 
 
 def why_no_bound(pair: Pair, row: Tensor) -> str:
@@ -19,14 +34,17 @@ def why_no_bound(pair: Pair, row: Tensor) -> str:
     A Delta of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be anything; an
     auxiliary site of the guide counts in q alone. Together they are right where each Delta carries auxiliary
     coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of one as of
-    the other.
+    the other. A factor, or another term that nothing normalises, is no part of p(x, z) or q(z | x) at all.
 
     Arguments:
         pair: as `frozen` yields it.
-        row: a datum (1, *shape).
+        row: a datum (1, *shape), or several.
     """
     guide_trace = pair.run_guide(1, (row,), {})
-    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
+    model_trace = pair.run_model(1, guide_trace, (row,), {})
+    if term := unnormalised(sample_sites(model_trace), sample_sites(guide_trace)):
+        return f"no bound on log p(x): {term}"
+    drawn, model = latents(guide_trace), latents(model_trace)
     apart = {name: site for name, site in drawn.items() if name not in model}
     points = {n: model[n] for n, s in drawn.items() if n in model and type(coordinates(s["fn"])).__name__ == "Delta"}
     codes = {name for name, site in points.items() if site["fn"].support.is_discrete}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
@@ -57,7 +57,7 @@ class RateDistortion:
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
         return [
-            mean_of("elbo", self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
+            mean_of(figure_name("elbo", self.fault), self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),
             *(rates if len(rates) > 1 else []),
             mean_of("distortion", self.distortion, note=drawn),
