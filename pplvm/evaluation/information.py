@@ -99,7 +99,7 @@ def aggregate_posterior(
         if components.min() < 2:
             raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
         require_guide_density("aggregate_posterior", pair, x)
-        fault = why_no_bound(pair, x[:1])
+        fault = why_no_bound(pair, x)
         log_q, log_prior, reconstruction, held = _draws(pair, x, num_particles, seed)
         rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(x), -1)
         M = components.unsqueeze(1)

@@ -125,7 +125,7 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with frozen(program, x) as pair:
-        fault = why_no_bound(pair, x[:1])
+        fault = why_no_bound(pair, x)
         terms, found = Terms(pair, x, ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number), ks))

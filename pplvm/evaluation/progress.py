@@ -7,7 +7,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.proper import fault_of
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import cuda_devices, gather, pair_up, sum_sites
 
@@ -32,7 +32,7 @@ class Progress:
         self.program = program
         with _as_judged(program, x):
             self.pair = pair_up(program.model, program.guide, (x,), {})
-            self.fault = why_no_bound(self.pair, x)
+            self.fault = fault_of(self.pair, x)
 
     def __call__(self, x: Tensor) -> dict[str, float]:
         with _as_judged(self.program, x):

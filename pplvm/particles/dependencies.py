@@ -22,7 +22,7 @@ from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, support
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 
-__all__ = ["Dependencies", "Dependents", "dependents"]
+__all__ = ["Dependencies", "Dependents", "another", "dependents"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     """Sites of guide and model whose density changes when one latent alone is drawn anew."""
     changed = drawn.copy()
     site = drawn.nodes[name]
-    changed.nodes[name] = dict(site, value=_another(site["fn"], site["value"]))
+    changed.nodes[name] = dict(site, value=another(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
         before, after = (
@@ -146,7 +146,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     return found[0], found[1]
 
 
-def _another(fn: Distribution, value: Tensor) -> Tensor:
+def another(fn: Distribution, value: Tensor) -> Tensor:
     """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
     single = coordinates(fn)
     if not single.has_enumerate_support:

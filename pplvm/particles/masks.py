@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-__all__ = ["hide_alike", "is_masked", "mask_mismatch", "same_mask", "unmasked"]
+__all__ = ["hide_alike", "is_masked", "mask_mismatch", "same_mask", "seen", "unmasked"]
 
 Site = Any
 """As in `pplvm.particles.contract`."""
@@ -49,6 +49,15 @@ def unmasked(fn: Distribution) -> Distribution:
     return fn
 
 
+def seen(site: Site) -> Tensor:
+    """Which coordinates no mask hides, in the shape of the site's value."""
+    shape = site["fn"].batch_shape + site["fn"].event_shape
+    found = torch.ones((), dtype=torch.bool)
+    for right, mask in _masks(site):
+        found = found & torch.as_tensor(mask).cpu()[(..., *[None] * right)]
+    return found.expand(torch.broadcast_shapes(shape, found.shape))
+
+
 def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     """What is wrong where model and guide hide different parts of a latent, in a sentence.
 
@@ -65,7 +74,7 @@ def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} is masked in the {one} and not in the {other}, whose density would count alone: put both "
             "under one mask, with poutine.mask(mask=...), or neither"
         )
-    elif is_masked(p) and (places := (_seen(p) != _seen(q)).nonzero()).numel():
+    elif is_masked(p) and (places := (seen(p) != seen(q)).nonzero()).numel():
         yield (
             f"site {name!r} is masked in model and guide by masks that differ, first at {tuple(places[0].tolist())}: "
             "put both under one mask"
@@ -92,12 +101,3 @@ def _masks(site: Site) -> Iterator[tuple[int, Tensor | bool]]:
         else:
             right -= fn.reinterpreted_batch_ndims
         fn = fn.base_dist
-
-
-def _seen(site: Site) -> Tensor:
-    """Which coordinates no mask hides, in the shape of the site's value."""
-    shape = site["fn"].batch_shape + site["fn"].event_shape
-    seen = torch.ones((), dtype=torch.bool)
-    for right, mask in _masks(site):
-        seen = seen & torch.as_tensor(mask).cpu()[(..., *[None] * right)]
-    return seen.expand(torch.broadcast_shapes(shape, seen.shape))

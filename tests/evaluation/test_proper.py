@@ -147,3 +147,34 @@ def test_a_delta_of_the_model_without_a_density_is_no_fault():
 
     with frozen(Reparameterized(), X) as pair:
         assert why_no_bound(pair, X[:1]) == ""
+
+
+class Hidden(nn.Module):
+    """z ~ N(0, 1), masked in model and guide for data below zero; x reads it there too, or not."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.reads = reads
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            with pyro.poutine.mask(mask=x[:, 0] >= 0):
+                z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            z = z if self.reads else torch.where(x[:, 0] >= 0, z, torch.zeros(()))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)), pyro.poutine.mask(mask=x[:, 0] >= 0):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 0.1))
+
+
+def test_a_hidden_draw_that_data_read_makes_no_bound():
+    """Nothing is paid for it: the mean weight would exceed p(x); of the second datum, which alone hides it."""
+    found = importance_sampled(Hidden(reads=True), X, ks=(2000,))
+    truth = dist.Normal(0.0, 2**0.5).log_prob(X[:, 0])
+    assert found.log_p[1, 0] > truth[1] + 0.1
+    assert "site 'z' is masked, so that nothing is paid for its draw, but site 'x' reads it" in found.fault
+    assert found.figures[1].name == "log mean weight, k = 2000"
+    assert "'x' reads it" in rate_distortion(Hidden(reads=True), X).fault
+    free = importance_sampled(Hidden(reads=False), X, ks=(2000,))
+    assert free.fault == "" and free.log_p[1, 0] == pytest.approx(float(dist.Normal(0.0, 1.0).log_prob(X[1, 0])))
