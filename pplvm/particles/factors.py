@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from pyro.distributions import Delta, ImproperUniform, Unit
-from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.particles.masks import unmasked

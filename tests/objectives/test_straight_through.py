@@ -50,7 +50,10 @@ class Choice(nn.Module):
     def __init__(self, fn=Scripted, only=("z", "y")) -> None:
         super().__init__()
         self.fn, self.only = fn, only
-        self.a, self.b = nn.Parameter(torch.tensor([0.3, -0.2, 0.5])), nn.Parameter(torch.tensor([[0.4], [-1.0], [0.8]]))
+        self.a, self.b = (
+            nn.Parameter(torch.tensor([0.3, -0.2, 0.5])),
+            nn.Parameter(torch.tensor([[0.4], [-1.0], [0.8]])),
+        )
         self.c = nn.Parameter(torch.tensor([1.5, -0.7, 0.4]))
 
     def model(self, x):
