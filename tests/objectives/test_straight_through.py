@@ -24,9 +24,9 @@ class Scripted(dist.OneHotCategoricalStraightThrough):
 
     script: dict[int, torch.Tensor] = {}
 
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape=()):
         told = self.script.get(self.event_shape[0])
-        return super().sample(sample_shape) if told is None else told
+        return super().sample(torch.Size(sample_shape)) if told is None else told
 
 
 def exact_mean(objective, program):
