@@ -6,6 +6,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.particles.contract import Site, sample_sites
+from pplvm.particles.factors import is_factor
 from pplvm.particles.pair import Pair, cuda_devices
 
 __all__ = ["dream", "why_not_dreamt"]
@@ -30,6 +31,8 @@ def why_not_dreamt(pair: Pair, args: tuple, kwargs: dict) -> str | None:
         guide_trace = pair.run_guide(1, args, kwargs)
         model_trace = pair.run_model(1, guide_trace, args, kwargs)
     observed = {n: site for n, site in sample_sites(model_trace).items() if site["is_observed"]}
+    if factor := next((name for name, site in observed.items() if is_factor(site)), None):
+        return f"the model's draws are not weighed by its factor {factor!r}: let a distribution give the term"
     if len(observed) > 1:
         return (
             f"data are dreamt at one observed site, but the model observes {' and '.join(map(repr, observed))}: "

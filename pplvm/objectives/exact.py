@@ -6,7 +6,7 @@ from typing import Any
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.objectives.detached import Detached
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import enumerate_model, is_enumerable
@@ -47,7 +47,7 @@ class Exact(Objective):
         drawn = pair.run_guide(K, args, kwargs) if pair.guide is not None else None
         log_weights, model_trace = enumerate_model(pair, drawn, K, args, kwargs)
         if drawn is not None:
-            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             log_weights = log_weights - sum_sites(pair.log_probs(drawn, K))
         value = elbo(log_weights)
         return Estimate(value, value, plate_scale(list(sample_sites(model_trace).values())))

@@ -20,10 +20,11 @@ from torch.distributions import Laplace, Normal
 from pplvm.bounds import Bound, iwae
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles.contract import Site, is_masked, latents, plate_scale, sample_sites
+from pplvm.particles.contract import Site, latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["GeneralizedDoublyReparameterized"]
@@ -70,7 +71,7 @@ class GeneralizedDoublyReparameterized(Objective):
         require_densities(self, pair, args, kwargs, "Pathwise(iwae)")
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
-            require_paths(self, [name for name, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
             above = pair.run_model(1, drawn, args, kwargs)
             require_replayable(self, pair, above, args, kwargs, role="model")

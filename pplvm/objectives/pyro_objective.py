@@ -18,6 +18,7 @@ from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.pair import inspect_pair, owners
+from pplvm.particles.paths import has_path
 
 __all__ = ["PyroObjective"]
 
@@ -118,7 +119,7 @@ class PyroObjective(ELBO):
         return torch.tensor(value, dtype=like.dtype, device=like.device), gradients
 
     def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
-        if self.allow_biased or isinstance(self.objective, TraceGraph_ELBO):
+        if self.allow_biased:
             return
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
         for why in _biases(self.objective, model_trace, guide_trace):
@@ -133,9 +134,17 @@ class PyroObjective(ELBO):
 def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> list[str]:
     found = []
     drawn = latents(guide_trace) if guide_trace is not None else {}
+    for name, site in drawn.items():
+        if site["fn"].has_rsample and not has_path(site["fn"]):
+            found.append(
+                f"takes the straight-through gradient of discrete guide site {name!r} for that of its density: use "
+                "LeaveOneOut"
+            )
+    if isinstance(objective, TraceGraph_ELBO):
+        return found
     if isinstance(objective, RenyiELBO):
         for name, site in drawn.items():
-            if not site["fn"].has_rsample:
+            if not has_path(site["fn"]):
                 found.append(
                     f"gives the discrete guide site {name!r} a wrong gradient: use LeaveOneOut(renyi(alpha), K)"
                 )

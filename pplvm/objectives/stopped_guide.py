@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,9 +21,12 @@ from torch.func import functional_call
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import is_factor
+from pplvm.particles.masks import hide_alike
 from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -36,12 +40,12 @@ class _StoppedGuide(Objective):
         pair = super()._pair_up(model, guide, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
-            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
             still = drawn.copy()
             for name, site in latents(drawn).items():
                 still.nodes[name] = dict(site, value=site["value"].detach())
-            held = sum_sites(pair.log_probs(_run_stopped(self, pair, still, args, kwargs), 1))
+            held = sum_sites(pair.log_probs(_run_stopped(self, pair, still, 1, args, kwargs), 1))
         if held.requires_grad:
             raise ObjectiveError(
                 f"{type(self).__name__} cannot hold all of the guide still: it uses parameters of a module that "
@@ -195,15 +199,26 @@ def _stopped_weights(
     tapped = guide_trace.copy()
     for name, site in latents(guide_trace).items():
         tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
-    stopped_trace = _run_stopped(objective, pair, tapped, args, kwargs)
+    stopped_trace = _run_stopped(objective, pair, tapped, K, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
+    hide_alike(model_trace, stopped_trace)
     log_p, log_q = (pair.log_probs(trace, K) for trace in (model_trace, stopped_trace))
+    log_q |= pair.log_probs(_without_score(guide_trace), K)
     log_weights = sum_sites(log_p) - sum_sites(log_q)
     if pair.tempering is not None:
         log_weights = pair.tempering.tempered(log_weights, latent_terms(log_p, log_q))
     scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
     return log_weights, lambda share: weights.append(_left_on_path(objective, pair.tempering, share)), scale
+
+
+def _without_score(guide_trace: Trace) -> Trace:
+    """Terms that are no density of a draw, a factor's and a Delta's: none has a score whose mean is zero."""
+    found = Trace()
+    for name, site in sample_sites(guide_trace).items():
+        if is_factor(site) or isinstance(coordinates(site["fn"]), Delta):
+            found.nodes[name] = site
+    return found
 
 
 def _left_on_path(objective: Objective, tempering: Tempering | None, share: Tensor) -> Tensor:
@@ -234,7 +249,9 @@ def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> 
     return value
 
 
-def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> Trace:
+def _run_stopped(
+    objective: Objective, pair: Pair, drawn: Trace, num_particles: int, args: tuple, kwargs: dict
+) -> Trace:
     """The guide's densities at given draws, its parameters held still."""
     modules = owners(pair.guide)
     if not modules:
@@ -245,7 +262,7 @@ def _run_stopped(objective: Objective, pair: Pair, drawn: Trace, args: tuple, kw
     call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
     still = {name: parameter.detach() for name, parameter in call.named_parameters()}
     with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
-        return pair.again.run(lambda *a, **k: functional_call(call, still, a, k), objective.num_particles, args, kwargs)
+        return pair.again.run(lambda *a, **k: functional_call(call, still, a, k), num_particles, args, kwargs)
 
 
 class _Call(nn.Module):

@@ -28,7 +28,7 @@ from pplvm.particles.enumeration import coordinates, support
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import structure
 
-__all__ = ["Dependents", "dependents", "dependents_of"]
+__all__ = ["Dependents", "another", "dependents", "dependents_of"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     """Sites of guide and model whose density changes when one latent alone is drawn anew."""
     changed = drawn.copy()
     site = drawn.nodes[name]
-    changed.nodes[name] = dict(site, value=_another(site["fn"], site["value"]))
+    changed.nodes[name] = dict(site, value=another(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
         before, after = (
@@ -189,7 +189,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     return found[0], found[1]
 
 
-def _another(fn: Distribution, value: Tensor) -> Tensor:
+def another(fn: Distribution, value: Tensor) -> Tensor:
     """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
     single = coordinates(fn)
     if not single.has_enumerate_support:

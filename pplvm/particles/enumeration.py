@@ -16,7 +16,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pplvm.particles.contract import ProgramError, Site, coordinates, is_masked, latents, unmasked
+from pplvm.particles.contract import ProgramError, Site, coordinates, latents
+from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.tempering import latent_terms
 
@@ -77,6 +78,8 @@ def enumerate_model(
     model = pair.model if guide_trace is None else poutine.replay(pair.model, trace=guide_trace)
     model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
+    if guide_trace is not None:
+        hide_alike(model_trace, guide_trace)
     drawn = latents(guide_trace) if guide_trace is not None else {}
     summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
     log_p = sum_sites(pair.site_terms(model_trace)) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)

@@ -23,13 +23,13 @@ from torch.distributions import Distribution
 from pplvm.particles.contract import (
     ProgramError,
     Site,
-    is_masked,
     plate_scale,
     sample_sites,
     traced,
-    unmasked,
     violations,
 )
+from pplvm.particles.masks import hide_alike, is_masked, unmasked
+from pplvm.particles.paths import CutPaths, has_path
 from pplvm.particles.side_effects import buffers_kept, cuda_devices, undone
 from pplvm.particles.structure import Structures, structure
 from pplvm.particles.tempering import Tempering, latent_terms
@@ -101,6 +101,7 @@ class Pair:
     nesting: int  # plates per site at most; particles are the dimension to their left
     structures: Structures = field(compare=False)  # of the runs that were checked
     tempering: Tempering | None = field(default=None, compare=False)  # of one evaluation, not of the programs
+    straight_through: bool = False  # whether a discrete draw keeps the gradient that its distribution gives it
     undoing: tuple[nn.Module, ...] | None = field(default=None, compare=False)  # whose buffers a run leaves
 
     @property
@@ -110,11 +111,19 @@ class Pair:
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         assert self.guide is not None
-        return self.run(self.guide, num_particles, args, kwargs)
+        with CutPaths(lambda site: bool(site["fn"].has_rsample) and not self.has_path(site)):
+            return self.run(self.guide, num_particles, args, kwargs)
 
     def run_model(self, num_particles: int, guide_trace: Trace | None, args: tuple, kwargs: dict) -> Trace:
-        model = self.model if guide_trace is None else poutine.replay(self.model, trace=guide_trace)
-        return self.run(model, num_particles, args, kwargs)
+        if guide_trace is None:
+            return self.run(self.model, num_particles, args, kwargs)
+        model_trace = self.run(poutine.replay(self.model, trace=guide_trace), num_particles, args, kwargs)
+        hide_alike(model_trace, guide_trace)
+        return model_trace
+
+    def has_path(self, site: Site) -> bool:
+        """Whether the gradient along a draw of the guide is taken."""
+        return bool(site["fn"].has_rsample) if self.straight_through else has_path(site["fn"])
 
     def require_checked(self, model_trace: Trace, guide_trace: Trace | None, args: tuple, kwargs: dict) -> None:
         """Check the program on a batch whose run has a structure that was not checked yet.
@@ -248,7 +257,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
     log_p = sum_sites(log_p_sites)
-    score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
+    score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not pair.has_path(site)}
     score = {
         n: pair.unmasked(site, num_particles) if is_masked(site) else log_q_sites[n] for n, site in score_sites.items()
     }

@@ -8,7 +8,8 @@ from typing import Any
 
 from pyro.poutine import Trace
 
-from pplvm.particles.contract import ProgramError, Site, coordinates, is_masked, sample_sites
+from pplvm.particles.contract import ProgramError, Site, coordinates, sample_sites
+from pplvm.particles.masks import is_masked
 
 __all__ = ["Structure", "Structures", "structure"]
 

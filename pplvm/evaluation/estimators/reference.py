@@ -27,6 +27,7 @@ from pplvm.objectives.tempered import Beta
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.particles.pair import Pair, pair_up
+from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import buffers_kept
 from pplvm.particles.tempering import TemperedBound
 
@@ -81,7 +82,7 @@ def _references_for(
     states = latent_states(guide_trace)
     if states is not None and states <= MOST_STATES:
         return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
-    score_sites = [s for s in latents(guide_trace).values() if not s["fn"].has_rsample]
+    score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(is_enumerable(site) for site in score_sites)
     found: dict[Target, Reference | None] = {}
     for target in targets:
