@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
 from pplvm.evaluation.one_by_one import chunks, digest_of, each_datum, frozen
-from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.particles.contract import latents
+from pplvm.particles.dreams import dream, why_not_dreamt
 from pplvm.particles.pair import Pair
 
 __all__ = ["BarberAgakov", "InfoNCE", "barber_agakov", "info_nce", "info_nce_of_dreams"]

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.detached import draw_detached, require_densities
-from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents
+from pplvm.particles.dreams import dream, why_not_dreamt
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["ReweightedWakeSleep", "WakeSleep"]

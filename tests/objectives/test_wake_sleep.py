@@ -12,10 +12,10 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.information_bounds import barber_agakov
 from pplvm.objectives.detached import draw_detached
-from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Loss, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
+from pplvm.particles.dreams import dream, why_not_dreamt
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
