@@ -15,8 +15,7 @@ from pplvm.evaluation.annealing_path import Path, Start
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.transitions import Tally, tuned
-from pplvm.particles.contract import ProgramError
-from pplvm.particles.dreams import dream, latent_values, why_not_dreamt
+from pplvm.particles.dreams import dream, latent_values, require_dreams
 
 __all__ = ["Bidirectional", "bidirectional"]
 
@@ -87,8 +86,7 @@ def bidirectional(
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like) as pair:
-        if fault := why_not_dreamt(pair, (like[:1],), {}):
-            raise ProgramError(f"{fault}, or use annealed, which simulates nothing")
+        require_dreams(pair, (like[:1],), {})
         drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.tensor(numbers), seed)]
         rows = each_datum(torch.cat([row for _, row in drawn]), seed)
         for row, (trace, _) in zip(rows, drawn, strict=True):

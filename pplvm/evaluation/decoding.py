@@ -18,8 +18,8 @@ from pplvm.particles.dreams import (
     joined,
     latent_values,
     once_observed,
+    require_sampled,
     steps_of,
-    why_not_sampled,
     without_data,
 )
 from pplvm.particles.enumeration import coordinates
@@ -58,8 +58,7 @@ class Decoder:
         self.pair, self.like, self.seed = pair, like, seed
         self._by_value = steps_of(pair)
         self.site = _data_site(self._run(like, {}), like)
-        if fault := why_not_sampled(pair, self.site, (like,), {}):
-            raise ProgramError(fault)
+        require_sampled(pair, self.site, (like,), {})
 
     def prior(self, count: int) -> Samples:
         """Every latent drawn from the model."""

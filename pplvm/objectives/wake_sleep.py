@@ -16,8 +16,8 @@ from pplvm.bounds import elbo, iwae
 from pplvm.objectives.detached import draw_detached, require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles.contract import latents
-from pplvm.particles.dreams import dream, why_not_dreamt
+from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["ReweightedWakeSleep", "WakeSleep"]
@@ -132,5 +132,9 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
         raise ObjectiveError(
             f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"
         )
-    if fault := why_not_dreamt(pair, args, kwargs):
-        raise ObjectiveError(f"{name}: {fault}, or use ReweightedWakeSleep(insomnia=1), which does not dream")
+    try:
+        require_dreams(pair, args, kwargs)
+    except ProgramError as fault:
+        raise ObjectiveError(
+            f"{name}: {fault}, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+        ) from fault

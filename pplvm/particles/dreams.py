@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pplvm.particles.contract import Site, latents, sample_sites
+from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
 from pplvm.particles.pair import Pair, cuda_devices, owners
 from pplvm.particles.value_by_value import ValueByValue, draw_value_by_value
 
@@ -24,9 +24,9 @@ __all__ = [
     "joined",
     "latent_values",
     "once_observed",
+    "require_dreams",
+    "require_sampled",
     "steps_of",
-    "why_not_dreamt",
-    "why_not_sampled",
     "without_data",
 ]
 
@@ -39,7 +39,7 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
     """One run of the model without its data, and the data dreamt, in the shape and type of the first argument.
 
     Arguments:
-        pair: for which `why_not_dreamt` finds nothing.
+        pair: which `require_dreams` lets pass.
         args, kwargs: what the model takes; of the data only their shape counts.
     """
     with torch.no_grad():
@@ -52,55 +52,51 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
         return pair.run_model(1, trace, (x, *args[1:]), kwargs), x
 
 
-def why_not_dreamt(pair: Pair, args: tuple, kwargs: dict) -> str | None:
-    """What keeps the model's dreams from being data as the guide takes them, with the cure; None where nothing does."""
+def require_dreams(pair: Pair, args: tuple, kwargs: dict) -> None:
+    """Refuse a model whose dreams are not data as the guide takes them.
+
+    Raises:
+        ProgramError: there is more than one observed site, or one that is not the data; as `require_sampled`.
+    """
     with _leaving_no_trace(pair, args):
         observed = once_observed(without_data(pair, args, kwargs))
     if len(observed) > 1:
-        return (
+        raise ProgramError(
             f"data are dreamt at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
             "join them into one"
         )
-    name, site = next(iter(observed.items()))
-    if not holds_the_data(site, args[0]):
-        return _other_than_the_data(name, site, args[0])
-    return why_not_sampled(pair, name, args, kwargs)
+    ((name, site),) = observed.items()
+    _require_the_data(name, site, args[0])
+    require_sampled(pair, name, args, kwargs)
 
 
-def why_not_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> str | None:
-    """What keeps draws at a site from being data that the model's joint gives; None where nothing does.
-
-    The model must read its data nowhere but in `obs`: by gradient, even through weights that are zero, or by what other
-    data change. Where the program offers steps, they must give their draws the density that the model gives them.
+def require_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> None:
+    """Refuse a model whose runs without data do not draw from its joint, by steps where its program offers them.
 
     Arguments:
         name: the observed site that holds the data.
+
+    Raises:
+        ProgramError: the model reads the data beside observing them, by gradient, even through weights that are zero,
+            or by what other data change; or steps give their draws another density than the model does.
     """
     with _leaving_no_trace(pair, args):
-        drawn = without_data(pair, args, kwargs)
-        reading = _reading_by_gradient(pair, drawn, args, kwargs)
-        at_given = pair.log_probs(_given(pair, drawn, args[0], args, kwargs), 1)
-        x = args[0]
-        for _ in range(OTHER_DATA):
-            site = without_data(pair, (x, *args[1:]), kwargs).nodes[name]
-            if not holds_the_data(site, x):
-                return _other_than_the_data(name, site, x)
-            x = _as_data(in_rows(site["value"], site["fn"]), x)
-            at_other = pair.log_probs(_given(pair, drawn, x, args, kwargs), 1)
-            reading |= {n for n, term in at_given.items() if not torch.allclose(term, at_other[n], equal_nan=True)}
-        steps = steps_of(pair)
-        if steps is None and name in reading:
-            return (
+        drawn, steps = without_data(pair, args, kwargs), steps_of(pair)
+        stepwise = set[str]() if steps is None else {name}
+        reading = _reading_by_gradient(pair, drawn, args, kwargs) - stepwise
+        reading = reading or _changed_by_other_data(pair, drawn, name, args, kwargs) - stepwise
+        if name in reading:
+            raise ProgramError(
                 f"the model reads the data before it draws site {name!r} (as autoregressive models do), so one "
                 "run does not sample it: give the program the methods init_cache and step, see ValueByValue"
             )
-        if reading - {name}:
-            first = next(n for n in at_given if n in reading - {name})
-            return (
-                f"the model reads the data before it draws site {first!r}, so one run without them does not sample it: "
-                f"let it depend on latents, or on what pyro.sample({name!r}, ...) returns"
+        if reading:
+            raise ProgramError(
+                f"the model reads the data before it draws site {min(reading)!r}, so one run without them does not "
+                f"sample it: let it depend on latents, or on what pyro.sample({name!r}, ...) returns"
             )
-        return None if steps is None else _why_other_steps(pair, steps, drawn, name, args, kwargs)
+        if steps is not None:
+            _require_same_density(pair, steps, drawn, name, args, kwargs)
 
 
 def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
@@ -143,16 +139,18 @@ def _as_data(rows: Tensor, like: Tensor) -> Tensor:
     return rows.reshape(like.shape).to(like.dtype)
 
 
-def _other_than_the_data(name: str, site: Site, x: Tensor) -> str:
-    return (
-        f"site {name!r} observes {tuple(site['infer']['obs'].shape)} that are not the data {tuple(x.shape)} as the "
-        "guide takes them: let the site observe the data themselves"
-    )
+def _require_the_data(name: str, site: Site, x: Tensor) -> None:
+    if not holds_the_data(site, x):
+        raise ProgramError(
+            f"site {name!r} observes {tuple(site['infer']['obs'].shape)} that are not the data {tuple(x.shape)} as the "
+            "guide takes them: let the site observe the data themselves"
+        )
 
 
 def _given(pair: Pair, drawn: Trace, x: Tensor, args: tuple, kwargs: dict) -> Trace:
     """The model at the draws of a run without data, given other data; every time with the same noise of dropout."""
     with torch.random.fork_rng(cuda_devices(args)):
+        torch.manual_seed(0)
         held = poutine.replay(poutine.uncondition(pair.model), trace=drawn)
         return pair.run(held, 1, (x, *args[1:]), kwargs)
 
@@ -172,22 +170,33 @@ def _reading_by_gradient(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) ->
     return {name for name, slope in slopes.items() if slope is not None}
 
 
-def _why_other_steps(pair: Pair, steps: ValueByValue, drawn: Trace, name: str, args: tuple, kwargs: dict) -> str | None:
-    """What is wrong if the steps and the model give the same draws different densities."""
+def _changed_by_other_data(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> set[str]:
+    """The sites whose density at given draws is another when the model is given its dreams in place of the data."""
+    x, found = args[0], set[str]()
+    at_given = pair.log_probs(_given(pair, drawn, x, args, kwargs), 1)
+    for _ in range(OTHER_DATA):
+        site = without_data(pair, (x, *args[1:]), kwargs).nodes[name]
+        _require_the_data(name, site, x)
+        x = _as_data(in_rows(site["value"], site["fn"]), x)
+        at_other = pair.log_probs(_given(pair, drawn, x, args, kwargs), 1)
+        found |= {n for n, term in at_given.items() if not torch.allclose(term, at_other[n], equal_nan=True)}
+    return found
+
+
+def _require_same_density(pair: Pair, steps: ValueByValue, drawn: Trace, name: str, args: tuple, kwargs: dict) -> None:
+    """Refuse steps that give their draws another density than the model gives them."""
     B = len(args[0])
     distributions, draws = draw_value_by_value(steps, latent_values(drawn), B, args[0][0].numel())
     each = [fn.log_prob(draw).reshape(B, -1).sum(1) for fn, draw in zip(distributions, draws, strict=True)]
     x = _as_data(joined(draws, B), args[0])
     by_steps = torch.stack(each).sum(0)  # (B,)
     by_model = pair.log_probs(pair.run_model(1, drawn, (x, *args[1:]), kwargs), 1)[name][0]
-    if torch.allclose(by_steps, by_model, rtol=1e-4, atol=1e-4):
-        return None
-    row = int((by_steps - by_model).abs().nan_to_num(torch.inf).argmax())
-    return (
-        f"the program's steps give what they draw log p(x | z) = {float(by_steps[row]):.6g}, its model at site "
-        f"{name!r} {float(by_model[row]):.6g}: let init_cache and step give each value the model's "
-        "distribution"
-    )
+    if not torch.allclose(by_steps, by_model, rtol=1e-4, atol=1e-4):
+        row = int((by_steps - by_model).abs().nan_to_num(torch.inf).argmax())
+        raise ProgramError(
+            f"the program's steps give what they draw log p(x | z) = {float(by_steps[row]):.6g}, its model at site "
+            f"{name!r} {float(by_model[row]):.6g}: let init_cache and step give each value the model's distribution"
+        )
 
 
 @contextmanager
