@@ -86,7 +86,7 @@ class Path:
                 )
         try:
             return self.hold({name: site["value"] for name, site in drawn.items()}, num_chains)
-        except (KeyError, NotImplementedError, RuntimeError) as error:  # of flows without an inverse
+        except (KeyError, NotImplementedError, RuntimeError, ProgramError) as error:  # of flows without an inverse
             raise ProgramError(
                 f"the {self.start} cannot tell the density of a value that it has not just drawn: draw from a flow "
                 "with an inverse, or use start='prior', for which the guide needs no density"

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 
 __all__ = ["Dependencies", "Dependents", "dependents"]
@@ -96,7 +97,7 @@ def _followed(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> tuple[dict
 def _read(site: Site) -> frozenset:
     """What the density of a site reads, its mask too."""
     value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
-    return get_provenance([site["fn"].log_prob(value), site["mask"]])
+    return get_provenance([log_density(dict(site, value=value)), site["mask"]])
 
 
 class _Written(TorchFunctionMode):

@@ -30,6 +30,7 @@ from pplvm.particles.contract import (
     unmasked,
     violations,
 )
+from pplvm.particles.flows import log_density, with_scores
 from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = [
@@ -220,6 +221,8 @@ def inspect_pair(
 def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
     """Draw K particles from a checked pair."""
     guide_trace = pair.run_guide(num_particles, args, kwargs)
+    if torch.is_grad_enabled():
+        guide_trace = with_scores(guide_trace)
     model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
     log_p = sum_sites(log_p_sites)
@@ -278,7 +281,7 @@ def _tempered(drawn: Particles, tempering: Tempering) -> Particles:
 
 
 def _log_prob(site: Site) -> Tensor:
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    log_prob = log_density(site)
     return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
 
 
