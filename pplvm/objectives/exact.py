@@ -84,6 +84,7 @@ class PriorSampling(Objective):
         with Detached():
             trace = pair.run(pair.model, self.num_particles, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
-        prior = sum_sites({name: log_p[name] for name in latents(trace)})
-        value = iwae(sum_sites(log_p) - prior.detach())
+        joint = sum_sites(log_p)
+        prior = sum_sites({name: log_p[name] for name in latents(trace)}, joint)
+        value = iwae(joint - prior.detach())
         return Estimate(value, value, plate_scale(list(sample_sites(trace).values())))

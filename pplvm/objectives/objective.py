@@ -24,7 +24,7 @@ from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
-__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
+__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError", "announce"]
 
 
 class ObjectiveError(ValueError):
@@ -98,7 +98,7 @@ class Objective(ELBO):
         return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        _announce([module for module in (*owners(model, guide), self.control) if module is not None])
+        announce([module for module in (*owners(model, guide), self.control) if module is not None])
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
@@ -138,7 +138,7 @@ class Objective(ELBO):
         return drawn.model_trace, drawn.guide_trace
 
 
-def _announce(modules: list[nn.Module]) -> None:
+def announce(modules: list[nn.Module]) -> None:
     """Tell `pyro.infer.SVI` which parameters there are, without Pyro's store."""
     for parameter in (p for module in modules for p in module.parameters()):
         value = parameter.detach()
@@ -183,7 +183,8 @@ class Loss(nn.Module):
 
     def forward(self, *args: Any) -> Tensor:
         with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
-            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
+            batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
+            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
             if self._plate_size is None:
                 self._plate_size = _plate_size(self.program.model, args)
         return loss / max(self._plate_size, len(args[0]))

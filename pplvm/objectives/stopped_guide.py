@@ -201,7 +201,8 @@ def _stopped_weights(
     log_q = _stopped_terms(objective, pair, renewed(tapped), K, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
     log_p = pair.log_probs(model_trace, K)
-    log_weights = sum_sites(log_p) - sum_sites(log_q)
+    joint = sum_sites(log_p)
+    log_weights = joint - sum_sites(log_q, joint)
     if pair.tempering is not None:
         log_weights = pair.tempering.tempered(log_weights, latent_terms(log_p, log_q))
     scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])

@@ -128,6 +128,8 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
     with torch.random.fork_rng(cuda_devices(args)):
         guide_trace = pair.run_guide(1, args, kwargs)
         model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    if not latents(guide_trace):
+        raise ObjectiveError(f"{name}: the program has no latents to dream of: use Pathwise")
     if apart := sorted(latents(guide_trace).keys() - latents(model_trace).keys()):
         raise ObjectiveError(
             f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"

@@ -36,8 +36,10 @@ class Dependents:
 
     def signal(self, drawn: Particles) -> Tensor:
         """The terms of the log-weights that depend on the latent: what its draw earned, (K, B)."""
-        log_p = sum_sites({name: term for name, term in drawn.log_p_sites.items() if name in self.model})
-        return log_p - sum_sites({name: term for name, term in drawn.log_q_sites.items() if name in self.guide})
+        log_p = {name: term for name, term in drawn.log_p_sites.items() if name in self.model}
+        return sum_sites(log_p, drawn.log_p) - sum_sites(
+            {name: term for name, term in drawn.log_q_sites.items() if name in self.guide}
+        )
 
 
 class Dependencies:

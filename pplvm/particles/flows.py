@@ -17,10 +17,13 @@ def log_density(site: Site) -> Tensor:
     Raises:
         ProgramError: the site is a flow without an inverse, and the value is not its last draw.
     """
+    value, flow = site["value"], _is_flow(site["fn"])
+    if flow and site["is_observed"]:
+        value = value.view_as(value)  # the same batch again is found in the cache, with parameters before the last step
     try:
-        return site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        return site["fn"].log_prob(value, *site["args"], **site["kwargs"])
     except (KeyError, NotImplementedError) as error:  # of transforms, each in its own words
-        if not _is_flow(site["fn"]):
+        if not flow:
             raise
         raise ProgramError(
             f"site {site['name']!r} gives no density to a value that it has not just drawn: use transforms with an "

@@ -78,13 +78,12 @@ class Particles:
 
     @property
     def log_q_score(self) -> Tensor:
-        scored = self.log_q_score_sites
-        return sum_sites(scored) if scored else torch.zeros_like(self.log_p)  # (K, B)
+        return sum_sites(self.log_q_score_sites, self.log_p)  # (K, B)
 
     @property
     def log_q_path(self) -> Tensor:
         path = {name: log_q for name, log_q in self.log_q_sites.items() if name not in self.log_q_score_sites}
-        return sum_sites(path) if path else torch.zeros_like(self.log_p)  # (K, B)
+        return sum_sites(path, self.log_p)  # (K, B)
 
     @property
     def latent_terms(self) -> dict[str, Tensor]:
@@ -232,7 +231,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     }
     drawn = Particles(
         log_p=log_p,
-        log_q=sum_sites(log_q_sites) if log_q_sites else torch.zeros_like(log_p),
+        log_q=sum_sites(log_q_sites, log_p),
         log_q_score_sites=score,
         log_p_sites=log_p_sites,
         log_q_sites=log_q_sites,
@@ -244,8 +243,10 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     return drawn if pair.tempering is None else _tempered(drawn, pair.tempering)
 
 
-def sum_sites(sites: dict[str, Tensor]) -> Tensor:
-    """The joint log-density of (K, B) terms."""
+def sum_sites(sites: dict[str, Tensor], like: Tensor | None = None) -> Tensor:
+    """The joint log-density of (K, B) terms; zeros like another tensor where there are no sites."""
+    if not sites and like is not None:
+        return torch.zeros_like(like)
     first, *rest = sites.values()
     return sum(rest, start=first)
 
