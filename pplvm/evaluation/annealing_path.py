@@ -57,12 +57,15 @@ class Path:
         """Lay out the latents of a checked pair.
 
         Raises:
-            ProgramError: a latent is auxiliary, a Delta, or neither finite nor on a support with a bijection.
+            ProgramError: there is no latent, or one is auxiliary, a Delta, or neither finite nor on a support with a
+                bijection.
             ValueError: start has another name.
         """
         if start not in ("guide", "prior"):
             raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
         sites = latents(_started(pair, row, start, 1))
+        if not sites:
+            raise ProgramError("the program has no latents to anneal: log_evidence gives log p(x) as it is")
         still = None
         if start == "guide":
             _require_densities(sites)

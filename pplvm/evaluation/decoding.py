@@ -26,7 +26,7 @@ from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair
 from pplvm.particles.value_by_value import draw_value_by_value
 
-__all__ = ["Decoder", "Samples", "named", "posterior", "values_of"]
+__all__ = ["Decoder", "Samples", "named", "posterior", "require_latents", "values_of"]
 
 DRAWS_FOR_A_MEAN = 100
 """Where a likelihood has no mean in closed form: its noise is a tenth of that of one draw."""
@@ -101,14 +101,25 @@ class Decoder:
         else:
             mean, value = in_rows(_mean_or_near(fn), fn), in_rows(value, fn)
         real = x.dtype if x.is_floating_point() else mean.dtype
-        return Samples(mean.reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
+        return Samples(mean.detach().reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
 
 
 def posterior(pair: Pair, row: Tensor) -> dict[str, Site]:
     """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
     with _Typical():
         guide_trace = pair.run_guide(1, (row,), {})
+    require_latents(guide_trace)
     return {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
+
+
+def require_latents(trace: Trace) -> None:
+    """Refuse a program whose data hang on nothing that its guide could draw.
+
+    Raises:
+        ProgramError: the guide has no latent.
+    """
+    if not latents(trace):
+        raise ProgramError("the program has no latents, so that no datum has a place in them: use prior_samples")
 
 
 def values_of(sites: Mapping[str, Site]) -> dict[str, Tensor]:

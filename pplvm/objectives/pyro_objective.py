@@ -113,9 +113,13 @@ class PyroObjective(ELBO):
         return torch.tensor(value, dtype=like.dtype, device=like.device), gradients
 
     def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
-        if self.allow_biased or isinstance(self.objective, TraceGraph_ELBO):
+        if isinstance(self.objective, TraceGraph_ELBO):
             return
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
+        if isinstance(self.objective, ReweightedWakeSleep) and not (guide_trace and latents(guide_trace)):
+            raise ObjectiveError("Pyro's ReweightedWakeSleep has no loss for a program without latents: use Pathwise")
+        if self.allow_biased:
+            return
         for why in _biases(self.objective, model_trace, guide_trace):
             raise ObjectiveError(f"Pyro's {type(self.objective).__name__} {why}, or pass allow_biased=True")
         if isinstance(self.objective, ReweightedWakeSleep) and self.objective.insomnia < 1:
@@ -165,8 +169,6 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
             if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
                 found.append(f"puts the scale of site {name!r} inside the logarithm: use Pathwise(renyi(alpha), K)")
     else:
-        if not drawn:
-            found.append("has no loss for a program without latents: use Pathwise")
         batch = max((f.size for s in drawn.values() for f in s["cond_indep_stack"] if f.dim == -1), default=1)
         if batch > 1:
             found.append(f"weights the batch of {batch} jointly, as one datum: pass one datum at a time")
