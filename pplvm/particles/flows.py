@@ -26,7 +26,7 @@ def log_density(site: Site) -> Tensor:
         if not flow:
             raise
         raise ProgramError(
-            f"site {site['name']!r} gives no density to a value that it has not just drawn: use transforms with an "
+            f"site {site['name']!r} gives no density to draws that are not its own: use transforms with an "
             "inverse, as spline and affine flows have"
         ) from error
 

@@ -141,7 +141,7 @@ def test_a_flow_without_inverse_is_refused_in_words_where_densities_of_given_val
         WakeSleep(2),
         LeaveOneOut(elbo, 2),
     ):
-        with pytest.raises(ProgramError, match="site 'z' gives no density to a value .* transforms with an inverse"):
+        with pytest.raises(ProgramError, match="site 'z' gives no density to draws .* transforms with an inverse"):
             Loss(objective, program)(X)
 
 
