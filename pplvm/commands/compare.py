@@ -31,6 +31,7 @@ from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
+from pplvm.particles.contract import latents
 from pplvm.particles.pair import pair_up
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
@@ -152,7 +153,8 @@ def _subject(
     program = build_program(name, arguments.set, data, arguments.seed).to(device)
     minibatches = _minibatches(data, arguments, device)
     check_data(program, data, minibatches[0])
-    pair_up(program.model, program.guide, (minibatches[0],), {})
+    if not latents(pair_up(program.model, program.guide, (minibatches[0],), {}).run_guide(1, (minibatches[0],), {})):
+        raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
     choice = choose_estimators(arguments, program, data, minibatches[0])
     trained = trainer(arguments, program, data, minibatches[0])
     fitting = {path: state for path, state in files.items() if misfit(state, program) is None}

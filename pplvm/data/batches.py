@@ -12,7 +12,7 @@ from pplvm.data.streams import permutation
 
 
 def batches(
-    data: ImageData,
+    data: ImageData | Tensor,
     size: int,
     *,
     seed: int = 0,
@@ -24,30 +24,31 @@ def batches(
     """One epoch of minibatches, (B, *shape) float32.
 
     Arguments:
-        data: to draw from; if dynamically binarized, it is drawn anew for the epoch.
+        data: to draw from, a data set or a tensor (N, *shape); if dynamically binarized, drawn anew for the epoch.
         size: the number of data in a batch, B.
         seed, epoch: decide the order.
         shuffle: False for the order of the data.
         drop_last: leave out a last batch that is smaller than the others.
         device: where the batches go.
-    Raises ValueError, at once, for a size below 1 or above the number of data.
+    Raises ValueError, at once, for a size below 1 or above the number of data, TypeError for data of another kind.
 
     Example:
-        >>> data = ImageData(torch.zeros(5, 2), "toy", levels=None)
-        >>> [tuple(x.shape) for x in batches(data, 2)]
+        >>> [tuple(x.shape) for x in batches(torch.zeros(5, 2), 2)]
         [(2, 2), (2, 2), (1, 2)]
     """
+    data = ImageData.of(data)
     _check_size(data, size)
     order = permutation(len(data), seed, epoch) if shuffle else torch.arange(len(data))  # (N,)
     stop = len(data) - len(data) % size if drop_last else len(data)
     return (data.rows(order[i : i + size], epoch).to(device) for i in range(0, stop, size))
 
 
-def fixed_batch(data: ImageData, size: int, seed: int = 0, number: int = 0) -> Tensor:
+def fixed_batch(data: ImageData | Tensor, size: int, seed: int = 0, number: int = 0) -> Tensor:
     """Minibatch `number` of the order that `seed` fixes, (size, *shape): the one of `batches` in epoch 0.
 
     Raises ValueError for a size as in `batches` and for a number past the last whole minibatch.
     """
+    data = ImageData.of(data)
     _check_size(data, size)
     if not 0 <= number < len(data) // size:
         raise ValueError(

@@ -3,15 +3,16 @@
 __all__ = ["binarize"]
 
 import torch
+from torch import Tensor
 
 from pplvm.data.image_data import ImageData
 
 
-def binarize(data: ImageData, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
+def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
     """The data made binary; data that are binary already pass unchanged.
 
     Arguments:
-        data: with values in [0, 1].
+        data: a data set, or a tensor (N, *shape), with values in [0, 1].
         how: "none"; "static", 1 where x > threshold; "dynamic", x is the probability of a 1, drawn
             anew in every epoch.
         seed: of the dynamic draws.
@@ -25,6 +26,7 @@ def binarize(data: ImageData, how: str, seed: int = 0, threshold: float = 0.5) -
     """
     if how not in ("none", "static", "dynamic"):
         raise ValueError(f"binarization is {how!r}: use none, static or dynamic")
+    data = ImageData.of(data)
     if how == "none" or data.spec.levels == 2:
         return data
     low, high = (float(value) / data.top for value in data.images.aminmax())

@@ -18,7 +18,7 @@ class Epochs(Iterator[Tensor]):
     A rest of an epoch that fills no batch is left out, another one each epoch.
 
     Arguments:
-        data: to draw from; if dynamically binarized, drawn anew in every epoch.
+        data: to draw from, a data set or a tensor (N, *shape); if dynamically binarized, drawn anew in every epoch.
         size: B.
         seed: of the order.
         device: where the batches go.
@@ -35,13 +35,14 @@ class Epochs(Iterator[Tensor]):
 
     def __init__(
         self,
-        data: ImageData,
+        data: ImageData | Tensor,
         size: int,
         *,
         seed: int = 0,
         device: torch.device | str | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
+        data = ImageData.of(data)
         if not 1 <= size <= len(data):
             raise ValueError(
                 f"the batch size is {size}, but data set {data.spec.name!r} has {len(data)} data: use 1 to {len(data)}"

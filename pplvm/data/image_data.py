@@ -52,6 +52,20 @@ class ImageData(Dataset[Tensor]):
         how = binarization if binarization is not None else "given" if levels == 2 else "none"
         self.spec = DataSpec(name, len(images), tuple(images.shape[1:]), levels=levels, binarization=how)
 
+    @classmethod
+    def of(cls, data: "ImageData | Tensor") -> "ImageData":
+        """A data set as it is; of a tensor (N, *shape), its rows as real values, float32 like those of all data sets.
+
+        Raises:
+            TypeError: it is neither, or a tensor without rows.
+        """
+        if isinstance(data, Tensor) and data.dim():
+            return cls(data, "a tensor", levels=None)
+        if not isinstance(data, cls):
+            what = "a tensor of no dimension" if isinstance(data, Tensor) else type(data).__name__
+            raise TypeError(f"data must be a data set of pplvm.data or a tensor (N, *shape), not {what}")
+        return data
+
     def __len__(self) -> int:
         return len(self.images)
 

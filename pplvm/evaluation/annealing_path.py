@@ -59,14 +59,16 @@ class Path:
         """Lay out the latents of a checked pair.
 
         Raises:
-            ProgramError: a latent is auxiliary, a Delta, or neither finite nor on a support with a bijection; a term
-                of the model, or of the guide that chains start from, is one that nothing normalises.
+            ProgramError: there is no latent, or one is auxiliary, a Delta, or neither finite nor on a support with a
+                bijection; a term of the model, or of the guide that chains start from, is one that nothing normalises.
             ValueError: start has another name.
         """
         if start not in ("guide", "prior"):
             raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
         started = _started(pair, row, start, 1)
         sites, still = latents(started), None
+        if not sites:
+            raise ProgramError("the program has no latents to anneal: log_evidence gives log p(x) as it is")
         require_normalised(pair, row, started, start)
         if start == "guide":
             _require_densities(sites)
@@ -90,7 +92,7 @@ class Path:
                 )
         try:
             return self.hold({name: site["value"] for name, site in drawn.items()}, num_chains)
-        except (KeyError, NotImplementedError, RuntimeError) as error:  # of flows without an inverse
+        except (KeyError, NotImplementedError, RuntimeError, ProgramError) as error:  # of flows without an inverse
             raise ProgramError(
                 f"the {self.start} cannot tell the density of a value that it has not just drawn: draw from a flow "
                 "with an inverse, or use start='prior', for which the guide needs no density"

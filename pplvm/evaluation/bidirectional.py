@@ -7,7 +7,6 @@ upper = - log mean_k 1 / w_k   the same chains reversed, from the z that drew x 
 from dataclasses import dataclass
 
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from pplvm.bounds import iwae
@@ -16,8 +15,7 @@ from pplvm.evaluation.annealing_path import Path, Start, require_normalised
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.transitions import Tally, tuned
-from pplvm.particles.contract import ProgramError, latents, sample_sites
-from pplvm.particles.pair import Pair, sum_sites
+from pplvm.particles.dreams import dream, latent_values, require_dreams
 
 __all__ = ["Bidirectional", "bidirectional"]
 
@@ -89,40 +87,15 @@ def bidirectional(
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like) as pair:
         require_normalised(pair, like[:1], pair.run_guide(1, (like[:1],), {}), "guide")
-        drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.tensor(numbers), seed)]
-        rows = each_datum(torch.cat([row for row, _ in drawn]), seed)
-        for row, (_, values) in zip(rows, drawn, strict=True):
+        require_dreams(pair, (like[:1],), {})
+        drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.tensor(numbers), seed)]
+        rows = each_datum(torch.cat([row for _, row in drawn]), seed)
+        for row, (trace, _) in zip(rows, drawn, strict=True):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])
             lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))
-            upper.append(-iwae(-walked(path, path.hold(values, chains), betas, sizes, tally, backwards=True)))
+            held = path.hold(latent_values(trace), chains)
+            upper.append(-iwae(-walked(path, held, betas, sizes, tally, backwards=True)))
             shares.append(tally.means())
     below, above, accepted = (torch.stack(each).cpu() for each in (lower, upper, shares))
     return Bidirectional(below, above, accepted, steps, start)
-
-
-def _simulated(pair: Pair, like: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """A datum (1, ...) that the model draws, and the latents that it is drawn from."""
-    drawn = pair.run(poutine.uncondition(pair.model), 1, (like,), {})
-    observed = {n: s for n, s in sample_sites(drawn).items() if s["infer"].get("was_observed")}
-    name, site = next(iter(observed.items()))
-    if len(observed) > 1 or site["value"].numel() != like.numel():
-        raise ProgramError(
-            f"the model observes {' and '.join(map(repr, observed))}, which cannot be simulated in the data's place: "
-            "let one site observe the data themselves"
-        )
-    x = site["value"].reshape(like.shape).to(like.dtype)
-    values = {n: s["value"] for n, s in latents(drawn).items() if n != name}
-    again = pair.run_model(1, drawn, (x,), {})
-    found, expected = (sum_sites(pair.log_probs(trace, 1)) for trace in (again, drawn))
-    seen = sample_sites(again)[name]["value"]
-    if not torch.equal(seen.reshape(x.shape).to(x.dtype), x):
-        raise ProgramError(
-            f"site {name!r} observes what the model makes of the data: let it observe the data themselves"
-        )
-    if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
-        raise ProgramError(
-            f"the model reads the data beside observing them at site {name!r}, so that its draws there are none of "
-            "p(x): use annealed, which simulates nothing"
-        )
-    return x, values

@@ -1,24 +1,32 @@
 """What a model says of latents that are put in by hand: the law of the data, as a mean and a draw."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pplvm.evaluation.value_by_value import ValueByValue, draw_value_by_value
-from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
+from pplvm.particles.contract import ProgramError, Site, latents
+from pplvm.particles.dreams import (
+    holds_the_data,
+    in_rows,
+    joined,
+    latent_values,
+    once_observed,
+    require_sampled,
+    steps_of,
+    without_data,
+)
 from pplvm.particles.enumeration import coordinates
-from pplvm.particles.pair import Pair, owners
+from pplvm.particles.pair import Pair
+from pplvm.particles.value_by_value import draw_value_by_value
 
-__all__ = ["Decoder", "Samples", "named", "posterior", "values_of"]
+__all__ = ["Decoder", "Samples", "named", "posterior", "require_latents", "values_of"]
 
 DRAWS_FOR_A_MEAN = 100
 """Where a likelihood has no mean in closed form: its noise is a tenth of that of one draw."""
@@ -42,18 +50,15 @@ class Decoder:
 
     Raises:
         ProgramError: no observed site, or more than one, is the data; or the model reads its data, so that one run
-            does not tell what it says of latents, and offers no steps (`ValueByValue`) or steps of another law.
+            does not tell what it says of latents, and offers no steps (`ValueByValue`) or steps of another
+            distribution.
     """
 
     def __init__(self, pair: Pair, like: Tensor, seed: int) -> None:
         self.pair, self.like, self.seed = pair, like, seed
-        self._by_value = next((each for each in owners(pair.model) if isinstance(each, ValueByValue)), None)
-        trace = self._run(like, {})
-        self.site = _data_site(trace, like)
-        if self._by_value is None:
-            self._require_one_pass(trace)
-        else:
-            self._require_same_law(self._by_value, trace)
+        self._by_value = steps_of(pair)
+        self.site = _data_site(self._run(like, {}), like)
+        require_sampled(pair, self.site, (like,), {})
 
     def prior(self, count: int) -> Samples:
         """Every latent drawn from the model."""
@@ -86,49 +91,35 @@ class Decoder:
     def _run_in(self, placed: "_Placed", x: Tensor) -> Trace:
         torch.manual_seed(self.seed)
         with placed:
-            return self.pair.run(poutine.uncondition(self.pair.model), 1, (x,), {})
+            return without_data(self.pair, (x,), {})
 
     def _samples(self, trace: Trace, x: Tensor) -> Samples:
         fn, value = trace.nodes[self.site]["fn"], trace.nodes[self.site]["value"]
         if self._by_value is not None:
-            laws, draws = draw_value_by_value(self._by_value, self._latents(trace), len(x), x[0].numel())
-            mean, value = (_flat(parts, len(x)) for parts in ([_mean_or_near(law) for law in laws], draws))
+            laws, draws = draw_value_by_value(self._by_value, latent_values(trace), len(x), x[0].numel())
+            mean, value = (joined(parts, len(x)) for parts in ([_mean_or_near(law) for law in laws], draws))
         else:
-            mean, value = _in_rows(_mean_or_near(fn), fn), _in_rows(value, fn)
+            mean, value = in_rows(_mean_or_near(fn), fn), in_rows(value, fn)
         real = x.dtype if x.is_floating_point() else mean.dtype
-        return Samples(mean.reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
-
-    def _latents(self, trace: Trace) -> dict[str, Tensor]:
-        return values_of({n: s for n, s in latents(trace).items() if not s["infer"].get("was_observed")})
-
-    def _require_one_pass(self, trace: Trace) -> None:
-        first = self._samples(trace, self.like)
-        again = self._samples(self._run(first.draw, {}), self.like)
-        if not torch.allclose(first.mean, again.mean, equal_nan=True):
-            raise ProgramError(
-                f"the model reads the data before it draws site {self.site!r} (as autoregressive models do), so one "
-                "run does not sample it: give the program the methods init_cache and step, see ValueByValue"
-            )
-
-    def _require_same_law(self, program: ValueByValue, trace: Trace) -> None:
-        held = self._latents(trace)
-        laws, draws = draw_value_by_value(program, held, 1, self.like.numel())
-        steps = sum(float(law.log_prob(draw).sum()) for law, draw in zip(laws, draws, strict=True))
-        x = _flat(draws, 1).reshape(self.like.shape).to(self.like.dtype)
-        site: Site = self._run(x, held).nodes[self.site]
-        whole = float(site["fn"].log_prob(site["infer"]["obs"]).sum())
-        if not math.isclose(steps, whole, rel_tol=1e-4, abs_tol=1e-4):
-            raise ProgramError(
-                f"the program's steps give what they draw log p(x | z) = {steps:.6g}, its model at site {self.site!r} "
-                f"{whole:.6g}: let init_cache and step give each value the law that the model gives it"
-            )
+        return Samples(mean.detach().reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
 
 
 def posterior(pair: Pair, row: Tensor) -> dict[str, Site]:
     """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
     with _Typical():
         guide_trace = pair.run_guide(1, (row,), {})
+    require_latents(guide_trace)
     return {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
+
+
+def require_latents(trace: Trace) -> None:
+    """Refuse a program whose data hang on nothing that its guide could draw.
+
+    Raises:
+        ProgramError: the guide has no latent.
+    """
+    if not latents(trace):
+        raise ProgramError("the program has no latents, so that no datum has a place in them: use prior_samples")
 
 
 def values_of(sites: Mapping[str, Site]) -> dict[str, Tensor]:
@@ -202,14 +193,9 @@ def _mean_or_near(fn: Distribution) -> Tensor:
     return fn.sample((DRAWS_FOR_A_MEAN,)).double().mean(0) if mean is None else mean
 
 
-def _flat(parts: Sequence[Tensor], num_data: int) -> Tensor:
-    """What the steps gave, (N, D)."""
-    return torch.cat([part.reshape(num_data, -1) for part in parts], 1)
-
-
 def _data_site(trace: Trace, x: Tensor) -> str:
-    observed = {n: site for n, site in sample_sites(trace).items() if site["infer"].get("was_observed")}
-    found = [name for name, site in observed.items() if _is_the_data(site, x)]
+    observed = once_observed(trace)
+    found = [name for name, site in observed.items() if holds_the_data(site, x)]
     if len(found) != 1:
         named = " and ".join(map(repr, observed))
         raise ProgramError(
@@ -217,15 +203,3 @@ def _data_site(trace: Trace, x: Tensor) -> str:
             "let one site alone observe the data themselves, so that its draws are data"
         )
     return found[0]
-
-
-def _is_the_data(site: Site, x: Tensor) -> bool:
-    seen = site["infer"]["obs"]
-    if seen.numel() != x.numel():
-        return False
-    return torch.equal(_in_rows(seen, site["fn"]).reshape(x.shape).to(x.dtype), x)
-
-
-def _in_rows(value: Tensor, fn: Distribution) -> Tensor:
-    """(nested plates..., B, event...) with the batch in front: (B, ...)."""
-    return value.expand(fn.batch_shape + fn.event_shape).movedim(-1 - len(fn.event_shape), 0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pplvm.distributed import gathered, my_rows, size
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import bidirectional
-from pplvm.evaluation.evidence import log_evidence
+from pplvm.evaluation.evidence import has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
@@ -32,6 +32,9 @@ CONTRASTED = 100
 
 VARIABLES = {"log p(x)": "log_p", "log mean weight": "log_mean_weight"}
 """How the estimates at each k are called among the terms of each datum, by how their figures are."""
+NO_LATENTS = (
+    "importance sampling, annealing, active units and information: the program has no latents, and log p(x) is exact"
+)
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how many data are done, and of how many."""
@@ -108,6 +111,10 @@ class _Evaluator:
         self, ks: tuple[int, ...], annealed_data: int, chains: int, annealing_steps: int, levels: int | None
     ) -> Evaluation:
         self._likelihood(ks, levels)
+        if not self._has_latents():
+            self._rates()
+            self.left_out.append(NO_LATENTS)
+            return Evaluation(self.sections, self.per_datum, tuple(self.left_out))
         if annealed_data:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
@@ -131,7 +138,7 @@ class _Evaluator:
         best = sampled.log_p[:, -1]
         if exact is not None:
             best = exact.log_p
-            figures = [mean_of("log p(x), exact", best, note=exact.how), *figures]
+            figures = [mean_of("log p(x), exact", best, note=exact.how), *([] if sampled.exact else figures)]
             self.per_datum["log_p_exact"] = best
         if sampled.fault and exact is None:
             self.left_out.append(f"bits per dimension: {sampled.fault}")
@@ -170,7 +177,7 @@ class _Evaluator:
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
-        if len(self.x) > 1:
+        if len(self.x) > 1 and self._has_latents():
             units = self._shared("active units", lambda x: active_units(self.program, x, seed=self.seed))
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
@@ -218,6 +225,10 @@ class _Evaluator:
             parts.append(ask(rows))
             self.report(what, min(at_once * len(parts), len(mine)), len(mine))
         return _over_ranks(_joined(parts), len(x))
+
+    def _has_latents(self) -> bool:
+        with frozen(self.program, self.x) as pair:
+            return has_latents(pair, self.x)
 
     def _is_discrete(self) -> bool:
         """Whether the data's likelihood is a probability and no density."""

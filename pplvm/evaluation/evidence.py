@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.particles.contract import sample_sites
+from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
 
-__all__ = ["Evidence", "log_evidence"]
+__all__ = ["Evidence", "has_latents", "log_evidence"]
 
 MOST_STATES = 2**14
 """Joint states of one datum: some 50 MB of MNIST's pixels in float32."""
@@ -42,7 +42,7 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
 
     A program may have a third method beside model(x) and guide(x): `log_evidence(x)`, its log p(x), (B, *shape) to
     (B,) in nats, best computed in float64. Without it, latents that are all discrete are summed out, if they have at
-    most 2^14 joint states; one datum at a time, since float32 rounds differently in other company.
+    most 2^14 joint states, or there are none; one datum at a time, since float32 rounds differently in other company.
 
     Arguments:
         program: with methods model(x) and guide(x).
@@ -64,12 +64,19 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
         if callable(known):
             how, log_p = "in closed form", _by_method(known, x)
         elif (states := _states(pair, x)) is not None:
-            how, log_p = f"{states:,} states summed out", torch.cat([_summed_out(pair, row) for row in x.split(1)])
+            how = f"{states:,} states summed out" if has_latents(pair, x) else "the program has no latents"
+            log_p = torch.cat([_summed_out(pair, row) for row in x.split(1)])
         else:
             return None
     for number in log_p.isnan().nonzero()[:1].flatten().tolist():
         raise FloatingPointError(f"log p(x) of datum {number} is not a number: check it and the program's parameters")
     return Evidence(log_p, how)
+
+
+def has_latents(pair: Pair, x: Tensor) -> bool:
+    """Whether model or guide draw anything but the data."""
+    drawn = pair.run_guide(1, (x[:1],), {})
+    return bool(latents(drawn) or latents(pair.run_model(1, drawn, (x[:1],), {})))
 
 
 def _by_method(known: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

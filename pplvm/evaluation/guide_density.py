@@ -125,9 +125,11 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
         x: data, of which the first is run.
 
     Raises:
-        ValueError: a latent is a Delta, masked, or in the guide alone; the guide holds a factor.
+        ValueError: there is no latent, or one is a Delta, masked, or in the guide alone; the guide holds a factor.
     """
     guide_trace = pair.run_guide(1, (x[:1],), {})
+    if not latents(guide_trace):
+        raise ValueError(f"{name} asks what latents tell of data, and the program has none")
     model_sites = latents(pair.run_model(1, guide_trace, (x[:1],), {}))
     for site_name, site in sample_sites(guide_trace).items():
         if is_factor(site):

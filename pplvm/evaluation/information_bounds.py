@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
 from pplvm.evaluation.one_by_one import chunks, digest_of, each_datum, frozen
-from pplvm.objectives.dreams import dream, why_not_dreamt
-from pplvm.particles.contract import latents
+from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
 
 __all__ = ["BarberAgakov", "InfoNCE", "barber_agakov", "info_nce", "info_nce_of_dreams"]
@@ -183,8 +183,10 @@ def _require_batch(name: str, batch: int, most: int) -> None:
 
 def _require_dreams(name: str, pair: Pair, like: Tensor) -> None:
     require_guide_density(name, pair, like)
-    if fault := why_not_dreamt(pair, (like[:1],), {}):
-        raise ValueError(f"{name}: {fault}")
+    try:
+        require_dreams(pair, (like[:1],), {})
+    except ProgramError as fault:
+        raise ValueError(f"{name}: {fault}") from fault
 
 
 def _dreamt(pair: Pair, like: Tensor, size: int) -> tuple[Trace, Trace, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
+from pplvm.evaluation.evidence import has_latents
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen
 from pplvm.evaluation.proper import figure_name, why_no_bound
@@ -44,6 +45,7 @@ class ImportanceSampled:
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
     datum: Tensor  # (N,), float64, a number that equal data share, as they share their draws
     fault: str = ""  # what keeps all this from a bound on log p(x)
+    exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
 
     @property
     def unreliable(self) -> float:
@@ -52,6 +54,8 @@ class ImportanceSampled:
 
     @property
     def figures(self) -> list[Figure]:
+        if self.exact:
+            return [mean_of("log p(x), exact", self.elbo, note="the program has no latents")]
         K = self.ks[-1]
         names = [figure_name(f"log p(x), k = {k}", self.fault) for k in self.ks]
         log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
@@ -125,14 +129,15 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with frozen(program, x) as pair:
-        fault = why_no_bound(pair, x)
-        terms, found = Terms(pair, x, ks[-1], _weights, compile), []
+        fault, exact = why_no_bound(pair, x), not has_latents(pair, x)
+        terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
-            found.append(_of_one(_log_weights(terms, row, number), ks))
+            found.append(_of_one(_log_weights(terms, row, number).expand(ks[-1]), ks))
             report(number + 1, len(x))
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
+    error = torch.zeros_like(error) if exact else error
     datum = torch.tensor([digest_of(row, 0) for row in x.split(1)], dtype=torch.float64)
-    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, datum, fault)
+    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, datum, fault, exact)
 
 
 def bits_per_dim(

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, values_of
+from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, require_latents, values_of
 from pplvm.evaluation.latent_paths import spherical, stepwise, straight
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.particles.contract import Site, latents
@@ -56,6 +56,7 @@ def reconstructions(program: nn.Module, x: Tensor, seed: int = 0) -> Tensor:
     """
     with frozen(program, x) as pair:
         decoder = Decoder(pair, x[:1], seed)
+        require_latents(pair.run_guide(1, (x[:1],), {}))
         drawn = (latents(pair.run_guide(1, (row,), {})) for row in each_datum(x, seed))
         return torch.cat([decoder.at(values_of(sites)).mean for sites in drawn])
 

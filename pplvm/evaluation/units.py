@@ -82,8 +82,8 @@ def active_units(
     Raises:
         FloatingPointError: a posterior mean is infinite or not a number; the message names the datum and the site.
         ProgramError: the program breaks a rule.
-        ValueError: there are no data; num_particles is not even or not positive. Of a single datum there is no
-            variance: asking for it raises.
+        ValueError: there are no data, or no latents; num_particles is not even or not positive. Of a single datum
+            there is no variance: asking for it raises.
 
     Example:
         >>> from pplvm.programs.vae import VAE
@@ -101,6 +101,8 @@ def active_units(
         for number, row in enumerate(each_datum(x, seed)):
             for half in halves:
                 half.append(_posterior_means(pair, row, num_particles // 2, number))
+    if not halves[0][0]:
+        raise ValueError("active_units counts coordinates of latents, and the program has none")
     first, second = ({name: torch.stack([row[name] for row in half]) for name in half[0]} for half in halves)
     return ActiveUnits(first, second, num_particles, threshold)
 

@@ -71,6 +71,8 @@ class GeneralizedDoublyReparameterized(Objective):
         require_densities(self, pair, args, kwargs, "Pathwise(iwae)")
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
+            if not latents(drawn):
+                raise ObjectiveError(f"{type(self).__name__}: the program has no latents to move: use Pathwise")
             require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
             above = pair.run_model(1, drawn, args, kwargs)

@@ -27,7 +27,7 @@ from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, 
 from pplvm.particles.program_state import PerState
 from pplvm.particles.side_effects import undone
 
-__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
+__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError", "announce"]
 
 
 class ObjectiveError(ValueError):
@@ -101,7 +101,7 @@ class Objective(ELBO):
         return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        _announce([module for module in (*owners(model, guide), self.control) if module is not None])
+        announce([module for module in (*owners(model, guide), self.control) if module is not None])
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
@@ -147,7 +147,7 @@ class Objective(ELBO):
         return drawn.model_trace, drawn.guide_trace
 
 
-def _announce(modules: list[nn.Module]) -> None:
+def announce(modules: list[nn.Module]) -> None:
     """Tell `pyro.infer.SVI` which parameters there are, without Pyro's store."""
     for parameter in (p for module in modules for p in module.parameters()):
         value = parameter.detach()
@@ -191,7 +191,8 @@ class Loss(nn.Module):
 
     def forward(self, *args: Any) -> Tensor:
         with pyro.get_param_store().scope(), _SubsampledPlate() as plate:  # where PyroModules leave their parameters
-            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
+            batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
+            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
         return loss / max(plate.size, len(args[0]))
 
     def parameter_groups(

@@ -3,21 +3,22 @@
 Trace_ELBO, TraceMeanField_ELBO and TraceEnum_ELBO need no adapter: `Loss(Trace_ELBO(), program)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pyro.infer import ELBO, RenyiELBO, ReweightedWakeSleep, TraceGraph_ELBO
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import effectful
-from torch import Tensor
+from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.objective import ObjectiveError, announce
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles.contract import latents, sample_sites
-from pplvm.particles.pair import inspect_pair, owners
+from pplvm.particles.contract import ProgramError, latents, sample_sites
+from pplvm.particles.dreams import require_dreams, steps_of
+from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
 
 __all__ = ["PyroObjective"]
@@ -83,9 +84,11 @@ class PyroObjective(ELBO):
     def _loss(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Tensor:
         run = _taking_observations(guide) if isinstance(self.objective, ReweightedWakeSleep) else guide
         if not torch.is_grad_enabled():
-            return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
-        parameters = [p for owner in owners(model, guide) for p in owner.parameters() if p.requires_grad]
-        value, gradients = self._run(parameters, model, run, args, kwargs)
+            with _flows_in_words(self.objective):
+                return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
+        modules = owners(model, guide)
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        value, gradients = self._run(parameters, model, _announcing(run, modules), args, kwargs)
         surrogate = sum((p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None)
         return value + (surrogate - surrogate.detach()) if isinstance(surrogate, Tensor) else value
 
@@ -95,7 +98,8 @@ class PyroObjective(ELBO):
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         return loss.item()
 
     def _run(
@@ -110,7 +114,8 @@ class PyroObjective(ELBO):
         for p in parameters:
             p.grad = None
         try:
-            value = _first(self.objective.loss_and_grads(model, _announcing(guide, parameters), *args, **dict(kwargs)))
+            with _flows_in_words(self.objective):
+                value = _first(self.objective.loss_and_grads(model, guide, *args, **dict(kwargs)))
             gradients = [p.grad for p in parameters]
         finally:
             for p, grad in zip(parameters, kept, strict=True):
@@ -119,16 +124,45 @@ class PyroObjective(ELBO):
         return torch.tensor(value, dtype=like.dtype, device=like.device), gradients
 
     def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
+        model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
+        if isinstance(self.objective, ReweightedWakeSleep) and not (guide_trace and latents(guide_trace)):
+            raise ObjectiveError("Pyro's ReweightedWakeSleep has no loss for a program without latents: use Pathwise")
         if self.allow_biased:
             return
-        model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
         for why in _biases(self.objective, model_trace, guide_trace):
             raise ObjectiveError(f"Pyro's {type(self.objective).__name__} {why}, or pass allow_biased=True")
+        if isinstance(self.objective, ReweightedWakeSleep) and self.objective.insomnia < 1:
+            self._require_dreams(pair_up(model, guide, args, kwargs), args, kwargs)
+
+    def _require_dreams(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        if steps_of(pair) is not None:
+            raise ObjectiveError(
+                "Pyro's ReweightedWakeSleep dreams in one run, not value by value: use pplvm's, "
+                f"ReweightedWakeSleep({self.num_particles}, insomnia={self.objective.insomnia:g})"
+            )
+        try:
+            require_dreams(pair, args, kwargs)
+        except ProgramError as fault:
+            raise ObjectiveError(f"Pyro's ReweightedWakeSleep: {fault}, or insomnia=1, which does not dream") from fault
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
     ) -> tuple[Trace, Trace]:
         return self.objective._get_trace(model, guide, args, kwargs)
+
+
+@contextmanager
+def _flows_in_words(objective: ELBO) -> Iterator[None]:
+    """What Pyro's flows without an inverse say when they are asked for another density than that of their last draw."""
+    try:
+        yield
+    except KeyError as error:
+        if "intermediates cache" not in str(error):
+            raise
+        raise ObjectiveError(
+            f"Pyro's {type(objective).__name__} needs the density of values that a flow has not just drawn: use "
+            "transforms with an inverse, as spline and affine flows have"
+        ) from error
 
 
 def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> list[str]:
@@ -171,11 +205,11 @@ class _Sites(Messenger):
         self.found.add((msg["name"], msg["is_observed"], type(msg["fn"]), scale, rows))
 
 
-def _announcing(guide: Callable[..., Any], parameters: list[Tensor]) -> Callable[..., Any]:
-    """A guide with a param site, without which Pyro's RenyiELBO takes no gradient, and none in the store."""
+def _announcing(guide: Callable[..., Any], modules: list[nn.Module]) -> Callable[..., Any]:
+    """A guide with param sites, without which Pyro's RenyiELBO takes no gradient and its SVI no step."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        effectful(lambda: parameters, type="param")(name="parameters of modules")
+        announce(modules)
         return guide(*args, **kwargs)
 
     return wrapped

@@ -14,6 +14,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -26,7 +27,7 @@ from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
-from pplvm.particles.masks import hide_alike
+from pplvm.particles.flows import log_density, renewed
 from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -42,15 +43,16 @@ class _StoppedGuide(Objective):
             drawn = pair.run_guide(1, args, kwargs)
             require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
-            still = drawn.copy()
-            for name, site in latents(drawn).items():
-                still.nodes[name] = dict(site, value=site["value"].detach())
-            held = sum_sites(pair.log_probs(_run_stopped(self, pair, still, 1, args, kwargs), 1))
-        if held.requires_grad:
-            raise ObjectiveError(
-                f"{type(self).__name__} cannot hold all of the guide still: it uses parameters of a module that "
-                "the program does not own; register that module as an attribute of the program"
-            )
+            for site in latents(drawn).values():
+                site["value"] = site["value"].detach()
+            held = _stopped_terms(self, pair, drawn, 1, args, kwargs)
+        for name, log_q in held.items():
+            if log_q.requires_grad:
+                raise ObjectiveError(
+                    f"{type(self).__name__} cannot hold guide site {name!r} still: it uses parameters of a module that "
+                    "the program does not own, or of a distribution that was made before the guide ran; register the "
+                    "module as an attribute of the program, and make the distribution in the guide"
+                )
         return pair
 
 
@@ -179,7 +181,8 @@ def require_replayable(
     Raises:
         ObjectiveError: say, the guide drops units out.
     """
-    again = pair.again.run(poutine.replay(getattr(pair, role), trace=drawn), 1, args, kwargs)
+    drawn = renewed(drawn)
+    again = pair.again.run(poutine.replay(getattr(pair, role), trace=renewed(drawn)), 1, args, kwargs)
     first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
     for name in first:
         if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
@@ -199,13 +202,15 @@ def _stopped_weights(
     tapped = guide_trace.copy()
     for name, site in latents(guide_trace).items():
         tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
-    stopped_trace = _run_stopped(objective, pair, tapped, K, args, kwargs)
-    model_trace = pair.run_model(K, tapped, args, kwargs)
+    stopped = _stopped_terms(objective, pair.again, renewed(tapped), K, args, kwargs)
+    model_trace = pair.run_model(K, tapped, args, kwargs)  # which hides in tapped what it masks itself
     pair.require_checked(model_trace, guide_trace, args, kwargs)
-    hide_alike(model_trace, stopped_trace)
-    log_p, log_q = (pair.log_probs(trace, K) for trace in (model_trace, stopped_trace))
+    log_p = pair.log_probs(model_trace, K)
+    hidden = {name: scale_and_mask(term, mask=tapped.nodes[name]["mask"]) for name, term in stopped.items()}
+    log_q = {name: pair.per_datum(term).expand(K, -1) for name, term in hidden.items()}
     log_q |= pair.log_probs(_without_score(guide_trace), K)
-    log_weights = sum_sites(log_p) - sum_sites(log_q)
+    joint = sum_sites(log_p)
+    log_weights = joint - sum_sites(log_q, joint)
     if pair.tempering is not None:
         log_weights = pair.tempering.tempered(log_weights, latent_terms(log_p, log_q))
     scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
@@ -249,26 +254,35 @@ def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> 
     return value
 
 
-def _run_stopped(
+def _stopped_terms(
     objective: Objective, pair: Pair, drawn: Trace, num_particles: int, args: tuple, kwargs: dict
-) -> Trace:
-    """The guide's densities at given draws, its parameters held still."""
+) -> dict[str, Tensor]:
+    """The guide's log-densities at given draws, without masks around the sites, its parameters held still.
+
+    They are held until the densities are there, since a flow runs its modules only then.
+    """
     modules = owners(pair.guide)
     if not modules:
         raise ObjectiveError(
             f"{type(objective).__name__} holds the guide's parameters still, so it must know them: make the guide a "
             "method of the nn.Module that owns them"
         )
-    call = _Call(modules[0], poutine.replay(pair.guide, trace=drawn))
+
+    def terms() -> dict[str, Tensor]:
+        trace = pair.run(poutine.replay(pair.guide, trace=drawn), num_particles, args, kwargs)
+        with pair.buffers_as_they_are():
+            return {name: log_density(site) for name, site in sample_sites(trace).items()}
+
+    call = _Call(modules[0], terms)
     still = {name: parameter.detach() for name, parameter in call.named_parameters()}
     with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
-        return pair.again.run(lambda *a, **k: functional_call(call, still, a, k), num_particles, args, kwargs)
+        return functional_call(call, still, ())
 
 
 class _Call(nn.Module):
-    def __init__(self, owner: nn.Module, program: Callable[..., Any]) -> None:
+    def __init__(self, owner: nn.Module, terms: Callable[[], dict[str, Tensor]]) -> None:
         super().__init__()
-        self.owner, self.program = owner, program
+        self.owner, self.terms = owner, terms
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.program(*args, **kwargs)
+    def forward(self) -> dict[str, Tensor]:
+        return self.terms()

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.detached import draw_detached, require_densities
-from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
-from pplvm.particles.contract import latents
+from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["ReweightedWakeSleep", "WakeSleep"]
@@ -128,9 +128,15 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
     with torch.random.fork_rng(cuda_devices(args)):
         guide_trace = pair.run_guide(1, args, kwargs)
         model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    if not latents(guide_trace):
+        raise ObjectiveError(f"{name}: the program has no latents to dream of: use Pathwise")
     if apart := sorted(latents(guide_trace).keys() - latents(model_trace).keys()):
         raise ObjectiveError(
             f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"
         )
-    if fault := why_not_dreamt(pair, args, kwargs):
-        raise ObjectiveError(f"{name}: {fault}, or use ReweightedWakeSleep(insomnia=1), which does not dream")
+    try:
+        require_dreams(pair, args, kwargs)
+    except ProgramError as fault:
+        raise ObjectiveError(
+            f"{name}: {fault}, or use ReweightedWakeSleep(insomnia=1), which does not dream"
+        ) from fault

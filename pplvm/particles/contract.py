@@ -159,11 +159,10 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         )
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    except (ValueError, RuntimeError) as error:
-        yield (
-            f"{role} site {name!r} gives its value no density: make the two agree in shape and support "
-            f"({_one_line(error)})"
-        )
+    except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
+        no_inverse = isinstance(error, KeyError | NotImplementedError)
+        cure = "use transforms with an inverse" if no_inverse else "make the two agree in shape and support"
+        yield f"{role} site {name!r} gives its value no density: {cure} ({_one_line(error)})"
         return
     try:
         check_site_shape(site, max_plate_nesting=float("inf"))

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import structure
 
@@ -41,8 +42,10 @@ class Dependents:
 
     def signal(self, drawn: Particles) -> Tensor:
         """The terms of the log-weights that depend on the latent: what its draw earned, (K, B)."""
-        log_p = sum_sites({name: term for name, term in drawn.log_p_sites.items() if name in self.model})
-        return log_p - sum_sites({name: term for name, term in drawn.log_q_sites.items() if name in self.guide})
+        log_p = {name: term for name, term in drawn.log_p_sites.items() if name in self.model}
+        return sum_sites(log_p, drawn.log_p) - sum_sites(
+            {name: term for name, term in drawn.log_q_sites.items() if name in self.guide}
+        )
 
 
 def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> dict[str, Dependents]:
@@ -109,7 +112,7 @@ def _followed(
 def _read(site: Site) -> frozenset:
     """What the density of a site reads, its mask too."""
     value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
-    return get_provenance([site["fn"].log_prob(value), site["mask"]])
+    return get_provenance([log_density(dict(site, value=value)), site["mask"]])
 
 
 class _Written(TorchFunctionMode):

@@ -10,6 +10,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.flows import log_density
 from pplvm.particles.pair import owners
 from pplvm.particles.side_effects import undone
 
@@ -19,16 +20,16 @@ __all__ = ["users"]
 def users(
     model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
 ) -> list[set[str]]:
-    """For each parameter, which halves of the program its density depends on at fixed draws."""
+    """For each parameter, which halves of the program its density depends on."""
     with undone(owners(model, guide), args), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():
             still.nodes[name] = dict(site, value=site["value"].detach())
         found: list[set[str]] = [set() for _ in tensors]
-        for half, program in (("model", model), ("guide", guide)):
-            trace = poutine.trace(poutine.replay(program, trace=still)).get_trace(*args)
-            densities = [s["fn"].log_prob(s["value"]).sum() for s in sample_sites(trace).values()]
+        replayed = poutine.trace(poutine.replay(model, trace=still)).get_trace(*args)
+        for half, trace in (("model", replayed), ("guide", drawn)):  # a flow may know no density but of its own draws
+            densities = [log_density(site).sum() for site in sample_sites(trace).values()]
             value = torch.stack(densities).sum() if densities else torch.zeros(())
             if value.requires_grad:
                 gradients = torch.autograd.grad(value, list(tensors), allow_unused=True)

@@ -6,7 +6,7 @@ Shape letters, here and everywhere: K particles, B batch, D data, Z latent, C H 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from pplvm.particles.contract import (
     traced,
     violations,
 )
+from pplvm.particles.flows import log_density, with_scores
 from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.paths import CutPaths, has_path
 from pplvm.particles.side_effects import buffers_kept, cuda_devices, undone
@@ -79,13 +80,12 @@ class Particles:
 
     @property
     def log_q_score(self) -> Tensor:
-        scored = self.log_q_score_sites
-        return sum_sites(scored) if scored else torch.zeros_like(self.log_p)  # (K, B)
+        return sum_sites(self.log_q_score_sites, self.log_p)  # (K, B)
 
     @property
     def log_q_path(self) -> Tensor:
         path = {name: log_q for name, log_q in self.log_q_sites.items() if name not in self.log_q_score_sites}
-        return sum_sites(path) if path else torch.zeros_like(self.log_p)  # (K, B)
+        return sum_sites(path, self.log_p)  # (K, B)
 
     @property
     def latent_terms(self) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class Pair:
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with validation(False), nullcontext() if self.undoing is None else buffers_kept(*self.undoing):
+        with validation(False), self.buffers_as_they_are():
             if num_particles == 1:
                 tracer(program).get_trace(*args, **kwargs)
             else:
@@ -156,7 +156,12 @@ class Pair:
 
     def site_terms(self, trace: Trace) -> dict[str, Tensor]:
         """The same with whatever dimensions stand left of the plates: (..., B)."""
-        return {name: self.per_datum(_log_prob(site)) for name, site in sample_sites(trace).items()}
+        with self.buffers_as_they_are():  # a flow runs its modules only here
+            return {name: self.per_datum(_log_prob(site)) for name, site in sample_sites(trace).items()}
+
+    def buffers_as_they_are(self) -> AbstractContextManager[None]:
+        """What is done within, by a pair for further runs, leaves buffers as they were."""
+        return nullcontext() if self.undoing is None else buffers_kept(*self.undoing)
 
     def per_datum(self, term: Tensor) -> Tensor:
         """A term of a site's batch shape, summed over the plates nested in the batch: (..., B)."""
@@ -253,6 +258,8 @@ def inspect_pair(
 def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
     """Draw K particles from a checked pair."""
     guide_trace = pair.run_guide(num_particles, args, kwargs)
+    if torch.is_grad_enabled():
+        guide_trace = with_scores(guide_trace)
     model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
@@ -263,7 +270,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     }
     drawn = Particles(
         log_p=log_p,
-        log_q=sum_sites(log_q_sites) if log_q_sites else torch.zeros_like(log_p),
+        log_q=sum_sites(log_q_sites, log_p),
         log_q_score_sites=score,
         log_p_sites=log_p_sites,
         log_q_sites=log_q_sites,
@@ -275,8 +282,10 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     return drawn if pair.tempering is None else _tempered(drawn, pair.tempering)
 
 
-def sum_sites(sites: dict[str, Tensor]) -> Tensor:
-    """The joint log-density of (K, B) terms."""
+def sum_sites(sites: dict[str, Tensor], like: Tensor | None = None) -> Tensor:
+    """The joint log-density of (K, B) terms; zeros like another tensor where there are no sites."""
+    if not sites and like is not None:
+        return torch.zeros_like(like)
     first, *rest = sites.values()
     return sum(rest, start=first)
 
@@ -307,7 +316,7 @@ def _tempered(drawn: Particles, tempering: Tempering) -> Particles:
 
 
 def _log_prob(site: Site) -> Tensor:
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    log_prob = log_density(site)
     return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
 
 

@@ -72,6 +72,6 @@ def _parts(fn: Distribution) -> Iterator[Distribution]:
 
 def _is_discrete(fn: Distribution) -> bool:
     try:
-        return fn.support.is_discrete
+        return bool(getattr(fn.support, "is_discrete", False))
     except NotImplementedError:  # of a distribution that names no support
         return False

@@ -5,6 +5,7 @@ import torch
 
 from pplvm.data.batches import batches, fixed_batch
 from pplvm.data.binarization import binarize
+from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 
 DATA = ImageData(torch.arange(23).to(torch.uint8).reshape(23, 1), "count", 256)
@@ -72,3 +73,23 @@ def test_a_minibatch_that_is_not_there_is_refused(number):
 def test_bad_sizes_are_refused_at_once(make, size, words):
     with pytest.raises(ValueError, match=words):
         make(DATA, size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
+def test_rows_of_a_tensor_are_drawn_like_a_data_set(dtype):
+    rows = torch.arange(23).to(dtype).unsqueeze(1)
+    for drawn in (batches(rows, 5, seed=1), batches(rows, 5, seed=1, shuffle=False)):
+        found = list(drawn)
+        assert [len(x) for x in found] == [5, 5, 5, 5, 3] and found[0].dtype is torch.float32
+        assert sorted(torch.cat(found).flatten().tolist()) == list(range(23))
+    assert torch.equal(fixed_batch(rows, 5, seed=1), next(batches(rows, 5, seed=1)))
+    assert torch.equal(next(Epochs(rows, 5, seed=1)), next(batches(rows, 5, seed=1)))
+
+
+def test_data_of_another_kind_are_refused_at_once():
+    for data, kind in (([1.0, 2.0], "list"), (torch.tensor(1.0), "a tensor of no dimension")):
+        for ask in (lambda d: batches(d, 1), lambda d: fixed_batch(d, 1), lambda d: Epochs(d, 1)):
+            with pytest.raises(TypeError, match=rf"a data set of pplvm.data or a tensor \(N, \*shape\), not {kind}"):
+                ask(data)
+    with pytest.raises(ValueError, match="larger than data set 'a tensor', which has 2 data"):
+        batches(torch.zeros(2, 1), 3)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.evaluation.annealed import annealed
-from pplvm.evaluation.bidirectional import _simulated, bidirectional
+from pplvm.evaluation.bidirectional import bidirectional
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.particles.contract import ProgramError
+from pplvm.particles.dreams import dream
 from tests.evaluation.test_annealed import known, log_evidence
 from tests.evaluation.walks import GammaPoisson, Mixed, z_of
 from tests.problems import linear_gaussian
@@ -28,7 +29,7 @@ def off_guide():
 def simulated(program, like, data, seed=0):
     """The data that `bidirectional` simulates."""
     with frozen(program, like) as pair:
-        return torch.cat([_simulated(pair, like[:1])[0] for _ in each_datum(torch.arange(data), seed)])
+        return torch.cat([dream(pair, (like[:1],), {})[1] for _ in each_datum(torch.arange(data), seed)])
 
 
 @pytest.mark.parametrize(("build", "like"), [(off_guide, [[0.0, 0.0, 0.0]]), (Mixed, [0.0])])
@@ -114,7 +115,11 @@ class Twice(Reader):
 
 @pytest.mark.parametrize(
     ("program", "words"),
-    [(Reader(), "reads the data beside"), (Changed(), "what the model makes of"), (Twice(), "'left' and 'right'")],
+    [
+        (Reader(), "reads the data before"),
+        (Changed(), "are not the data"),
+        (Twice(), "'left' and 'right'"),
+    ],
 )
 def test_what_cannot_be_simulated_is_refused(program, words):
     with pytest.raises(ProgramError, match=words):

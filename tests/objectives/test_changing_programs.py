@@ -20,7 +20,7 @@ from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, Warmup
-from pplvm.objectives.wake_sleep import WakeSleep
+from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles.contract import ProgramError
 from tests.problems import Forced, exact_gradient, per_row_gradients, states_of
 
@@ -245,7 +245,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("brings", BROKEN)
-@pytest.mark.parametrize("rule", [Pathwise, AnalyticKL, StickTheLanding, WakeSleep])
+@pytest.mark.parametrize("rule", [Pathwise, AnalyticKL, StickTheLanding, ReweightedWakeSleep])
 def test_a_later_batch_is_checked_as_the_first(brings, rule):
     low, high = torch.tensor([-0.5, -0.2, -0.9]), torch.tensor([0.5, 0.25, 1.5])
     loss = Loss(rule(num_particles=2), Branching(brings))

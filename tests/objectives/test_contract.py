@@ -474,7 +474,7 @@ def test_a_guide_with_foreign_parameters_is_refused(make, x):
             with pyro.plate("batch", len(x)):
                 pyro.sample("z", pyro.distributions.Normal(self.nets[0](x), 1.0).to_event(1))
 
-    with pytest.raises(ObjectiveError, match="does not own; register"):
+    with pytest.raises(ObjectiveError, match="the program does not own"):
         Loss(make(), Hidden())(x)
 
 

@@ -1,8 +1,11 @@
 """Pyro's own ELBOs through the adapter: what they compute, with their faults pinned, so that a fix upstream shows."""
 
+import math
+
 import pyro
 import pytest
 import torch
+from pyro.distributions.transforms import planar
 from pyro.infer import RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceGraph_ELBO
 
 from pplvm.bounds import elbo, iwae
@@ -12,6 +15,8 @@ from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.pair import pair_up
+from tests.particles.test_dreams import Reader, Stepper, X
+from tests.particles.test_flows import Flow
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 MANY = {"vectorize_particles": True, "max_plate_nesting": 1}
@@ -163,3 +168,39 @@ def test_only_the_elbos_that_need_it_are_adapted():
         PyroObjective(Trace_ELBO())
     assert PyroObjective(RenyiELBO(0.0)).target is iwae
     assert PyroObjective(TraceGraph_ELBO()).target is elbo
+
+
+@pytest.mark.parametrize(
+    "make, program, x",
+    [
+        (lambda: TraceGraph_ELBO(3, **MANY), small_net((2, 2)), two_data()),
+        (lambda: RenyiELBO(0.5, 3, **MANY), linear_gaussian(), torch.randn(4, 3)),
+        (lambda: ReweightedWakeSleep(3, **MANY), small_net(), two_data()[:1]),
+    ],
+)
+def test_svi_steps_along_pyros_gradient(make, program, x):
+    program, x = program.double(), x.double()
+    expected = gradient(Loss(PyroObjective(make()), program), x, seed=5) * len(x)  # of the sum over the batch
+    before = torch.cat([p.detach().flatten().clone() for p in program.parameters()])
+    svi = pyro.infer.SVI(program.model, program.guide, pyro.optim.SGD({"lr": 1.0}), PyroObjective(make()))
+    with pyro.get_param_store().scope():
+        torch.manual_seed(5)
+        assert math.isfinite(svi.step(x)) and math.isfinite(svi.evaluate_loss(x))
+    after = torch.cat([p.detach().flatten() for p in program.parameters()])
+    assert torch.allclose(before - after, expected, atol=1e-10) and expected.abs().max() > 1e-3
+
+
+def test_pyros_sleep_phase_refuses_a_model_that_reads_its_data():
+    x, waking = X[:1], lambda: ReweightedWakeSleep(2, insomnia=1.0, **MANY)
+    sleepy = lambda: PyroObjective(ReweightedWakeSleep(2, insomnia=0.5, **MANY))
+    with pytest.raises(ObjectiveError, match="Pyro's ReweightedWakeSleep: the model reads the data .* insomnia=1"):
+        Loss(sleepy(), Reader())(x)
+    with pytest.raises(ObjectiveError, match=r"one run, not value by value: use pplvm's, .*\(2, insomnia=0.5\)"):
+        Loss(sleepy(), Stepper())(x)
+    Loss(PyroObjective(waking()), Reader())(x).backward()
+
+
+def test_pyros_objectives_tell_of_flows_without_inverse():
+    loss = Loss(PyroObjective(ReweightedWakeSleep(2, **MANY)), Flow(planar(2)))
+    with pytest.raises(ObjectiveError, match="Pyro's ReweightedWakeSleep needs the density .* with an inverse"):
+        loss(torch.ones(1, 2))

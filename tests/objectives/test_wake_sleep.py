@@ -12,10 +12,10 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.information_bounds import barber_agakov
 from pplvm.objectives.detached import draw_detached
-from pplvm.objectives.dreams import dream, why_not_dreamt
 from pplvm.objectives.objective import Estimate, Loss, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
+from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
@@ -321,7 +321,7 @@ def test_dreams_of_nested_plates_are_rows_of_data():
     like = torch.randn(3, 2) + torch.tensor([0.0, 10.0])
     program = Plated()
     pair = pair_up(program.model, program.guide, (like,), {})
-    assert why_not_dreamt(pair, (like,), {}) is None
+    require_dreams(pair, (like,), {})
     trace, data = dream(pair, (like.expand(3, 2),), {})
     assert torch.equal(data, trace.nodes["x"]["value"].T)
     bound = barber_agakov(program, like, draws=2000).figures[0]

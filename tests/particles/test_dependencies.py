@@ -4,10 +4,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
+from pplvm.bounds import elbo
+from pplvm.objectives.antithetic import DisARM
+from pplvm.objectives.control_variates import REBAR
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.particles.dependencies import dependents
 from pplvm.particles.pair import pair_up
-from tests.problems import small_net, two_data
+from tests.problems import exact_gradient, exact_mean, small_net, two_data
 
 X = torch.zeros(3, 1)
 
@@ -118,3 +124,38 @@ def test_what_is_written_and_what_masks_are_followed(how):
 
     reached = found(model, guide)
     assert reached["a"].model == {"a", "x"} and reached["b"].model == {"b", "x"}
+
+
+class Idle(nn.Module):
+    """An auxiliary draw of the guide that nothing reads: what it earns is minus its own log q."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.encoder, self.idle = (nn.Parameter(torch.tensor(v)) for v in (0.7, -0.4, 1.1))
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(logits=self.bias))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=self.encoder * x[:, 0]))
+            pyro.sample("a", dist.Bernoulli(logits=self.idle), infer={"is_auxiliary": True})
+
+
+@pytest.mark.parametrize("objective", [LeaveOneOut(elbo, 2), ScoreFunction(elbo, 2), DisARM(), REBAR()], ids=type)
+def test_a_latent_that_feeds_nothing_earns_its_entropy(objective):
+    program, x = Idle(), torch.tensor([[0.8]])
+    truth, _ = exact_gradient(program, x, elbo, 1)
+    assert truth.abs().min() > 1e-2
+    loss, rows = Loss(objective, program), x.expand(2000, 1)
+    loss(x)
+    found = torch.stack([torch.cat(gradient(loss, rows, program)) for _ in range(20)])
+    assert ((found.mean(0) - truth) / (found.std(0) / 20**0.5).clamp(min=1e-9)).abs().max() < 5
+    if not isinstance(objective, DisARM | REBAR):
+        assert (exact_mean(objective, program, x) - truth).abs().max() < 1e-10
+
+
+def gradient(loss, x, program):
+    return [-g.reshape(1) for g in torch.autograd.grad(loss(x), list(program.parameters()))]

@@ -9,8 +9,8 @@ from torch import nn
 from pplvm.evaluation.decoding import Decoder
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.samples import prior_samples, reconstructions
-from pplvm.evaluation.value_by_value import draw_value_by_value
 from pplvm.particles.contract import ProgramError
+from pplvm.particles.value_by_value import draw_value_by_value
 
 
 class Chain(nn.Module):

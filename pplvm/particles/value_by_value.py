@@ -30,7 +30,7 @@ class ValueByValue(Protocol):
         ...
 
     def step(self, cache: Any, before: Tensor | None) -> tuple[Distribution, Any]:
-        """The law of the next values of each datum, (N,) or (N, n) when drawn, and what the step after it needs.
+        """The distribution of the next values of each datum, (N,) or (N, n) when drawn, and the next step's cache.
 
         Arguments:
             cache: of `init_cache` or of the last step.
@@ -42,7 +42,7 @@ class ValueByValue(Protocol):
 def draw_value_by_value(
     program: ValueByValue, latents: Mapping[str, Tensor], num_data: int, size: int
 ) -> tuple[list[Distribution], list[Tensor]]:
-    """The law and the draw of each step, until a datum has all of its values.
+    """The distribution and the draw of each step, until a datum has all of its values.
 
     Arguments:
         latents: where the data hang on them.
@@ -52,13 +52,13 @@ def draw_value_by_value(
     Raises:
         ValueError: the steps give a datum more than D values.
     """
-    cache, before, laws, draws, done = program.init_cache(latents, num_data), None, [], [], 0
+    cache, before, distributions, draws, done = program.init_cache(latents, num_data), None, [], [], 0
     while done < size:
-        law, cache = program.step(cache, before)
-        before = law.sample()
-        laws.append(law)
+        distribution, cache = program.step(cache, before)
+        before = distribution.sample()
+        distributions.append(distribution)
         draws.append(before)
         done += before.numel() // num_data
     if done > size:
         raise ValueError(f"the steps give {done} values a datum, which has {size}: let them give as many as it has")
-    return laws, draws
+    return distributions, draws
