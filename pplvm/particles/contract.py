@@ -15,7 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 
 from pplvm.particles.factors import factor_violations
-from pplvm.particles.masks import mask_mismatch
+from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.paths import is_rounded
 
 __all__ = [
@@ -115,6 +115,7 @@ def violations(
     if guide is not None:
         yield from _latent_mismatches(model, guide, summed_out)
         yield from factor_violations(sample_sites(guide))
+        yield from auxiliary_mismatch(sample_sites(guide))
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)

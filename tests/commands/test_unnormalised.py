@@ -1,4 +1,4 @@
-"""A program with a factor through every verb: nothing that is printed or written calls itself log p(x), elbo or bits."""
+"""A program with a factor through every verb: nothing printed or written calls itself log p(x), elbo or bits."""
 
 import json
 import os
