@@ -17,7 +17,7 @@ from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
 from pplvm.particles.factors import factor_violations
-from pplvm.particles.masks import mask_mismatch
+from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.paths import is_rounded
 
 __all__ = [
@@ -125,6 +125,7 @@ def violations(
     if guide is not None:
         yield from _latent_mismatches(model, guide, summed_out)
         yield from factor_violations(sample_sites(guide))
+        yield from auxiliary_mismatch(sample_sites(guide))
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)
@@ -207,13 +208,11 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not isinstance(q["fn"], dist.Delta) and not same_support(p["fn"].support, q["fn"].support):
+    elif not isinstance(_innermost(q["fn"]), dist.Delta) and not same_support(p["fn"].support, q["fn"].support):
         yield (
             f"site {name!r} has support {_words(q['fn'].support)} in the guide and "
             f"{_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
         )
-    else:
-        yield from mask_mismatch(name, p, q)
     sizes = [{(f.dim, f.size, f.full_size) for f in s["cond_indep_stack"] if f.vectorized} for s in (p, q)]
     if sizes[0] != sizes[1]:
         told = [", ".join(f"{_frame_size(f)} at dim {f[0]}" for f in sorted(s)) or "none" for s in sizes]
@@ -221,6 +220,8 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} is in plates of size {told[1]} in the guide and {told[0]} in the model: "
             "give both the same plates"
         )
+    elif p["fn"].event_shape == q["fn"].event_shape:
+        yield from mask_mismatch(name, p, q)
 
 
 def _row_without_numbers(args: tuple) -> int | None:

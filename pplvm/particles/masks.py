@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-__all__ = ["hide_alike", "is_masked", "mask_mismatch", "same_mask", "seen", "unmasked"]
+__all__ = ["auxiliary_mismatch", "hide_alike", "is_masked", "mask_mismatch", "same_mask", "seen", "unmasked"]
 
 Site = Any
 """As in `pplvm.particles.contract`."""
@@ -79,6 +80,27 @@ def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} is masked in model and guide by masks that differ, first at {tuple(places[0].tolist())}: "
             "put both under one mask"
         )
+
+
+def auxiliary_mismatch(guide_sites: dict[str, Site]) -> Iterator[str]:
+    """What is wrong where Deltas of the guide are masked and no auxiliary draw that they carry is, or the reverse."""
+    apart = {name: site for name, site in guide_sites.items() if site["infer"].get("is_auxiliary")}
+    drawn = {name: site for name, site in apart.items() if not site["is_observed"]}
+    deltas = {name: site for name, site in guide_sites.items() if name not in apart and _is_delta(site)}
+    hidden, hidden_deltas = ([name for name, site in sites.items() if is_masked(site)] for sites in (drawn, deltas))
+    if drawn and deltas and bool(hidden) != bool(hidden_deltas):
+        one, other = (hidden_deltas[0], next(iter(drawn))) if hidden_deltas else (hidden[0], next(iter(deltas)))
+        yield (
+            f"guide site {one!r} is masked and {other!r} is not, of which one carries the other, so that one density "
+            "would count alone: put both under one mask"
+        )
+
+
+def _is_delta(site: Site) -> bool:
+    fn: Any = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta)
 
 
 def _around(site: Site) -> Tensor | bool | None:

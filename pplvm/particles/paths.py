@@ -72,6 +72,7 @@ def _parts(fn: Distribution) -> Iterator[Distribution]:
 
 def _is_discrete(fn: Distribution) -> bool:
     try:
-        return bool(getattr(fn.support, "is_discrete", False))
+        support: Any = fn.support
+        return support.is_discrete
     except NotImplementedError:  # of a distribution that names no support
         return False

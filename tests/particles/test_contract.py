@@ -298,3 +298,17 @@ def test_supports_that_are_one_in_other_words_are_accepted(case):
     p, q = ONE_SUPPORT[case]
     found = draw_particles(program(("z", p), OBSERVED), program(("z", q)), torch.randn(B), num_particles=2)
     assert found.log_weights.isfinite().all()
+
+
+def test_a_delta_may_stand_on_any_support_however_it_is_wrapped():
+    def model(x):
+        with pyro.plate("batch", len(x)):
+            r = pyro.sample("r", dist.Gamma(torch.ones(len(x), 2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(r, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("batch", len(x)):
+            u = pyro.sample("u", dist.Normal(x, 1.0).to_event(1), infer={"is_auxiliary": True})
+            pyro.sample("r", dist.Delta(u.exp(), log_density=-u).to_event(1))
+
+    assert draw_particles(model, guide, torch.zeros(3, 2)).log_weights.isfinite().all()

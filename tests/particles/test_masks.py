@@ -205,3 +205,36 @@ def test_summing_out_beside_masked_draws_of_the_guide():
         inside = data.logsumexp(0) - math.log(2) + (dist.Normal(0.0, 1.0).log_prob(z) - q if seen else 0)
         truth.append((q.exp() * inside).sum() * (z[1] - z[0]))
     assert float(found) == pytest.approx(float(torch.stack(truth).mean()), abs=0.05)
+
+
+class Carried(nn.Module):
+    """z ~ N(0, 1), x ~ N(z, 1) where seen; in the guide z = u, u ~ N(x / 2, 0.8), each masked or not."""
+
+    def __init__(self, of_z=True, of_u=True) -> None:
+        super().__init__()
+        self.of_z, self.of_u = of_z, of_u
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)), poutine.mask(mask=self.of_z):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            with poutine.mask(mask=self.of_u):
+                u = pyro.sample("u", dist.Normal(x / 2, 0.8), infer={"is_auxiliary": True})
+            with poutine.mask(mask=self.of_z):
+                pyro.sample("z", dist.Delta(u))
+
+
+def test_an_auxiliary_draw_is_masked_with_what_carries_it():
+    both = Carried(SOME, SOME)
+    found = draw_particles(both.model, both.guide, X, num_particles=3).log_weights
+    assert (found[:, 1] == 0).all() and (found[:, [0, 2]] != 0).all()
+    for masks, words in (
+        ((SOME, True), "'z' is masked and 'u' is not"),
+        ((True, SOME), "'u' is masked and 'z' is not"),
+    ):
+        program = Carried(*masks)
+        with pytest.raises(ProgramError, match=f"guide site {words}.*put both under one mask"):
+            draw_particles(program.model, program.guide, X)
