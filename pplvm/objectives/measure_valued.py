@@ -50,6 +50,8 @@ class MeasureValued(Sitewise):
         arXiv:1906.10652
     """
 
+    many_at_once = True
+
     def claims(self, site: Site) -> bool:
         return kind_of(site) in RULES or not site["fn"].has_rsample
 

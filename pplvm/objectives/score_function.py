@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.particles.dependencies import Dependencies
 from pplvm.particles.pair import Pair, Particles
@@ -37,6 +38,9 @@ class _Scored(Objective):
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
+        learning = learning_latents(pair, args, kwargs).items()
+        scored = [name for name, site in learning if not site["fn"].has_rsample]
+        require_independent_data(self, pair, args, kwargs, scored)
         self._dependencies.of(pair, args, kwargs)
         return pair
 
