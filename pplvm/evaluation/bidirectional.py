@@ -87,7 +87,7 @@ def bidirectional(
     numbers = data if isinstance(data, range) else range(data)
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
-    with frozen(program, like) as pair:
+    with frozen(program, like, chains) as pair:
         drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.tensor(numbers), seed)]
         rows = each_datum(torch.cat([row for row, _ in drawn]), seed)
         for row, (_, values) in zip(rows, drawn, strict=True):

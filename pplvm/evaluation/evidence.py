@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import frozen
+from pplvm.particles.agreement import refuse, states_disagree
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.pair import Pair
 
@@ -45,7 +46,7 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
 
     Raises:
         FloatingPointError: log p(x) of a datum is not a number.
-        ProgramError: the program breaks a rule.
+        ProgramError: the program breaks a rule, or mixes states that are summed out at once.
         ValueError: there are no data; the program's own method gives other than one number a datum.
 
     Example:
@@ -59,6 +60,7 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
         if callable(known):
             how, log_p = "in closed form", _by_method(known, x)
         elif (states := _states(pair, x)) is not None:
+            refuse(states_disagree(_model_alone(pair), (x[:1],), {}))
             how, log_p = f"{states:,} states summed out", torch.cat([_summed_out(pair, row) for row in x.split(1)])
         else:
             return None
@@ -85,5 +87,9 @@ def _states(pair: Pair, x: Tensor) -> int | None:
 
 
 def _summed_out(pair: Pair, row: Tensor) -> Tensor:
-    log_p, _ = enumerate_model(Pair(pair.model, None, pair.nesting), None, 1, (row,), {})  # (1, 1)
+    log_p, _ = enumerate_model(_model_alone(pair), None, 1, (row,), {})  # (1, 1)
     return log_p[0].double().cpu()
+
+
+def _model_alone(pair: Pair) -> Pair:
+    return Pair(pair.model, None, pair.nesting)

@@ -21,7 +21,7 @@ from torch import Tensor
 from pplvm.particles.containment import Still, contained
 from pplvm.particles.contract import ProgramError, Site, latents
 from pplvm.particles.enumeration import extreme_states, is_enumerable, next_state
-from pplvm.particles.layers import Calls, first_apart, place_of, within_rounding
+from pplvm.particles.layers import Calls, Place, first_apart, place_of, within_rounding
 from pplvm.particles.pair import Pair, owners
 
 __all__ = ["data_disagree", "particles_disagree", "refuse", "states_disagree"]
@@ -215,27 +215,27 @@ class _Comparison:
             return False
         return True
 
-    def _layer(self, held: Trace, one: Trace, sizes: tuple[int, ...], index: tuple[int, ...]) -> str:
+    def _layer(self, held: Trace, one: Trace, sizes: tuple[int, ...], index: tuple[int, ...]) -> Place:
         with Calls() as together:
             self.terms(held, self.num_particles, sizes)
         with Calls() as alone:
             self.terms(one, 1)
         return first_apart(together, alone, sizes, index, self._names)
 
-    def _difference(self, key: tuple[str, str], row: int, figures: tuple[float, float], layer: str) -> str:
+    def _difference(self, key: tuple[str, str], row: int, figures: tuple[float, float], place: Place) -> str:
         role, name = key
         return (
             f"{self.what}, {role} site {name!r} gives datum {row} a log-density of {figures[0]:.4g}, and of "
-            f"{figures[1]:.4g} at the same draw {self.alone}{'; ' * bool(layer)}{layer}: "
-            f"{WRAP if layer.startswith('what leaves') else COUNT}"
+            f"{figures[1]:.4g} at the same draw {self.alone}{'; ' * bool(place.words)}{place.words}: "
+            f"{WRAP if place.is_torchs else COUNT}"
         )
 
     def _failure(self, error: Exception) -> str:
         said = " ".join(str(error).partition("Trace Shapes:")[0].split()) or type(error).__name__
         reached = f" after site {self.progress.site!r}" if self.progress.site else ""
         place = place_of(error, self._names)
-        cure = WRAP if place.startswith(" in ") else COUNT
-        return f"{self.what}, the program fails{reached}{place} ({said.rstrip('.')}): {cure}"
+        cure = WRAP if place.is_torchs else COUNT
+        return f"{self.what}, the program fails{reached}{place.words} ({said.rstrip('.')}): {cure}"
 
     @property
     def _names(self) -> dict[int, str]:

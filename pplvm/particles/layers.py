@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,21 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Calls", "first_apart", "place_of", "within_rounding"]
+__all__ = ["Calls", "Place", "first_apart", "place_of", "within_rounding"]
 
 Names = Mapping[int, str]
 """The paths of a program's layers, by their ids."""
 
 LIBRARIES = ("torch", "pyro", "pplvm.particles", "pplvm.networks.leading_dims")
 """Modules whose lines are not the program's own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a program goes wrong, in words, and whether in a layer of torch's, which can only be wrapped."""
+
+    words: str = ""
+    is_torchs: bool = False
 
 
 class Calls:
@@ -43,8 +52,8 @@ def within_rounding(a: Tensor, b: Tensor, digits: float = 0.5) -> Tensor:
     return (a == b) | ((a - b).abs() <= tolerance) | (a.isnan() & b.isnan())
 
 
-def first_apart(together: Calls, alone: Calls, sizes: tuple[int, ...], index: tuple[int, ...], names: Names) -> str:
-    """Where a run of many first differs from the run of one of them, in words; empty if no layer tells.
+def first_apart(together: Calls, alone: Calls, sizes: tuple[int, ...], index: tuple[int, ...], names: Names) -> Place:
+    """Where a run of many first differs from the run of one of them; nowhere if no layer tells.
 
     Arguments:
         sizes: of the dimensions left of the plates in the run of many.
@@ -52,31 +61,35 @@ def first_apart(together: Calls, alone: Calls, sizes: tuple[int, ...], index: tu
     """
     for (layer, inputs, outputs), (other, own_inputs, own_outputs) in zip(together.made, alone.made, strict=False):
         if layer is not other or len(inputs) != len(own_inputs) or len(outputs) != len(own_outputs):
-            return ""
+            return Place()
         before = [_equal(*pair, sizes, index) for pair in zip(inputs, own_inputs, strict=True)]
         after = [_equal(*pair, sizes, index) for pair in zip(outputs, own_outputs, strict=True)]
         if False in before:
-            return f"what enters {_called(layer, names)} differs"
+            return Place(f"what enters {_called(layer, names)} differs")
         if all(before) and not all(after):
-            return f"what leaves {_called(layer, names)} differs"
-    return ""
+            return Place(f"what leaves {_called(layer, names)} differs", _is_torchs(layer))
+    return Place()
 
 
-def place_of(error: Exception, names: Names) -> str:
-    """Where an error arose, in words: the innermost layer, else the program's own line; empty if neither is known."""
-    found = ""
+def place_of(error: Exception, names: Names) -> Place:
+    """Where an error arose: the innermost layer, and the program's own line."""
+    inside, at, is_torchs = "", "", False
     for frame, line in traceback.walk_tb(error.__traceback__):
         layer = frame.f_locals.get("self")
         if isinstance(layer, nn.Module) and id(layer) in names:
-            found = f" in {_called(layer, names)}"
-        elif not frame.f_globals.get("__name__", "").startswith(LIBRARIES):
-            found = f" at {Path(frame.f_code.co_filename).name}, line {line}"
-    return found
+            inside, is_torchs = f" in {_called(layer, names)}", _is_torchs(layer)
+        if not frame.f_globals.get("__name__", "").startswith(LIBRARIES):
+            at = f" at {Path(frame.f_code.co_filename).name}, line {line}"
+    return Place(inside + at, is_torchs)
 
 
 def _called(layer: nn.Module, names: Names) -> str:
     path, kind = names.get(id(layer)), type(layer).__name__
     return f"layer {path!r} ({kind})" if path else f"a layer {kind}"
+
+
+def _is_torchs(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.nn")
 
 
 def _copies(tree: Any) -> list[Tensor]:
