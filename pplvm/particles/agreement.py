@@ -102,17 +102,18 @@ def data_disagree(pair: Pair, args: tuple, kwargs: dict, names: Collection[str] 
     with comparison.contained():
         drawn = pair.run_guide(1, args, kwargs) if pair.guide is not None else None
         held = _held(drawn, pair.run_model(1, drawn, args, kwargs))
-    changed, kept = held.copy(), 0
+    changed, rows = held.copy(), list[int]()
     for name, site in latents(held).items():
         if names is None or name in names:
-            value, kept = _in_other_rows(site)
-            changed.nodes[name] = dict(site, value=value)
-    if kept == 0:
+            rows = _changed_rows(site)
+            changed.nodes[name] = dict(site, value=_with_other_draws(site, rows))
+    if not rows:
         return None
     before, after = (comparison.terms(trace, 1, as_it_is=True) for trace in (held, changed))
     for (role, name), term in before.items():
         other = after[role, name]
-        apart = ~within_rounding(term, other, digits=0.75)[:kept]
+        apart = ~within_rounding(term, other, digits=0.75)
+        apart[rows] = False
         if apart.any() and comparison.repeats(held, (role, name), as_it_is=True):
             row = int(apart.nonzero()[0])
             return (
@@ -296,13 +297,18 @@ def _taken(pair: Pair, held: Trace, index: tuple[int, ...]) -> Trace:
     return one
 
 
-def _in_other_rows(site: Site) -> tuple[Tensor, int]:
-    """A draw of which the first half of the data keep theirs, and how many these are; 0 if there is one datum."""
+def _changed_rows(site: Site) -> list[int]:
+    """Half of the data: those whose number has an odd count of binary ones, so that near and far pairs are parted."""
+    (B,) = (frame.size for frame in site["cond_indep_stack"] if frame.dim == -1)
+    return [row for row in range(B) if row.bit_count() % 2]
+
+
+def _with_other_draws(site: Site, rows: list[int]) -> Tensor:
+    """A draw of which some rows become the first row's, or the next state where all have that already."""
     value, fn = site["value"], site["fn"]
-    rows = value.movedim(-1 - fn.event_dim, 0)  # (B, ...)
-    kept = len(rows) - len(rows) // 2 if len(rows) > 1 else 0
-    if is_enumerable(site):
-        changed = next_state(fn, value).movedim(-1 - fn.event_dim, 0)
-    else:
-        changed = rows + 1 if fn.support.is_discrete else rows[:1].expand_as(rows)
-    return torch.cat([rows[:kept], changed[kept:]]).movedim(0, -1 - fn.event_dim), kept
+    dim = value.dim() - 1 - fn.event_dim
+    other = value.narrow(dim, 0, 1).expand_as(value)
+    if fn.support.is_discrete and other.equal(value):
+        other = next_state(fn, value) if is_enumerable(site) else value + 1
+    chosen = torch.tensor(rows, dtype=torch.long, device=value.device)
+    return value.index_copy(dim, chosen, other.index_select(dim, chosen).to(value))
