@@ -28,8 +28,8 @@ class Exact(Objective):
         num_particles: K, draws of the continuous latents.
 
     Raises:
-        ObjectiveError: the model has no discrete latent.
-        ProgramError: there are too many states; a continuous latent is not in the guide.
+        ObjectiveError: the model has no discrete latent; a datum's draws change other data's densities.
+        ProgramError: there are too many states, or they are mixed; a continuous latent is not in the guide.
 
     Example:
         >>> from pplvm.objectives.objective import Loss

@@ -67,6 +67,9 @@ class ScoreFunction(_Scored):
         num_particles: K, at least 1.
         baseline: None, a `MovingAverage` or a `LearnedBaseline`; its parameters join those of the `Loss`.
 
+    Raises:
+        ObjectiveError: on the first batch, a datum's draws change other data's densities (batch normalization).
+
     Example:
         >>> objective = ScoreFunction(elbo, num_particles=5, baseline=MovingAverage())
 
@@ -119,7 +122,7 @@ class LeaveOneOut(_Scored):
             RLOO and the published VIMCO are geometric.
 
     Raises:
-        ObjectiveError: num_particles is below 2; mean has another name.
+        ObjectiveError: num_particles is below 2; mean has another name; as `ScoreFunction`.
 
     Example:
         >>> rloo = LeaveOneOut(elbo, num_particles=4)

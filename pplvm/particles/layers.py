@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
+from pplvm.particles.surroundings import LIBRARIES
+
 __all__ = ["Calls", "Place", "first_apart", "place_of", "within_rounding"]
 
 Names = Mapping[int, str]
 """The paths of a program's layers, by their ids."""
-
-LIBRARIES = ("torch", "pyro", "pplvm.particles", "pplvm.networks.leading_dims")
-"""Modules whose lines are not the program's own."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class Calls:
 
 def within_rounding(a: Tensor, b: Tensor, digits: float = 0.5) -> Tensor:
     """Whether numbers are equal in a share of their digits: in half of them, to 3e-4 in float32, 1e-8 in float64."""
+    a, b = (each if each.is_floating_point() else each.to(torch.get_default_dtype()) for each in (a, b))
     epsilon = max(torch.finfo(each.dtype).eps for each in (a, b))
     tolerance = epsilon**digits * a.abs().clamp(min=1.0)
     return (a == b) | ((a - b).abs() <= tolerance) | (a.isnan() & b.isnan())
@@ -78,7 +78,7 @@ def place_of(error: Exception, names: Names) -> Place:
         layer = frame.f_locals.get("self")
         if isinstance(layer, nn.Module) and id(layer) in names:
             inside, is_torchs = f" in {_called(layer, names)}", _is_torchs(layer)
-        if not frame.f_globals.get("__name__", "").startswith(LIBRARIES):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
             at = f" at {Path(frame.f_code.co_filename).name}, line {line}"
     return Place(inside + at, is_torchs)
 
@@ -103,5 +103,5 @@ def _equal(many: Tensor, one: Tensor, sizes: tuple[int, ...], index: tuple[int, 
             same = shaped(*sizes, *one.shape)[index]
         except RuntimeError:
             continue
-        return bool(within_rounding(one, same).all()) if one.is_floating_point() else same.equal(one)
+        return bool(within_rounding(one, same).all())
     return None

@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.transforms import Planar
 from torch import nn
 from torch.nn import functional as F
 
@@ -271,6 +272,26 @@ def test_what_is_noise_is_no_disagreement():
     assert checked(Story(Shakes(net=MLP(D, D))), torch.randn(B, D)) is None
 
 
+class Flow(Story):
+    """A guide whose flow has no inverse: it knows the density of what it has just drawn, and of nothing else."""
+
+    def __init__(self, decoder):
+        super().__init__(decoder)
+        self.flow = Planar(D)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(dist.Normal(self.encoder(x), 1.0).to_event(1), self.flow))
+
+
+def test_a_guide_that_cannot_be_replayed_is_believed_and_its_model_is_not():
+    torch.manual_seed(0)
+    x = torch.randn(B, D)
+    Loss(Pathwise(elbo, 3), Flow(Alone(net=MLP(D, D))))(x).backward()
+    assert "model site 'x'" in checked(Flow(Centres()), x)
+    assert "(Conv2d)" in checked(Flow(Convolves(convolution=nn.Conv2d(1, 1, 3, padding=1))), x)
+
+
 class Fails(Decoder):
     def forward(self, z, x):
         return torch.zeros_like(z).requires_grad_().log().sum().backward() or z
@@ -293,6 +314,7 @@ def test_data_that_depend_on_each_other():
     assert found(nn.BatchNorm1d(D), mode=False) is None and found(nn.LayerNorm(D)) is None
     assert found(nn.BatchNorm1d(D), names=()) is None  # no draw of it matters
     assert found(nn.Dropout()) is None
+    assert "model site 'x'" in found(nn.Sequential(nn.BatchNorm1d(D), nn.Dropout(0.1)))
 
 
 def test_batch_norm_of_the_data_alone_is_no_dependence_on_draws():
