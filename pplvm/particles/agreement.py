@@ -41,8 +41,9 @@ def particles_disagree(pair: Pair, args: tuple, kwargs: dict) -> str | None:
     """
 
     def draw() -> Trace:
-        drawn = pair.run_guide(PARTICLES, args, kwargs) if pair.guide is not None else None
-        return _held(drawn, pair.run_model(PARTICLES, drawn, args, kwargs))
+        if pair.guide is None:
+            return _held(pair.run_model(PARTICLES, None, args, kwargs))
+        return _held(pair.run_guide(PARTICLES, args, kwargs))
 
     what, alone = "with K > 1 particles at once", "one by one"
     return Comparison(what, alone, pair, PARTICLES, args, kwargs).fault(draw)
@@ -85,8 +86,9 @@ def data_disagree(pair: Pair, args: tuple, kwargs: dict, names: Collection[str] 
     """
     comparison = Comparison("", "", pair, 1, args, kwargs)
     with comparison.contained():
-        drawn = pair.run_guide(1, args, kwargs) if pair.guide is not None else None
-        held = _held(drawn, pair.run_model(1, drawn, args, kwargs))
+        held = _held(pair.run_guide(1, args, kwargs) if pair.guide is not None else None)
+        if names is None or not held.nodes.keys() >= set(names):  # the model has latents of its own
+            held = _held(held, pair.run_model(1, held, args, kwargs))
     changed, rows = held.copy(), list[int]()
     for name, site in latents(held).items():
         if names is None or name in names:

@@ -235,9 +235,9 @@ def test_rules_that_try_many_values_at_once_are_held_to_it_at_one_particle():
 class Mixed(nn.Module):
     """A continuous z that is drawn, a Categorical d that is summed out; the decoder takes some dimensions at most."""
 
-    def __init__(self, most_dims):
+    def __init__(self, most_dims, net=None):
         super().__init__()
-        self.most_dims, self.net = most_dims, nn.Linear(D, D)
+        self.most_dims, self.net = most_dims, net or nn.Linear(D, D)
 
     def model(self, x):
         with pyro.plate("batch", len(x)):
@@ -258,6 +258,10 @@ def test_states_beside_particles_take_a_dimension_more():
     with pytest.raises(ProgramError, match=r"after site 'z' at test_agreement.py, line \d+ \(one dimension too many"):
         Loss(Exact(4), Mixed(3))(x)
     Loss(Exact(4), Mixed(4))(x)
+    bare = nn.Sequential(nn.Unflatten(-1, (1, D)), nn.Conv1d(1, 1, 3, padding=1), nn.Flatten(1))
+    with pytest.raises(ProgramError, match=r"in layer 'net.1' \(Conv1d\)"):
+        Loss(Exact(4), Mixed(4, bare))(x)
+    Loss(Exact(4), Mixed(4, LeadingDims(bare, 1)))(x).backward()
 
 
 class Shakes(Decoder):
