@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pplvm.evaluation.traversals import traversals
     from pplvm.evaluation.units import active_units
     from pplvm.graphs.compiled import compiled
+    from pplvm.networks.leading_dims import LeadingDims
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
     from pplvm.objectives.biased import (
@@ -73,6 +74,7 @@ _HOMES = {
     "pplvm.programs.mixture": ("MixtureOfGaussians",),
     "pplvm.programs.sigmoid_belief": ("SigmoidBeliefNet",),
     "pplvm.programs.vae": ("VAE",),
+    "pplvm.networks.leading_dims": ("LeadingDims",),
     "pplvm.particles.pair": ("draw_particles",),
     "pplvm.bounds": ("elbo", "iwae", "renyi", "tvo", "jackknife"),
     "pplvm.objectives.objective": ("Loss",),
@@ -153,6 +155,7 @@ __all__ = [
     "Exact",
     "FreeBits",
     "GeneralizedDoublyReparameterized",
+    "LeadingDims",
     "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",

@@ -7,9 +7,10 @@ from pyro.poutine import Trace
 
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.data.batches import fixed_batch
+from pplvm.particles.agreement import data_disagree, particles_disagree
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.halves import users
-from pplvm.particles.pair import inspect_pair
+from pplvm.particles.pair import inspect_pair, pair_up
 from pplvm.particles.paths import has_path
 
 __all__ = ["run"]
@@ -39,6 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_data(program, data, x)
     except ValueError as error:
         broken.append(str(error))
+    if not broken:
+        pair = pair_up(program.model, program.guide, (x,), {})
+        broken += filter(None, [particles_disagree(pair, (x,), {})])
+        if (dependent := data_disagree(pair, (x,), {})) is not None:
+            print(f"\nnote: objectives that credit each datum by itself refuse this program: {dependent}")
     print()
     for violation in dict.fromkeys(broken):
         print(f"violation: {violation}")

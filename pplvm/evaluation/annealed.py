@@ -99,7 +99,7 @@ def annealed(
     require_counts(chains=chains, steps=steps)
     betas = betas_of(schedule, steps)
     log_weights, shares = [], []
-    with frozen(program, x) as pair:
+    with frozen(program, x, chains) as pair:
         for row in each_datum(x, seed):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])

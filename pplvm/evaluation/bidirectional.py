@@ -85,7 +85,7 @@ def bidirectional(
     numbers = data if isinstance(data, range) else range(data)
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
-    with frozen(program, like) as pair:
+    with frozen(program, like, chains) as pair:
         require_normalised(pair, like[:1], pair.run_guide(1, (like[:1],), {}), "guide")
         require_dreams(pair, (like[:1],), {})
         drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.tensor(numbers), seed)]

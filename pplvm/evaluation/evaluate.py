@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pplvm.distributed import gathered, my_rows, size
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import bidirectional
-from pplvm.evaluation.evidence import has_latents, log_evidence
+from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
@@ -20,7 +20,7 @@ from pplvm.evaluation.proper import figure_name
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
-from pplvm.particles.contract import sample_sites
+from pplvm.particles.contract import ProgramError, sample_sites
 
 __all__ = ["VARIABLES", "Evaluation", "evaluate"]
 
@@ -133,7 +133,7 @@ class _Evaluator:
         told = self._told(f"log p(x), k = {ks[-1]}")
         mine = importance_sampled(self.program, self._mine, ks=ks, seed=self.seed, compile=self.compile, report=told)
         sampled = _over_ranks(mine, len(self.x))
-        exact = log_evidence(self.program, self.x)
+        exact = self._exact()
         figures = sampled.figures
         best = sampled.log_p[:, -1]
         if exact is not None:
@@ -147,6 +147,13 @@ class _Evaluator:
         self.sections["likelihood"] = figures
         name = figure_name("log p(x)", sampled.fault)
         self.per_datum |= {VARIABLES[name]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
+
+    def _exact(self) -> Evidence | None:
+        try:
+            return log_evidence(self.program, self.x)
+        except ProgramError as error:
+            self.left_out.append(f"log p(x), exact: {error}")
+            return None
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
         x = self.x[: max(data, size())]

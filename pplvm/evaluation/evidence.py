@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import frozen
+from pplvm.particles.agreement import refuse, states_disagree
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
@@ -50,7 +51,7 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
 
     Raises:
         FloatingPointError: log p(x) of a datum is not a number.
-        ProgramError: the program breaks a rule.
+        ProgramError: the program breaks a rule, or mixes states that are summed out at once.
         ValueError: there are no data; the program's own method gives other than one number a datum.
 
     Example:
@@ -64,6 +65,7 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
         if callable(known):
             how, log_p = "in closed form", _by_method(known, x)
         elif (states := _states(pair, x)) is not None:
+            refuse(states_disagree(_model_alone(pair), (x[:1],), {}))
             how = f"{states:,} states summed out" if has_latents(pair, x) else "the program has no latents"
             log_p = torch.cat([_summed_out(pair, row) for row in x.split(1)])
         else:
@@ -100,5 +102,9 @@ def _states(pair: Pair, x: Tensor) -> int | None:
 
 
 def _summed_out(pair: Pair, row: Tensor) -> Tensor:
-    log_p, _ = enumerate_model(replace(pair, guide=None), None, 1, (row,), {})  # (1, 1)
+    log_p, _ = enumerate_model(_model_alone(pair), None, 1, (row,), {})  # (1, 1)
     return log_p[0].double().cpu()
+
+
+def _model_alone(pair: Pair) -> Pair:
+    return replace(pair, guide=None)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
+from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
@@ -174,12 +175,12 @@ def _slices(total: int, most: int) -> list[slice]:
 
 
 def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
-    """Broadcast where that gives what particles give, on a few draws and data."""
+    """Broadcast where that gives what draws give one by one, on a few draws and data; else as particles."""
     few, x = held[:4], x[:3]
     numbers = [value[0].numel() for value in held.values.values()]
     size = max(value.element_size() for value in held.values.values())
     try:
-        truth = _log_q(pair, _run(pair, few, x, broadcast=False), few, len(x), broadcast=False)
+        truth = torch.cat([_as_particles(pair, few[place : place + 1], x) for place in range(len(few))])
     except (KeyError, NotImplementedError, RuntimeError) as error:
         raise no_density(error) from error
     try:
@@ -188,11 +189,17 @@ def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
     except (RuntimeError, ValueError, IndexError):  # the guide's code, which may join x and z as it likes
         found = None
     if found is None or found.shape != truth.shape or not torch.allclose(found, truth, rtol=1e-4, atol=1e-4):
+        refuse(particles_disagree(pair, (x,), {}))
         return _Way(False, False, size * max(*numbers, x[0].numel()))
     fns = {name: trace.nodes[name]["fn"] for name in held.sites}
     reusable = all(len(fn.batch_shape) <= pair.nesting for fn in fns.values())
     quick = all(_quick_log_prob(fn, few.values[name]) is not None for name, fn in fns.items())
     return _Way(True, reusable, 8 if quick else size * max(numbers))
+
+
+def _as_particles(pair: Pair, held: HeldDraws, x: Tensor) -> Tensor:
+    """Log q of every pair, the draws as particles: (I, J)."""
+    return _log_q(pair, _run(pair, held, x, broadcast=False), held, len(x), broadcast=False)
 
 
 def _run(pair: Pair, held: HeldDraws, x: Tensor, broadcast: bool) -> Trace:

@@ -93,7 +93,7 @@ def aggregate_posterior(
     if not isinstance(num_particles, int) or num_particles < 1:
         raise ValueError(f"aggregate_posterior: num_particles must be an integer of at least 1, got {num_particles!r}")
     others = x if aggregate is None else aggregate
-    with frozen(program, x) as pair:
+    with frozen(program, x, num_particles) as pair:
         own = _places(x, aggregate)
         components = len(others) + (own < 0).double()
         if components.min() < 2:

@@ -128,7 +128,7 @@ def importance_sampled(
         Owen, Monte Carlo theory, methods and examples, 2013, chapter 9 (the error and the effective sample size)
     """
     ks = _rising(ks)
-    with frozen(program, x) as pair:
+    with frozen(program, x, ks[-1]) as pair:
         fault, exact = why_no_bound(pair, x), not has_latents(pair, x)
         terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):

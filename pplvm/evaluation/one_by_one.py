@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.noise import reseed
+from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.pair import Pair, Particles, gather, pair_up
 from pplvm.particles.side_effects import undone
 
@@ -19,14 +20,15 @@ MOST_AT_ONCE = 500
 
 
 @contextmanager
-def frozen(program: nn.Module, x: Tensor) -> Iterator[Pair]:
+def frozen(program: nn.Module, x: Tensor, num_particles: int = 1) -> Iterator[Pair]:
     """The program checked and in eval mode, without gradient; modes, buffers and random state come back as they were.
 
     Arguments:
         x: data (N, ...), of which the first is run.
+        num_particles: that will run at once.
 
     Raises:
-        ProgramError: the program breaks a rule of `pplvm.particles.contract`.
+        ProgramError: the program breaks a rule of `pplvm.particles.contract`, or mixes particles that run at once.
         ValueError: there are no data.
     """
     if len(x) == 0:
@@ -35,7 +37,10 @@ def frozen(program: nn.Module, x: Tensor) -> Iterator[Pair]:
     with undone(program, (x[:1],)), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
-            yield pair_up(program.model, program.guide, (x[:1],), {})
+            pair = pair_up(program.model, program.guide, (x[:1],), {})
+            if num_particles > 1:
+                refuse(particles_disagree(pair, (x[:1],), {}))
+            yield pair
         finally:
             for module, mode in modes.items():
                 module.training = mode

@@ -107,7 +107,7 @@ def rate_distortion(
     """
     if num_particles < 1:
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
-    with frozen(program, x) as pair:
+    with frozen(program, x, num_particles) as pair:
         fault = why_no_bound(pair, x)
         carried = _carried(pair, x[:1])
         terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []

@@ -97,7 +97,7 @@ def active_units(
     if num_particles < 2 or num_particles % 2:
         raise ValueError(f"active_units: num_particles must be even and at least 2, got {num_particles}")
     halves = ([], [])
-    with frozen(program, x) as pair:
+    with frozen(program, x, num_particles // 2) as pair:
         for number, row in enumerate(each_datum(x, seed)):
             for half in halves:
                 half.append(_posterior_means(pair, row, num_particles // 2, number))

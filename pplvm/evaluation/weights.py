@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.pair import Pair, gather, pair_up
 from pplvm.particles.side_effects import undone
 
@@ -108,7 +109,7 @@ def khat_limit(draws: int) -> float:
 def _log_weights(program: nn.Module, x: Tensor, draws: int) -> Tensor:
     """(S, B), float64, on the CPU."""
     pair = pair_up(program.model, program.guide, (x,), {})
-    at_once = max(1, min(draws, AT_ONCE // x.numel()))
+    at_once = 1 if particles_disagree(pair, (x,), {}) else max(1, min(draws, AT_ONCE // x.numel()))
     counts = [at_once] * (draws // at_once) + [draws % at_once] * bool(draws % at_once)
     return torch.cat([_drawn(pair, x, count) for count in counts])
 

@@ -135,7 +135,7 @@ class ARMS(Sitewise):
         super().__init__(num_particles)
         if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
             raise ObjectiveError(f"ARMS: draws must be an integer of at least 2, got {draws!r}")
-        self.draws = draws
+        self.draws, self.many_at_once = draws, draws > 2
 
     def refusal(self, site: Site) -> str | None:
         return _bernoulli_only(site)

@@ -32,6 +32,8 @@ __all__ = ["BiasedConcrete", "BiasedPathwise", "BiasedStraightThrough", "BiasedS
 class _AsIfItMoved(Sitewise):
     """Follow the slope of f along values that move with the logits."""
 
+    credits_each_datum = False  # the slope is that of all data's terms
+
     def refusal(self, site: Site) -> str | None:
         return relaxable_only(site)
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.objectives.detached import Detached
+from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
+from pplvm.particles.agreement import refuse, states_disagree
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import enumerate_model, is_enumerable
 from pplvm.particles.pair import Pair, inspect_pair, pair_up, sum_sites
@@ -26,8 +28,8 @@ class Exact(Objective):
         num_particles: K, draws of the continuous latents.
 
     Raises:
-        ObjectiveError: the model has no discrete latent.
-        ProgramError: there are too many states; a continuous latent is not in the guide.
+        ObjectiveError: the model has no discrete latent; a datum's draws change other data's densities.
+        ProgramError: there are too many states, or they are mixed; a continuous latent is not in the guide.
 
     Example:
         >>> from pplvm.objectives.objective import Loss
@@ -58,7 +60,10 @@ class Exact(Objective):
         if not discrete:
             raise ObjectiveError("Exact: the model has no discrete latent to sum out; use Pathwise")
         rest = latents(model_trace).keys() - discrete
-        return pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
+        pair = pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
+        refuse(states_disagree(pair, args, kwargs, self.num_particles if rest else 1))
+        require_independent_data(self, pair, args, kwargs, discrete)
+        return pair
 
 
 class PriorSampling(Objective):

@@ -19,6 +19,7 @@ from torch.distributions import Laplace, Normal
 
 from pplvm.bounds import Bound, iwae
 from pplvm.objectives.detached import require_densities
+from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.stopped_guide import require_replayable
@@ -79,6 +80,8 @@ class GeneralizedDoublyReparameterized(Objective):
             require_replayable(self, pair, above, args, kwargs, role="model")
         for name, site in latents(above).items():
             _require_location_and_scale(name, site)
+        if self.num_particles > 1:
+            require_independent_data(self, pair, args, kwargs)
         return pair
 
 

@@ -30,6 +30,8 @@ class LocalExpectation(Sitewise):
         arXiv:1503.01494
     """
 
+    many_at_once = True
+
     def __init__(self) -> None:
         super().__init__(num_particles=1)
 

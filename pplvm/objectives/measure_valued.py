@@ -51,6 +51,8 @@ class MeasureValued(Sitewise):
         arXiv:1906.10652
     """
 
+    many_at_once = True
+
     def claims(self, site: Site) -> bool:
         return kind_of(site) in RULES or not has_path(site["fn"])
 

@@ -21,6 +21,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.objectives.targets import Tabulated
+from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import latents
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, pair_up
@@ -126,7 +127,10 @@ class Objective(ELBO):
         return self._pairs.get((model, used), owners(model, used), args, kwargs, lambda: check(args, kwargs))
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return pair_up(model, guide, args, kwargs)
+        pair = pair_up(model, guide, args, kwargs)
+        if self.num_particles > 1:
+            refuse(particles_disagree(pair, args, kwargs))
+        return pair
 
     def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
         if self.rules_by_site or pair.guide is None:

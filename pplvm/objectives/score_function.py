@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import Pair, Particles
@@ -30,6 +31,13 @@ class _Scored(Objective):
     @property
     def target(self) -> Bound:
         return self.bound
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        learning = learning_latents(pair, args, kwargs).items()
+        scored = [name for name, site in learning if not pair.has_path(site)]
+        require_independent_data(self, pair, args, kwargs, scored)
+        return pair
 
     def _site_by_site(self, drawn: Particles, credit: Callable[[Tensor], Tensor], *where: Any) -> Tensor:
         """Each site's score times the credit of its own signal, (B,); `where` is pair, args, kwargs."""
@@ -54,6 +62,9 @@ class ScoreFunction(_Scored):
         bound: maps log-weights (K, B) to one value per datum (B,).
         num_particles: K, at least 1.
         baseline: None, a `MovingAverage` or a `LearnedBaseline`; its parameters join those of the `Loss`.
+
+    Raises:
+        ObjectiveError: on the first batch, a datum's draws change other data's densities (batch normalization).
 
     Example:
         >>> objective = ScoreFunction(elbo, num_particles=5, baseline=MovingAverage())
@@ -107,7 +118,7 @@ class LeaveOneOut(_Scored):
             RLOO and the published VIMCO are geometric.
 
     Raises:
-        ObjectiveError: num_particles is below 2; mean has another name.
+        ObjectiveError: num_particles is below 2; mean has another name; as `ScoreFunction`.
 
     Example:
         >>> rloo = LeaveOneOut(elbo, num_particles=4)

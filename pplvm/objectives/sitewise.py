@@ -17,10 +17,12 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
+from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.score_function import without_each
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.stopped_guide import require_replayable
+from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.masks import is_masked
@@ -48,6 +50,12 @@ class Sitewise(Objective):
 
     any_bound = False
     """Whether the rule holds for other bounds than the elbo."""
+
+    many_at_once = False
+    """Whether the rule tries several values of its site in one run, even at one particle."""
+
+    credits_each_datum = True
+    """Whether the rule credits a datum's draw with that datum's terms alone."""
 
     bound: Bound = staticmethod(elbo)
 
@@ -83,6 +91,7 @@ class Sitewise(Objective):
         for name, site in latents(drawn).items():
             if (rule := self.rule_of(site)) is not None:
                 self._require(rule, name, site)
+        self._require_agreement(pair, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             particles = gather(pair, 1, args, kwargs)
             dependent = dependents_of(pair, particles, args, kwargs)
@@ -90,6 +99,15 @@ class Sitewise(Objective):
                 if (rule := self.rule_of(site)) is not None:
                     rule.inspect(SiteDraw(name, self.bound, pair, particles, dependent[name], args, kwargs))
         return pair
+
+    def _require_agreement(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        """Refuse a program that mixes values which a rule tries at once, or data."""
+        learning = learning_latents(pair, args, kwargs)
+        rules = {name: rule for name, site in learning.items() if (rule := self.rule_of(site)) is not None}
+        if self.num_particles == 1 and any(rule.many_at_once for rule in rules.values()):
+            refuse(particles_disagree(pair, args, kwargs))
+        credited = [name for name, rule in rules.items() if rule.credits_each_datum]
+        require_independent_data(self, pair, args, kwargs, credited)
 
     def _require(self, rule: Any, name: str, site: Site) -> None:
         if not isinstance(rule, Sitewise):

@@ -21,6 +21,7 @@ from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.objectives.detached import require_densities
+from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
@@ -122,6 +123,8 @@ class DoublyReparameterized(_StoppedGuide):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         require_densities(self, pair, args, kwargs, "StickTheLanding or Pathwise")
+        if self.num_particles > 1 and self.order != 1:  # else all weights are one
+            require_independent_data(self, pair, args, kwargs)
         return pair
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
@@ -161,6 +164,7 @@ class DoublyReparameterizedWakeSleep(_StoppedGuide):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         require_densities(self, pair, args, kwargs, "StickTheLanding or Pathwise")
+        require_independent_data(self, pair, args, kwargs)
         return pair
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:

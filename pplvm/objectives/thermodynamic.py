@@ -12,6 +12,7 @@ import torch
 
 from pplvm.bounds import partition_of, tvo
 from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Estimate, Objective
 from pplvm.objectives.targets import Tabulated, thermodynamic
 from pplvm.particles.pair import Pair
@@ -69,4 +70,5 @@ class Thermodynamic(Objective):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         require_densities(self, pair, args, kwargs, f"Pathwise or LeaveOneOut with {self.bound.__name__}")
+        require_independent_data(self, pair, args, kwargs)
         return pair

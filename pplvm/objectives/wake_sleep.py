@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents
@@ -101,6 +102,7 @@ class ReweightedWakeSleep(Objective):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         require_densities(self, pair, args, kwargs, "Pathwise")
+        require_independent_data(self, pair, args, kwargs)
         if self.insomnia < 1:
             _require_dreams(self, pair, args, kwargs)
         return pair

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from pplvm.particles.contract import Site, latents, sample_sites
-from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.enumeration import coordinates, next_state
 from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import structure
@@ -194,10 +194,4 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
 
 def another(fn: Distribution, value: Tensor) -> Tensor:
     """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
-    single = coordinates(fn)
-    if not single.has_enumerate_support:
-        return fn.sample()
-    states, own = support(fn), len(single.event_shape)  # (S, own...)
-    here = value.reshape(*value.shape[: value.dim() - own], 1, *single.event_shape) == states
-    place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)
-    return states[(place + 1) % len(states)]
+    return next_state(fn, value) if coordinates(fn).has_enumerate_support else fn.sample()

@@ -5,6 +5,7 @@ S^n states, so this is for small n; there are no further approximations. A mask 
 from the log-weights, not from the states' probabilities.
 """
 
+from collections.abc import Callable
 from math import log10, prod
 from typing import Any
 
@@ -25,8 +26,10 @@ __all__ = [
     "coordinates",
     "enumerate_guide",
     "enumerate_model",
+    "extreme_states",
     "is_enumerable",
     "latent_states",
+    "next_state",
     "support",
 ]
 
@@ -88,6 +91,16 @@ def enumerate_model(
     return log_p.reshape(num_particles, -1), model_trace
 
 
+def extreme_states(pair: Pair, program: Callable[..., Any], num_particles: int, args: tuple, kwargs: dict) -> Trace:
+    """A program's run with the first and the last state of every latent that has no value yet, to try how it does.
+
+    Raises:
+        ProgramError: as `enumerate_model`.
+    """
+    first_dim = -1 - pair.nesting - (num_particles > 1)
+    return pair.run(_Enumerate(first_dim, extremes=True)(program), num_particles, args, kwargs)
+
+
 def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
     """What masks took from the densities of sites: (..., B)."""
     total: Tensor | float = 0.0
@@ -100,11 +113,11 @@ def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
 
 
 class _Enumerate(Messenger):
-    """Give each latent that has no value yet all of its states."""
+    """Give each latent that has no value yet all of its states, or the first and the last."""
 
-    def __init__(self, first_dim: int) -> None:
+    def __init__(self, first_dim: int, extremes: bool = False) -> None:
         super().__init__()
-        self.first_dim = first_dim
+        self.first_dim, self.extremes = first_dim, extremes
 
     def __enter__(self) -> "_Enumerate":
         self.dim, self.states = self.first_dim, 1
@@ -133,7 +146,10 @@ class _Enumerate(Messenger):
         states = support(msg["fn"])
         shape = _grid_shape(msg)
         places = torch.arange(len(states), device=states.device)
-        grid = torch.cartesian_prod(*[places] * prod(shape)).reshape(-1, *shape)
+        if self.extremes:
+            grid = torch.stack([place.expand(shape) for place in (places[0], places[-1])])
+        else:
+            grid = torch.cartesian_prod(*[places] * prod(shape)).reshape(-1, *shape)
         nested = _nested_sizes(msg)
         event = grid.shape[1 + len(nested) :]
         values = states[grid.reshape(len(grid), *nested, 1, *event)]
@@ -149,6 +165,14 @@ def _states(site: Site) -> int:
 def support(fn: Distribution) -> Tensor:
     single = coordinates(fn)
     return single.enumerate_support(expand=False).reshape(-1, *single.event_shape)
+
+
+def next_state(fn: Distribution, value: Tensor) -> Tensor:
+    """The state after a value, of each coordinate; the first one after the last."""
+    states, own = support(fn), len(coordinates(fn).event_shape)  # (S, own...)
+    here = value.reshape(*value.shape[: value.dim() - own], 1, *states.shape[1:]) == states
+    place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)
+    return states[(place + 1) % len(states)]
 
 
 def _nested_sizes(site: Site) -> list[int]:

@@ -181,7 +181,7 @@ def draw_particles(model: Program, guide: Program, *args: Any, num_particles: in
         num_particles: K, at least 1; the K draws are vectorized in the dimension left of all plates.
 
     Raises:
-        ProgramError: the program breaks a rule; the message names the site and the cure.
+        ProgramError: the program breaks a rule, or mixes particles; the message names the site and the cure.
         ValueError: num_particles is no integer of at least 1.
 
     Example:
@@ -199,7 +199,12 @@ def draw_particles(model: Program, guide: Program, *args: Any, num_particles: in
     if not isinstance(num_particles, int) or num_particles < 1:
         raise ValueError(f"draw_particles: num_particles must be an integer of at least 1, got {num_particles!r}")
     with pyro.get_param_store().scope():
-        return gather(pair_up(model, guide, args, kwargs), num_particles, args, kwargs)
+        pair = pair_up(model, guide, args, kwargs)
+        if num_particles > 1:
+            from pplvm.particles.agreement import particles_disagree, refuse  # which imports this file
+
+            refuse(particles_disagree(pair, args, kwargs))
+        return gather(pair, num_particles, args, kwargs)
 
 
 def pair_up(

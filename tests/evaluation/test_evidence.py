@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
+from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import draw_particles
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -91,3 +93,44 @@ def test_a_method_of_the_wrong_shape_is_refused():
     program.log_evidence = lambda x: x
     with pytest.raises(ValueError, match=r"log_evidence\(x\) of 2 data must be \(2,\), got \(2, 3\)"):
         log_evidence(program, two_data())
+
+
+class TwoDoors(nn.Module):
+    """x ~ N(a + b, 1), a and b Bernoulli; right for particles, but states of b pile up if told to."""
+
+    def __init__(self, right):
+        super().__init__()
+        self.right = right
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            a = pyro.sample("a", dist.Bernoulli(0.3))
+            b = pyro.sample("b", dist.Bernoulli(0.6 + 0.0 * a))
+            total = a + b
+            if not self.right and total.dim() == 3:
+                total = total.cumsum(0)
+            pyro.sample("x", dist.Normal(total, 1.0), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("a", dist.Bernoulli(0.3 + 0.0 * x))
+            pyro.sample("b", dist.Bernoulli(0.6 + 0.0 * x))
+
+
+def test_states_that_a_program_mixes_are_no_evidence():
+    x = torch.tensor([0.2, 1.4, 2.5])
+    truth = torch.logsumexp(
+        torch.stack(
+            [torch.tensor(p).log() + Normal(m, 1.0).log_prob(x) for p, m in ((0.28, 0.0), (0.54, 1.0), (0.18, 2.0))]
+        ),
+        0,
+    )
+    torch.testing.assert_close(log_evidence(TwoDoors(True), x).log_p, truth)
+    with pytest.raises(ProgramError, match=r"model site 'x' gives datum 0 .* state by state"):
+        log_evidence(TwoDoors(False), x)
+    assert evaluate(TwoDoors(True), x, ks=(1, 5)).sections["likelihood"][0].name == "log p(x), exact"
+    found = evaluate(TwoDoors(False), x, ks=(1, 2000))
+    names = [figure.name for figure in found.sections["likelihood"]]
+    assert not any("exact" in name for name in names) and "log_p_exact" not in found.per_datum
+    assert any(said.startswith("log p(x), exact: with the states of a discrete latent") for said in found.left_out)
+    torch.testing.assert_close(found.per_datum["log_p"][:, -1], truth, atol=0.1, rtol=0)

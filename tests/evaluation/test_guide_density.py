@@ -14,7 +14,9 @@ from torch import nn
 from pplvm.evaluation import guide_density
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.guide_density import HeldDraws, log_q_blocks, log_q_of_others, require_guide_density
+from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.one_by_one import frozen
+from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import sum_sites
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.vae import VAE
@@ -221,7 +223,7 @@ def test_the_encoder_sees_each_datum_once(monkeypatch):
         seen = []
         program.encoder.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
         blocks = len(list(log_q_blocks(pair, held, x)))
-    assert blocks == 200 and seen == [3, 3, *[4] * 10]  # the first two decide how to go about it
+    assert blocks == 200 and seen == [3] * 5 + [4] * 10  # the first five decide how to go about it
 
 
 def test_upper_layers_that_no_datum_matters_to_run_once_a_draw():
@@ -279,3 +281,17 @@ def test_a_flow_without_an_inverse_costs_an_evaluation_its_information_alone():
     found = evaluate(NoInverse(4, 2, (3,)), torch.rand(4, 4).round(), ks=(1, 10))
     assert {"likelihood", "rate and distortion"} == found.sections.keys()
     assert all("no density to draws that are not its own" in sentence for sentence in found.left_out)
+
+
+class Centred(TwoLayers):
+    """Takes the particles' dimension, where there is one, for coordinates of z."""
+
+    def joined(self, x, z):
+        return super().joined(x, z - z.mean(0) if z.dim() == 3 else z)
+
+
+def test_a_guide_that_mixes_particles_is_refused():
+    x = torch.rand(5, 4)
+    with pytest.raises(ProgramError, match="guide site 'top' gives datum 0 .* the same draw one by one"):
+        aggregate_posterior(Centred(), x)
+    assert aggregate_posterior(TwoLayers(), x).information.isfinite().all()

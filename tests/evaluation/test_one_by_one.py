@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from pplvm.evaluation.annealed import annealed
+from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.units import active_units
 from pplvm.particles.contract import ProgramError
 from pplvm.programs.vae import VAE
 
@@ -41,3 +45,20 @@ def test_no_data_and_broken_programs_are_refused():
     program.guide = lambda x: None
     with pytest.raises(ProgramError, match="no site 'z'"), frozen(program, torch.zeros(1, 6)):
         pass
+
+
+def test_particles_that_a_program_mixes_are_not_evaluated():
+    program, x = VAE(6, 2, (5,)), torch.rand(4, 6).round()
+    program.decoder = torch.nn.Sequential(Centred(), program.decoder)
+    with frozen(program, x):
+        pass
+    for ask in (importance_sampled, rate_distortion, active_units, annealed):
+        with pytest.raises(ProgramError, match=r"K > 1 .* what leaves layer 'decoder.0' \(Centred\) differs"):
+            ask(program, x)
+
+
+class Centred(torch.nn.Module):
+    """Takes the first dimension, the particles', for that of one datum's coordinates."""
+
+    def forward(self, z):
+        return z - z.mean(0) if z.dim() == 3 else z

@@ -19,11 +19,12 @@ from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.local_expectation import LocalExpectation
-from pplvm.objectives.objective import Loss, Objective
+from pplvm.objectives.objective import Loss, Objective, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, without_each
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
+from pplvm.particles.agreement import data_disagree, states_disagree
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.particles.pair import Pair, pair_up
@@ -80,7 +81,7 @@ def _references_for(
         return dict.fromkeys(targets)
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
-    if states is not None and states <= MOST_STATES:
+    if states is not None and states <= MOST_STATES and _can_be_summed_out(pair, x):
         return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
     score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(is_enumerable(site) for site in score_sites)
@@ -88,8 +89,16 @@ def _references_for(
     for target in targets:
         loss = _serving(program, target, bool(score_sites), countable)
         label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
-        found[target] = loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
+        try:
+            found[target] = loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
+        except (ObjectiveError, ProgramError):
+            found[target] = None
     return found
+
+
+def _can_be_summed_out(pair: Pair, x: Tensor) -> bool:
+    """Whether tables of a datum's states hold: no state changes another's density, no datum another's."""
+    return not (states_disagree(pair, (x,), {}, of_guide=True) or data_disagree(pair, (x,), {}))
 
 
 def _gradient(loss: Loss, parameters: Parameters, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pplvm.bounds import elbo, iwae, renyi
 from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.reference import references_for
+from pplvm.networks.leading_dims import LeadingDims
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
@@ -87,3 +88,12 @@ def test_parameters_know_their_sides_and_names():
     assert len(set(names)) == parameters.size and names[0] == "prior_logits[0]"
     with pytest.raises(IndexError):
         parameters.entry_name(parameters.size)
+
+
+def test_no_table_of_states_where_data_depend_on_each_other():
+    """Batch normalization of the decoder's layer: a state of one datum beside the same state of all others."""
+    net, x = small_net(), two_data()
+    net.decoders[0] = torch.nn.Sequential(net.decoders[0], LeadingDims(torch.nn.BatchNorm1d(3), 1))
+    assert referred(net, x, {(elbo, 1)}, draws=3) == {(elbo, 1): None}
+    net.eval()
+    assert referred(net, x, {(elbo, 1)}, draws=3)[elbo, 1].label == "exact"

@@ -1,0 +1,107 @@
+"""Which layer of a program is at fault: that of an error, or the first whose output is not what it should be."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._pytree import tree_leaves
+
+from pplvm.particles.surroundings import LIBRARIES
+
+__all__ = ["Calls", "Place", "first_apart", "place_of", "within_rounding"]
+
+Names = Mapping[int, str]
+"""The paths of a program's layers, by their ids."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a program goes wrong, in words, and whether in a layer of torch's, which can only be wrapped."""
+
+    words: str = ""
+    is_torchs: bool = False
+
+
+class Calls:
+    """Records what goes into each layer and what comes out, in the order in which calls end."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[nn.Module, list[Tensor], list[Tensor]]] = []
+
+    def __enter__(self) -> "Calls":
+        self._handle = register_module_forward_hook(self._record)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._handle.remove()
+
+    def _record(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        self.made.append((layer, _copies(inputs), _copies(output)))
+
+
+def within_rounding(a: Tensor, b: Tensor, digits: float = 0.5) -> Tensor:
+    """Whether numbers are equal in a share of their digits: in half of them, to 3e-4 in float32, 1e-8 in float64."""
+    a, b = (each if each.is_floating_point() else each.to(torch.get_default_dtype()) for each in (a, b))
+    epsilon = max(torch.finfo(each.dtype).eps for each in (a, b))
+    tolerance = epsilon**digits * a.abs().clamp(min=1.0)
+    return (a == b) | ((a - b).abs() <= tolerance) | (a.isnan() & b.isnan())
+
+
+def first_apart(together: Calls, alone: Calls, sizes: tuple[int, ...], index: tuple[int, ...], names: Names) -> Place:
+    """Where a run of many first differs from the run of one of them; nowhere if no layer tells.
+
+    Arguments:
+        sizes: of the dimensions left of the plates in the run of many.
+        index: of the one, in these dimensions.
+    """
+    for (layer, inputs, outputs), (other, own_inputs, own_outputs) in zip(together.made, alone.made, strict=False):
+        if layer is not other or len(inputs) != len(own_inputs) or len(outputs) != len(own_outputs):
+            return Place()
+        before = [_equal(*pair, sizes, index) for pair in zip(inputs, own_inputs, strict=True)]
+        after = [_equal(*pair, sizes, index) for pair in zip(outputs, own_outputs, strict=True)]
+        if False in before:
+            return Place(f"what enters {_called(layer, names)} differs")
+        if all(before) and not all(after):
+            return Place(f"what leaves {_called(layer, names)} differs", _is_torchs(layer))
+    return Place()
+
+
+def place_of(error: Exception, names: Names) -> Place:
+    """Where an error arose: the innermost layer, and the program's own line."""
+    inside, at, is_torchs = "", "", False
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        layer = frame.f_locals.get("self")
+        if isinstance(layer, nn.Module) and id(layer) in names:
+            inside, is_torchs = f" in {_called(layer, names)}", _is_torchs(layer)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
+            at = f" at {Path(frame.f_code.co_filename).name}, line {line}"
+    return Place(inside + at, is_torchs)
+
+
+def _called(layer: nn.Module, names: Names) -> str:
+    path, kind = names.get(id(layer)), type(layer).__name__
+    return f"layer {path!r} ({kind})" if path else f"a layer {kind}"
+
+
+def _is_torchs(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.nn")
+
+
+def _copies(tree: Any) -> list[Tensor]:
+    return [leaf.detach().clone() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _equal(many: Tensor, one: Tensor, sizes: tuple[int, ...], index: tuple[int, ...]) -> bool | None:
+    """Whether one of many is what it is alone, in dimensions of its own or folded into the batch; None if unclear."""
+    for shaped in (many.expand, many.reshape):
+        try:
+            same = shaped(*sizes, *one.shape)[index]
+        except RuntimeError:
+            continue
+        return bool(within_rounding(one, same).all())
+    return None
