@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pplvm.particles.pair import Pair, cuda_devices, owners
+from pplvm.particles.pair import Pair, owners
+from pplvm.particles.side_effects import undone
 
 __all__ = ["Still", "contained"]
 
@@ -18,20 +19,12 @@ __all__ = ["Still", "contained"]
 @contextmanager
 def contained(pair: Pair, args: tuple, kwargs: dict) -> Iterator[None]:
     """Whatever happens within, without gradient, leaves random state, buffers and Pyro's parameters as they were."""
-    modules = [each for owner in owners(pair.model, pair.guide) for each in owner.modules()]
-    kept = [(each._buffers, dict(each._buffers)) for each in modules]
-    copies: dict[int, Tensor | None] = {}  # two names of one buffer stay one
-    devices = cuda_devices((*args, *kwargs.values()))
-    with torch.random.fork_rng(devices), pyro.get_param_store().scope(), torch.no_grad():
-        for store, before in kept:
-            for name, buffer in before.items():
-                store[name] = copies.setdefault(id(buffer), None if buffer is None else buffer.clone())
-        try:
-            yield
-        finally:
-            for store, before in kept:
-                store.clear()
-                store.update(before)
+    with (
+        undone(owners(pair.model, pair.guide), [*args, *kwargs.values()]),
+        pyro.get_param_store().scope(),
+        torch.no_grad(),
+    ):
+        yield
 
 
 class Still(TorchFunctionMode):
