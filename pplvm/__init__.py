@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from pplvm.graphs.compiled import compiled
     from pplvm.objectives.antithetic import ARM, ARMS, DisARM
     from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
-    from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+    from pplvm.objectives.biased import (
+        BiasedConcrete,
+        BiasedPathwise,
+        BiasedStraightThrough,
+        BiasedStraightThroughGumbel,
+    )
     from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
     from pplvm.objectives.exact import Exact, PriorSampling
     from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
@@ -84,7 +89,12 @@ _HOMES = {
     "pplvm.objectives.thermodynamic": ("Thermodynamic",),
     "pplvm.objectives.tempered": ("Beta", "FreeBits", "Warmup"),
     "pplvm.objectives.measure_valued": ("MeasureValued",),
-    "pplvm.objectives.biased": ("BiasedStraightThrough", "BiasedStraightThroughGumbel", "BiasedConcrete"),
+    "pplvm.objectives.biased": (
+        "BiasedStraightThrough",
+        "BiasedStraightThroughGumbel",
+        "BiasedConcrete",
+        "BiasedPathwise",
+    ),
     "pplvm.objectives.per_site": ("PerSite",),
     "pplvm.objectives.pyro_objective": ("PyroObjective",),
     "pplvm.graphs.compiled": ("compiled",),
@@ -130,6 +140,7 @@ __all__ = [
     "AnalyticKL",
     "Beta",
     "BiasedConcrete",
+    "BiasedPathwise",
     "BiasedStraightThrough",
     "BiasedStraightThroughGumbel",
     "Checkpoints",

@@ -184,9 +184,9 @@ def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.
     """A loss whose gradient is the mean over ranks; alone, the loss itself.
 
     The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
-    is made on first use exists then, what a first batch tells is the same on all ranks, and all start equal. After
-    each step, floating-point buffers that steps move are averaged over ranks: exact for averages of batch means, such
-    as a `MovingAverage` or the running mean of batch norm (which normalizes by its own share, here as in any DDP).
+    is made on first use exists then, and all start equal. After each step, floating-point buffers that steps move are
+    averaged over ranks: exact for averages of batch means, such as a `MovingAverage` or the running mean of batch norm
+    (which normalizes by its own share, here as in any DDP).
 
     Arguments:
         loss: maps a batch to the mean over its data, (); in train mode.

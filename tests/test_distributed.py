@@ -174,10 +174,10 @@ def test_11_no_number_on_one_rank_stops_all(of):
     assert first["finite here"] and not second["finite here"]
 
 
-def test_what_a_first_batch_tells_is_the_same_on_all_ranks(of):
+def test_what_a_first_batch_tells_another_rank_is_not_believed(of):
     first, second = of("dependencies")
-    assert first["by itself"] != second["by itself"]  # what it would be
-    assert first["parallel"] == second["parallel"] == ["x", "y"]
+    assert first["by itself"] == first["parallel"] == ["x", "y"]
+    assert second["by itself"] == second["parallel"] == ["y"]  # whose data let the model pass y by
 
 
 def test_a_loss_is_made_parallel_again_for_a_second_fit(of):

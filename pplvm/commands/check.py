@@ -10,6 +10,7 @@ from pplvm.data.batches import fixed_batch
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.halves import users
 from pplvm.particles.pair import inspect_pair
+from pplvm.particles.paths import has_path
 
 __all__ = ["run"]
 
@@ -62,7 +63,7 @@ def _site_row(half: str, site: Any) -> tuple[str, ...]:
     inner = fn
     while hasattr(inner, "base_dist"):
         inner = inner.base_dist
-    how = "observed" if site["is_observed"] else "path" if fn.has_rsample else "score"
+    how = "observed" if site["is_observed"] else "path" if has_path(fn) else "score"
     plates = ", ".join(
         f"{frame.name}[{frame.size}]@{frame.dim}" for frame in site["cond_indep_stack"] if frame.vectorized
     )

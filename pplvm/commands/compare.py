@@ -27,6 +27,8 @@ from pplvm.distributed import is_first, join, require_equal, size
 from pplvm.evaluation.estimators.gradients import Comparison
 from pplvm.evaluation.estimators.repeats import effective_replicates
 from pplvm.evaluation.estimators.sweep import ParticleSweep
+from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
 from pplvm.particles.contract import latents
@@ -232,6 +234,9 @@ def _section(
     measured = comparison.result()
     weights = weight_health(subject.program, subject.minibatches, WEIGHT_DRAWS, arguments.seed)
     measured["effective_replicates"] = effective_replicates(measured)
+    with frozen(subject.program, subject.minibatches[0]) as pair:
+        fault = fault_of(pair, subject.minibatches[0])
+    measured["target"] = ("estimator", [figure_name(name, fault) for name in measured["target"].values])
     measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
     return xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
 

@@ -17,6 +17,7 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.pair import cuda_devices, pair_up
+from pplvm.particles.paths import has_path
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
 
@@ -172,4 +173,4 @@ def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
     if not isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation):
         return False
     trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
-    return all(site["fn"].has_rsample for site in latents(trace).values())
+    return all(has_path(site["fn"]) for site in latents(trace).values())

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
@@ -20,7 +21,7 @@ from pplvm.commands.pictures import Pictures
 from pplvm.commands.results import open_results
 from pplvm.commands.trained import Trained, caveats, take_up
 from pplvm.distributed import from_first, is_first, join
-from pplvm.evaluation.evaluate import Evaluation, evaluate
+from pplvm.evaluation.evaluate import VARIABLES, Evaluation, evaluate
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
@@ -100,7 +101,7 @@ def _write(
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
     pictures.draw(lambda: prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
-    files = {"log p(x) against the number of draws": _convergence(found, ks, directory), **pictures.files}
+    files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **pictures.files}
     left_out = [*found.left_out, *pictures.left_out]
     circumstances = _circumstances(trained, arguments, ks, count)
     remarks = caveats(trained, arguments.split, count)
@@ -131,20 +132,25 @@ def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[in
 
 
 def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Path:
-    log_p = found.per_datum["log_p"]
+    name, log_p = _sampled(found)
     error = log_p.std(0) / len(log_p) ** 0.5 if len(log_p) > 1 else log_p[0] * 0
     exact = found.per_datum.get("log_p_exact")
     path = directory / "convergence.png"
     return save_convergence(
-        ks, log_p.mean(0).tolist(), error.tolist(), path, None if exact is None else float(exact.mean())
+        ks, log_p.mean(0).tolist(), error.tolist(), path, None if exact is None else float(exact.mean()), name
     )
+
+
+def _sampled(found: Evaluation) -> tuple[str, Tensor]:
+    """What the draws estimate at each k, (N, len(ks)), and what it is called."""
+    return next((name, found.per_datum[key]) for name, key in VARIABLES.items() if key in found.per_datum)
 
 
 def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
     """The terms of each datum: log_p (datum, k), posterior means (datum, unit of the site), all else (datum)."""
     arrays: dict[str, Any] = {}
     for name, value in found.per_datum.items():
-        dims = ["datum", "k" if name == "log_p" else f"{name}_unit"][: value.dim()]
+        dims = ["datum", "k" if name in VARIABLES.values() else f"{name}_unit"][: value.dim()]
         arrays[name] = (dims, value.numpy())
     return xr.Dataset(arrays, coords={"k": np.array(ks)})
 
@@ -169,10 +175,11 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
         rate, distortion = figures["rate"], figures["distortion"]
         beta = trained.settings.beta if trained.settings.beta is not None else 1.0
-        best = float(each.per_datum.get("log_p_exact", each.per_datum["log_p"][:, -1]).mean())
+        best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
+        shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
         points.append(_point(trained, beta, rate, distortion))
         name = str(trained.directory)[-29:]
-        print(f"{name:30}{best:12.2f}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
+        print(f"{name:30}{shown:>12}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
     path = save_rate_distortion(points, directory / "rate-distortion.png")
     print(f"rate against distortion: {path}")
 

@@ -18,7 +18,7 @@ from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
 from pplvm.data.batches import batches
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
-from pplvm.evaluation.progress import progress_of
+from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import cuda_devices
@@ -96,9 +96,13 @@ class Training:
         self.plan, self.files, self.manifest = plan, files, manifest
         self.skipped = 0
         try:
-            self._look = progress_of(plan.program, plan.x)
+            self._look = Progress(plan.program, plan.x)
         except ProgramError:  # legal for objectives that need no guide
             self._look = None
+        self._value = "bound"
+        if self._look is not None and self._look.fault:
+            self._value = "objective"
+            say(f"{self._look.fault}; what is trained is recorded as the objective")
 
     def go(self, request: StopRequest) -> str:
         """Train; returns how it ended.
@@ -190,14 +194,14 @@ class Training:
         loss, norm = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
-            "bound": -loss,
+            self._value: -loss,
             "gradient_norm": norm,
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:
             values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
         self.files.record(plan.run.step, values)
-        return {name: f"{values[name]:.2f}" for name in ("bound", "rate", "distortion") if name in values}
+        return {name: f"{values[name]:.2f}" for name in (self._value, "rate", "distortion") if name in values}
 
     def _validate(self) -> bool:
         """Look at the validation data; whether the loss is the lowest so far. All processes see all of them."""
@@ -214,7 +218,7 @@ class Training:
             for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
                 found += float(loss(x)) * len(x) / len(plan.valid)
         loss.train(was_training)
-        self.files.record(plan.run.step, {"validation/bound": -found})
+        self.files.record(plan.run.step, {f"validation/{self._value}": -found})
         return plan.stopping.observe(found)
 
     def _information(self) -> float:

@@ -16,7 +16,7 @@ from pplvm.commands.building import build_loss, split_settings, takes_particles
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
-from pplvm.particles.pair import cuda_devices
+from pplvm.particles.side_effects import undone
 
 __all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss", "learning_rates"]
 
@@ -49,10 +49,9 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
         plain = build_loss(name, arguments.particles if takes_particles(name) else None, program, data)
         try:
             loss = Loss(_weighed(plain.objective, arguments), program).to(x.device)
-            with torch.random.fork_rng(cuda_devices((x,))):
-                loss.eval()
+            with undone(loss.train(), (x,)):
                 loss(x)
-            return loss.train()
+            return loss
         except ObjectiveError as error:
             if name == names[-1]:
                 raise ValueError(f"objective {name}: {error}") from error

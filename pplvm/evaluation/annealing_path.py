@@ -19,11 +19,13 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
 from pplvm.evaluation.annealing_point import Point
-from pplvm.particles.contract import ProgramError, Site, latents, same_support, unmasked
+from pplvm.particles.contract import ProgramError, Site, latents, same_support, sample_sites
 from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.factors import unnormalised
+from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
 
-__all__ = ["Path", "Start"]
+__all__ = ["Path", "Start", "require_normalised"]
 
 Start = Literal["guide", "prior"]
 
@@ -58,15 +60,16 @@ class Path:
 
         Raises:
             ProgramError: there is no latent, or one is auxiliary, a Delta, or neither finite nor on a support with a
-                bijection.
+                bijection; a term of the model, or of the guide that chains start from, is one that nothing normalises.
             ValueError: start has another name.
         """
         if start not in ("guide", "prior"):
             raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
-        sites = latents(_started(pair, row, start, 1))
+        started = _started(pair, row, start, 1)
+        sites, still = latents(started), None
         if not sites:
             raise ProgramError("the program has no latents to anneal: log_evidence gives log p(x) as it is")
-        still = None
+        require_normalised(pair, row, started, start)
         if start == "guide":
             _require_densities(sites)
             still = _still(pair, row)
@@ -182,6 +185,18 @@ def _still(pair: Pair, row: Tensor) -> dict[str, Distribution] | None:
     sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, (row,), {}))
     fns = {name: unmasked(site["fn"]) for name, site in sites.items()}
     return fns if all(len(fn.batch_shape) <= pair.nesting for fn in fns.values()) else None
+
+
+def require_normalised(pair: Pair, row: Tensor, started: Trace, start: Start) -> None:
+    """Refuse a program without a log p(x), or with a guide whose density chains cannot start from.
+
+    Arguments:
+        started: a trace of what `start` names.
+    """
+    model_trace = started if start == "prior" else pair.run_model(1, started, (row,), {})
+    guide_sites = sample_sites(started) if start == "guide" else {}
+    if term := unnormalised(sample_sites(model_trace), guide_sites):
+        raise ProgramError(f"chains lead to log p(x), which the program does not have: {term}")
 
 
 def _require_densities(sites: dict[str, Site]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pplvm.bounds import iwae
 from pplvm.evaluation.annealed import Schedule, betas_of, require_counts, walked
-from pplvm.evaluation.annealing_path import Path, Start
+from pplvm.evaluation.annealing_path import Path, Start, require_normalised
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.evaluation.transitions import Tally, tuned
@@ -86,6 +86,7 @@ def bidirectional(
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like) as pair:
+        require_normalised(pair, like[:1], pair.run_guide(1, (like[:1],), {}), "guide")
         require_dreams(pair, (like[:1],), {})
         drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.tensor(numbers), seed)]
         rows = each_datum(torch.cat([row for _, row in drawn]), seed)

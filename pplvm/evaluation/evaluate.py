@@ -16,12 +16,13 @@ from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.proper import figure_name
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.contract import sample_sites
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["VARIABLES", "Evaluation", "evaluate"]
 
 AT_ONCE = 50
 """Data between two reports of progress; the figures do not depend on it."""
@@ -32,6 +33,9 @@ CONTRASTED = 100
 NO_LATENTS = (
     "importance sampling, annealing, active units and information: the program has no latents, and log p(x) is exact"
 )
+
+VARIABLES = {"log p(x)": "log_p", "log mean weight": "log_mean_weight"}
+"""How the estimates at each k are called among the terms of each datum, by how their figures are."""
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how many data are done, and of how many."""
@@ -137,12 +141,13 @@ class _Evaluator:
             best = exact.log_p
             figures = [mean_of("log p(x), exact", best, note=exact.how), *([] if sampled.exact else figures)]
             self.per_datum["log_p_exact"] = best
-        bits = bits_per_dim(best, self.x[0].numel(), discrete=self._is_discrete(), levels=levels)
         if sampled.fault and exact is None:
-            bits = replace(bits, note=f"{bits.note}; {sampled.fault}")
-        figures.append(bits)
+            self.left_out.append(f"bits per dimension: {sampled.fault}")
+        else:
+            figures.append(bits_per_dim(best, self.x[0].numel(), discrete=self._is_discrete(), levels=levels))
         self.sections["likelihood"] = figures
-        self.per_datum |= {"log_p": sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
+        name = figure_name("log p(x)", sampled.fault)
+        self.per_datum |= {VARIABLES[name]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
         x = self.x[: max(data, size())]
@@ -152,8 +157,10 @@ class _Evaluator:
             x,
             at_once=1,
         )
-        same = mean_of(f"log p(x), importance sampled, the same {len(x)} data", self.per_datum["log_p"][: len(x), -1])
-        self.sections["annealed importance sampling"] = [*found.figures, same]
+        self.sections["annealed importance sampling"] = found.figures
+        if (log_p := self.per_datum.get("log_p")) is not None:
+            same = mean_of(f"log p(x), importance sampled, the same {len(x)} data", log_p[: len(x), -1])
+            self.sections["annealed importance sampling"] += [same]
         self._try("certificate", lambda: self._certificate(len(x), chains, steps))
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:

@@ -1,15 +1,16 @@
 """Log p(x) as it is, datum by datum, where a program knows it or all its latents can be summed out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import frozen
-from pplvm.particles.contract import latents
+from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
+from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
 
 __all__ = ["Evidence", "has_latents", "log_evidence"]
@@ -35,6 +36,9 @@ class Evidence:
 
 def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
     """Exact log p(x), in eval mode and without gradient; None of a program that allows no such thing.
+
+    A model with a factor, or another term that nothing normalises, has no log p(x) but the one that its own method
+    may know.
 
     A program may have a third method beside model(x) and guide(x): `log_evidence(x)`, its log p(x), (B, *shape) to
     (B,) in nats, best computed in float64. Without it, latents that are all discrete are summed out, if they have at
@@ -87,11 +91,14 @@ def _by_method(known: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _states(pair: Pair, x: Tensor) -> int | None:
-    """Joint states of the latents of a datum; None if they are too many or continuous."""
-    states = latent_states(pair.run_model(1, None, (x[:1],), {}))
+    """Joint states of the latents of a datum; None if they are too many or continuous, or the joint no density."""
+    trace = pair.run_model(1, pair.run_guide(1, (x[:1],), {}), (x[:1],), {})
+    if unnormalised(sample_sites(trace), {}):
+        return None
+    states = latent_states(trace)
     return states if states is not None and states <= MOST_STATES else None
 
 
 def _summed_out(pair: Pair, row: Tensor) -> Tensor:
-    log_p, _ = enumerate_model(Pair(pair.model, None, pair.nesting), None, 1, (row,), {})  # (1, 1)
+    log_p, _ = enumerate_model(replace(pair, guide=None), None, 1, (row,), {})  # (1, 1)
     return log_p[0].double().cpu()

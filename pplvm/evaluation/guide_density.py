@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
-from pplvm.particles.contract import Site, is_masked, latents
+from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import is_factor
+from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair
 
 __all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
@@ -123,13 +125,18 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
         x: data, of which the first is run.
 
     Raises:
-        ValueError: there is no latent, or one is a Delta, masked, or in the guide alone.
+        ValueError: there is no latent, or one is a Delta, masked, or in the guide alone; the guide holds a factor.
     """
     guide_trace = pair.run_guide(1, (x[:1],), {})
     if not latents(guide_trace):
         raise ValueError(f"{name} asks what latents tell of data, and the program has none")
     model_sites = latents(pair.run_model(1, guide_trace, (x[:1],), {}))
-    for site_name, site in latents(guide_trace).items():
+    for site_name, site in sample_sites(guide_trace).items():
+        if is_factor(site):
+            raise ValueError(
+                f"{name} needs log q(z | x), but guide site {site_name!r} is a factor, which belongs to no draw: give "
+                "the latent's distribution itself"
+            )
         if site_name not in model_sites:
             raise ValueError(
                 f"{name} needs log q(z | x), which auxiliary guide site {site_name!r} leaves without a closed form: "

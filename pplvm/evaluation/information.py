@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
 from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
+from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.pair import Pair, Particles
 
@@ -32,6 +33,7 @@ class AggregatePosterior:
     rate: Tensor  # log q(z | x_i) - log p(z) = information + marginal
     reconstruction: Tensor  # log p(x_i | z)
     components: Tensor  # M
+    fault: str = ""  # what keeps reconstruction - rate from a bound on log p(x)
 
     @property
     def figures(self) -> list[Figure]:
@@ -41,7 +43,7 @@ class AggregatePosterior:
         cap = f"index-code, own guide among the {M:,}: at most log M = {math.log(M):.2f}, too low near it{few}"
         apart = f"mean over data bounds that of their source from above, I_q(x; z) from below{few}"
         return [
-            mean_of("elbo", self.reconstruction - self.rate),
+            mean_of(figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault),
             mean_of("reconstruction", self.reconstruction),
             mean_of("rate", self.rate),
             mean_of("I_q(x; z)", self.information, note=cap),
@@ -97,6 +99,7 @@ def aggregate_posterior(
         if components.min() < 2:
             raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
         require_guide_density("aggregate_posterior", pair, x)
+        fault = why_no_bound(pair, x)
         log_q, log_prior, reconstruction, held = _draws(pair, x, num_particles, seed)
         rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(x), -1)
         M = components.unsqueeze(1)
@@ -108,6 +111,7 @@ def aggregate_posterior(
             rate=_mean(log_q - log_prior),
             reconstruction=_mean(reconstruction),
             components=components.cpu(),
+            fault=fault,
         )
 
 

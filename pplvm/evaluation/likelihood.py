@@ -18,7 +18,7 @@ from pplvm.bounds import iwae
 from pplvm.evaluation.evidence import has_latents
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen
-from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
@@ -32,7 +32,10 @@ FEW = 0.05
 
 @dataclass(frozen=True)
 class ImportanceSampled:
-    """What the same K draws say of each datum, in float64, in nats; K is the last of `ks`."""
+    """What the same K draws say of each datum, in float64, in nats; K is the last of `ks`.
+
+    With a `fault`, log_p and elbo are but the log of the mean weight and the mean log-weight, as their figures say.
+    """
 
     ks: tuple[int, ...]
     log_p: Tensor  # (N, len(ks)), -inf where no draw has weight
@@ -54,10 +57,11 @@ class ImportanceSampled:
         if self.exact:
             return [mean_of("log p(x), exact", self.elbo, note="the program has no latents")]
         K = self.ks[-1]
-        log_p = [mean_of(f"log p(x), k = {k}", self.log_p[:, i], note=self._note(i)) for i, k in enumerate(self.ks)]
+        names = [figure_name(f"log p(x), k = {k}", self.fault) for k in self.ks]
+        log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
-        elbo = [] if self.ks[0] == 1 else [mean_of("elbo", self.elbo, note=self.fault)]
+        elbo = [] if self.ks[0] == 1 else [mean_of(figure_name("elbo", self.fault), self.elbo, note=self.fault)]
         return [*elbo, *log_p, ess, *([share] if K >= FEWEST else [])]
 
     @property
@@ -125,7 +129,7 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with frozen(program, x) as pair:
-        fault, exact = why_no_bound(pair, x[:1]), not has_latents(pair, x)
+        fault, exact = why_no_bound(pair, x), not has_latents(pair, x)
         terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number).expand(ks[-1]), ks))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.noise import reseed
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, pair_up
+from pplvm.particles.pair import Pair, Particles, gather, pair_up
+from pplvm.particles.side_effects import undone
 
 __all__ = ["MOST_AT_ONCE", "chunks", "digest_of", "each_datum", "frozen", "particles_of"]
 
@@ -19,7 +20,7 @@ MOST_AT_ONCE = 500
 
 @contextmanager
 def frozen(program: nn.Module, x: Tensor) -> Iterator[Pair]:
-    """The program checked and in eval mode, without gradient; modes and random state come back as they were.
+    """The program checked and in eval mode, without gradient; modes, buffers and random state come back as they were.
 
     Arguments:
         x: data (N, ...), of which the first is run.
@@ -31,7 +32,7 @@ def frozen(program: nn.Module, x: Tensor) -> Iterator[Pair]:
     if len(x) == 0:
         raise ValueError("there are no data to evaluate: give at least one row")
     modes = {module: module.training for module in program.modules()}
-    with torch.random.fork_rng(cuda_devices((x,))), torch.no_grad(), pyro.get_param_store().scope():
+    with undone(program, (x[:1],)), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
             yield pair_up(program.model, program.guide, (x[:1],), {})

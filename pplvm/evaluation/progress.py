@@ -1,49 +1,56 @@
 """A glance at a batch in the middle of training: bound, rate and distortion, one particle a datum."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyro
 import torch
 from torch import Tensor, nn
 
+from pplvm.evaluation.proper import fault_of
 from pplvm.particles.contract import latents
-from pplvm.particles.pair import cuda_devices, gather, pair_up, sum_sites
+from pplvm.particles.pair import gather, pair_up, sum_sites
+from pplvm.particles.side_effects import undone
 
-__all__ = ["progress_of"]
+__all__ = ["Progress"]
 
 
-def progress_of(program: nn.Module, x: Tensor) -> Callable[[Tensor], dict[str, float]]:
+class Progress:
     """A function from a batch (B, ...) to {"elbo", "rate", "distortion"}, nats per datum; elbo = -(rate + distortion).
 
-    It runs in eval mode with the random state put back, so that training is the same with it and without.
+    It runs in eval mode with the random state put back, so that training is the same with it and without. Where a
+    fault keeps the elbo from a bound on log p(x), it is called "log_weight".
 
     Arguments:
+        program: with methods model(x) and guide(x).
         x: a batch on which the program is checked.
 
     Raises:
         ProgramError: the program breaks a rule of `pplvm.particles.contract`.
     """
-    with _as_judged(program, x):
-        pair = pair_up(program.model, program.guide, (x,), {})
 
-    def look(x: Tensor) -> dict[str, float]:
+    def __init__(self, program: nn.Module, x: Tensor) -> None:
+        self.program = program
         with _as_judged(program, x):
-            drawn = gather(pair, 1, (x,), {})
+            self.pair = pair_up(program.model, program.guide, (x,), {})
+            self.fault = fault_of(self.pair, x)
+
+    def __call__(self, x: Tensor) -> dict[str, float]:
+        with _as_judged(self.program, x):
+            drawn = gather(self.pair, 1, (x,), {})
         held = latents(drawn.guide_trace)
         observed = {name: term for name, term in drawn.log_p_sites.items() if name not in held}
         distortion = -float(sum_sites(observed).mean())
-        elbo = float(drawn.log_weights.mean())
-        return {"elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
-
-    return look
+        log_weight = float(drawn.log_weights.mean())
+        name = "log_weight" if self.fault else "elbo"
+        return {name: log_weight, "rate": -log_weight - distortion, "distortion": distortion}
 
 
 @contextmanager
 def _as_judged(program: nn.Module, x: Tensor) -> Iterator[None]:
     """In eval mode, without gradient; modes, buffers and the random state are those from before afterwards."""
     modes = [(module, module.training) for module in program.modules()]
-    with torch.random.fork_rng(cuda_devices((x,))), torch.no_grad(), pyro.get_param_store().scope():
+    with undone(program, (x,)), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
             yield

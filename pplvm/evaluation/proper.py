@@ -6,27 +6,63 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pplvm.particles.contract import Site, latents
+from pplvm.particles.contract import Site, latents, sample_sites
+from pplvm.particles.dependencies import another
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import unnormalised
+from pplvm.particles.masks import is_masked, seen
 from pplvm.particles.pair import Pair
 
-__all__ = ["why_no_bound"]
+__all__ = ["fault_of", "figure_name", "why_no_bound"]
+
+OTHERWISE = {"log p(x)": "log mean weight", "elbo": "mean log-weight"}
+"""What figures are called that are no bound on log p(x)."""
+
+MOST_ROWS = 100
+"""Data whose masks are looked at."""
 
 
-def why_no_bound(pair: Pair, row: Tensor) -> str:
-    """What keeps log-weights from a bound on log p(x), "" where nothing does.
+def figure_name(name: str, fault: str) -> str:
+    """The name of a figure that begins with "log p(x)" or "elbo", or another where a fault keeps it from being that.
+
+    Example:
+        >>> figure_name("elbo, K=2", ""), figure_name("elbo, K=2", "no bound on log p(x): ...")
+        ('elbo, K=2', 'mean log-weight, K=2')
+    """
+    word, comma, rest = name.partition(", ")
+    return OTHERWISE.get(word, word) + comma + rest if fault else name
+
+
+def why_no_bound(pair: Pair, x: Tensor) -> str:
+    """What keeps log-weights from a bound on log p(x), "" where nothing does; as `fault_of`, one datum at a time.
+
+    Arguments:
+        pair: as `frozen` yields it.
+        x: data (N, *shape), of which the first is run, and more of them where masks may hide other latents of each.
+    """
+    fault = fault_of(pair, x[:1])
+    if fault or not any(map(is_masked, latents(pair.run_guide(1, (x[:1],), {})).values())):
+        return fault
+    return next(filter(None, (_read_though_hidden(pair, row) for row in x[1:MOST_ROWS].split(1))), "")
+
+
+def fault_of(pair: Pair, x: Tensor) -> str:
+    """What keeps the log-weights of a batch from bounds on log p(x), "" where nothing does.
 
     A Delta of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be anything; an
     auxiliary site of the guide counts in q alone. Together they are right where each Delta carries auxiliary
     coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of one as of
-    the other.
+    the other. A factor, or another term that nothing normalises, is no part of p(x, z) or q(z | x) at all. For a
+    masked draw nothing is paid, so that nothing may read it.
 
     Arguments:
-        pair: as `frozen` yields it.
-        row: a datum (1, *shape).
+        x: a batch (B, *shape).
     """
-    guide_trace = pair.run_guide(1, (row,), {})
-    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
+    guide_trace = pair.run_guide(1, (x,), {})
+    model_trace = pair.run_model(1, guide_trace, (x,), {})
+    if term := unnormalised(sample_sites(model_trace), sample_sites(guide_trace)):
+        return f"no bound on log p(x): {term}"
+    drawn, model = latents(guide_trace), latents(model_trace)
     apart = {name: site for name, site in drawn.items() if name not in model}
     points = {n: model[n] for n, s in drawn.items() if n in model and type(coordinates(s["fn"])).__name__ == "Delta"}
     codes = {name for name, site in points.items() if site["fn"].support.is_discrete}
@@ -40,6 +76,26 @@ def why_no_bound(pair: Pair, row: Tensor) -> str:
             f"no bound on log p(x): auxiliary guide site {next(iter(apart))!r} counts in q alone; let the model draw "
             "it too"
         )
+    return _read_though_hidden(pair, x)
+
+
+def _read_though_hidden(pair: Pair, x: Tensor) -> str:
+    """A term of the model that moves when draws change which masks hide."""
+    drawn = pair.run_guide(1, (x,), {})
+    changed = drawn.copy()
+    hidden = {name: site for name, site in latents(drawn).items() if is_masked(site)}
+    for name, site in hidden.items():
+        kept = torch.where(seen(site).to(site["value"].device), site["value"], another(site["fn"], site["value"]))
+        changed.nodes[name] = dict(site, value=kept)
+    if not hidden:
+        return ""
+    before, after = (pair.site_terms(pair.run_model(1, trace, (x,), {})) for trace in (drawn, changed))
+    for name, term in before.items():
+        if not torch.equal(term, after[name]):
+            return (
+                f"no bound on log p(x): site {next(iter(hidden))!r} is masked, so that nothing is paid for its draw, "
+                f"but site {name!r} reads it: mask what reads it too, or neither"
+            )
     return ""
 
 

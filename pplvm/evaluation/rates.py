@@ -12,14 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from pyro.distributions import Delta
 from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.proper import why_no_bound
+from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
+from pplvm.particles.contract import latents
+from pplvm.particles.dependencies import dependents
+from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair, Particles
 from pplvm.particles.tempering import latent_terms
 
@@ -57,7 +61,7 @@ class RateDistortion:
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
         return [
-            mean_of("elbo", self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
+            mean_of(figure_name("elbo", self.fault), self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),
             *(rates if len(rates) > 1 else []),
             mean_of("distortion", self.distortion, note=drawn),
@@ -77,7 +81,8 @@ def rate_distortion(
     """Rate and distortion of each site, one datum at a time, in eval mode and without gradient.
 
     A site's rate is the mean over the draws of its KL(q || p) where torch knows that in closed form, of log q - log p
-    elsewhere; a guide's auxiliary site has rate log q.
+    elsewhere. An auxiliary draw and the Deltas that carry it, as in Pyro's AutoGuides, are one latent, named after the
+    Deltas; any other auxiliary site has rate log q.
 
     Arguments:
         program: with methods model(x) and guide(x).
@@ -103,8 +108,9 @@ def rate_distortion(
     if num_particles < 1:
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with frozen(program, x) as pair:
-        fault = why_no_bound(pair, x[:1])
-        terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn), compile), []
+        fault = why_no_bound(pair, x)
+        carried = _carried(pair, x[:1])
+        terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(terms(row), number))
             report(number + 1, len(x))
@@ -112,15 +118,32 @@ def rate_distortion(
     return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault)
 
 
-def _terms(pair: Pair, drawn: Particles) -> dict[tuple[str, str], Tensor]:
+def _carried(pair: Pair, row: Tensor) -> dict[str, str]:
+    """What auxiliary draws, and the Deltas that carry them, are called together."""
+    guide_trace = pair.run_guide(1, (row,), {})
+    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
+    deltas = {name for name, site in drawn.items() if name in model and isinstance(coordinates(site["fn"]), Delta)}
+    if not deltas or drawn.keys() <= model.keys():
+        return {}
+    groups = [{name} for name in drawn]
+    for name, found in dependents(pair, (row,), {}).items():
+        if name not in model and (carrying := found.redrawn & deltas):
+            joined = [group for group in groups if group & {name, *carrying}]
+            groups = [group for group in groups if group not in joined] + [set[str]().union(*joined)]
+    named = {name: ", ".join(n for n in drawn if n in group & deltas) for group in groups for name in group}
+    return {name: together for name, together in named.items() if together}
+
+
+def _terms(pair: Pair, drawn: Particles, carried: Mapping[str, str]) -> dict[tuple[str, str], Tensor]:
     """Of one datum's particles, (K,) each, by kind and site."""
     closed, latent = closed_forms(drawn), latent_terms(drawn.log_p_sites, drawn.log_q_sites)
-    terms = {}
+    terms: dict[tuple[str, str], Tensor] = {}
     for name, term in latent.items():
         if name in closed:
             terms["closed rate", name] = pair.per_datum(closed[name]).expand_as(drawn.log_p)[:, 0]
         else:
-            terms["drawn rate", name] = -term[:, 0]
+            key = "drawn rate", carried.get(name, name)
+            terms[key] = terms.get(key, 0.0) - term[:, 0]
     seen = {name: term for name, term in drawn.log_p_sites.items() if name not in latent}
     return terms | {("distortion", name): -term[:, 0] for name, term in seen.items()}
 

@@ -17,7 +17,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pplvm.particles.pair import Pair, cuda_devices, gather, pair_up
+from pplvm.particles.pair import Pair, gather, pair_up
+from pplvm.particles.side_effects import undone
 
 __all__ = ["FEWEST", "effective_size", "khat_limit", "pareto_khat", "weight_health"]
 
@@ -50,7 +51,7 @@ def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 10
     """
     if draws < FEWEST:
         raise ValueError(f"weight_health needs at least {FEWEST} draws a datum, got {draws}")
-    with torch.random.fork_rng(cuda_devices(tuple(batches))), torch.no_grad():
+    with undone(program, batches), torch.no_grad():
         torch.manual_seed(seed)
         log_weights = torch.cat([_log_weights(program, x, draws) for x in batches], 1)  # (S, N)
     khat = xr.DataArray(pareto_khat(log_weights.T.numpy()), dims="datum")

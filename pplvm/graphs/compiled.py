@@ -20,8 +20,9 @@ from pplvm.graphs.backends import inductor
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.interrupts import Interrupted, interruptible
 from pplvm.graphs.paying import Pace
-from pplvm.graphs.state import Held, undone
+from pplvm.graphs.state import Held
 from pplvm.graphs.tracing import NotOneGraph
+from pplvm.particles.side_effects import undone
 from pplvm.particles.watch import Watch
 
 __all__ = ["Compiled", "Tier", "compiled"]

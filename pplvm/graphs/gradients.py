@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.graphs.backends import Runner, replay
-from pplvm.graphs.state import Held, buffers_of, undone, written_through
+from pplvm.graphs.state import Held, buffers_of, written_through
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
+from pplvm.particles.side_effects import undone
 
 __all__ = ["GradientGraph", "gradient_graph"]
 

@@ -16,8 +16,9 @@ from pplvm.graphs.interrupts import Interrupted, interruptible
 from pplvm.graphs.noise import Draw
 from pplvm.graphs.paying import Pace
 from pplvm.graphs.splitting import Split, split
-from pplvm.graphs.state import Held, undone
+from pplvm.graphs.state import Held
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
+from pplvm.particles.side_effects import undone
 from pplvm.particles.watch import Watch
 
 __all__ = ["Measure", "ParticleGraph", "particle_graph"]

@@ -15,8 +15,8 @@ from pplvm.graphs.factors import factored
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
 from pplvm.graphs.noise import reseed
-from pplvm.graphs.state import buffers_kept, undone
 from pplvm.graphs.tracing import NotOneGraph, operations
+from pplvm.particles.side_effects import buffers_kept, undone
 
 __all__ = ["Replicated", "Replicates"]
 

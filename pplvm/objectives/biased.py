@@ -3,11 +3,15 @@
     BiasedStraightThrough          slope of f at the draw, as if the draw moved like its mean
     BiasedStraightThroughGumbel    the same, as if it moved like its relaxation at temperature T
     BiasedConcrete                 slope of f at the relaxed draw, moving with it (Gumbel-softmax)
+    BiasedPathwise                 slope of any bound at the draw, along the gradient that its distribution gives it
 
 The value reported is the bound at hard draws, and the model's own gradient is taken there too.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +19,14 @@ from torch import Tensor
 from pplvm.objectives.control_variates import relaxable_only
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
-from pplvm.particles.contract import Site
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.pair import Pair, Particles, cuda_devices
+from pplvm.particles.paths import has_path
 
-__all__ = ["BiasedConcrete", "BiasedStraightThrough", "BiasedStraightThroughGumbel"]
+__all__ = ["BiasedConcrete", "BiasedPathwise", "BiasedStraightThrough", "BiasedStraightThroughGumbel"]
 
 
 class _AsIfItMoved(Sitewise):
@@ -109,3 +116,40 @@ class BiasedConcrete(_Tempered):
 
     def _later(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
         return family.relaxed(family.fresh(site.uniform(draw)), self.temperature)
+
+
+class BiasedPathwise(Pathwise):
+    """Differentiate the bound along whatever gradient a draw carries, that of a discrete one too.
+
+    For guides with a straight-through distribution: one with a discrete support and an `rsample` that gives its draws
+    a gradient, such as `OneHotCategoricalStraightThrough` of torch, or one of your own. Everywhere else such a draw
+    counts as what it is, one without a path.
+
+    Arguments:
+        bound: maps log-weights (K, B) to one value per datum (B,).
+        num_particles: K, at least 1.
+
+    Raises:
+        ObjectiveError: on the first batch, the guide draws no site straight through, or one without any gradient.
+
+    Example:
+        >>> objective = BiasedPathwise(num_particles=4)
+
+    References:
+        Bengio, Leonard and Courville, Estimating or propagating gradients through stochastic neurons, 2013,
+        arXiv:1308.3432
+    """
+
+    def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
+        return super().draw(replace(pair, straight_through=True), *args, **kwargs)
+
+    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
+        pair = super()._pair_up(model, guide, args, kwargs)
+        with torch.random.fork_rng(cuda_devices(args)):
+            drawn = latents(pair.run_guide(1, args, kwargs)).values()
+        if not any(site["fn"].has_rsample and not has_path(site["fn"]) for site in drawn):
+            raise ObjectiveError(
+                "BiasedPathwise follows straight-through distributions, of which the guide draws none: use Pathwise, "
+                "or BiasedStraightThrough for a Bernoulli or OneHotCategorical site"
+            )
+        return pair

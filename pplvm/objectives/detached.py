@@ -8,8 +8,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pplvm.objectives.objective import Objective, ObjectiveError
-from pplvm.particles.contract import is_masked, latents
+from pplvm.particles.contract import Site, sample_sites
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import is_factor
+from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather
 
 __all__ = ["Detached", "draw_detached", "require_densities"]
@@ -36,14 +38,21 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
         instead: the objectives to use, in words.
 
     Raises:
-        ObjectiveError: a site of the guide is a Delta, or masked.
+        ObjectiveError: a site of the guide is a Delta, a factor, or masked.
     """
     with torch.random.fork_rng(cuda_devices(args)):
-        sites = latents(pair.run_guide(1, args, kwargs))
+        sites = sample_sites(pair.run_guide(1, args, kwargs))
     for name, site in sites.items():
-        delta = isinstance(coordinates(site["fn"]), Delta)
-        if delta or is_masked(site):
+        if (why := _why_no_density(site)) is not None:
             raise ObjectiveError(
-                f"{type(objective).__name__} needs the density of every draw, but guide site {name!r} is "
-                f"{'a Delta, which has none' if delta else 'masked, which hides it'}: use {instead}"
+                f"{type(objective).__name__} needs the density of every draw, but guide site {name!r} is {why}: "
+                f"use {instead}"
             )
+
+
+def _why_no_density(site: Site) -> str | None:
+    if isinstance(coordinates(site["fn"]), Delta):
+        return "a Delta, which has none"
+    if is_factor(site):
+        return "a factor, which is no draw"
+    return "masked, which hides it" if is_masked(site) else None

@@ -6,7 +6,7 @@ from typing import Any
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.objectives.detached import Detached
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import enumerate_model, is_enumerable
@@ -39,14 +39,15 @@ class Exact(Objective):
 
     @property
     def target(self) -> Bound | Tabulated:
-        return LOG_EVIDENCE if self._pair is None or self._pair.guide is None else elbo
+        pair = self._pairs.last
+        return LOG_EVIDENCE if pair is None or pair.guide is None else elbo
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         K = self.num_particles if pair.guide is not None else 1
         drawn = pair.run_guide(K, args, kwargs) if pair.guide is not None else None
         log_weights, model_trace = enumerate_model(pair, drawn, K, args, kwargs)
         if drawn is not None:
-            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             log_weights = log_weights - sum_sites(pair.log_probs(drawn, K))
         value = elbo(log_weights)
         return Estimate(value, value, plate_scale(list(sample_sites(model_trace).values())))
@@ -82,7 +83,8 @@ class PriorSampling(Objective):
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         with Detached():
-            trace = pair.run(pair.model, self.num_particles, args, kwargs)
+            trace = pair.run_model(self.num_particles, None, args, kwargs)
+        pair.require_checked(trace, None, args, kwargs)
         log_p = pair.log_probs(trace, self.num_particles)
         joint = sum_sites(log_p)
         prior = sum_sites({name: log_p[name] for name in latents(trace)}, joint)

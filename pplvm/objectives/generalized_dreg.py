@@ -20,10 +20,11 @@ from torch.distributions import Laplace, Normal
 from pplvm.bounds import Bound, iwae
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles.contract import Site, is_masked, latents, plate_scale, sample_sites
+from pplvm.particles.contract import Site, latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 
 __all__ = ["GeneralizedDoublyReparameterized"]
@@ -56,7 +57,7 @@ class GeneralizedDoublyReparameterized(Objective):
         K = self.num_particles
         guide_trace = pair.run_guide(K, args, kwargs)
         log_weights, slopes = _slopes(pair, guide_trace, K, args, kwargs)
-        model_trace = pair.run(_OnItsPath()(poutine.replay(pair.model, trace=guide_trace)), K, args, kwargs)
+        model_trace = pair.again.run(_OnItsPath()(poutine.replay(pair.model, trace=guide_trace)), K, args, kwargs)
         terms, drawn = pair.log_probs(model_trace, K), latents(model_trace)
         data = sum_sites({name: term for name, term in terms.items() if name not in drawn})
         surrogate = log_weights.softmax(0) * data  # (K, B)
@@ -72,7 +73,7 @@ class GeneralizedDoublyReparameterized(Objective):
             drawn = pair.run_guide(1, args, kwargs)
             if not latents(drawn):
                 raise ObjectiveError(f"{type(self).__name__}: the program has no latents to move: use Pathwise")
-            require_paths(self, [name for name, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
             above = pair.run_model(1, drawn, args, kwargs)
             require_replayable(self, pair, above, args, kwargs, role="model")
@@ -102,7 +103,8 @@ def _slopes(
         for name, value in values.items():
             held.nodes[name] = dict(guide_trace.nodes[name], value=value)
         runs = [pair.run_model(num_particles, held, args, kwargs)]
-        runs.append(pair.run(poutine.replay(pair.guide, trace=held), num_particles, args, kwargs))
+        pair.require_checked(runs[0], guide_trace, args, kwargs)
+        runs.append(pair.again.run(poutine.replay(pair.guide, trace=held), num_particles, args, kwargs))
         log_p, log_q = (sum_sites(pair.log_probs(trace, num_particles)) for trace in runs)
         log_weights = (log_p - log_q).detach()
         slopes = torch.autograd.grad((log_weights.softmax(0).square() * (log_p - log_q)).sum(), list(values.values()))

@@ -28,6 +28,7 @@ from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.paths import has_path
 
 __all__ = ["MeasureValued"]
 
@@ -51,7 +52,7 @@ class MeasureValued(Sitewise):
     """
 
     def claims(self, site: Site) -> bool:
-        return kind_of(site) in RULES or not site["fn"].has_rsample
+        return kind_of(site) in RULES or not has_path(site["fn"])
 
     def refusal(self, site: Site) -> str | None:
         known = ", ".join(RULES)

@@ -16,13 +16,16 @@ import pyro
 import torch
 from pyro.infer import ELBO
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.contract import latents
 from pplvm.particles.halves import users
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, pair_up
+from pplvm.particles.program_state import PerState
+from pplvm.particles.side_effects import undone
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError", "announce"]
 
@@ -44,7 +47,8 @@ class Objective(ELBO):
     """A bound and a gradient rule; children write `estimate`, all else follows from it.
 
     Works in `Loss(objective, program)` and in `pyro.infer.SVI`. The first batch of a program is checked
-    with Pyro's validation on (a second, short run); from then on nothing is read back to the host.
+    with Pyro's validation on (further, short runs), and so is the first of each structure and of each state of its
+    modules (modes, numbers kept on them); else nothing is read back to the host.
 
     Arguments:
         num_particles: K, at least 1.
@@ -73,8 +77,7 @@ class Objective(ELBO):
                 f"{type(self).__name__}: num_particles must be at least {self.least_particles}, got {num_particles}"
             )
         super().__init__(num_particles=num_particles, vectorize_particles=True)
-        self._pair: Pair | None = None
-        self._seen: tuple[Any, Any] = (None, None)
+        self._pairs = PerState[Pair]()
 
     @property
     @abstractmethod
@@ -109,12 +112,18 @@ class Objective(ELBO):
         return gather(pair, self.num_particles, args, kwargs)
 
     def _checked(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Pair:
+        """The program, checked for the state that it is in; a check leaves buffers and random states as they were."""
         used = guide if self.uses_guide else None
-        if self._pair is None or self._seen != (model, used):
-            pair = self._pair_up(model, used, args, kwargs)
-            self._refuse_rules_by_site(pair, args, kwargs)
-            self._seen, self._pair = (model, used), pair
-        return self._pair
+
+        def check(args: tuple, kwargs: dict) -> Pair:
+            modules = [*owners(model, used), *([] if self.control is None else [self.control])]
+            with undone(modules, [*args, *kwargs.values()]):
+                pair = self._pair_up(model, used, args, kwargs)
+                self._refuse_rules_by_site(pair, args, kwargs)
+            pair.structures.check = check
+            return pair
+
+        return self._pairs.get((model, used), owners(model, used), args, kwargs, lambda: check(args, kwargs))
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         return pair_up(model, guide, args, kwargs)
@@ -179,15 +188,12 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
-        self._plate_size: int | None = None
 
     def forward(self, *args: Any) -> Tensor:
-        with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
-            batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
+        batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
+        with pyro.get_param_store().scope(), _SubsampledPlate() as plate:  # where PyroModules leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
-            if self._plate_size is None:
-                self._plate_size = _plate_size(self.program.model, args)
-        return loss / max(self._plate_size, len(args[0]))
+        return loss / max(plate.size, len(args[0]))
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None
@@ -246,8 +252,12 @@ class Loss(nn.Module):
         return [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
 
 
-def _plate_size(model: Callable[..., Any], args: tuple) -> int:
-    """N of a batch plate that is subsampled; 0 of one that holds just the batch."""
-    trace, _, _ = inspect_pair(model, None, args, {})
-    frames = [f for site in sample_sites(trace).values() for f in site["cond_indep_stack"] if f.dim == -1]
-    return max((f.full_size for f in frames if f.full_size is not None and f.full_size > f.size), default=0)
+class _SubsampledPlate(Messenger):
+    """N of a batch plate that is subsampled, seen as a loss is computed; 0 of one that holds just the batch."""
+
+    size = 0
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        for frame in msg["cond_indep_stack"]:
+            if frame.dim == -1 and frame.full_size is not None and frame.full_size > frame.size:
+                self.size = max(self.size, frame.full_size)

@@ -9,16 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles.contract import latents
+from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
+from pplvm.particles.paths import has_path
 
-__all__ = ["AnalyticKL", "Pathwise", "closed_forms", "require_paths"]
+__all__ = ["AnalyticKL", "Pathwise", "closed_forms", "pathless", "require_paths"]
 
 
 class Pathwise(Objective):
@@ -100,13 +105,21 @@ def require_paths(objective: Objective, score_sites: Sequence[str]) -> None:
     if score_sites:
         names = " and ".join(repr(name) for name in score_sites)
         raise ObjectiveError(
-            f"{type(objective).__name__} differentiates along the path of a draw, but guide site {names} has none "
-            "(no rsample), so its gradient would be silently biased: use LeaveOneOut or ScoreFunction"
+            f"{type(objective).__name__} differentiates along the path of a draw, but guide site {names} has none, so "
+            "its gradient would be silently biased: use LeaveOneOut or ScoreFunction"
         )
 
 
+def pathless(guide_trace: Trace) -> list[str]:
+    """The terms of a guide that have no path: discrete draws, and factors that say so."""
+    return [name for name, site in sample_sites(guide_trace).items() if not has_path(site["fn"])]
+
+
 def closed_forms(drawn: Particles) -> dict[str, Tensor]:
-    """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide."""
+    """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide.
+
+    A Delta has none: torch's leaves out its log_density, and its draw is known anyway, so that the drawn term is exact.
+    """
     in_model, in_guide = list(latents(drawn.model_trace)), list(latents(drawn.guide_trace))
     known = {}
     for number, name in enumerate(in_guide):
@@ -114,11 +127,12 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
             continue
         p, q = drawn.model_trace.nodes[name], drawn.guide_trace.nodes[name]
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
-        if drawn_later or p["mask"] is not q["mask"]:
+        if drawn_later or not same_mask(p, q) or isinstance(coordinates(q["fn"]), Delta):
             continue
-        shape = torch.broadcast_shapes(q["fn"].batch_shape, p["fn"].batch_shape)  # torch's Bernoullis want one
+        of_q, of_p = (site["fn"] if is_masked(site) else unmasked(site["fn"]) for site in (q, p))
+        shape = torch.broadcast_shapes(of_q.batch_shape, of_p.batch_shape)  # torch's Bernoullis want one
         try:
-            known[name] = scale_and_mask(kl_divergence(q["fn"].expand(shape), p["fn"].expand(shape)), mask=p["mask"])
+            known[name] = scale_and_mask(kl_divergence(of_q.expand(shape), of_p.expand(shape)), mask=p["mask"])
         except NotImplementedError:
             continue
     return known

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pyro.infer import ELBO, RenyiELBO, ReweightedWakeSleep, TraceGraph_ELBO
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
@@ -18,6 +19,7 @@ from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of
 from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
+from pplvm.particles.paths import has_path
 
 __all__ = ["PyroObjective"]
 
@@ -57,7 +59,8 @@ class PyroObjective(ELBO):
             )
         super().__init__(num_particles=objective.num_particles)
         self.objective, self.allow_biased = objective, allow_biased
-        self._seen: tuple[Any, Any] | None = None
+        self._programs: tuple[Any, Any] | None = None
+        self._checked: set[frozenset] = set()
 
     @property
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
@@ -68,9 +71,17 @@ class PyroObjective(ELBO):
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
-        if self._seen != (model, guide):
+        if self._programs != (model, guide):
             self._refuse_biased(model, guide, args, kwargs)
-            self._seen = (model, guide)
+            self._programs, self._checked = (model, guide), set()
+        with _Sites() as sites:
+            loss = self._loss(model, guide, args, kwargs)
+        if (found := frozenset(sites.found)) not in self._checked:
+            self._refuse_biased(model, guide, args, kwargs)
+            self._checked.add(found)
+        return loss
+
+    def _loss(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Tensor:
         run = _taking_observations(guide) if isinstance(self.objective, ReweightedWakeSleep) else guide
         if not torch.is_grad_enabled():
             with _flows_in_words(self.objective):
@@ -159,9 +170,17 @@ def _flows_in_words(objective: ELBO) -> Iterator[None]:
 def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> list[str]:
     found = []
     drawn = latents(guide_trace) if guide_trace is not None else {}
+    for name, site in drawn.items():
+        if site["fn"].has_rsample and not has_path(site["fn"]):
+            found.append(
+                f"takes the straight-through gradient of discrete guide site {name!r} for that of its density: use "
+                "LeaveOneOut"
+            )
+    if isinstance(objective, TraceGraph_ELBO):
+        return found
     if isinstance(objective, RenyiELBO):
         for name, site in drawn.items():
-            if not site["fn"].has_rsample:
+            if not has_path(site["fn"]):
                 found.append(
                     f"gives the discrete guide site {name!r} a wrong gradient: use LeaveOneOut(renyi(alpha), K)"
                 )
@@ -173,6 +192,19 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
         if batch > 1:
             found.append(f"weights the batch of {batch} jointly, as one datum: pass one datum at a time")
     return found
+
+
+class _Sites(Messenger):
+    """What `_biases` asks of each site of a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[Any, ...]] = set()
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        scale = "tensor" if isinstance(msg["scale"], Tensor) else msg["scale"]
+        rows = tuple(frame.size for frame in msg["cond_indep_stack"] if frame.dim == -1)
+        self.found.add((msg["name"], msg["is_observed"], type(msg["fn"]), scale, rows))
 
 
 def _announcing(guide: Callable[..., Any], modules: list[nn.Module]) -> Callable[..., Any]:

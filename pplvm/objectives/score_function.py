@@ -16,7 +16,7 @@ from torch import Tensor
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles.dependencies import Dependencies
+from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import Pair, Particles
 
 __all__ = ["LeaveOneOut", "ScoreFunction"]
@@ -27,24 +27,16 @@ class _Scored(Objective):
 
     bound: Bound
 
-    def __init__(self, num_particles: int) -> None:
-        super().__init__(num_particles)
-        self._dependencies = Dependencies()
-
     @property
     def target(self) -> Bound:
         return self.bound
-
-    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        pair = super()._pair_up(model, guide, args, kwargs)
-        self._dependencies.of(pair, args, kwargs)
-        return pair
 
     def _site_by_site(self, drawn: Particles, credit: Callable[[Tensor], Tensor], *where: Any) -> Tensor:
         """Each site's score times the credit of its own signal, (B,); `where` is pair, args, kwargs."""
         if self.bound is not elbo or len(drawn.log_q_score_sites) < 2:
             return (credit(drawn.log_weights.detach()) * drawn.log_q_score).sum(0)
-        dependent = self._dependencies.of(*where)
+        pair, args, kwargs = where
+        dependent = dependents_of(pair, drawn, args, kwargs)
         scored = drawn.log_q_score_sites.items()
         signals = {n: dependent[n].signal(drawn) if n in dependent else drawn.log_weights for n in dict(scored)}
         return torch.stack([credit(signals[name].detach()) * log_q for name, log_q in scored]).sum((0, 1))

@@ -22,6 +22,7 @@ from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import Dependents
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair, Particles, gather
+from pplvm.particles.paths import has_path
 
 __all__ = ["SiteDraw", "kind_of"]
 
@@ -146,7 +147,7 @@ class SiteDraw:
                 value = kept.expand(R, *kept.shape).flatten(0, 1)
             fixed.nodes[name] = dict(site, value=value if R * K > 1 else value[0])
         guide = poutine.replay(self._pair.guide, trace=fixed)
-        pair = replace(self._pair, guide=guide)
+        pair = replace(self._pair.again, guide=guide)
         if soften is not None:
             soften.draws = {n: self._padded(v["value"], v["fn"].event_dim) for n, v in self._later_draws().items()}
             pair = _SoftPair(**vars(pair) | {"guide": soften(guide), "soft": frozenset({self.name, *soften.draws})})
@@ -154,7 +155,7 @@ class SiteDraw:
 
     def _later_draws(self) -> dict[str, Site]:
         sites = latents(self.drawn.guide_trace)
-        return {n: sites[n] for n in self.dependent.redrawn if not sites[n]["fn"].has_rsample}
+        return {n: sites[n] for n in self.dependent.redrawn if not has_path(sites[n]["fn"])}
 
     def _padded(self, value: Tensor, event_dim: int) -> Tensor:
         """With all its plate dimensions, (K, nested..., B, event...)."""

@@ -14,16 +14,18 @@ from typing import Any
 
 import torch
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.score_function import without_each
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles.contract import Site, is_masked, latents
-from pplvm.particles.dependencies import Dependencies
+from pplvm.particles.contract import Site, latents
+from pplvm.particles.dependencies import dependents_of
+from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
+from pplvm.particles.paths import CutPaths, has_path
 
 __all__ = ["Sitewise", "is_learning", "less_variance"]
 
@@ -49,10 +51,6 @@ class Sitewise(Objective):
 
     bound: Bound = staticmethod(elbo)
 
-    def __init__(self, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
-        self._dependencies = Dependencies()
-
     @property
     def target(self) -> Bound:
         return self.bound
@@ -66,11 +64,11 @@ class Sitewise(Objective):
         return None
 
     def inspect(self, site: SiteDraw) -> None:
-        """Raise ObjectiveError where the rule would be biased on this program; called once, on its first batch."""
+        """Raise ObjectiveError where the rule would be biased on this program; part of each check of it."""
 
     def claims(self, site: Site) -> bool:
         """Whether the rule takes a site that does not name one."""
-        return not site["fn"].has_rsample
+        return not has_path(site["fn"])
 
     def rule_of(self, site: Site) -> "Sitewise | None":
         """The rule that a site follows; None leaves it to its path."""
@@ -85,9 +83,9 @@ class Sitewise(Objective):
         for name, site in latents(drawn).items():
             if (rule := self.rule_of(site)) is not None:
                 self._require(rule, name, site)
-        dependent = self._dependencies.of(pair, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             particles = gather(pair, 1, args, kwargs)
+            dependent = dependents_of(pair, particles, args, kwargs)
             for name, site in latents(particles.guide_trace).items():
                 if (rule := self.rule_of(site)) is not None:
                     rule.inspect(SiteDraw(name, self.bound, pair, particles, dependent[name], args, kwargs))
@@ -115,12 +113,15 @@ class Sitewise(Objective):
         if not torch.is_grad_enabled():
             return Estimate(value, value, drawn.scale)
         rules = {name: self.rule_of(site) for name, site in latents(drawn.guide_trace).items()}
-        dependent = self._dependencies.of(pair, args, kwargs)
+        dependent = dependents_of(pair, drawn, args, kwargs)
         surrogate = self._along_paths(drawn, rules)
         for name, rule in rules.items():
             if rule is not None and drawn.log_q_sites[name].requires_grad:
                 site = SiteDraw(name, self.bound, pair, drawn, dependent[name], args, kwargs)
                 surrogate = surrogate + rule.surrogate(site)
+        for name, log_q in drawn.log_q_score_sites.items():
+            if rules.get(name) is None:  # a factor that belongs to the score of all draws
+                surrogate = surrogate + self._scored(drawn.log_weights.detach(), log_q)
         return Estimate(value, surrogate, drawn.scale)
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
@@ -132,10 +133,14 @@ class Sitewise(Objective):
         """The bound through the model and the paths; in the elbo a ruled site's own log q has a mean of zero."""
         if self.bound is not elbo:
             return self.bound(drawn.log_weights)
-        free = {
-            name: log_q for name, log_q in drawn.log_q_sites.items() if rules.get(name) is None
-        }  # a factor has no rule
+        scored = drawn.log_q_score_sites.keys() | {name for name, rule in rules.items() if rule is not None}
+        free = {name: log_q for name, log_q in drawn.log_q_sites.items() if name not in scored}
         return elbo(drawn.log_p - (sum_sites(free) if free else 0.0))
+
+    def _scored(self, log_weights: Tensor, log_q: Tensor) -> Tensor:
+        """A score times what its draws earned, leave-one-out from two particles up: (B,)."""
+        credit = self.bound(log_weights)
+        return ((credit - self.bound(without_each(log_weights)) if len(log_weights) > 1 else credit) * log_q).sum(0)
 
 
 def _called(bound: Bound) -> str:
@@ -149,18 +154,8 @@ class _CutPair(Pair):
     ruled: Callable[[Site], bool] = bool
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
-        with _CutPaths(self.ruled):
+        with CutPaths(self.ruled):
             return super().run_guide(num_particles, args, kwargs)
-
-
-class _CutPaths(Messenger):
-    def __init__(self, ruled: Callable[[Site], bool]) -> None:
-        super().__init__()
-        self.ruled = ruled
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and isinstance(msg["value"], Tensor) and self.ruled(msg):
-            msg["value"] = msg["value"].detach()
 
 
 def is_learning(control: nn.Module) -> bool:

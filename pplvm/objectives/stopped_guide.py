@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,10 +21,13 @@ from torch.func import functional_call
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.objectives.detached import require_densities
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.objectives.pathwise import require_paths
+from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
+from pplvm.particles.enumeration import coordinates
+from pplvm.particles.factors import is_factor
 from pplvm.particles.flows import renewed
+from pplvm.particles.masks import hide_alike
 from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -37,7 +41,7 @@ class _StoppedGuide(Objective):
         pair = super()._pair_up(model, guide, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
-            require_paths(self, [n for n, site in latents(drawn).items() if not site["fn"].has_rsample])
+            require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
             for site in latents(drawn).values():
                 site["value"] = site["value"].detach()
@@ -178,7 +182,7 @@ def require_replayable(
         ObjectiveError: say, the guide drops units out.
     """
     drawn = renewed(drawn)
-    again = pair.run(poutine.replay(getattr(pair, role), trace=renewed(drawn)), 1, args, kwargs)
+    again = pair.again.run(poutine.replay(getattr(pair, role), trace=renewed(drawn)), 1, args, kwargs)
     first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
     for name in first:
         if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
@@ -198,15 +202,26 @@ def _stopped_weights(
     tapped = guide_trace.copy()
     for name, site in latents(guide_trace).items():
         tapped.nodes[name] = dict(site, value=_tap(site["value"], site["fn"].event_dim, weights, pair.nesting))
-    log_q = _stopped_terms(objective, pair, renewed(tapped), K, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)
+    pair.require_checked(model_trace, guide_trace, args, kwargs)
+    log_q = _stopped_terms(objective, pair, renewed(tapped), K, args, kwargs, model_trace)
     log_p = pair.log_probs(model_trace, K)
+    log_q |= pair.log_probs(_without_score(guide_trace), K)
     joint = sum_sites(log_p)
     log_weights = joint - sum_sites(log_q, joint)
     if pair.tempering is not None:
         log_weights = pair.tempering.tempered(log_weights, latent_terms(log_p, log_q))
     scale = plate_scale([*sample_sites(model_trace).values(), *sample_sites(guide_trace).values()])
     return log_weights, lambda share: weights.append(_left_on_path(objective, pair.tempering, share)), scale
+
+
+def _without_score(guide_trace: Trace) -> Trace:
+    """Terms that are no density of a draw, a factor's and a Delta's: none has a score whose mean is zero."""
+    found = Trace()
+    for name, site in sample_sites(guide_trace).items():
+        if is_factor(site) or isinstance(coordinates(site["fn"]), Delta):
+            found.nodes[name] = site
+    return found
 
 
 def _left_on_path(objective: Objective, tempering: Tempering | None, share: Tensor) -> Tensor:
@@ -238,11 +253,20 @@ def _tap(value: Tensor, event_dim: int, weights: list[Tensor], nesting: int) -> 
 
 
 def _stopped_terms(
-    objective: Objective, pair: Pair, drawn: Trace, num_particles: int, args: tuple, kwargs: dict
+    objective: Objective,
+    pair: Pair,
+    drawn: Trace,
+    num_particles: int,
+    args: tuple,
+    kwargs: dict,
+    model_trace: Trace | None = None,
 ) -> dict[str, Tensor]:
     """The guide's log-densities at given draws, (K, B) each, its parameters held still.
 
     They are held until the densities are there, since a flow runs its modules only then.
+
+    Arguments:
+        model_trace: whose masks hide the guide's draws too.
     """
     modules = owners(pair.guide)
     if not modules:
@@ -252,7 +276,9 @@ def _stopped_terms(
         )
 
     def terms() -> dict[str, Tensor]:
-        trace = pair.run(poutine.replay(pair.guide, trace=drawn), num_particles, args, kwargs)
+        trace = pair.again.run(poutine.replay(pair.guide, trace=drawn), num_particles, args, kwargs)
+        if model_trace is not None:
+            hide_alike(model_trace, trace)
         return pair.log_probs(trace, num_particles)
 
     call = _Call(modules[0], terms)

@@ -23,7 +23,7 @@ from pplvm.bounds import Bound, elbo
 from pplvm.distributed import shared_mean
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles.contract import Site, latents
+from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.pair import Pair, Particles, cuda_devices
 from pplvm.particles.tempering import TemperedBound, Tempering, Terms, Weights
 
@@ -79,7 +79,10 @@ class _Tempered(Objective):
         return tempering
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return self.inner._checked(model, guide, args, kwargs)
+        return self.inner._pair_up(model, guide, args, kwargs)
+
+    def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        self.inner._refuse_rules_by_site(pair, args, kwargs)
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
@@ -110,7 +113,19 @@ class _NamingSites(_Tempered):
                 raise ObjectiveError(
                     f"{type(self).__name__} names {name!r}, but the guide's latents are {', '.join(known)}"
                 )
+            self._require_terms_of_their_own(pair, args, kwargs)
         return pair
+
+    def _require_terms_of_their_own(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+        """Refuse a guide whose terms are not those of one latent each."""
+        with torch.random.fork_rng(cuda_devices(args)):
+            sites = sample_sites(pair.run_guide(1, args, kwargs))
+        for name, site in sites.items():
+            if site["infer"].get("is_auxiliary"):
+                raise ObjectiveError(
+                    f"{type(self).__name__} weighs the KL of one latent at a time, but guide site {name!r} is "
+                    "auxiliary and has none of its own: give one beta for all, or use Warmup"
+                )
 
 
 class Beta(_NamingSites):
@@ -127,7 +142,8 @@ class Beta(_NamingSites):
 
     Raises:
         ObjectiveError: beta is negative or not finite; the objective estimates no bound; on the first batch, a
-            name is no latent, or the objective cannot weigh latents one by one, or at all.
+            name is no latent, a latent is auxiliary and others are named, or the objective cannot weigh latents one
+            by one, or at all.
 
     Example:
         >>> from pplvm.objectives.pathwise import AnalyticKL
@@ -196,12 +212,7 @@ class FreeBits(_NamingSites):
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
-        for name, site in self._latents(pair, args, kwargs).items():
-            if site["infer"].get("is_auxiliary"):
-                raise ObjectiveError(
-                    f"FreeBits floors the KL of one latent at a time, but guide site {name!r} is auxiliary and has "
-                    "none of its own: use Beta or Warmup"
-                )
+        self._require_terms_of_their_own(pair, args, kwargs)
         return pair
 
 

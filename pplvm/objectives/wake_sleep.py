@@ -112,7 +112,7 @@ def _dreamt(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Tensor
     args = tuple(_repeated(argument, num_particles, B) for argument in args)
     kwargs = {name: _repeated(argument, num_particles, B) for name, argument in kwargs.items()}
     dreamt, data = dream(pair, args, kwargs)
-    guide_trace = pair.run(poutine.replay(pair.guide, trace=dreamt), 1, (data, *args[1:]), kwargs)
+    guide_trace = pair.again.run(poutine.replay(pair.guide, trace=dreamt), 1, (data, *args[1:]), kwargs)
     return sum_sites(pair.log_probs(guide_trace, 1)).reshape(num_particles, -1)
 
 

@@ -9,22 +9,25 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
-from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
+from pplvm.particles.factors import factor_violations
+from pplvm.particles.masks import mask_mismatch
+from pplvm.particles.paths import is_rounded
+
 __all__ = [
     "ProgramError",
-    "is_masked",
+    "coordinates",
     "latents",
     "plate_scale",
     "same_support",
     "sample_sites",
     "traced",
-    "unmasked",
     "violations",
 ]
 
@@ -66,17 +69,10 @@ def latents(trace: Trace) -> dict[str, Site]:
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
 
 
-def is_masked(site: Site) -> bool:
-    """Whether a mask, around the site or within its distribution, hides some of its density."""
-    return site["mask"] is not None or unmasked(site["fn"]) is not site["fn"]
-
-
-def unmasked(fn: Distribution) -> Distribution:
-    """The distribution without the masks within it."""
-    if isinstance(fn, MaskedDistribution):
-        return unmasked(fn.base_dist)
-    if isinstance(fn, Independent) and (inner := unmasked(fn.base_dist)) is not fn.base_dist:
-        return inner.to_event(fn.reinterpreted_batch_ndims)
+def coordinates(fn: Distribution) -> Distribution:
+    """The distribution of single coordinates: without `.to_event()`, `.mask()` and `.expand()` around it."""
+    while isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
+        fn = fn.base_dist
     return fn
 
 
@@ -128,6 +124,7 @@ def violations(
         yield "the model has no observed site: give the site that holds the data obs=x"
     if guide is not None:
         yield from _latent_mismatches(model, guide, summed_out)
+        yield from factor_violations(sample_sites(guide))
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)
@@ -154,6 +151,11 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         yield (
             f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
             "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
+        )
+    if role == "guide" and is_rounded(site["fn"]):
+        yield (
+            f"guide site {name!r} is drawn relaxed and then rounded, so that its density is not that of its draws: "
+            "draw from the discrete distribution, and use BiasedStraightThroughGumbel"
         )
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
@@ -210,6 +212,8 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} has support {_words(q['fn'].support)} in the guide and "
             f"{_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
         )
+    else:
+        yield from mask_mismatch(name, p, q)
     sizes = [{(f.dim, f.size, f.full_size) for f in s["cond_indep_stack"] if f.vectorized} for s in (p, q)]
     if sizes[0] != sizes[1]:
         told = [", ".join(f"{_frame_size(f)} at dim {f[0]}" for f in sorted(s)) or "none" for s in sizes]

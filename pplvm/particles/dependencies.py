@@ -5,16 +5,21 @@ References:
     arXiv:1506.05254
 """
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
+from pyro.ops import provenance
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,8 +27,9 @@ from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, support
 from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
+from pplvm.particles.structure import structure
 
-__all__ = ["Dependencies", "Dependents", "dependents"]
+__all__ = ["Dependents", "another", "dependents", "dependents_of"]
 
 
 @dataclass(frozen=True)
@@ -42,35 +48,40 @@ class Dependents:
         )
 
 
-class Dependencies:
-    """What depends on what in the program that was seen last; found once, on its first batch."""
+def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> dict[str, Dependents]:
+    """For each latent of the guide, what depends on it, found once for each structure of a run.
 
-    def __init__(self) -> None:
-        self._pair: Pair | None = None
-        self._found: dict[str, Dependents] = {}
-
-    def of(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-        if self._pair is None or self._pair != pair:
-            self._pair, self._found = pair, dependents(pair, args, kwargs)
-        return self._found
+    Where the program's Python reads values of tensors, which may decide who reads whom, it is found anew at every call.
+    """
+    memory = pair.structures.memory(structure(drawn.model_trace, drawn.guide_trace))
+    question = ("dependents", *[each for each in (*args, *kwargs.values()) if isinstance(each, int | float)])
+    found, reads_values = memory.get(question, ({}, True))
+    if not found or (reads_values and get_proxy_mode() is None):  # what is traced cannot decide by values
+        memory[question] = found, _ = _dependents(pair.again, args, kwargs)
+    return found
 
 
 def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """For each latent of the guide, what depends on it; leaves the random state as it was.
+    """For each latent of the guide, what depends on it; leaves random states and buffers as they were.
 
     Tensors are followed through the program by Pyro's provenance. Where a program leaves torch (numpy, say)
     the trail is lost, so each latent is also changed in turn, and whatever moves counts as dependent.
     """
+    return _dependents(pair.again, args, kwargs)[0]
+
+
+def _dependents(pair: Pair, args: tuple, kwargs: dict) -> tuple[dict[str, Dependents], bool]:
+    """What depends on each latent, and whether the program's Python reads values of tensors."""
     assert pair.guide is not None
     with torch.random.fork_rng(cuda_devices(args)), torch.no_grad():
         drawn = pair.run_guide(1, args, kwargs)
         names = list(latents(drawn))
-        guide, model = _followed(pair, drawn, args, kwargs)
+        guide, model, reads_values = _followed(pair, drawn, args, kwargs)
         for name in names:
             for found, moved in zip((guide, model), _moved(pair, drawn, name, args, kwargs), strict=True):
                 for other in moved:
                     found[other] = found[other] | {name}
-    return {name: _closure(name, names, guide, model) for name in names}
+    return {name: _closure(name, names, guide, model) for name in names}, reads_values
 
 
 def _closure(name: str, names: list[str], guide: dict[str, frozenset], model: dict[str, frozenset]) -> Dependents:
@@ -85,15 +96,17 @@ def _closure(name: str, names: list[str], guide: dict[str, frozenset], model: di
     )
 
 
-def _followed(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> tuple[dict[str, frozenset], dict[str, frozenset]]:
-    """The latents that each site's density reads, in the guide and in the model."""
-    with TrackProvenance(), _Written():
+def _followed(
+    pair: Pair, drawn: Trace, args: tuple, kwargs: dict
+) -> tuple[dict[str, frozenset], dict[str, frozenset], bool]:
+    """The latents that each site's density reads, in the guide and in the model; whether Python reads values."""
+    with TrackProvenance(), _Written(), _Reads() as reads:
         guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
         model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
         found = [{name: _read(site) for name, site in sample_sites(t).items()} for t in (guide_trace, model_trace)]
     names = frozenset(latents(drawn))
     guide, model = ({name: read & names for name, read in terms.items()} for terms in found)
-    return guide, model
+    return guide, model, reads.found
 
 
 def _read(site: Site) -> frozenset:
@@ -122,6 +135,36 @@ class _Written(TorchFunctionMode):
         return track_provenance(result, written) if written else result
 
 
+class _Reads(TorchFunctionMode):
+    """Notes whether a program's own code reads the value of a tensor, by which it may decide what to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func in READS and not self.found:
+            self.found = not _is_library(sys._getframe(1))
+        return func(*args, **(kwargs or {}))
+
+
+READS = frozenset(
+    getattr(Tensor, name)
+    for name in ("__bool__", "__float__", "__int__", "__index__", "__array__", "item", "tolist", "numpy", "equal")
+) | {torch.equal, torch.allclose, torch.is_nonzero}
+
+
+def _is_library(frame: Any) -> bool:
+    """Whether torch's or Pyro's code asks, behind what Tensor's methods in Python do."""
+    while frame is not None and frame.f_code.co_filename in TENSOR_METHODS:
+        frame = frame.f_back
+    homes = (Path(torch.__file__).parent, Path(pyro.__file__).parent)
+    return frame is None or any(home in Path(frame.f_code.co_filename).parents for home in homes)
+
+
+TENSOR_METHODS = (torch._tensor.__file__, torch.overrides.__file__, provenance.__file__)
+
+
 def _memory(tensor: Tensor) -> int:
     try:
         return tensor.untyped_storage().data_ptr()
@@ -138,7 +181,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     """Sites of guide and model whose density changes when one latent alone is drawn anew."""
     changed = drawn.copy()
     site = drawn.nodes[name]
-    changed.nodes[name] = dict(site, value=_another(site["fn"], site["value"]))
+    changed.nodes[name] = dict(site, value=another(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
         before, after = (
@@ -149,7 +192,7 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     return found[0], found[1]
 
 
-def _another(fn: Distribution, value: Tensor) -> Tensor:
+def another(fn: Distribution, value: Tensor) -> Tensor:
     """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
     single = coordinates(fn)
     if not single.has_enumerate_support:

@@ -4,8 +4,7 @@ A run of the model without its data draws from its joint only if no distribution
 autoregressive model reads them; it is sampled by the steps that its program offers (`ValueByValue`).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from pyro import poutine
@@ -14,7 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
-from pplvm.particles.pair import Pair, cuda_devices, owners
+from pplvm.particles.factors import is_factor
+from pplvm.particles.pair import Pair, owners
+from pplvm.particles.side_effects import cuda_devices, undone
 from pplvm.particles.value_by_value import ValueByValue, draw_value_by_value
 
 __all__ = [
@@ -49,7 +50,7 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
             return trace, _as_data(in_rows(site["value"], site["fn"]), like)
         _, draws = draw_value_by_value(steps, latent_values(trace), len(like), like[0].numel())
         x = _as_data(joined(draws, len(like)), like)
-        return pair.run_model(1, trace, (x, *args[1:]), kwargs), x
+        return pair.again.run_model(1, trace, (x, *args[1:]), kwargs), x
 
 
 def require_dreams(pair: Pair, args: tuple, kwargs: dict) -> None:
@@ -58,8 +59,13 @@ def require_dreams(pair: Pair, args: tuple, kwargs: dict) -> None:
     Raises:
         ProgramError: there is more than one observed site, or one that is not the data; as `require_sampled`.
     """
-    with _leaving_no_trace(pair, args):
-        observed = once_observed(without_data(pair, args, kwargs))
+    with undone(owners(pair.model), args), torch.no_grad():
+        trace = without_data(pair, args, kwargs)
+    observed = once_observed(trace)
+    if factor := next((name for name, site in sample_sites(trace).items() if is_factor(site)), None):
+        raise ProgramError(
+            f"the model's draws are not weighed by its factor {factor!r}: let a distribution give the term"
+        )
     if len(observed) > 1:
         raise ProgramError(
             f"data are dreamt at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
@@ -80,7 +86,7 @@ def require_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> None:
         ProgramError: the model reads the data beside observing them, by gradient, even through weights that are zero,
             or by what other data change; or steps give their draws another density than the model does.
     """
-    with _leaving_no_trace(pair, args):
+    with undone(owners(pair.model), args), torch.no_grad():
         drawn, steps = without_data(pair, args, kwargs), steps_of(pair)
         stepwise = set[str]() if steps is None else {name}
         reading = _reading_by_gradient(pair, drawn, args, kwargs) - stepwise
@@ -101,7 +107,7 @@ def require_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> None:
 
 def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
     """One run of the model that draws what it would observe."""
-    return pair.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
 
 
 def once_observed(trace: Trace) -> dict[str, Site]:
@@ -152,7 +158,7 @@ def _given(pair: Pair, drawn: Trace, x: Tensor, args: tuple, kwargs: dict) -> Tr
     with torch.random.fork_rng(cuda_devices(args)):
         torch.manual_seed(0)
         held = poutine.replay(poutine.uncondition(pair.model), trace=drawn)
-        return pair.run(held, 1, (x, *args[1:]), kwargs)
+        return pair.again.run(held, 1, (x, *args[1:]), kwargs)
 
 
 def _reading_by_gradient(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> set[str]:
@@ -190,22 +196,10 @@ def _require_same_density(pair: Pair, steps: ValueByValue, drawn: Trace, name: s
     each = [fn.log_prob(draw).reshape(B, -1).sum(1) for fn, draw in zip(distributions, draws, strict=True)]
     x = _as_data(joined(draws, B), args[0])
     by_steps = torch.stack(each).sum(0)  # (B,)
-    by_model = pair.log_probs(pair.run_model(1, drawn, (x, *args[1:]), kwargs), 1)[name][0]
+    by_model = pair.log_probs(pair.again.run_model(1, drawn, (x, *args[1:]), kwargs), 1)[name][0]
     if not torch.allclose(by_steps, by_model, rtol=1e-4, atol=1e-4):
         row = int((by_steps - by_model).abs().nan_to_num(torch.inf).argmax())
         raise ProgramError(
             f"the program's steps give what they draw log p(x | z) = {float(by_steps[row]):.6g}, its model at site "
             f"{name!r} {float(by_model[row]):.6g}: let init_cache and step give each value the model's distribution"
         )
-
-
-@contextmanager
-def _leaving_no_trace(pair: Pair, args: tuple) -> Iterator[None]:
-    """Random state and buffers come back as they were."""
-    buffers = [(buffer, buffer.clone()) for owner in owners(pair.model) for buffer in owner.buffers()]
-    with torch.random.fork_rng(cuda_devices(args)), torch.no_grad():
-        try:
-            yield
-        finally:
-            for buffer, before in buffers:
-                buffer.copy_(before)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
-from pplvm.particles.contract import ProgramError, Site, is_masked, latents, unmasked
+from pplvm.particles.contract import ProgramError, Site, coordinates, latents
+from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.tempering import latent_terms
 
@@ -31,13 +31,6 @@ __all__ = [
 ]
 
 MOST_STATES = 2**20
-
-
-def coordinates(fn: Distribution) -> Distribution:
-    """The distribution of single coordinates: without `.to_event()`, `.mask()` and `.expand()` around it."""
-    while isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
-        fn = fn.base_dist
-    return fn
 
 
 def is_enumerable(site: Site) -> bool:
@@ -63,6 +56,7 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     enumerator = _Enumerate(first_dim=-1 - pair.nesting)
     guide_trace = pair.run(enumerator(pair.guide), 1, args, kwargs)
     model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = pair.site_terms(model_trace), pair.site_terms(guide_trace)
     log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
     if pair.tempering is not None:
@@ -83,6 +77,9 @@ def enumerate_model(
     first_dim = -1 - pair.nesting - (num_particles > 1)
     model = pair.model if guide_trace is None else poutine.replay(pair.model, trace=guide_trace)
     model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
+    pair.require_checked(model_trace, guide_trace, args, kwargs)
+    if guide_trace is not None:
+        hide_alike(model_trace, guide_trace)
     drawn = latents(guide_trace) if guide_trace is not None else {}
     summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
     log_p = sum_sites(pair.site_terms(model_trace)) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.flows import log_density
-from pplvm.particles.pair import cuda_devices
+from pplvm.particles.pair import owners
+from pplvm.particles.side_effects import undone
 
 __all__ = ["users"]
 
@@ -20,7 +21,7 @@ def users(
     model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
 ) -> list[set[str]]:
     """For each parameter, which halves of the program its density depends on."""
-    with torch.random.fork_rng(cuda_devices(args)), pyro.get_param_store().scope():
+    with undone(owners(model, guide), args), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():

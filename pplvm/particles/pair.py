@@ -6,7 +6,7 @@ Shape letters, here and everywhere: K particles, B batch, D data, Z latent, C H 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,14 +23,16 @@ from torch.distributions import Distribution
 from pplvm.particles.contract import (
     ProgramError,
     Site,
-    is_masked,
     plate_scale,
     sample_sites,
     traced,
-    unmasked,
     violations,
 )
 from pplvm.particles.flows import log_density, with_scores
+from pplvm.particles.masks import hide_alike, is_masked, unmasked
+from pplvm.particles.paths import CutPaths, has_path
+from pplvm.particles.side_effects import buffers_kept, cuda_devices, undone
+from pplvm.particles.structure import Structures, structure
 from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = [
@@ -97,20 +99,45 @@ class Pair:
     model: Program
     guide: Program | None
     nesting: int  # plates per site at most; particles are the dimension to their left
+    structures: Structures = field(compare=False)  # of the runs that were checked
     tempering: Tempering | None = field(default=None, compare=False)  # of one evaluation, not of the programs
+    straight_through: bool = False  # whether a discrete draw keeps the gradient that its distribution gives it
+    undoing: tuple[nn.Module, ...] | None = field(default=None, compare=False)  # whose buffers a run leaves
+
+    @property
+    def again(self) -> "Pair":
+        """The pair for further runs within one step: what a run does to buffers is undone, its structure is known."""
+        return self if self.undoing is not None else replace(self, undoing=tuple(owners(self.model, self.guide)))
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         assert self.guide is not None
-        return self.run(self.guide, num_particles, args, kwargs)
+        with CutPaths(lambda site: bool(site["fn"].has_rsample) and not self.has_path(site)):
+            return self.run(self.guide, num_particles, args, kwargs)
 
     def run_model(self, num_particles: int, guide_trace: Trace | None, args: tuple, kwargs: dict) -> Trace:
-        model = self.model if guide_trace is None else poutine.replay(self.model, trace=guide_trace)
-        return self.run(model, num_particles, args, kwargs)
+        if guide_trace is None:
+            return self.run(self.model, num_particles, args, kwargs)
+        model_trace = self.run(poutine.replay(self.model, trace=guide_trace), num_particles, args, kwargs)
+        hide_alike(model_trace, guide_trace)
+        return model_trace
+
+    def has_path(self, site: Site) -> bool:
+        """Whether the gradient along a draw of the guide is taken."""
+        return bool(site["fn"].has_rsample) if self.straight_through else has_path(site["fn"])
+
+    def require_checked(self, model_trace: Trace, guide_trace: Trace | None, args: tuple, kwargs: dict) -> None:
+        """Check the program on a batch whose run has a structure that was not checked yet.
+
+        Raises:
+            ProgramError: all that the program breaks on this batch, one sentence each.
+        """
+        if self.undoing is None:
+            self.structures.require(structure(model_trace, guide_trace), args, kwargs)
 
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with validation(False):
+        with validation(False), nullcontext() if self.undoing is None else buffers_kept(*self.undoing):
             if num_particles == 1:
                 tracer(program).get_trace(*args, **kwargs)
             else:
@@ -177,7 +204,7 @@ def pair_up(
     kwargs: dict,
     summed_out: frozenset[str] = frozenset(),
 ) -> Pair:
-    """Check a program on one batch, with Pyro's validation on; leaves the random state as it was.
+    """Check a program on one batch, with Pyro's validation on; leaves random states and buffers as they were.
 
     Arguments:
         summed_out: latents of the model that the guide leaves out, because they are summed out.
@@ -191,7 +218,13 @@ def pair_up(
         raise ProgramError("; ".join([*broken[:MOST_TOLD], *more]))
     traces = [trace for trace in (model_trace, guide_trace) if trace is not None]
     frames = [f for t in traces for s in sample_sites(t).values() for f in s["cond_indep_stack"]]
-    return Pair(model, guide, max(-frame.dim for frame in frames if frame.vectorized))
+    nesting = max(-frame.dim for frame in frames if frame.vectorized)
+
+    def check(args: tuple, kwargs: dict) -> Pair:
+        return pair_up(model, guide, args, kwargs, summed_out)
+
+    seen = (structure(model_trace, guide_trace), structure(model_trace))  # with the guide, and by itself
+    return Pair(model, guide, nesting, Structures(seen, nesting, check))
 
 
 def inspect_pair(
@@ -201,9 +234,9 @@ def inspect_pair(
     kwargs: dict,
     summed_out: frozenset[str] = frozenset(),
 ) -> tuple[Trace, Trace | None, list[str]]:
-    """One validated run: the model's trace, the guide's, and every rule that they break."""
+    """One validated run, undone: the model's trace, the guide's, and every rule that they break."""
     store = pyro.get_param_store()
-    with torch.random.fork_rng(cuda_devices(args)), store.scope(), validation(True):
+    with undone(owners(model, guide), [*args, *kwargs.values()]), store.scope(), validation(True):
         guide_trace = traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:
@@ -223,9 +256,10 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
     if torch.is_grad_enabled():
         guide_trace = with_scores(guide_trace)
     model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
+    pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
     log_p = sum_sites(log_p_sites)
-    score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not site["fn"].has_rsample}
+    score_sites = {n: site for n, site in sample_sites(guide_trace).items() if not pair.has_path(site)}
     score = {
         n: pair.unmasked(site, num_particles) if is_masked(site) else log_q_sites[n] for n, site in score_sites.items()
     }
@@ -255,11 +289,6 @@ def owners(*programs: Program | None) -> list[nn.Module]:
     """The modules whose parameters programs use: the program itself, or what it is a method of."""
     found = [getattr(program, "__self__", program) for program in programs]
     return list({id(owner): owner for owner in found if isinstance(owner, nn.Module)}.values())
-
-
-def cuda_devices(args: tuple) -> list[int]:
-    """Whose random states a run on these arguments moves, beside the CPU's."""
-    return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pplvm.particles.surroundings import Some, of_class, of_function
 
-__all__ = ["Watch"]
+__all__ = ["Memory", "Watch"]
 
 PRIMITIVES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
@@ -20,6 +20,10 @@ MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 
 STORES = ("_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Of which only the number counts: a graph reads tensors anew."""
+
+
+class Memory:
+    """What is found out about a program as it runs, and decides nothing: a `Watch` does not look inside."""
 
 
 class Watch:
@@ -111,7 +115,7 @@ def _has_version(thing: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Whether an object's own attributes may decide what is computed."""
-    kinds = (*PRIMITIVES, Tensor, nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType)
+    kinds = (*PRIMITIVES, Memory, Tensor, nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType)
     return not isinstance(value, kinds) and not _is_known(value) and hasattr(value, "__dict__")
 
 

@@ -19,7 +19,7 @@ __all__ = ["save_convergence", "save_curves"]
 
 DOTS_PER_INCH = 150
 VALIDATION = "validation/"
-FIRST = ("loss", "bound", "rate", "distortion")
+FIRST = ("loss", "bound", "objective", "rate", "distortion")
 NO_QUANTITY = {"step", "epoch"}
 MOST_POINTS = 200  # of a line before it is smoothed
 BEGINNING = 0.05  # of a run, which may leave the panel where it would take more than half of it
@@ -67,8 +67,9 @@ def save_convergence(
     errors: Sequence[float],
     path: str | Path,
     exact: float | None = None,
+    name: str = "log p(x)",
 ) -> Path:
-    """Write a PNG of log p(x) as it is estimated from ever more draws; its path.
+    """Write a PNG of log p(x), or what stands for it, as it is estimated from ever more draws; its path.
 
     Arguments:
         ks: draws a datum, each at least 1.
@@ -76,6 +77,7 @@ def save_convergence(
         errors: their standard errors over test points.
         path: the file to write, in a folder that exists.
         exact: the true mean of log p(x) of the same points, where it is known.
+        name: of what is estimated.
     """
     from matplotlib.figure import Figure
 
@@ -93,7 +95,7 @@ def save_convergence(
         beside(ax, exact, f"exact\n{_words(exact)}", 6, color=GREY)
     else:
         beside(ax, means[-1], _words(means[-1]), 6, color=TRAINING_COLOUR)
-    ax.set_title("log p(x) as it is estimated from ever more draws", loc="left", fontsize=11)
+    ax.set_title(f"{name} as it is estimated from ever more draws", loc="left", fontsize=11)
     figure.savefig(path, dpi=DOTS_PER_INCH)
     return Path(path)
 

@@ -24,7 +24,7 @@ class Indicator(nn.Module):
     def model(self, x):
         with pyro.plate("batch", len(x)):
             b = pyro.sample("b", dist.Bernoulli(0.5 * torch.ones(1)).to_event(1))
-            pyro.factor("x", torch.where(b[..., 0] == x[:, 0], x[:, 0].log1p() * 0.0, -torch.inf))
+            pyro.sample("x", dist.Delta(b, event_dim=1), obs=x)
 
     def guide(self, x):
         with pyro.plate("batch", len(x)):

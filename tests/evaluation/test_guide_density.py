@@ -249,6 +249,10 @@ class Auxiliary(VAE):
 
 
 class Masked(VAE):
+    def model(self, x):
+        with poutine.mask(mask=torch.tensor(True)):
+            super().model(x)
+
     def guide(self, x):
         with poutine.mask(mask=torch.tensor(True)):
             super().guide(x)

@@ -290,8 +290,11 @@ def test_weights_that_are_no_bound_are_called_so(how, told):
     x = torch.zeros(3, 4)
     found = evaluate(Guided(how), x, ks=(1, 10))
     likelihood, rates = found.sections["likelihood"], found.sections["rate and distortion"]
-    labelled = [*likelihood[:2], likelihood[-1], rates[0]]
+    labelled = [*likelihood[:2], rates[0]]
     assert all("no bound on log p(x)" in figure.note and told in figure.note for figure in labelled)
+    assert [f.name for f in labelled] == ["log mean weight, k = 1", "log mean weight, k = 10", "mean log-weight"]
+    assert any("bits per dimension: no bound on log p(x)" in sentence for sentence in found.left_out)
+    assert "log_p" not in found.per_datum and "bits/dim" not in {figure.unit for figure in likelihood}
 
 
 def test_an_auxiliary_site_that_a_delta_carries_bounds_as_any():

@@ -60,6 +60,12 @@ def test_prior_sampling_learns_a_prior_by_its_density_alone():
 
 def test_a_mask_within_the_distribution_is_seen():
     class Masked(LearnedPrior):
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0).mask(torch.tensor(True)))
+                y = pyro.sample("y", dist.Normal(torch.zeros(len(x)), 1.0))
+                pyro.sample("x", dist.Normal(y, 1.0), obs=x)
+
         def guide(self, x):
             with pyro.plate("batch", len(x)):
                 pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0).mask(torch.tensor(True)))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pyro import poutine
 
 from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.objectives.objective import Loss, ObjectiveError
@@ -173,10 +174,12 @@ def test_masked_draws_are_refused():
     """A hidden density leaves no score to move, so that the path would be weighed wrongly."""
 
     class Masked(LinearGaussian):
-        def guide(self, x):
-            import pyro
+        def model(self, x):
+            with poutine.mask(mask=torch.tensor(False)):
+                super().model(x)
 
-            with pyro.poutine.mask(mask=torch.tensor(False)):
+        def guide(self, x):
+            with poutine.mask(mask=torch.tensor(False)):
                 super().guide(x)
 
     program, x = Masked(torch.ones(3, 2), torch.zeros(3), 0.6), torch.randn(4, 3)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from pplvm import dependencies
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.objectives.antithetic import ARM, ARMS, DisARM
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
@@ -16,6 +15,7 @@ from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.per_site import PerSite
+from pplvm.particles import dependencies
 from tests.noise import LIMIT, frozen, grouped_gradients, z_scores
 from tests.problems import exact_gradient, small_net, two_data
 
@@ -58,12 +58,13 @@ def test_three_layers(name):
 
 def test_the_t_test_has_power(monkeypatch):
     """Later sites kept as they were instead of drawn anew for the partner: a plausible and wrong shortcut."""
-    right = dependencies.dependents
+    right = dependencies._dependents
 
     def keeping(*args):
-        return {name: replace(d, redrawn=frozenset()) for name, d in right(*args).items()}
+        found, reads_values = right(*args)
+        return {name: replace(d, redrawn=frozenset()) for name, d in found.items()}, reads_values
 
-    monkeypatch.setattr(dependencies, "dependents", keeping)
+    monkeypatch.setattr(dependencies, "_dependents", keeping)
     for rule in (DisARM(), LocalExpectation()):
         assert worst(rule, small_net((2, 2)), two_data()[:1]) > 2 * LIMIT
 

@@ -95,6 +95,12 @@ class Hiding(VAE):
         super().__init__(8, 2, (5,))
         self.fn = fn
 
+    def model(self, x):
+        is_point = self.fn is dist.Delta
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", (dist.Normal(self.zeros, 1.0) if is_point else self.fn(self.zeros)).to_event(1))
+            pyro.sample("x", dist.Bernoulli(0.5).expand([8]).to_event(1), obs=x)
+
     def guide(self, x):
         with pyro.plate("batch", len(x)):
             pyro.sample("z", self.fn(self.encoder(x)[..., :2]).to_event(1))

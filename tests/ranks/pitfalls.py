@@ -15,6 +15,8 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.tempered import Warmup
+from pplvm.particles.dependencies import dependents_of
+from pplvm.particles.pair import gather
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from tests.ranks.programs import B, Branching, Heads, Lazy, Normed, Standardized, Subsampling, my_half, vae, whole_batch
 
@@ -147,7 +149,8 @@ def dependencies():
         torch.manual_seed(0)
         loss, mine = Loss(LeaveOneOut(elbo, 2), Branching(8, 2, (5,))), x[my_half()]
         ranks.parallel(loss, mine) if name == "parallel" else loss(mine)
-        found[name] = sorted(loss.objective._dependencies._found["y"].model)
+        pair = loss.objective._pairs.last
+        found[name] = sorted(dependents_of(pair, gather(pair, 2, (mine,), {}), (mine,), {})["y"].model)
     return found
 
 

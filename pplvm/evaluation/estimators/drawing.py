@@ -15,8 +15,8 @@ from pplvm.graphs.compiled import Compiled, Tier
 from pplvm.graphs.designs import Design
 from pplvm.graphs.noise import reseed
 from pplvm.graphs.replicates import Replicates
-from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
+from pplvm.particles.side_effects import buffers_kept
 
 __all__ = ["Drawing", "joined", "random_state"]
 

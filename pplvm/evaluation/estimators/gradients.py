@@ -30,11 +30,11 @@ from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design, DesignError
-from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
+from pplvm.particles.side_effects import buffers_kept
 from pplvm.unison import exchanged, in_unison, turns
 
 __all__ = ["Comparison", "compare_gradients"]

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
-from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
@@ -28,6 +27,8 @@ from pplvm.objectives.tempered import Beta
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
 from pplvm.particles.pair import Pair, pair_up
+from pplvm.particles.paths import has_path
+from pplvm.particles.side_effects import buffers_kept
 from pplvm.particles.tempering import TemperedBound
 
 __all__ = ["Reference", "Target", "references_for"]
@@ -81,7 +82,7 @@ def _references_for(
     states = latent_states(guide_trace)
     if states is not None and states <= MOST_STATES:
         return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
-    score_sites = [s for s in latents(guide_trace).values() if not s["fn"].has_rsample]
+    score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(is_enumerable(site) for site in score_sites)
     found: dict[Target, Reference | None] = {}
     for target in targets:

@@ -20,8 +20,8 @@ from pplvm.evaluation.estimators.drawing import random_state
 from pplvm.evaluation.estimators.gradients import settle
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
-from pplvm.graphs.state import buffers_kept
 from pplvm.objectives.objective import Loss
+from pplvm.particles.side_effects import buffers_kept
 from pplvm.unison import exchanged, turns
 
 __all__ = ["ParticleSweep"]

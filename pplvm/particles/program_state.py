@@ -1,0 +1,77 @@
+"""What was found out about a program, kept for the Python state in which it was found: attributes, modes, arguments.
+
+A program may do anything else once a number kept on a module, its mode (train, eval) or its kind of arguments changes.
+"""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from pplvm.particles.watch import Memory, Watch
+
+__all__ = ["PerState"]
+
+Found = TypeVar("Found")
+
+MOST = 16
+"""States that are remembered."""
+
+
+class PerState(Memory, Generic[Found]):
+    """A memory of one answer for each state of a program; copies start empty, as they are for other modules.
+
+    A program whose attributes change at every call has its answer found at every call: a buffer costs none of that.
+    """
+
+    def __init__(self) -> None:
+        self._programs = _Programs((), [])
+        self._watch: Watch | None = None
+        self._found: dict[tuple[Any, ...], tuple[Watch, Found]] = {}  # each watch keeps what its numbers identify
+        self.last: Found | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(PerState())
+
+    def get(
+        self, programs: tuple[Any, ...], modules: list[nn.Module], args: tuple, kwargs: dict, find: Callable[[], Found]
+    ) -> Found:
+        """What is known of the programs as they are; found anew where they have changed.
+
+        Arguments:
+            programs: model and guide.
+            modules: that they are methods of.
+            args, kwargs: what they are called with, of which the kinds count, not the values.
+            find: the answer.
+        """
+        if self._programs.programs != programs:
+            self._programs, self._watch, self._found = _Programs(programs, modules), None, {}
+        key = self._key(args, kwargs)
+        if key not in self._found:
+            found = find()  # which may make what is made on a first batch
+            self._watch = Watch(self._programs)
+            self._found[self._key(args, kwargs)] = self._watch, found
+            while len(self._found) > MOST:
+                self._found.pop(next(iter(self._found)))
+            self.last = found
+        else:
+            self.last = self._found[key][1]
+        return self.last
+
+    def _key(self, args: tuple, kwargs: dict) -> tuple[Any, ...]:
+        kinds = (*map(_kind, args), *((name, _kind(each)) for name, each in sorted(kwargs.items())))
+        return kinds, () if self._watch is None else self._watch.values()
+
+
+class _Programs(nn.Module):
+    """All that decides what programs do."""
+
+    def __init__(self, programs: tuple[Any, ...], modules: list[nn.Module]) -> None:
+        super().__init__()
+        self.owners, self.programs = nn.ModuleList(modules), programs
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.dtype, value.device, value.dim()
+    return value if type(value) in (type(None), bool, str) else type(value)
