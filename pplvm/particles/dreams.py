@@ -106,8 +106,15 @@ def require_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> None:
 
 
 def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
-    """One run of the model that draws what it would observe."""
-    return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    """One run of the model that draws what it would observe.
+
+    Raises:
+        ProgramError: the distribution of the data cannot be drawn from.
+    """
+    try:
+        return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    except NotImplementedError as error:  # of a distribution that has a density and no draws, or none for some values
+        raise ProgramError(f"the model cannot draw its data: {str(error).splitlines()[0].rstrip('.')}") from error
 
 
 def once_observed(trace: Trace) -> dict[str, Site]:
