@@ -201,7 +201,7 @@ def _log_weights(terms: Terms, row: Tensor, number: int) -> Tensor:
     if not bool((log_weights < torch.inf).all()):
         raise FloatingPointError(
             f"datum {number}: a log-weight log p(x, z) - log q(z | x) is infinite or not a number; "
-            "check the datum and the program's parameters"
+            "check the datum, the program's parameters, and draws that underflow (relaxed ones at a low temperature)"
         )
     return log_weights
 

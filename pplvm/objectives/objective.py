@@ -20,11 +20,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
+from pplvm.objectives.left_out import why_not_summed_out
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import latents
 from pplvm.particles.halves import users
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, pair_up
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 from pplvm.particles.program_state import PerState
 from pplvm.particles.side_effects import undone
 
@@ -192,12 +193,23 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
+        self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
 
     def forward(self, *args: Any) -> Tensor:
+        if not isinstance(self.objective, Objective):
+            model, guide = self.program.model, self.program.guide
+            self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse_latents_left_out(args))
+        batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
         with pyro.get_param_store().scope(), _SubsampledPlate() as plate:  # where PyroModules leave their parameters
-            batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
         return loss / max(plate.size, len(args[0]))
+
+    def _refuse_latents_left_out(self, args: tuple) -> None:
+        """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior."""
+        model_trace, guide_trace, _ = inspect_pair(self.program.model, self.program.guide, args, {})
+        inner = getattr(self.objective, "objective", self.objective)  # of PyroObjective
+        if fault := why_not_summed_out(inner, model_trace, guide_trace):
+            raise ObjectiveError(fault)
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None

@@ -14,6 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.objectives.left_out import why_not_summed_out
 from pplvm.objectives.objective import ObjectiveError, announce
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
@@ -125,6 +126,10 @@ class PyroObjective(ELBO):
 
     def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
+        if fault := why_not_summed_out(self.objective, model_trace, guide_trace):
+            raise ObjectiveError(fault)
+        if isinstance(self.objective, TraceGraph_ELBO):
+            return
         if isinstance(self.objective, ReweightedWakeSleep) and not (guide_trace and latents(guide_trace)):
             raise ObjectiveError("Pyro's ReweightedWakeSleep has no loss for a program without latents: use Pathwise")
         if self.allow_biased:

@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent
 
 from pplvm.particles.factors import factor_violations
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
+from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
 
 __all__ = [
@@ -46,6 +47,7 @@ CURES = {
     "shapes cannot be multiplied": "give the program the size of the data, and images flattened, as x.flatten(1)",
     "satisfy the constraint GreaterThan": "make it positive, as softplus or exp do",
     "subsample_size does not match": "a batch cannot be larger than the N of the plate that it is drawn from",
+    "inhomogeneous total_count": "give total_count=int(x.sum(-1).max()), the density goes by the total of each row",
     "size cannot be zero": "the batch is empty, give at least one datum",
 }
 """What to do about faults that torch and Pyro themselves refuse, by words of theirs."""
@@ -161,10 +163,10 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
-        no_inverse = isinstance(error, KeyError | NotImplementedError)
-        cure = "use transforms with an inverse" if no_inverse else "make the two agree in shape and support"
-        yield f"{role} site {name!r} gives its value no density: {cure} ({_one_line(error)})"
+        yield f"{role} site {name!r} gives its value no density: {cure_of(site, error)} ({_one_line(error)})"
         return
+    if fault := underflows(site, site["log_prob"]):
+        yield f"{role} site {name!r} {fault}"
     try:
         check_site_shape(site, max_plate_nesting=float("inf"))
     except ValueError as error:

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
-from pplvm.particles.pair import Pair, cuda_devices, owners
-from pplvm.particles.side_effects import undone
+from pplvm.particles.factors import is_factor
+from pplvm.particles.pair import Pair, owners
+from pplvm.particles.side_effects import cuda_devices, undone
 from pplvm.particles.value_by_value import ValueByValue, draw_value_by_value
 
 __all__ = [
@@ -59,7 +60,12 @@ def require_dreams(pair: Pair, args: tuple, kwargs: dict) -> None:
         ProgramError: there is more than one observed site, or one that is not the data; as `require_sampled`.
     """
     with undone(owners(pair.model), args), torch.no_grad():
-        observed = once_observed(without_data(pair, args, kwargs))
+        trace = without_data(pair, args, kwargs)
+    observed = once_observed(trace)
+    if factor := next((name for name, site in sample_sites(trace).items() if is_factor(site)), None):
+        raise ProgramError(
+            f"the model's draws are not weighed by its factor {factor!r}: let a distribution give the term"
+        )
     if len(observed) > 1:
         raise ProgramError(
             f"data are dreamt at one observed site, but the model observes {' and '.join(map(repr, observed))}: "
@@ -100,8 +106,15 @@ def require_sampled(pair: Pair, name: str, args: tuple, kwargs: dict) -> None:
 
 
 def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
-    """One run of the model that draws what it would observe."""
-    return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    """One run of the model that draws what it would observe.
+
+    Raises:
+        ProgramError: the distribution of the data cannot be drawn from.
+    """
+    try:
+        return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
+    except NotImplementedError as error:  # of a distribution that has a density and no draws, or none for some values
+        raise ProgramError(f"the model cannot draw its data: {str(error).splitlines()[0].rstrip('.')}") from error
 
 
 def once_observed(trace: Trace) -> dict[str, Site]:
@@ -152,7 +165,7 @@ def _given(pair: Pair, drawn: Trace, x: Tensor, args: tuple, kwargs: dict) -> Tr
     with torch.random.fork_rng(cuda_devices(args)):
         torch.manual_seed(0)
         held = poutine.replay(poutine.uncondition(pair.model), trace=drawn)
-        return pair.run(held, 1, (x, *args[1:]), kwargs)
+        return pair.again.run(held, 1, (x, *args[1:]), kwargs)
 
 
 def _reading_by_gradient(pair: Pair, drawn: Trace, args: tuple, kwargs: dict) -> set[str]:
@@ -190,7 +203,7 @@ def _require_same_density(pair: Pair, steps: ValueByValue, drawn: Trace, name: s
     each = [fn.log_prob(draw).reshape(B, -1).sum(1) for fn, draw in zip(distributions, draws, strict=True)]
     x = _as_data(joined(draws, B), args[0])
     by_steps = torch.stack(each).sum(0)  # (B,)
-    by_model = pair.log_probs(pair.run_model(1, drawn, (x, *args[1:]), kwargs), 1)[name][0]
+    by_model = pair.log_probs(pair.again.run_model(1, drawn, (x, *args[1:]), kwargs), 1)[name][0]
     if not torch.allclose(by_steps, by_model, rtol=1e-4, atol=1e-4):
         row = int((by_steps - by_model).abs().nan_to_num(torch.inf).argmax())
         raise ProgramError(

@@ -1,0 +1,30 @@
+"""Latents that a guide leaves out: Pyro's TraceEnum_ELBO sums them out, its others would draw them from the prior.
+
+E_p(z)[log p(x, z)] <= log p(x)     is no elbo, and its gradient misses the score of what was drawn
+"""
+
+from pyro.infer import ELBO, TraceEnum_ELBO, TraceTMC_ELBO
+from pyro.poutine import Trace
+
+from pplvm.particles.contract import latents
+
+__all__ = ["why_not_summed_out"]
+
+
+def why_not_summed_out(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> str | None:
+    """What is wrong with one of Pyro's ELBOs on a program whose guide leaves a latent out; None where it is right."""
+    drawn = latents(guide_trace) if guide_trace is not None else {}
+    for name, site in latents(model_trace).items():
+        if name in drawn:
+            continue
+        if not isinstance(objective, TraceEnum_ELBO | TraceTMC_ELBO):
+            return (
+                f"Pyro's {type(objective).__name__} cannot sum out site {name!r}, which the guide leaves out: use "
+                "Exact or TraceEnum_ELBO, or draw it in the guide"
+            )
+        if not (site["infer"] or {}).get("enumerate"):
+            return (
+                f"Pyro's {type(objective).__name__} would draw site {name!r}, which the guide leaves out, from the "
+                "prior: mark it infer={'enumerate': 'parallel'}, or use Exact"
+            )
+    return None
