@@ -20,9 +20,10 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.contract import latents, sample_sites, traced
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
+from pplvm.particles.paths import has_path
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 
@@ -183,6 +184,8 @@ class Loss(nn.Module):
 
     def forward(self, *args: Any) -> Tensor:
         with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
+            if self._plate_size is None and type(self.objective).__module__.startswith("pyro."):
+                _refuse_straight_through(self.objective, self.program.guide, args)
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
             if self._plate_size is None:
                 self._plate_size = _plate_size(self.program.model, args)
@@ -243,6 +246,18 @@ class Loss(nn.Module):
     def _learned_control(self) -> list[nn.Parameter]:
         owned = {id(parameter) for parameter in self.program.parameters()}
         return [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
+
+
+def _refuse_straight_through(objective: ELBO, guide: Callable[..., Any], args: tuple) -> None:
+    """Pyro's own ELBOs take the gradient of every draw that carries one."""
+    with torch.random.fork_rng(cuda_devices(args)):
+        drawn = latents(traced("guide", guide, args, {}))
+    for name, site in drawn.items():
+        if site["fn"].has_rsample and not has_path(site["fn"]):
+            raise ObjectiveError(
+                f"Pyro's {type(objective).__name__} takes the straight-through gradient of discrete guide site "
+                f"{name!r} for that of its density, so that it is silently biased: use LeaveOneOut or BiasedPathwise"
+            )
 
 
 def _plate_size(model: Callable[..., Any], args: tuple) -> int:
