@@ -26,6 +26,7 @@ from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import latents
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
+from pplvm.particles.paths import has_path
 from pplvm.particles.program_state import PerState
 from pplvm.particles.side_effects import undone
 
@@ -198,18 +199,26 @@ class Loss(nn.Module):
     def forward(self, *args: Any) -> Tensor:
         if not isinstance(self.objective, Objective):
             model, guide = self.program.model, self.program.guide
-            self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse_latents_left_out(args))
+            self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse(args))
         batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
         with pyro.get_param_store().scope(), _SubsampledPlate() as plate:  # where PyroModules leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
         return loss / max(plate.size, len(args[0]))
 
-    def _refuse_latents_left_out(self, args: tuple) -> None:
-        """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior."""
+    def _refuse(self, args: tuple) -> None:
+        """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior, or straight through."""
         model_trace, guide_trace, _ = inspect_pair(self.program.model, self.program.guide, args, {})
         inner = getattr(self.objective, "objective", self.objective)  # of PyroObjective
         if fault := why_not_summed_out(inner, model_trace, guide_trace):
             raise ObjectiveError(fault)
+        if not type(self.objective).__module__.startswith("pyro.") or guide_trace is None:
+            return
+        for name, site in latents(guide_trace).items():
+            if site["fn"].has_rsample and not has_path(site["fn"]):
+                raise ObjectiveError(
+                    f"Pyro's {type(self.objective).__name__} takes the straight-through gradient of discrete guide site "
+                    f"{name!r} for that of its density, so that it is silently biased: use LeaveOneOut or BiasedPathwise"
+                )
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None

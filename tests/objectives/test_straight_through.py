@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import RenyiELBO, TraceGraph_ELBO
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import nn
 
 import pplvm
@@ -114,6 +114,13 @@ def test_what_needs_a_path_refuses(make):
 def test_pyros_own_are_refused_too(make):
     with pytest.raises(ObjectiveError, match="straight-through gradient of discrete guide site 'z'"):
         Loss(PyroObjective(make()), Choice())(DATUM)
+
+
+@pytest.mark.parametrize("kind", [Trace_ELBO, TraceEnum_ELBO])
+def test_pyros_own_that_need_no_adapter_are_refused_too(kind):
+    with pytest.raises(ObjectiveError, match=f"{kind.__name__} takes the straight-through gradient.*'z'"):
+        Loss(kind(), Choice())(DATUM)
+    assert Loss(Trace_ELBO(), Choice(dist.OneHotCategorical))(DATUM).isfinite()
 
 
 def test_who_wants_the_straight_through_gradient_gets_it_under_a_name_that_says_biased():
