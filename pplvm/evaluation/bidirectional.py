@@ -14,7 +14,7 @@ from pplvm.bounds import iwae
 from pplvm.evaluation.annealed import Schedule, betas_of, require_counts, walked
 from pplvm.evaluation.annealing_path import Path, Start
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.one_by_one import each_datum, frozen, seeds_of
 from pplvm.evaluation.transitions import Tally, tuned
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.pair import Pair, sum_sites
@@ -88,9 +88,10 @@ def bidirectional(
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like) as pair:
-        drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.tensor(numbers), seed)]
-        rows = each_datum(torch.cat([row for row, _ in drawn]), seed)
-        for row, (_, values) in zip(rows, drawn, strict=True):
+        drawn = [_simulated(pair, like[:1]) for _ in each_datum(torch.arange(max(numbers) + 1), seed)]
+        seeds = seeds_of(torch.cat([row for row, _ in drawn]), seed)  # equal data before a datum count
+        rows = each_datum(torch.cat([drawn[n][0] for n in numbers]), [seeds[n] for n in numbers])
+        for row, (_, values) in zip(rows, (drawn[n] for n in numbers), strict=True):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])
             lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))
