@@ -38,6 +38,10 @@ class Dense:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, which: slice) -> "Dense":
+        """Some of the replicates."""
+        return Dense(self.values[which])
+
     @property
     def matrices(self) -> Tensor:
         """(C, O, I)."""
@@ -105,6 +109,10 @@ class Factors:
 
     def __len__(self) -> int:
         return len(self.left)
+
+    def __getitem__(self, which: slice) -> "Factors":
+        """Some of the replicates."""
+        return Factors(self.left[which], self.right[which])
 
     @property
     def inputs(self) -> Tensor:

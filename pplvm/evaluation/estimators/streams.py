@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplvm.evaluation.estimators.moments import TensorMoments
+from pplvm.evaluation.estimators.moments import Moments, TensorMoments
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.graphs.chunks import Chunk, Dense, Factors
@@ -86,6 +86,8 @@ class GradientStream:
         parts = projection.parameters.split(centre)
         self.tensors = [TensorStream(part, *signs) for part, signs in zip(parts, projection.signs, strict=True)]
         self._squares = torch.zeros(len(parts), dtype=torch.float64)
+        self.spectrum = Moments(2 * len(SIDES))  # of triples: tr C^2, then tr C^3, on each side
+        self._waiting: list[Chunk] = []  # replicates that wait for two more, by tensor
 
     def add(self, gradient: Gradient) -> Figures:
         """Take in C replicates, all of them finite."""
@@ -99,6 +101,7 @@ class GradientStream:
         products = torch.stack([each for _, each in found], 1).double().cpu()  # (C, T, 2 + J)
         along, apart, signed = products[..., 0], products[..., 1], products[..., 2:] + self._signed
         offset, own, own_along = self._offsets
+        self._add_triples([chunk for chunk, _ in found], apart)
         return Figures(
             along=along + offset,
             distances=(squares + 2 * apart + own).sum(1),
