@@ -59,7 +59,8 @@ class InfoNCE:
         """The bound; its error is over batches, whose terms lean on each other."""
         batches, N = self.information.shape
         where = "data" if self.joint == "q" else "the model's joint"
-        note = f"lower bound on {where}, {batches:,} batches of {N:,}: at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        most = f"at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        note = f"lower bound on {where}, {batches:,} batches of {N:,}: {most}"
         return [mean_of(f"InfoNCE I_{self.joint}(x; z)", self.information.mean(1), note=note)]
 
 

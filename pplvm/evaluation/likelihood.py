@@ -30,7 +30,7 @@ FEW = 0.05
 
 
 ENOUGH = 8
-"""Data from which an error of the draws is believed: with fewer behind it, 1.96 of them hold the mean in 92 % or less."""
+"""Data from which an error of the draws is believed: of fewer, 1.96 of it hold the mean in less than 92 % of runs."""
 
 
 @dataclass(frozen=True)
