@@ -217,8 +217,9 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
         "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
-        "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below x % of "
-        f"the model's or the guide's gradient, along it, could have escaped (power {power:g}){_in_any_direction(ds)}.",
+        "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
+        f"x % of the model's or the guide's gradient, along it, could have escaped (power {power:g})"
+        f"{_in_any_direction(ds)}.",
     }
 
 
