@@ -143,8 +143,8 @@ def pooled_bias(found: list[Measurement], alpha: float, doubt: float) -> BiasTes
     return with_norms(test, norms, OF_NORM * alpha, doubt / 2)
 
 
-OF_NORM = 0.2
-"""Share of alpha that goes to the norms; the other test hardly sees less for it, a bias of 1.004 for 1."""
+OF_NORM = 0.1
+"""Share of alpha that goes to the norms; the other test hardly sees less for it, a bias of 1.002 for 1."""
 
 
 def _norm_of(side: str, found: list[Measurement], freedom: int) -> BiasNorm | None:
