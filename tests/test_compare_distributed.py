@@ -17,6 +17,8 @@ from tests.ranks.comparing import CASES, NET, VAE
 ROOT = Path(__file__).parent.parent
 ROUNDED = ("t2", "p_value", "group_z", "group_variance")
 """Found from float32 sums about an origin that is each rank's own."""
+OF_NEIGHBOURS = {"p_norm", "detectable_anywhere", "detectable_bias"}
+"""The scale of their noise is found from replicates that one rank drew after one another."""
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -59,7 +61,7 @@ def test_two_find_what_one_does(name, words, folder, monkeypatch, single_precisi
     two, one = (xr.load_dataset(folder / run / "gradients.nc", engine="h5netcdf") for run in (name, f"{name}-alone"))
     assert two.sizes == one.sizes and two.sizes["draw"] == 9
     timed = {"ms", "milliseconds", "work", "work_low", "work_high"}
-    for variable in set(one) - timed:
+    for variable in set(one) - timed - OF_NEIGHBOURS:
         if one[variable].dtype.kind == "f":
             rtol, atol = (1e-4, 1e-5) if variable in ROUNDED else (1e-5, 1e-12)
             assert np.allclose(two[variable], one[variable], rtol, atol, equal_nan=True), variable

@@ -15,7 +15,7 @@ from pplvm.bounds import iwae
 from pplvm.evaluation.annealing_path import Path, Start
 from pplvm.evaluation.annealing_point import Point
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
 from pplvm.evaluation.transitions import Tally, moved, tuned
 
 __all__ = ["Annealed", "Schedule", "annealed", "betas_of", "require_counts", "walked"]
@@ -64,7 +64,7 @@ def annealed(
     steps: int = 500,
     start: Start = "guide",
     schedule: Schedule = "sigmoidal",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Annealed:
     """Annealed importance sampling of log p(x): chains from the guide or the prior to the posterior.
 
@@ -79,7 +79,7 @@ def annealed(
         steps: rises of beta from 0 to 1, at least 1; each but the last is followed by a transition.
         start: q0, "guide" or the model's "prior", for which the guide needs no density.
         schedule: "sigmoidal", dense at both ends, or "linear".
-        seed: of each datum's noise, together with its values.
+        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
 
     Raises:
         ProgramError: the program breaks a rule, or a latent is one on which no chain can walk.

@@ -13,7 +13,7 @@ from pplvm.bounds import iwae
 from pplvm.evaluation.annealed import Schedule, betas_of, require_counts, walked
 from pplvm.evaluation.annealing_path import Path, Start, require_normalised
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.one_by_one import each_datum, frozen, seeds_of
 from pplvm.evaluation.transitions import Tally, tuned
 from pplvm.particles.dreams import dream, latent_values, require_dreams
 
@@ -88,9 +88,10 @@ def bidirectional(
     with frozen(program, like, chains) as pair:
         require_normalised(pair, like[:1], pair.run_guide(1, (like[:1],), {}), "guide")
         require_dreams(pair, (like[:1],), {})
-        drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.tensor(numbers), seed)]
-        rows = each_datum(torch.cat([row for _, row in drawn]), seed)
-        for row, (trace, _) in zip(rows, drawn, strict=True):
+        drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.arange(max(numbers) + 1), seed)]
+        seeds = seeds_of(torch.cat([row for _, row in drawn]), seed)  # equal data before a datum count
+        rows = each_datum(torch.cat([drawn[n][1] for n in numbers]), [seeds[n] for n in numbers])
+        for row, (trace, _) in zip(rows, (drawn[n] for n in numbers), strict=True):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])
             lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))

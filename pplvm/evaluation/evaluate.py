@@ -15,7 +15,7 @@ from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.one_by_one import Seed, frozen, seeds_of
 from pplvm.evaluation.proper import figure_name
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
@@ -78,7 +78,7 @@ def evaluate(
             certificate; 0 for none.
         chains, annealing_steps: of each of them.
         levels: grey levels of the data, for bits per dimension.
-        seed: of all draws; a datum's depend on it and on the datum's values alone.
+        seed: of all draws; a datum's depend on it, on the datum's values and on how many equal data come before it.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told of progress.
 
@@ -103,6 +103,7 @@ class _Evaluator:
         if len(x) < size():
             raise ValueError(f"{len(x)} data are fewer than the {size()} processes: start fewer")
         self.program, self.x, self.seed, self.compile, self.report = program, x, seed, compile, report
+        self.seeds = seeds_of(x, seed)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -131,7 +132,8 @@ class _Evaluator:
 
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
         told = self._told(f"log p(x), k = {ks[-1]}")
-        mine = importance_sampled(self.program, self._mine, ks=ks, seed=self.seed, compile=self.compile, report=told)
+        rows, seeds = self._mine
+        mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
         sampled = _over_ranks(mine, len(self.x))
         exact = self._exact()
         figures = sampled.figures
@@ -159,7 +161,7 @@ class _Evaluator:
         x = self.x[: max(data, size())]
         found = self._shared(
             "annealing",
-            lambda rows: annealed(self.program, rows, chains=chains, steps=steps, seed=self.seed),
+            lambda rows, seeds: annealed(self.program, rows, chains=chains, steps=steps, seed=seeds),
             x,
             at_once=1,
         )
@@ -179,21 +181,21 @@ class _Evaluator:
 
     def _rates(self) -> None:
         told = self._told("rate and distortion")
-        mine = rate_distortion(self.program, self._mine, seed=self.seed, compile=self.compile, report=told)
+        rows, seeds = self._mine
+        mine = rate_distortion(self.program, rows, seed=seeds, compile=self.compile, report=told)
         rates = _over_ranks(mine, len(self.x))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
         if len(self.x) > 1 and self._has_latents():
-            units = self._shared("active units", lambda x: active_units(self.program, x, seed=self.seed))
+            units = self._shared("active units", lambda x, seeds: active_units(self.program, x, seed=seeds))
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
 
     def _information(self) -> None:
         self.report("information", 0, len(self.x))
-        found = _over_ranks(
-            aggregate_posterior(self.program, self._mine, aggregate=self.x, seed=self.seed), len(self.x)
-        )
+        rows, seeds = self._mine
+        found = _over_ranks(aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds), len(self.x))
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
@@ -210,9 +212,10 @@ class _Evaluator:
             del self.sections["bounds on information"]
 
     @property
-    def _mine(self) -> Tensor:
-        """This rank's share of the data."""
-        return self.x[my_rows(len(self.x))]
+    def _mine(self) -> tuple[Tensor, Seed]:
+        """This rank's share of the data, and of their seeds."""
+        rows = my_rows(len(self.x))
+        return self.x[rows], self.seeds[rows]
 
     def _told(self, what: str) -> Callable[[int, int], None]:
         """Passes progress on, not of every datum."""
@@ -223,13 +226,16 @@ class _Evaluator:
 
         return tell
 
-    def _shared(self, what: str, ask: Callable[[Tensor], Any], x: Tensor | None = None, at_once: int = AT_ONCE) -> Any:
+    def _shared(
+        self, what: str, ask: Callable[[Tensor, Seed], Any], x: Tensor | None = None, at_once: int = AT_ONCE
+    ) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
         x = self.x if x is None else x
-        mine = x[my_rows(len(x))]
+        mine, seeds = x[my_rows(len(x))], self.seeds[my_rows(len(x))]
         parts = []
         for rows in mine.split(at_once):
-            parts.append(ask(rows))
+            start = at_once * len(parts)
+            parts.append(ask(rows, seeds[start : start + at_once]))
             self.report(what, min(at_once * len(parts), len(mine)), len(mine))
         return _over_ranks(_joined(parts), len(x))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
-from pplvm.evaluation.one_by_one import digest_of, each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import Seed, digest_of, each_datum, frozen, particles_of
 from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.pair import Pair, Particles
@@ -53,7 +53,7 @@ class AggregatePosterior:
 
 
 def aggregate_posterior(
-    program: nn.Module, x: Tensor, *, aggregate: Tensor | None = None, num_particles: int = 1, seed: int = 0
+    program: nn.Module, x: Tensor, *, aggregate: Tensor | None = None, num_particles: int = 1, seed: Seed = 0
 ) -> AggregatePosterior:
     """Mutual information of data and latents under the guide, KL of the aggregate posterior from the prior, and rate.
 
@@ -72,7 +72,7 @@ def aggregate_posterior(
         aggregate: (M, ...), whose guides make q(z); x itself where None. A datum of x that is not among them, by its
             values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
         num_particles: draws a datum, at least 1.
-        seed: of the draws, beside the datum's values.
+        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
 
     Raises:
         ProgramError: the program breaks a rule.
@@ -138,7 +138,7 @@ def _places(x: Tensor, aggregate: Tensor | None) -> Tensor:
     return torch.tensor([places.get(digest_of(row, 0), -1) for row in x.split(1)], device=x.device)
 
 
-def _draws(pair: Pair, x: Tensor, num_particles: int, seed: int) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
+def _draws(pair: Pair, x: Tensor, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
     """Log q(z | x), log p(z), log p(x | z), each (N, S) in float64, and the N S draws themselves."""
     terms, traces = [], []
     for row in each_datum(x, seed):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
-from pplvm.evaluation.one_by_one import chunks, digest_of, each_datum, frozen
+from pplvm.evaluation.one_by_one import Seed, chunks, each_datum, frozen, seeds_of
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
@@ -57,9 +57,10 @@ class InfoNCE:
     @property
     def figures(self) -> list[Figure]:
         """The bound; its error is over batches, whose terms lean on each other."""
-        N = self.information.shape[1]
+        batches, N = self.information.shape
         where = "data" if self.joint == "q" else "the model's joint"
-        note = f"lower bound on {where}, batches of {N:,}: at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        most = f"at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        note = f"lower bound on {where}, {batches:,} batches of {N:,}: {most}"
         return [mean_of(f"InfoNCE I_{self.joint}(x; z)", self.information.mean(1), note=note)]
 
 
@@ -119,7 +120,7 @@ def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) 
     Example:
         >>> from pplvm.programs.vae import VAE
         >>> print(info_nce(VAE(8, 2), torch.eye(8), batch=4).figures[0].note)
-        lower bound on data, batches of 4: at most log N = 1.39, whatever I(x; z) is
+        lower bound on data, 2 batches of 4: at most log N = 1.39, whatever I(x; z) is
 
     References:
         van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018,
@@ -128,10 +129,10 @@ def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) 
     _require_batch("info_nce", batch, len(x))
     with frozen(program, x) as pair:
         require_guide_density("info_nce", pair, x)
-        order = sorted(range(len(x)), key=lambda place: digest_of(x[place : place + 1], seed))
-        x = x[torch.tensor(order, device=x.device)]
-        batches = [rows for rows in x.split(batch) if len(rows) == batch]
-        found = [_contrast(pair, rows, _drawn(pair, rows, seed)) for rows in batches]
+        seeds = seeds_of(x, seed)
+        order = sorted(range(len(x)), key=seeds.__getitem__)
+        batches = [order[start : start + batch] for start in range(0, len(x) - batch + 1, batch)]
+        found = [_contrast(pair, x[rows], _drawn(pair, x[rows], [seeds[row] for row in rows])) for rows in batches]
     return InfoNCE(torch.stack(found).cpu(), "q")
 
 
@@ -195,7 +196,7 @@ def _dreamt(pair: Pair, like: Tensor, size: int) -> tuple[Trace, Trace, Tensor]:
     return dreamt, pair.run(poutine.replay(pair.guide, trace=dreamt), 1, (x,), {}), x
 
 
-def _drawn(pair: Pair, x: Tensor, seed: int) -> Iterator[Trace]:
+def _drawn(pair: Pair, x: Tensor, seed: Seed) -> Iterator[Trace]:
     for row in each_datum(x, seed):
         yield pair.run_guide(1, (row,), {})
 

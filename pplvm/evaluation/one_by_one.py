@@ -1,7 +1,12 @@
-"""One datum at a time: its noise comes from its own values, so that no order, batch or rank can change a figure."""
+"""One datum at a time: its noise comes from its own values, so that no order, batch or rank can change a figure.
+
+Equal data are told apart by their number, first, second, ..., so that each has noise of its own: the mean over N data
+then has the standard error s / sqrt(N), however often values repeat.
+"""
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyro
@@ -13,7 +18,10 @@ from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.pair import Pair, Particles, gather, pair_up
 from pplvm.particles.side_effects import undone
 
-__all__ = ["MOST_AT_ONCE", "chunks", "digest_of", "each_datum", "frozen", "particles_of"]
+__all__ = ["MOST_AT_ONCE", "Seed", "chunks", "digest_of", "each_datum", "frozen", "particles_of", "seeds_of"]
+
+Seed = int | Sequence[int]
+"""Of all draws, or one for each datum: those that `seeds_of` gives all data, where only a part of them is at hand."""
 
 MOST_AT_ONCE = 500
 """Particles drawn in one run; a constant, since the draws depend on it."""
@@ -46,8 +54,8 @@ def frozen(program: nn.Module, x: Tensor, num_particles: int = 1) -> Iterator[Pa
                 module.training = mode
 
 
-def each_datum(x: Tensor, seed: int) -> Iterator[Tensor]:
-    """The data one by one, (1, ...), torch seeded before each by `seed` and its values; equal data have equal noise.
+def each_datum(x: Tensor, seed: Seed) -> Iterator[Tensor]:
+    """The data one by one, (1, ...), torch seeded before each, by `seeds_of` where there is one seed for all.
 
     Example:
         >>> rows = torch.tensor([[0.0], [1.0]])
@@ -55,16 +63,38 @@ def each_datum(x: Tensor, seed: int) -> Iterator[Tensor]:
         >>> noise == [torch.rand(()) for _ in each_datum(rows.flip(0), seed=0)][::-1]
         True
     """
-    for row in x.split(1):
-        reseed(digest_of(row, seed))
+    seeds = seeds_of(x, seed) if isinstance(seed, int) else seed
+    for row, own in zip(x.split(1), seeds, strict=True):
+        reseed(own)
         yield row
 
 
-def digest_of(row: Tensor, seed: int) -> int:
-    """A number that only `seed` and the values of a datum decide."""
+def seeds_of(x: Tensor, seed: int) -> list[int]:
+    """A seed for each datum that `seed`, its values and the number of equal data before it decide.
+
+    In another order the same data have the same seeds, so that sums over data are the same. Of a part of the data, a
+    rank's rows say, take the part of the seeds of all.
+
+    Example:
+        >>> rows = torch.tensor([[0.0], [1.0], [0.0]])
+        >>> first, second, third = seeds_of(rows, 0)
+        >>> first != third, sorted(seeds_of(rows.flip(0), 0)) == sorted([first, second, third])
+        (True, True)
+    """
+    seen: Counter[int] = Counter()
+    found = []
+    for row in x.split(1):
+        values = digest_of(row, seed)
+        found.append(digest_of(row, seed, seen[values]))
+        seen[values] += 1
+    return found
+
+
+def digest_of(row: Tensor, seed: int, number: int = 0) -> int:
+    """A number that `seed`, the values of a datum and its number among equal data decide."""
     values = row.detach().cpu().contiguous().numpy().tobytes()
-    digest = hashlib.blake2b(values, digest_size=7, salt=seed.to_bytes(8, "little"))
-    return int.from_bytes(digest.digest(), "little")
+    salt, person = seed.to_bytes(8, "little"), number.to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(values, digest_size=7, salt=salt, person=person).digest(), "little")
 
 
 def particles_of(pair: Pair, row: Tensor, num_particles: int) -> Iterator[Particles]:

@@ -16,7 +16,7 @@ from pyro.distributions import Delta
 from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
 from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.graphs.compiled import Tier
@@ -74,7 +74,7 @@ def rate_distortion(
     x: Tensor,
     *,
     num_particles: int = 100,
-    seed: int = 0,
+    seed: Seed = 0,
     compile: Tier = "auto",
     report: Callable[[int, int], None] = lambda *progress: None,
 ) -> RateDistortion:
@@ -88,7 +88,7 @@ def rate_distortion(
         program: with methods model(x) and guide(x).
         x: data (N, *shape).
         num_particles: K, draws of each datum.
-        seed: of the draws; each datum's depend on it and on the datum's values alone.
+        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told how many data are done, and of how many.
 

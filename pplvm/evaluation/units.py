@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from pplvm.evaluation.figures import Figure
-from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks, each_datum, frozen
+from pplvm.evaluation.one_by_one import MOST_AT_ONCE, Seed, chunks, each_datum, frozen
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair
@@ -64,7 +64,7 @@ class ActiveUnits:
 
 
 def active_units(
-    program: nn.Module, x: Tensor, *, num_particles: int = 100, threshold: float = 0.01, seed: int = 0
+    program: nn.Module, x: Tensor, *, num_particles: int = 100, threshold: float = 0.01, seed: Seed = 0
 ) -> ActiveUnits:
     """Posterior means of every unit of each latent site and how they vary over the data; eval mode, no gradient.
 
@@ -77,7 +77,7 @@ def active_units(
         x: data (N, *shape); 16 N Z bytes are kept.
         num_particles: K, even.
         threshold: 0.01 in published counts; other definitions (a KL above 0.1, say) do not compare.
-        seed: of the draws; each datum's depend on it and on the datum's values alone.
+        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
 
     Raises:
         FloatingPointError: a posterior mean is infinite or not a number; the message names the datum and the site.

@@ -38,6 +38,14 @@ class Dense:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, which: slice) -> "Dense":
+        """Some of the replicates."""
+        return Dense(self.values[which])
+
+    def kept(self) -> "Dense":
+        """In memory of its own, which nothing else is written to."""
+        return Dense(self.values.clone())
+
     @property
     def matrices(self) -> Tensor:
         """(C, O, I)."""
@@ -105,6 +113,14 @@ class Factors:
 
     def __len__(self) -> int:
         return len(self.left)
+
+    def __getitem__(self, which: slice) -> "Factors":
+        """Some of the replicates."""
+        return Factors(self.left[which], self.right[which])
+
+    def kept(self) -> "Factors":
+        """In memory of its own, which nothing else is written to."""
+        return Factors(self.left.clone(), self.inputs.clone().expand(len(self), -1, -1))
 
     @property
     def inputs(self) -> Tensor:

@@ -216,8 +216,9 @@ class Loss(nn.Module):
         for name, site in latents(guide_trace).items():
             if site["fn"].has_rsample and not has_path(site["fn"]):
                 raise ObjectiveError(
-                    f"Pyro's {type(self.objective).__name__} takes the straight-through gradient of discrete guide site "
-                    f"{name!r} for that of its density, so that it is silently biased: use LeaveOneOut or BiasedPathwise"
+                    f"Pyro's {type(self.objective).__name__} takes the straight-through gradient of discrete guide "
+                    f"site {name!r} for that of its density, so that it is silently biased: use LeaveOneOut or "
+                    "BiasedPathwise"
                 )
 
     def parameter_groups(

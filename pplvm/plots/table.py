@@ -217,9 +217,21 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
         "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
-        "verdict": f"verdict: Hotelling's test at level {alpha:g}; undecided <x%: a bias below x % of the "
-        f"model's or the guide's gradient could have escaped (power {power:g}).",
+        "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
+        f"x % of the model's or the guide's gradient, along it, could have escaped (power {power:g})"
+        f"{_in_any_direction(ds)}.",
     }
+
+
+def _in_any_direction(ds: xr.Dataset) -> str:
+    """How large a bias must be that no estimator with noise is called unbiased with, wherever it points."""
+    if "detectable_anywhere" not in ds:
+        return ""
+    found = ds.where((ds["verdict"] == "unbiased") & (ds["detectable_anywhere"] > 0), drop=True)
+    if not found.sizes["estimator"]:
+        return ""
+    percent = _range(found, "detectable_anywhere", 100).replace(" to ", " % to ")
+    return f"; unbiased: nor is there, in whichever direction, one above {percent} % of it, by estimator"
 
 
 def _range(ds: xr.Dataset, variable: str, scale: float = 1.0) -> str:

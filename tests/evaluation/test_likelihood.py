@@ -1,6 +1,7 @@
 """Importance sampling where log p(x), the elbo or the whole mean at k are known; wrong variants fail the same tests."""
 
 import copy
+import dataclasses
 import math
 
 import pyro
@@ -13,7 +14,7 @@ from torch.distributions import Binomial, MultivariateNormal, kl_divergence
 from pplvm.evaluation import likelihood
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
-from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
+from pplvm.evaluation.likelihood import ImportanceSampled, bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
 from pplvm.evaluation.weights import effective_size
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -253,11 +254,37 @@ def test_bits_per_dim_refuses_what_makes_no_sense(dims, told):
         bits_per_dim(torch.zeros(1), dims, **told)
 
 
-def test_the_error_of_the_draws_counts_equal_data_together():
-    """Ten data of two values have two sets of draws: the mean's error is theirs, not that of ten."""
-    pair = torch.randn(2, 5)
-    few, many = (importance_sampled(ppca(1.3), x, ks=(1, 10)) for x in (pair, pair.repeat(5, 1)))
-    assert [f.note for f in few.figures] == [f.note for f in many.figures]
+def test_equal_data_have_draws_of_their_own():
+    """The mean over nine equal data has a third of the error of one."""
+    x = torch.randn(1, 5)
+    one, nine = (importance_sampled(ppca(1.3), x.repeat(n, 1), ks=(10, 2000)) for n in (1, 9))
+    assert len(nine.log_p[:, 0].unique()) == 9 and torch.equal(nine.log_p[0], one.log_p[0])
+    assert nine._draws_error(0) / one._draws_error(0) == pytest.approx(1 / 3, rel=0.2)
+
+
+def spread_and_stated(share: float, data: int = 4000, k: int = 1000) -> tuple[float, float]:
+    """Of log (1/k) sum w with weights 0.5 / share in that share of the draws: the variance, and the mean stated one."""
+    rare = torch.rand(data, k) < share
+    log_w = torch.where(rare, math.log(0.5 / share), math.log(0.5 / (1 - share)))
+    found = [likelihood._of_one(each, (k,)) for each in log_w]
+    log_p, error = (torch.stack([columns[i] for columns in found])[:, 0] for i in range(2))
+    return float(log_p.var()), float(error.square().mean())
+
+
+def test_the_error_of_a_single_group_is_not_too_small_where_few_draws_count():
+    """Two or a fifth of a draw in a thousand hold half of the weight; the delta method states 0.85 and 0.3 of it."""
+    for draws in (2.0, 0.2):
+        true, stated = spread_and_stated(draws / 1000, 1500)
+        assert 0.9 < stated / true < 1.35
+
+
+def test_a_few_data_behind_the_error_of_all_are_named():
+    error = torch.full((40, 1), 1e-3)
+    error[:3] = 0.5
+    log_p = torch.zeros(40, 1)
+    found = ImportanceSampled((9,), log_p, error, log_p[:, 0], log_p[:, 0] + 9, log_p[:, 0])
+    assert "which 3 of 40 data make: itself uncertain" in found.figures[1].note
+    assert "uncertain" not in dataclasses.replace(found, error=torch.ones(40, 1)).figures[1].note
 
 
 class Guided(nn.Module):

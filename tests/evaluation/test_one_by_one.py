@@ -5,7 +5,7 @@ import torch
 
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of, seeds_of
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
 from pplvm.particles.contract import ProgramError
@@ -13,7 +13,7 @@ from pplvm.programs.vae import VAE
 
 
 def test_a_datums_particles_depend_on_neither_order_nor_company():
-    program, x = VAE(6, 2, (5,)), torch.rand(4, 6).round()
+    program, x = VAE(6, 2, (5,)), torch.eye(6)[:4]
 
     def log_weights(data):
         with frozen(program, data) as pair:
@@ -25,6 +25,17 @@ def test_a_datums_particles_depend_on_neither_order_nor_company():
     assert torch.equal(whole.flip(1), log_weights(x.flip(0)))
     assert torch.equal(whole[:, 2:], log_weights(x[2:]))
     assert not torch.equal(whole[:500, 0], whole[:500, 1])
+
+
+def test_equal_data_have_noise_of_their_own_in_any_order():
+    x = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0]).unsqueeze(1)
+    seeds = seeds_of(x, 3)
+    assert len(set(seeds)) == 5 and seeds[0] == seeds_of(x[:1], 3)[0] and seeds[1] == seeds_of(x[4:], 3)[0]
+    order = [4, 2, 3, 1, 0]
+    assert sorted(seeds_of(x[order], 3)) == sorted(seeds)
+    noise = [float(torch.rand(())) for _ in each_datum(x, 3)]
+    parts = [float(torch.rand(())) for part in range(2) for _ in each_datum(x[part::2], seeds[part::2])]
+    assert len(set(noise)) == 5 and parts == noise[::2] + noise[1::2]
 
 
 def test_modes_and_the_random_state_come_back():

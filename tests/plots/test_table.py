@@ -70,6 +70,17 @@ def test_the_legend_names_the_floor_what_could_escape_and_the_limits_of_comparis
     assert "different targets" not in text_table(compared(4))
 
 
+def test_the_legend_says_what_holds_in_any_direction_of_estimators_called_unbiased(compared):
+    ds = compared(9)
+    anywhere = np.where(ds["verdict"] == "unbiased", np.linspace(0.12, 0.2, 9), 5.0)
+    anywhere[list(ds["verdict"].values).index("unbiased")] = 0.0  # without noise
+    told = " ".join(text_table(ds.assign(detectable_anywhere=("estimator", anywhere))).split())
+    shown = anywhere[(ds["verdict"] == "unbiased") & (anywhere > 0)]
+    low, high = (number(100 * each, 2) for each in (shown.min(), shown.max()))
+    assert f"nor is there, in whichever direction, one above {low} % to {high} % of it, by estimator." in told
+    assert "whichever" not in text_table(ds)
+
+
 def test_missing_figures_are_dashes(compared):
     ds = compared(4)
     for name in (

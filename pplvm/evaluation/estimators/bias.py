@@ -1,19 +1,27 @@
-"""Is a mean zero? Hotelling's test, the verdict, and the smallest bias that the test could have seen.
+"""Is a mean zero? Hotelling's test of a few projections, beside it that of the whole norm, and the verdict of both.
+
+Hotelling's test is sharp along the gradient and where there is little noise, the norm's sees every direction alike.
 
 References:
     Hotelling, The generalization of Student's ratio, 1931
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["POWER", "BiasTest", "bias_test"]
+from pplvm.evaluation.estimators.norm import MeanNoise
+
+__all__ = ["POWER", "BiasNorm", "BiasTest", "bias_test", "principal", "with_norms"]
 
 POWER = 0.95
 """The chance of seeing a bias of the size that is called detectable."""
+
+TOLERANCE = 0.1
+"""Share of the gradient: an estimator is called unbiased if so large a bias along it would have been seen."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +31,19 @@ class BiasTest:
     t2: float  # Hotelling's statistic
     p_value: float
     z: Tensor  # (p,), each projection's mean over its standard error
-    detectable: float  # smallest relative bias, of the harder side, that is seen with the stated power
+    detectable: float  # smallest bias along the gradient, a share of it, of the harder side, seen with the stated power
     verdict: str  # "unbiased", "biased" or "undecided"
+    p_norm: float = math.nan  # of the squared norm of the bias, the side that speaks most against it
+    anywhere: float = math.nan  # smallest bias in whichever direction, a share of the harder side's gradient, likewise
+
+
+@dataclass(frozen=True)
+class BiasNorm:
+    """The bias of one side in all directions at once."""
+
+    excess: float  # squared norm of the mean deviation, without what noise adds to it
+    length: float  # norm of the reference gradient
+    noise: MeanNoise
 
 
 def bias_test(
@@ -34,7 +53,8 @@ def bias_test(
     gradient: Tensor,
     alpha: float = 1e-3,
     power: float = POWER,
-    tolerance: float = 0.1,
+    tolerance: float = TOLERANCE,
+    singular: float = 1e-6,
 ) -> BiasTest:
     """Test the mean of p projections against zero.
 
@@ -50,6 +70,9 @@ def bias_test(
         power: with which the detectable bias is seen.
         tolerance: "unbiased" is said only if a bias of this fraction of each side's gradient would have been
             seen, wherever else the gradient is large.
+        singular: share of the largest eigenvalue of the projections' correlation matrix below which a direction is
+            left out. All draws may agree in one: an event that was too rare to be drawn is missing in the mean and
+            in the variance alike. Where draws have heavy tails and are few, take `principal`.
     """
     scale = gradient.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     deviations = covariance.diagonal().clamp(min=0).sqrt()
@@ -65,45 +88,71 @@ def bias_test(
     if draws - 1 < p + 1:
         return BiasTest(math.nan, math.nan, z, math.nan, "undecided")
     return _hotelling(
-        mean[varies], covariance[varies][:, varies], draws, gradient[:, varies], z, alpha, power, tolerance
+        mean[varies], _inverse(covariance[varies][:, varies], singular), draws, gradient[:, varies], z,
+        (alpha, power, tolerance),
+    )  # fmt: skip
+
+
+def principal(draws: int) -> float:
+    """The `singular` of heavy-tailed draws.
+
+    A share s of the largest eigenvalue may come from draws of probability s alone, of which there should be 16. Among
+    19 programs and estimators, of 320 draws each, Hotelling's test at level 0.01 alarms falsely in up to 12 % of runs
+    with all directions, and in up to 1.2 % with these (`tests/evaluation/estimators/test_false_alarms.py`).
+
+    Example:
+        >>> principal(320), principal(20)
+        (0.05, 0.1)
+    """
+    return min(0.1, 16 / draws)
+
+
+def with_norms(test: BiasTest, norms: Sequence[BiasNorm], alpha: float, doubt: float, power: float = POWER) -> BiasTest:
+    """The verdict of Hotelling's test and of the norms of each side together.
+
+    Arguments:
+        alpha: the chance that the norms call an unbiased estimator biased.
+        doubt: the level of either test below which it is not called unbiased, at least alpha.
+        power: with which a bias anywhere keeps an estimator from being called unbiased.
+    """
+    if not norms:
+        return replace(test, p_norm=1.0, anywhere=0.0)
+    p_norm = min(1.0, len(norms) * min(each.noise.p_value(each.excess) for each in norms))
+    surely, anywhere = (
+        max(each.noise.detectable(level / len(norms), power) / each.length for each in norms)
+        for level in (alpha, doubt)
     )
+    found = replace(test, p_norm=p_norm, anywhere=anywhere, detectable=min(test.detectable, surely))
+    if test.verdict == "biased" or p_norm < alpha:
+        return replace(found, verdict="biased")
+    is_clear = min(test.p_value, p_norm) >= doubt and found.detectable <= TOLERANCE
+    return replace(found, verdict="unbiased" if is_clear else "undecided")
 
 
 ROUNDING = 1e-6
 """Relative rounding of a float32 gradient: deviations below it are arithmetic, not estimation."""
 
 
-def _inverse(covariance: Tensor) -> tuple[Tensor, int]:
-    """The inverse within the directions in which draws differed, and their number.
-
-    Where all draws agree there is nothing to divide by: an event that was too rare to be drawn is missing in the
-    mean and in the variance alike, and rounding is all that is left.
-    """
+def _inverse(covariance: Tensor, singular: float) -> tuple[Tensor, int]:
+    """The inverse within the directions that count, and their number."""
     scale = covariance.diagonal().sqrt()
     values, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
-    kept = values > SINGULAR * values.max()
+    kept = values > singular * values.max()
     basis = vectors[:, kept] / scale.unsqueeze(1)
     return basis / values[kept] @ basis.T, int(kept.sum())
 
 
-SINGULAR = 1e-6
-"""Share of the largest eigenvalue of a correlation matrix below which a direction counts as constant."""
-
-
 def _hotelling(
     mean: Tensor,
-    covariance: Tensor,
+    inverted: tuple[Tensor, int],
     draws: int,
     gradient: Tensor,
     z: Tensor,
-    alpha: float,
-    power: float,
-    tolerance: float,
+    demands: tuple[float, float, float],
 ) -> BiasTest:
     from scipy import optimize, stats
 
-    inverse, p = _inverse(covariance)
-    freedom = draws - 1
+    (inverse, p), (alpha, power, tolerance), freedom = inverted, demands, draws - 1
     t2 = float(mean @ inverse @ mean)
     factor, second = (freedom - p + 1) / (p * freedom), freedom - p + 1
     p_value = float(stats.f.sf(t2 * factor, p, second))

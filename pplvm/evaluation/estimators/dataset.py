@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.evaluation.estimators.bias import BiasTest
-from pplvm.evaluation.estimators.measurement import SIDES, Measurement
-from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.measurement import Measurement
+from pplvm.evaluation.estimators.parameters import SIDES, Parameters
 from pplvm.evaluation.estimators.reference import Target
 from pplvm.objectives.targets import Tabulated
 
@@ -25,7 +25,11 @@ MEANINGS = {
     "snr": "norm of the mean gradient over the root of the variance, debiased; nan below the floor",
     "snr_floor": "what a gradient without signal would read before debiasing: 1 / sqrt(replicates)",
     "t2": "Hotelling's T2 of random projections of measured minus reference gradient",
-    "detectable_bias": "smallest bias that the test sees, as a fraction of the model's or guide's gradient, the harder",
+    "detectable_bias": "smallest bias along the gradient that the test sees, as a fraction of the model's or guide's "
+    "gradient, the harder",
+    "p_norm": "p-value of the squared norm of measured minus reference gradient, of the model's or guide's side",
+    "detectable_anywhere": "smallest bias in whichever direction that keeps an estimator from being called unbiased, "
+    "as a fraction of the model's or guide's gradient, the harder",
     "relative_bias": "debiased norm of measured minus reference gradient over that of the reference, of the model's or "
     "the guide's side, the larger; nan where neither stands above its noise",
     "alignment": "inner product of measured and reference gradient over the squared norm of the reference",
@@ -124,6 +128,8 @@ def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float
             "t2": math.nan,
             "p_value": math.nan,
             "detectable_bias": math.nan,
+            "p_norm": math.nan,
+            "detectable_anywhere": math.nan,
             "relative_bias": math.nan,
         }
         return {**missing, "verdict": "undecided", "reference": "none"}
@@ -136,6 +142,8 @@ def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float
         "t2": test.t2,
         "p_value": test.p_value,
         "detectable_bias": test.detectable,
+        "p_norm": test.p_norm,
+        "detectable_anywhere": test.anywhere,
         "relative_bias": _relative_bias(found),
         "verdict": test.verdict,
         "reference": label,

@@ -161,7 +161,7 @@ class Comparison:
         rows = {}
         for name, measurements in self.measurements.items():
             if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
-                test = pooled_bias(found, ALPHA / len(self.losses))
+                test = pooled_bias(found, ALPHA / len(self.losses), ALPHA)
                 evaluations = self.evaluations[name] * self.drawings[name].points
                 rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
@@ -264,7 +264,8 @@ class Comparison:
 
 
 ALPHA = 0.01
-"""The chance that any of the compared estimators is called biased although none is."""
+"""The chance that any of the compared estimators is called biased although none is, and of each that it is not called
+unbiased because its mean seems off."""
 
 PRECISE = 0.01
 """A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""

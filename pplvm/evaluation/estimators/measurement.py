@@ -8,9 +8,10 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pplvm.bounds import elbo
-from pplvm.evaluation.estimators.bias import BiasTest, bias_test
+from pplvm.evaluation.estimators.bias import BiasNorm, BiasTest, bias_test, principal, with_norms
 from pplvm.evaluation.estimators.moments import Covariance, Moments, TensorMoments, over_ranks
-from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.norm import MeanNoise
+from pplvm.evaluation.estimators.parameters import SIDES, Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target
 from pplvm.evaluation.estimators.streams import Gradient, GradientStream
@@ -20,10 +21,7 @@ from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.particles.tempering import TemperedBound
 from pplvm.unison import in_order
 
-__all__ = ["SIDES", "Drawn", "Measurement", "pooled_bias", "target_of"]
-
-
-SIDES = ("model", "guide")
+__all__ = ["Drawn", "Measurement", "pooled_bias", "target_of"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Measurement:
         self.centre = (torch.zeros(parameters.size) if reference is None else reference.gradient).double()
         self.stream = GradientStream(self.centre, projection)
         self._merged: TensorMoments | None = None
+        self._merged_spectrum: Moments | None = None
         self._length = self.centre.norm()
         self._towards = self._along_reference()
         self.projections = Covariance(projection.size)
@@ -60,6 +59,11 @@ class Measurement:
     def gradient(self) -> TensorMoments:
         """Of the gradient minus the reference."""
         return self._merged or self.stream.moments()
+
+    @property
+    def spectrum(self) -> Moments:
+        """Of triples of replicates: tr C^2 on each side, then tr C^3, C the covariance of one gradient."""
+        return self._merged_spectrum or self.stream.spectrum
 
     @property
     def mean(self) -> Tensor:
@@ -86,6 +90,7 @@ class Measurement:
         """With what the other ranks drew; milliseconds are those of the rank that drew. Called by all ranks alike."""
         whole = copy.copy(self)
         whole._merged, whole.projections = over_ranks(self.gradient), over_ranks(self.projections)
+        whole._merged_spectrum = over_ranks(self.spectrum)
         whole.spread, whole.alignment = over_ranks(self.spread), over_ranks(self.alignment)
         whole.milliseconds, whole.records = in_order(self.milliseconds), in_order(self.records)
         whole.entries = in_order(self.entries)
@@ -106,8 +111,13 @@ class Measurement:
         return torch.stack(found)
 
 
-def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
-    """The bias test of one estimator over its minibatches; None without a reference."""
+def pooled_bias(found: list[Measurement], alpha: float, doubt: float) -> BiasTest | None:
+    """The bias test of one estimator over its minibatches; None without a reference.
+
+    Arguments:
+        alpha: the chance of calling an unbiased estimator biased, by either test.
+        doubt: the chance of not calling it unbiased because of its mean.
+    """
     references = [m.reference for m in found if m.reference is not None]
     if len(references) < len(found):
         return None
@@ -120,13 +130,56 @@ def pooled_bias(found: list[Measurement], alpha: float) -> BiasTest | None:
                 drawn.add(projected)
             parts.append((drawn.matrix / drawn.count / M**2, drawn.freedom))
     covariance = torch.stack([matrix for matrix, _ in parts]).sum(0)
-    return bias_test(
+    freedom = _freedom(parts, covariance)
+    test = bias_test(
         mean=torch.stack([m.projections.mean for m in found]).mean(0),
         covariance=covariance,
-        draws=_freedom(parts, covariance) + 1,
+        draws=freedom + 1,
         gradient=torch.stack([_reference_of(side, found) for side in SIDES]),
-        alpha=alpha,
+        alpha=(1 - OF_NORM) * alpha,
+        singular=principal(sum(m.projections.count for m in found)),
     )
+    norms = [norm for side in SIDES if (norm := _norm_of(side, found, freedom)) is not None]
+    return with_norms(test, norms, OF_NORM * alpha, doubt / 2)
+
+
+OF_NORM = 0.1
+"""Share of alpha that goes to the norms; the other test hardly sees less for it, a bias of 1.002 for 1."""
+
+
+def _norm_of(side: str, found: list[Measurement], freedom: int) -> BiasNorm | None:
+    """The bias of one side by its squared norm; None where the side has no gradient or no noise.
+
+    Norms of covariances add up to at least that of their sum; of a reference that is itself an estimate only the
+    trace is known, which bounds its norm.
+    """
+    M, inside, place = len(found), found[0].parameters.side(side), SIDES.index(side)
+    length = float(torch.stack([m.centre for m in found]).mean(0)[inside].norm())
+    trace = frobenius = cubes = 0.0
+    for m in found:
+        of_draws = float(m.gradient.error[m.parameters.tensors_of(side)].sum()) / M**2
+        of_reference = 0.0 if m.reference is None else float(m.reference.error[inside].sum()) / M**2
+        square, cube = _spectrum_of(m.spectrum, place, of_draws * M**2 * m.gradient.count)
+        trace += of_draws + of_reference
+        frobenius += square**0.5 / m.gradient.count / M**2 + of_reference
+        cubes += cube ** (1 / 3) / m.gradient.count / M**2 + of_reference
+    if not length or not frobenius:
+        return None
+    squared = float(torch.stack([m.gradient.mean for m in found]).mean(0)[inside].square().sum())
+    return BiasNorm(squared - trace, length, MeanNoise(trace, frobenius, min((cubes / frobenius) ** 3, 1.0), freedom))
+
+
+def _spectrum_of(spectrum: Moments, place: int, trace: float) -> tuple[float, float]:
+    """Tr C^2 and tr C^3 of one side, a standard error above their estimates, and no more than the trace allows."""
+    if spectrum.count < FEWEST_TRIPLES:
+        return trace**2, trace**3
+    above = (spectrum.mean + spectrum.standard_error).clamp(min=0)
+    square = min(float(above[place]), trace**2)
+    return square, min(float(above[place + len(SIDES)]), square**1.5)
+
+
+FEWEST_TRIPLES = 4
+"""Triples of replicates that tell of a covariance; with fewer, all noise is taken to be in one direction."""
 
 
 def _freedom(parts: list[tuple[Tensor, Tensor]], whole: Tensor) -> int:

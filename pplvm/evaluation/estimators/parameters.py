@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from pplvm.particles.halves import users
 
-__all__ = ["Parameters"]
+__all__ = ["SIDES", "Parameters"]
+
+SIDES = ("model", "guide")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplvm.evaluation.estimators.moments import TensorMoments
-from pplvm.evaluation.estimators.parameters import Parameters
+from pplvm.evaluation.estimators.moments import Moments, TensorMoments
+from pplvm.evaluation.estimators.parameters import SIDES, Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.graphs.chunks import Chunk, Dense, Factors
 
@@ -86,6 +86,9 @@ class GradientStream:
         parts = projection.parameters.split(centre)
         self.tensors = [TensorStream(part, *signs) for part, signs in zip(parts, projection.signs, strict=True)]
         self._squares = torch.zeros(len(parts), dtype=torch.float64)
+        self.spectrum = Moments(2 * len(SIDES))  # of triples: tr C^2 on each side, then tr C^3
+        self._on_side = torch.stack([projection.parameters.tensors_of(side) for side in SIDES], 1).double()  # (T, 2)
+        self._waiting: list[tuple[list[Chunk], Tensor]] = []  # single replicates, until there are three
 
     def add(self, gradient: Gradient) -> Figures:
         """Take in C replicates, all of them finite."""
@@ -99,6 +102,7 @@ class GradientStream:
         products = torch.stack([each for _, each in found], 1).double().cpu()  # (C, T, 2 + J)
         along, apart, signed = products[..., 0], products[..., 1], products[..., 2:] + self._signed
         offset, own, own_along = self._offsets
+        self._add_triples([chunk for chunk, _ in found], apart)
         return Figures(
             along=along + offset,
             distances=(squares + 2 * apart + own).sum(1),
@@ -108,8 +112,39 @@ class GradientStream:
 
     def rest(self) -> None:
         """Give back the memory in which chunks are worked on, as large as they are; `add` would take it anew."""
+        self._waiting.clear()
         for stream in self.tensors:
             stream.room = None
+
+    def _add_triples(self, seen: list[Chunk], apart: Tensor) -> None:
+        """Take in what neighbours tell of the covariance C of the gradients, each replicate in one triple at most.
+
+        Deviations g, h, k from the reference are independent: (g . h)^2 has mean tr C^2, (g . h)(h . k)(k . g) tr C^3.
+
+        Arguments:
+            apart: inner products with the origin minus the reference, (C, T).
+        """
+        count = len(apart) // 3 * 3
+        if count:
+            places = [slice(place, count, 3) for place in range(3)]
+            self._add_triple([([chunk[place] for chunk in seen], apart[place]) for place in places])
+            return
+        for row in range(len(apart)):
+            single = [chunk[row : row + 1] for chunk in seen]
+            self._waiting.append(([chunk.kept() for chunk in single], apart[row : row + 1]))
+            if len(self._waiting) == 3:
+                self._add_triple(self._waiting)
+                self._waiting = []
+
+    def _add_triple(self, triple: Sequence[tuple[list[Chunk], Tensor]]) -> None:
+        """Of each of three: n replicates by tensor, and (n, T)."""
+        own, found = self._offsets[1], []
+        for i, j in ((0, 1), (1, 2), (2, 0)):
+            (one, gap), (other, other_gap) = triple[i], triple[j]
+            inner = torch.stack([a.inner(b) for a, b in zip(one, other, strict=True)], 1).double().cpu()  # (n, T)
+            found.append((inner + gap + other_gap + own) @ self._on_side)
+        products = torch.stack(found)  # (3, n, 2)
+        self.spectrum += Moments.of(torch.cat([products.square().mean(0), products.prod(0)], 1))
 
     def moments(self) -> TensorMoments:
         """Of the gradient minus the reference."""

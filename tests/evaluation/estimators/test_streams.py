@@ -195,3 +195,38 @@ def test_signs_hardly_hide_a_bias_of_rank_one(blocks, low, high, monkeypatch):
     one = Parameters(("a",), (nn.Parameter(torch.zeros(40, 30)),), ("model",))
     sums = Projection(one, 20_000, 0)(torch.outer(torch.randn(40), torch.randn(30)).flatten())
     assert low < float(sums.pow(4).mean() / sums.square().mean().square()) < high
+
+
+@pytest.mark.parametrize("factors", [True, False])
+@pytest.mark.parametrize("size", [1, 2, 3, 16])
+def test_triples_tell_of_the_covariance(factors, size):
+    """However the chunks are cut: products of neighbours, whose means are tr C^2 and tr C^3 on each side."""
+    torch.manual_seed(2)
+    gradient = drawn(torch.float64)
+    centre = plain(gradient).mean(0)
+    (stream,), *_ = streamed([gradient], size, [factors], centre)
+    chunks = (plain(gradient) - centre).split(size if size > 2 else N)  # fewer than three wait for the next
+    triples = [chunk[i : i + 3] for chunk in chunks for i in range(0, len(chunk) - 2, 3)]
+    expected = []
+    for triple in triples:
+        products = []
+        for side in ("model", "guide"):
+            rows = triple[:, PARAMETERS.side(side)]
+            inner = rows @ rows.T
+            products.append(torch.stack([inner[0, 1], inner[1, 2], inner[2, 0]]))
+        found = torch.stack(products, 1)
+        expected.append(torch.cat([found.square().mean(0), found.prod(0)]))
+    assert stream.spectrum.count == len(expected)
+    torch.testing.assert_close(stream.spectrum.mean, torch.stack(expected).mean(0))
+
+
+def test_the_spectrum_is_unbiased():
+    torch.manual_seed(3)
+    scale = torch.linspace(0.2, 2.0, sum(p.numel() for p in PARAMETERS.tensors))
+    stream = GradientStream(torch.zeros(len(scale)), Projection(PARAMETERS, 1, 0))
+    for _ in range(20):
+        draws = torch.randn(1500, len(scale)) * scale
+        stream.add(Gradient.of([Dense(part) for part in PARAMETERS.split(draws)], PARAMETERS))
+    variances = [scale[PARAMETERS.side(side)].square() for side in ("model", "guide")]
+    truth = torch.stack([v.pow(power).sum() for power in (2, 3) for v in variances])
+    assert ((stream.spectrum.mean - truth) / stream.spectrum.standard_error).abs().max() < 4
