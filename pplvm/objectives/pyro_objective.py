@@ -128,8 +128,6 @@ class PyroObjective(ELBO):
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
         if fault := why_not_summed_out(self.objective, model_trace, guide_trace):
             raise ObjectiveError(fault)
-        if isinstance(self.objective, TraceGraph_ELBO):
-            return
         if isinstance(self.objective, ReweightedWakeSleep) and not (guide_trace and latents(guide_trace)):
             raise ObjectiveError("Pyro's ReweightedWakeSleep has no loss for a program without latents: use Pathwise")
         if self.allow_biased:
