@@ -14,7 +14,7 @@ from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, OneHotCategorical
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -151,6 +151,8 @@ def _another(fn: Distribution, value: Tensor) -> Tensor:
     single = coordinates(fn)
     if not single.has_enumerate_support:
         return fn.sample()
+    if isinstance(single, OneHotCategorical):
+        return value.roll(1, -1)
     states, own = support(fn), len(single.event_shape)  # (S, own...)
     here = value.reshape(*value.shape[: value.dim() - own], 1, *single.event_shape) == states
     place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)
