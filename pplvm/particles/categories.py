@@ -1,6 +1,6 @@
 """Log-densities of categorical draws read by index, in memory of the draws and the logits alone.
 
-torch gathers them from the logits broadcast against the draws, whose gradient is a tensor of draws x batch x categories.
+torch gathers them from the logits broadcast against the draws: the gradient is a tensor of draws x batch x categories.
 """
 
 import copy

@@ -38,7 +38,9 @@ def test_values_and_gradients_are_those_of_torch(kind, how):
     for read in (lambda fn: fn, indexed):
         logits = torch.randn(B, 3, S, generator=torch.Generator().manual_seed(1)).requires_grad_()
         log_p = read(WRAPPED[how](kind(logits=logits))).log_prob(value)
-        found.append((log_p, *torch.autograd.grad((log_p * torch.arange(float(log_p.numel())).reshape_as(log_p)).sum(), logits)))
+        found.append(
+            (log_p, *torch.autograd.grad((log_p * torch.arange(float(log_p.numel())).reshape_as(log_p)).sum(), logits))
+        )
     assert found[0][0].shape == found[1][0].shape
     torch.testing.assert_close(found[0], found[1])
 
@@ -129,11 +131,17 @@ def test_what_memory_will_not_hold_is_refused_in_words_before_it_is_made():
     with Largest() as largest:
         assert latent_states(trace) == 2**20  # counted without a list of one-hot vectors
         pair = pair_up(program.model, program.guide, (x,), {})
-        with pytest.raises(ProgramError, match=r"^site 'k' in 1,048,576 joint states takes a tensor of 8,192.0 GiB, more"):
+        with pytest.raises(
+            ProgramError, match=r"^site 'k' in 1,048,576 joint states takes a tensor of 8,192.0 GiB, more"
+        ):
             enumerate_guide(pair, (x,), {})
-        with pytest.raises(ProgramError, match="use smaller batches, or an objective that draws the latents, such as Lea"):
+        with pytest.raises(
+            ProgramError, match="use smaller batches, or an objective that draws the latents, such as Lea"
+        ):
             Loss(Exact(), program)(x)
-        with pytest.raises(ObjectiveError, match="'k' .* 1,048,576 states of each coordinate .* smaller batches, or Lea"):
+        with pytest.raises(
+            ObjectiveError, match="'k' .* 1,048,576 states of each coordinate .* smaller batches, or Lea"
+        ):
             Loss(LocalExpectation(), program)(x)
     assert largest.numbers <= 2**23
 
