@@ -43,8 +43,6 @@ def is_categorical(fn: Distribution) -> bool:
 class _Indexed(TorchDistribution):
     """A Categorical or OneHotCategorical, of which nothing but its log-densities is asked."""
 
-    arg_constraints = {}
-
     def __init__(self, fn: Any) -> None:
         super().__init__(fn.batch_shape, fn.event_shape, validate_args=False)
         self.logits = fn.logits  # (batch..., categories), normalized

@@ -163,8 +163,8 @@ class _Enumerate(Messenger):
         needed = numbers * torch.get_default_dtype().itemsize
         if needed > MOST_BYTES:
             raise TooManyStates(
-                f"site {msg['name']!r} in {self.states:,} joint states takes a tensor of {needed / 2**30:,.1f} GiB, more "
-                f"than {MOST_BYTES // 2**30}: use smaller batches, or an objective that draws the latents, such as "
+                f"site {msg['name']!r} in {self.states:,} joint states takes a tensor of {needed / 2**30:,.1f} GiB, "
+                f"more than {MOST_BYTES // 2**30}: use smaller batches, or an objective that draws the latents, such as "
                 "LeaveOneOut"
             )
 
