@@ -164,8 +164,8 @@ class _Enumerate(Messenger):
         if needed > MOST_BYTES:
             raise TooManyStates(
                 f"site {msg['name']!r} in {self.states:,} joint states takes a tensor of {needed / 2**30:,.1f} GiB, "
-                f"more than {MOST_BYTES // 2**30}: use smaller batches, or an objective that draws the latents, such as "
-                "LeaveOneOut"
+                f"more than {MOST_BYTES // 2**30}: use smaller batches, or an objective that draws the latents, such "
+                "as LeaveOneOut"
             )
 
     def _all_states(self, msg: Any) -> Tensor:

@@ -125,8 +125,11 @@ def test_03_grey_pixels_in_ones_own_loop(pyros_own_validation):
     "kind, words",
     [
         ("floats 0..255", "'rows.npy' has values from 0"),
-        ("floats 0..255, as they are", "'rows.npy' has real values, but site 'x' is a Bernoulli"),
-        ("whole numbers", "int64 that are not grey levels from 0 to 255: save images as uint8"),
+        (
+            "floats 0..255, as they are",
+            "has real values, 247.752 in row 1 of its split, but site 'x' is a Bernoulli",
+        ),
+        ("whole numbers", "has values from 0 to 765 that are not grey levels from 0 to 255 and cannot be binarized: "),
         ("uint8", "'rows.npy' has 256 grey levels in [0, 1], but site 'x' is a Bernoulli"),
         ("counts", "the data are fractions k/255 and not integers; use a likelihood for grey values"),
     ],
