@@ -33,7 +33,7 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
     """Refuse a guide whose log q does not tell how its draws depend on its parameters.
 
     Arguments:
-        instead: the objectives to use, in words.
+        instead: the objectives to use, in words, where the site has a path.
 
     Raises:
         ObjectiveError: a site of the guide is a Delta, or masked.
@@ -45,5 +45,6 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
         if delta or is_masked(site):
             raise ObjectiveError(
                 f"{type(objective).__name__} needs the density of every draw, but guide site {name!r} is "
-                f"{'a Delta, which has none' if delta else 'masked, which hides it'}: use {instead}"
+                f"{'a Delta, which has none' if delta else 'masked, which hides it'}: use "
+                f"{instead if site['fn'].has_rsample else 'LeaveOneOut'}"
             )

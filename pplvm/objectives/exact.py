@@ -55,7 +55,7 @@ class Exact(Objective):
         model_trace, _, _ = inspect_pair(model, None, args, kwargs)
         discrete = {name for name, site in latents(model_trace).items() if is_enumerable(site)}
         if not discrete:
-            raise ObjectiveError("Exact: the model has no discrete latent to sum out; use Pathwise")
+            raise ObjectiveError("Exact: the model has no discrete latent to sum out: use Pathwise or LeaveOneOut")
         rest = latents(model_trace).keys() - discrete
         return pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.faults import first_fault, first_steep_site
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 
@@ -187,6 +188,17 @@ class Loss(nn.Module):
             if self._plate_size is None:
                 self._plate_size = _plate_size(self.program.model, args)
         return loss / max(self._plate_size, len(args[0]))
+
+    def explain(self, *args: Any) -> str | None:
+        """Where the program is not finite on a batch, in words with site, row and cure; None if it is everywhere.
+
+        The caller restores the random state and buffers.
+        """
+        program: Any = self.program
+        programs = {"guide": program.guide} if getattr(self.objective, "uses_guide", True) else {}
+        programs["model"] = program.model
+        learning = [p for p in self.program.parameters() if p.requires_grad]
+        return first_fault(programs, args, {}) or first_steep_site(programs, learning, args, {})
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None

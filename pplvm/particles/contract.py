@@ -16,6 +16,8 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
+from pplvm.particles.faults import first_fault, observed_nan, row_without_numbers
+
 __all__ = [
     "ProgramError",
     "is_masked",
@@ -41,7 +43,7 @@ CURES = {
     "must have the same dtype": "give the batch the dtype of the program's parameters, as x.float(), "
     "and pixels 0..255 as x.float() / 255",
     "shapes cannot be multiplied": "give the program the size of the data, and images flattened, as x.flatten(1)",
-    "satisfy the constraint GreaterThan": "make it positive, as softplus or exp do",
+    "satisfy the constraint GreaterThan": "make it positive, as softplus(h) + 1e-4",
     "subsample_size does not match": "a batch cannot be larger than the N of the plate that it is drawn from",
     "size cannot be zero": "the batch is empty, give at least one datum",
 }
@@ -103,8 +105,10 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
     except (AttributeError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        if (row := _row_without_numbers(args)) is not None:
+        if (row := row_without_numbers(args)) is not None:
             raise ProgramError(f"row {row} of the batch holds NaN or infinity: remove or repair it") from error
+        if "constraint" in str(error) and (found := first_fault({role: program}, args, kwargs)) is not None:
+            raise ProgramError(found) from error
         for fault, cure in CURES.items():
             if fault in str(error):
                 said = str(error).splitlines()[0].removesuffix(", but found invalid values:")
@@ -158,6 +162,9 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (ValueError, RuntimeError) as error:
+        if (held := observed_nan(role, site)) is not None:
+            yield held
+            return
         yield (
             f"{role} site {name!r} gives its value no density: make the two agree in shape and support "
             f"({_one_line(error)})"
@@ -218,15 +225,6 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} is in plates of size {told[1]} in the guide and {told[0]} in the model: "
             "give both the same plates"
         )
-
-
-def _row_without_numbers(args: tuple) -> int | None:
-    for x in args:
-        if isinstance(x, torch.Tensor) and x.dim():
-            bad = x.isfinite().logical_not()[:, None].flatten(1).any(1)  # (B,)
-            if bad.any():
-                return int(bad.nonzero()[0])
-    return None
 
 
 def _one_line(error: Exception) -> str:
