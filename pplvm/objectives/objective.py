@@ -9,6 +9,7 @@ is reported, and the surrogate, which is differentiated:
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pplvm.objectives.targets import Tabulated
+from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.faults import first_fault, first_steep_site
 from pplvm.particles.halves import users
@@ -181,9 +183,13 @@ class Loss(nn.Module):
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
         self._plate_size: int | None = None
+        self._per_row: list[nn.Module] | None = None
 
     def forward(self, *args: Any) -> Tensor:
-        with pyro.get_param_store().scope():  # where PyroModules would leave their parameters
+        if self._per_row is None:
+            self._per_row = automatic_guides([self.program])
+        rows = same_rows(self._per_row) if self._per_row else nullcontext()
+        with pyro.get_param_store().scope(), rows:  # where PyroModules would leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *args)
             if self._plate_size is None:
                 self._plate_size = _plate_size(self.program.model, args)
@@ -197,8 +203,7 @@ class Loss(nn.Module):
         program: Any = self.program
         programs = {"guide": program.guide} if getattr(self.objective, "uses_guide", True) else {}
         programs["model"] = program.model
-        learning = [p for p in self.program.parameters() if p.requires_grad]
-        return first_fault(programs, args, {}) or first_steep_site(programs, learning, args, {})
+        return first_fault(programs, args, {}) or first_steep_site(programs, self._learning(), args, {})
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None
@@ -243,14 +248,16 @@ class Loss(nn.Module):
             >>> {part: len(parameters) for part, parameters in loss.parts(torch.zeros(1, 8)).items()}
             {'model': 3, 'guide': 2, 'control': 0}
         """
-        learning = [p for p in self.program.parameters() if p.requires_grad]
-        halves = users(self.program.model, self.program.guide, learning, *args)
-        by_half = list(zip(learning, halves, strict=True))
+        halves = users(self.program.model, self.program.guide, self._learning, *args)
+        by_half = list(zip(self._learning(), halves, strict=True))
         return {
             "model": [p for p, used_by in by_half if used_by != {"guide"}],
             "guide": [p for p, used_by in by_half if used_by == {"guide"}],
             "control": self._learned_control(),
         }
+
+    def _learning(self) -> list[nn.Parameter]:
+        return [p for p in self.program.parameters() if p.requires_grad]
 
     def _learned_control(self) -> list[nn.Parameter]:
         owned = {id(parameter) for parameter in self.program.parameters()}

@@ -77,6 +77,7 @@ class Stepper:
         moved = [id(p) for parameters in self._parameters.values() for p in parameters]
         if len(moved) > len(set(moved)):
             raise ValueError(f"the optimizers {', '.join(self.optimizers)} share parameters: give each to one of them")
+        self._known: set[int] | None = {id(p) for p in self.plain.parameters()} | set(moved)
 
     def __call__(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
         """One step on a batch (B, ...).
@@ -86,6 +87,7 @@ class Stepper:
 
         Raises:
             TypeError: the batch is no tensor.
+            ValueError: parameters came with the first batch, after the optimizers.
             NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
         step = self.gradient(x, only)
@@ -104,6 +106,9 @@ class Stepper:
             for p in parameters:
                 p.grad = None
         loss = self._differentiated(x)
+        if self._known is not None:
+            self._require_moved(self._known)
+            self._known = None
         names = self.optimizers if only is None else only
         moving = [p for name in names for p in self._parameters[name] if p.grad is not None]
         norm = _norm([p.grad for p in moving])
@@ -168,6 +173,15 @@ class Stepper:
             raise
         value.backward()
         return value.detach()
+
+    def _require_moved(self, known: set[int]) -> None:
+        """Refuse parameters that a first batch has made, which optimizers made before it cannot have."""
+        named = self.plain.named_parameters()
+        if late := [name for name, p in named if id(p) not in known and p.requires_grad]:
+            raise ValueError(
+                f"{len(late)} parameters came with the first batch ({', '.join(late[:3])}{', ...' * (len(late) > 3)}), "
+                "and no optimizer has them: run the loss once, loss(x), before making the optimizer"
+            )
 
     def _lost(self) -> str | None:
         """The first parameter that is not finite, None if all are."""

@@ -94,6 +94,45 @@ def test_a_loss_that_can_tell_is_asked_and_leaves_no_trace():
     assert torch.equal(torch.get_rng_state(), state) and float(loss.asked) == 0
 
 
+class Lazy(torch.nn.Module):
+    """A layer that makes its parameters on its first batch, by torch's lazy modules or by itself."""
+
+    def __init__(self, by_itself):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+        self.layer = None if by_itself else torch.nn.LazyLinear(1)
+
+    def forward(self, x):
+        if self.layer is None:
+            self.layer = torch.nn.Linear(x.shape[1], 1)
+        return (self.layer(x) + self.shift - 3.0).square().mean()
+
+
+def test_parameters_that_come_with_the_first_batch_are_missed_or_move():
+    x = torch.ones(4, 2)
+    own, torchs = Lazy(True), Lazy(False)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    words = r"^2 parameters came with the first batch \(layer.weight, layer.bias\), and no optimizer has them: "
+    with pytest.raises(ValueError, match=words + r"run the loss once, loss\(x\), before making the optimizer$"):
+        list(fit(own, 2 * [x], optimizer))
+    assert float(own.shift.detach()) == 0.0
+    list(fit(own, 2 * [x], torch.optim.SGD(own.parameters(), lr=0.1)))  # the cure
+    list(fit(torchs, [x], torch.optim.SGD(torchs.parameters(), lr=0.1)))
+    before = torchs.layer.weight.clone()
+    list(fit(torchs, [x], torch.optim.SGD(torchs.parameters(), lr=0.1)))
+    assert not torch.equal(torchs.layer.weight, before) and float(own.shift.detach()) != 0.0
+
+
+def test_parameters_left_out_or_frozen_are_nobodys_oversight():
+    net, x = Lazy(True), torch.ones(4, 2)
+    net(x)
+    list(fit(net, 2 * [x], torch.optim.SGD([net.shift], lr=0.1)))
+    net.shift.requires_grad_(False)
+    list(fit(net, 2 * [x], {"weight": torch.optim.SGD([net.layer.weight], lr=0.1)}))
+    torchs = Lazy(False)
+    list(fit(torchs, 2 * [x], torch.optim.SGD([torchs.shift], lr=0.1)))
+
+
 MISFITS = {
     "a bare scheduler": (
         lambda net, adam: {"schedulers": torch.optim.lr_scheduler.StepLR(adam, 1)},
