@@ -19,6 +19,7 @@ from pyro.infer import ELBO
 from pyro.poutine import Trace
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.autoguides import automatic_guides, same_rows
@@ -257,7 +258,7 @@ class Loss(nn.Module):
         }
 
     def _learning(self) -> list[nn.Parameter]:
-        return [p for p in self.program.parameters() if p.requires_grad]
+        return [p for p in self.program.parameters() if p.requires_grad and not is_lazy(p)]
 
     def _learned_control(self) -> list[nn.Parameter]:
         owned = {id(parameter) for parameter in self.program.parameters()}

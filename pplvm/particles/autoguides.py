@@ -29,6 +29,8 @@ def same_rows(guides: Iterable[AutoGuide]) -> Iterator[None]:
     hooks = [guide.register_forward_pre_hook(_require_same_rows) for guide in guides]
     try:
         yield
+    except ProgramError as error:  # to which Pyro appends the shapes of its trace
+        raise ProgramError(str(error).partition("\n")[0]) from error
     finally:
         for hook in hooks:
             hook.remove()

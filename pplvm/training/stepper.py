@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -176,8 +177,12 @@ class Stepper:
 
     def _require_moved(self, known: set[int]) -> None:
         """Refuse parameters that a first batch has made, which optimizers made before it cannot have."""
-        named = self.plain.named_parameters()
-        if late := [name for name, p in named if id(p) not in known and p.requires_grad]:
+        named = dict(self.plain.named_parameters())
+        for name in (name for name, p in named.items() if is_lazy(p)):
+            raise ValueError(
+                f"parameter {name!r} is still lazy after the first batch, as nothing uses it: remove its layer"
+            )
+        if late := [name for name, p in named.items() if id(p) not in known and p.requires_grad]:
             raise ValueError(
                 f"{len(late)} parameters came with the first batch ({', '.join(late[:3])}{', ...' * (len(late) > 3)}), "
                 "and no optimizer has them: run the loss once, loss(x), before making the optimizer"

@@ -131,6 +131,11 @@ def test_parameters_left_out_or_frozen_are_nobodys_oversight():
     list(fit(net, 2 * [x], {"weight": torch.optim.SGD([net.layer.weight], lr=0.1)}))
     torchs = Lazy(False)
     list(fit(torchs, 2 * [x], torch.optim.SGD([torchs.shift], lr=0.1)))
+    torchs.unused = torch.nn.LazyLinear(1)
+    with pytest.raises(
+        ValueError, match="^parameter 'unused.weight' is still lazy after the first batch, as nothing uses"
+    ):
+        list(fit(torchs, [x], torch.optim.SGD([torchs.shift], lr=0.1)))
 
 
 MISFITS = {
