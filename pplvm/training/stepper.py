@@ -231,7 +231,7 @@ def _as_list(schedulers: Iterable[LRScheduler]) -> list[LRScheduler]:
 def _require_first_order(name: str, optimizer: Optimizer) -> None:
     """Refuse what cannot move by one gradient that is there."""
     kind = type(optimizer)
-    if not isinstance(optimizer, Optimizer):
+    if not hasattr(optimizer, "param_groups"):
         raise TypeError(
             f"optimizer {name!r} is a {kind.__module__}.{kind.__qualname__}: give one of torch.optim, such as "
             "torch.optim.Adam(loss.parameters(), lr=1e-3)"
