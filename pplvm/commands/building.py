@@ -16,7 +16,7 @@ from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder
 from pplvm.data.image_data import ImageData
-from pplvm.data.spec import check_site
+from pplvm.data.spec import check_site, first_outside, refuse_row
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
@@ -134,6 +134,9 @@ def takes_particles(name: str) -> bool:
 def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     """Hold the program's observed sites against the data, before anything is trained.
 
+    A site that observes the batch itself must hold every level of the data, or every datum; of one that observes what
+    the program makes of the batch, the program's own check on its first batch must do.
+
     Raises:
         ValueError: values of the data fall outside a site's support, or sizes differ.
     """
@@ -146,11 +149,46 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
             f"{spec.shape}: {str(error).splitlines()[0]}"
         ) from error
     for name, site in sample_sites(model_trace).items():
-        if site["is_observed"] and torch.is_tensor(site["value"]) and site["value"].shape[:1] == x.shape[:1]:
-            fn = site["fn"]
-            while hasattr(fn, "base_dist"):
-                fn = fn.base_dist
-            check_site(spec, name, type(fn).__name__, site["fn"].support)
+        if site["is_observed"] and _is_batch(site["value"], x):
+            check_site(spec, name, _kind(site), site["fn"].support)
+            if spec.levels is None:
+                _check_rows(program, data, x, name, site)
+
+
+def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site: Any) -> None:
+    """Hold every datum against the support of a site that observes the batch x (B, *shape)."""
+    B, value = len(x), site["value"]
+    at_once = B * max(1, NUMBERS_AT_ONCE // x.numel())
+    for start in range(0, len(data), at_once):
+        count = min(at_once, len(data) - start)
+        numbers = torch.arange(start, start + count + -count % B) % len(data)  # whole batches, the last one filled up
+        rows = data.rows(numbers).to(x.device, value.dtype).reshape(-1, *value.shape)
+        if (first := first_outside(site["fn"].support, rows)) is None:
+            continue
+        with_it = torch.cat([data.rows(numbers[first : first + 1]).to(x.device), x[1:]])
+        met = sample_sites(inspect_pair(program.model, program.guide, (with_it,), {})[0])[name]
+        fn, value = met["fn"], met["value"]
+        if _is_batch(value, with_it) and first_outside(fn.support, value[None]) == 0:
+            refuse_row(data.spec, name, _kind(met), fn.support, int(numbers[first]), value)
+        return  # the program maps such values into the support, or the support is another for each datum
+
+
+NUMBERS_AT_ONCE = 2**22
+"""Values of the data held against a support at once."""
+
+
+def _is_batch(value: Any, x: Tensor) -> bool:
+    """Whether a site observes the batch as it is, flattened or of another dtype perhaps."""
+    if not torch.is_tensor(value) or value.shape[:1] != x.shape[:1] or value.numel() != x.numel():
+        return False
+    return torch.equal(value.reshape(x.shape).to(x.dtype), x)
+
+
+def _kind(site: Any) -> str:
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__
 
 
 def usable_device(name: str) -> torch.device:

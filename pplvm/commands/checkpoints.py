@@ -18,7 +18,7 @@ from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.training.fit import fit
 
-__all__ = ["freezes", "load_checkpoint", "misfit", "stops", "trainer"]
+__all__ = ["freezes", "load_checkpoint", "misfit", "stops", "trainer", "unwrapped"]
 
 DEFAULT_STEPS = 500
 
@@ -74,6 +74,28 @@ def misfit(state: dict[str, Tensor], program: nn.Module) -> str | None:
             return f"{name!r} has shape {tuple(state[name].shape)} there and {tuple(value.shape)} in the program"
     unknown = [name for name in state if name not in own]
     return f"the program has no {unknown[0]!r}" if unknown else None
+
+
+def unwrapped(state: dict[str, Tensor], program: nn.Module) -> dict[str, Tensor]:
+    """A checkpoint under the program's own names, where wrappers of it had put theirs before them; else as it is.
+
+    Example:
+        >>> list(unwrapped({"module._orig_mod.weight": torch.ones(1, 1)}, nn.Linear(1, 1, bias=False)))
+        ['weight']
+    """
+    own, found = program.state_dict().keys(), state
+    while own - found.keys():
+        names = {name: name.replace("_orig_mod.", "") for name in found}  # torch.compile of the whole or of a part
+        prefix = next((each for each in WRAPPERS if any(name.startswith(each) for name in names.values())), "")
+        inner = {short.removeprefix(prefix): found[name] for name, short in names.items() if short.startswith(prefix)}
+        if inner.keys() == found.keys():
+            return state
+        found = inner
+    return found
+
+
+WRAPPERS = ("module.", "loss.", "program.")
+"""What data parallelism and averages, `Compiled` and `Loss` put before the names of what they hold."""
 
 
 def freezes(

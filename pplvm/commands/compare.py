@@ -17,7 +17,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_data, build_program, check_data, usable_device
-from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer
+from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer, unwrapped
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
@@ -157,7 +157,8 @@ def _subject(
         raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
     choice = choose_estimators(arguments, program, data, minibatches[0])
     trained = trainer(arguments, program, data, minibatches[0])
-    fitting = {path: state for path, state in files.items() if misfit(state, program) is None}
+    inner = {path: unwrapped(state, program) for path, state in files.items()}
+    fitting = {path: state for path, state in inner.items() if misfit(state, program) is None}
     return Subject(name, minibatches, choice, trained, fitting)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pplvm.commands.building import build_data, build_program, check_data
-from pplvm.commands.checkpoints import misfit
+from pplvm.commands.checkpoints import misfit, unwrapped
 from pplvm.commands.config import as_words, read_config, settings_of, untrusted
 from pplvm.commands.options import build_parser
 from pplvm.data.image_data import ImageData
+from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
 
 __all__ = ["Trained", "caveats", "take_up"]
@@ -52,9 +54,12 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
         raise FileNotFoundError(f"{path}: no checkpoint {which}")
     data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
     program = build_program(settings.program, settings.set, data, settings.seed)
-    if reason := misfit(checkpoint.weights, program):
+    if any(map(is_lazy, program.parameters())):
+        inspect_pair(program.model, program.guide, (data.rows(torch.arange(1)),), {})  # makes them
+    weights = unwrapped(checkpoint.weights, program)
+    if reason := misfit(weights, program):
         raise ValueError(f"{checkpoint.path} does not fit {settings.program}: {reason}")
-    program.load_state_dict(checkpoint.weights)
+    program.load_state_dict(weights)
     program.to(device).eval()
     check_data(program, data, data.rows(torch.arange(1)).to(device))
     return Trained(path, settings, checkpoint, program, data, device)

@@ -14,6 +14,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.data.streams import permutation
 
 SPLIT_SEED = 80_10_10  # constant, so that the splits of one array never overlap
+LARGEST_INTEGER = 2**24  # up to which float32 holds every one
 SPLITS = ("train", "valid", "test", "all")
 
 
@@ -47,10 +48,12 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
 
 
 def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None = None) -> ImageData:
-    """The rows of one split. Two-valued arrays become binary, integers and floats k/255 grey, others real.
+    """The rows of one split. Two-valued arrays become binary, uint8 and floats k/255 grey; others stay as they are.
+
+    Integers of other types are numbers, such as counts and token ids, unless `binarize` takes them for grey levels.
 
     Arguments:
-        array: (N, ...) integers in 0 to 255, or floats.
+        array: (N, ...) integers or floats.
         name: what messages call it.
         split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
         labels: N of them, if known.
@@ -66,8 +69,8 @@ def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None
     part = _part(len(stored), split, name)
     images = torch.from_numpy(stored)[part]
     numbers = None if labels is None else torch.tensor(labels)[part]
-    if stored.dtype == np.float32:
-        return ImageData(images, name, None, numbers)
+    if stored.dtype != np.uint8:
+        return ImageData(images, name, None, numbers, top=1)
     top = 255 if stored.max() > 1 else 1
     binary = bool(((stored == 0) | (stored == top)).all())
     return ImageData(images, name, 2 if binary else 256, numbers, top)
@@ -87,12 +90,17 @@ def _floats(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _integers(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind not in "biu" or array.min() < 0 or array.max() > 255:
+    """Uint8 if they were, or if they have two values as images of black and white do; else int32."""
+    if array.dtype.kind not in "biu":
+        raise ValueError(f"data set {name!r} holds {array.dtype}: save images as uint8 and other numbers as float32")
+    if array.dtype.kind == "b" or array.dtype == np.uint8 or any(np.isin(array, (0, top)).all() for top in (1, 255)):
+        return array.astype(np.uint8)
+    if max(-int(array.min()), int(array.max())) > LARGEST_INTEGER:
         raise ValueError(
-            f"data set {name!r} holds {array.dtype} that are not grey levels from 0 to 255: "
-            "save images as uint8 and other numbers as float32"
+            f"data set {name!r} holds integers beyond 2^24, which float32 cannot tell apart: scale them, or number "
+            "what they name from 0"
         )
-    return array.astype(np.uint8)
+    return array.astype(np.int32)
 
 
 def _part(size: int, split: str, name: str) -> Tensor:

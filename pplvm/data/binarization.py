@@ -12,7 +12,8 @@ def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float
     """The data made binary; data that are binary already pass unchanged.
 
     Arguments:
-        data: a data set, or a tensor (N, *shape), with values in [0, 1].
+        data: a data set, or a tensor (N, *shape), with values in [0, 1], or integers in 0 to 255, which are taken for
+            grey levels.
         how: "none"; "static", 1 where x > threshold; "dynamic", x is the probability of a 1, drawn
             anew in every epoch.
         seed: of the dynamic draws.
@@ -29,13 +30,15 @@ def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float
     data = ImageData.of(data)
     if how == "none" or data.spec.levels == 2:
         return data
-    low, high = (float(value) / data.top for value in data.images.aminmax())
+    top = data.top if data.spec.levels is not None or data.images.is_floating_point() else 255
+    low, high = (float(value) / top for value in data.images.aminmax())
     if low < 0 or high > 1:
+        grey, cure = ("grey levels from 0 to 255", "") if top == 255 else ("in [0, 1]", "scale them, or ")
         raise ValueError(
-            f"data set {data.spec.name!r} has values from {low:g} to {high:g} and cannot be binarized: "
-            "scale them to [0, 1] first"
+            f"data set {data.spec.name!r} has values from {low * top:g} to {high * top:g} that are not {grey} and "
+            f"cannot be binarized: {cure}keep them as they are (--binarize none)"
         )
     if how == "dynamic":
-        return ImageData(data.images, data.spec.name, 2, data.labels, data.top, how, seed)
-    ones = (data.images > threshold * data.top).to(torch.uint8)
+        return ImageData(data.images, data.spec.name, 2, data.labels, top, how, seed)
+    ones = (data.images > threshold * top).to(torch.uint8)
     return ImageData(ones, data.spec.name, 2, data.labels, binarization=how)

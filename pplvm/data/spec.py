@@ -1,6 +1,6 @@
 """What a data set promises of its values, and whether an observed site can take them."""
 
-__all__ = ["DataSpec", "check_site"]
+__all__ = ["DataSpec", "check_site", "first_outside", "refuse_row"]
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class DataSpec:
 
 
 def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_support: Constraint) -> None:
-    """Refuse an observed site whose support does not hold every value that the data can take.
+    """Refuse an observed site whose support does not hold every level of the data; real data have none.
 
     Arguments:
         spec: of the data.
@@ -58,31 +58,57 @@ def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_supp
     Example:
         >>> check_site(DataSpec("digits", 1297, (8, 8), levels=17), "x", "Normal", constraints.real)
     """
-    while isinstance(site_support, constraints.independent):
-        site_support = site_support.base_constraint
-    values = _values(spec.levels)  # (L,)
-    constant = values.reshape(-1, *[1] * BROADCAST_DIMS)  # (L, 1, ..., 1)
-    if bool(site_support.check(constant).all()):
+    if spec.levels is None:
         return
-    article = "an" if distribution_name[:1] in "AEI" else "a"
-    raise ValueError(
-        f"data set {spec.name!r} has {_data_words(spec.levels)}, but site {site_name!r} is {article} "
-        f"{distribution_name}, whose support is {_support_words(site_support)}: "
-        f"{_advice(spec.levels, site_support)}"
+    support = _of_coordinates(site_support)
+    levels = torch.arange(spec.levels) / (spec.levels - 1)  # (L,)
+    if bool(support.check(levels.reshape(-1, *[1] * BROADCAST_DIMS)).all()):
+        return
+    words = "the values 0 and 1," if spec.levels == 2 else f"{spec.levels} grey levels in [0, 1],"
+    raise ValueError(_refusal(spec, site_name, distribution_name, support, words, _advice(spec.levels, support)))
+
+
+def first_outside(site_support: Constraint, rows: Tensor) -> int | None:
+    """The number of the first datum outside a support, None if all are inside.
+
+    Arguments:
+        site_support: of a site that reads a batch of B.
+        rows: (n, B, ...) of which each (B, ...) is as the site reads it.
+    """
+    inside = _of_coordinates(site_support).check(rows)
+    outside = inside.logical_not()[:, :, None].flatten(2).any(-1).flatten()  # (n B,)
+    return int(outside.nonzero()[0]) if bool(outside.any()) else None
+
+
+def refuse_row(
+    spec: DataSpec, site_name: str, distribution_name: str, site_support: Constraint, row: int, values: Tensor
+) -> None:
+    """Refuse an observed site whose support does not hold a datum.
+
+    Arguments:
+        row: its number in the split.
+        values: of the datum, as the site reads it, with as many dimensions left of it as the support's bounds need.
+    Raises ValueError, always.
+    """
+    support = _of_coordinates(site_support)
+    inside = support.check(values)
+    value = float(values[~inside][0]) if inside.shape == values.shape else None
+    told = f"real values, {'a vector' if value is None else f'{value:g}'} in row {row} of its split,"
+    raise ValueError(_refusal(spec, site_name, distribution_name, support, told, _advice_for(value, support)))
+
+
+def _refusal(spec: DataSpec, site: str, distribution: str, support: Constraint, has: str, advice: str) -> str:
+    article = "an" if distribution[:1] in "AEI" else "a"
+    return (
+        f"data set {spec.name!r} has {has} but site {site!r} is {article} {distribution}, whose support is "
+        f"{_support_words(support)}: {advice}"
     )
 
 
-def _values(levels: int | None) -> Tensor:
-    """Every value that the data can take; of real data, a few that only a real support holds."""
-    if levels is None:
-        return torch.tensor([-1e6, -0.5, 0.5, 1e6])
-    return torch.arange(levels) / (levels - 1)
-
-
-def _data_words(levels: int | None) -> str:
-    if levels is None:
-        return "real values"
-    return "the values 0 and 1" if levels == 2 else f"{levels} grey levels in [0, 1]"
+def _of_coordinates(support: Constraint) -> Constraint:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def _support_words(support: Constraint) -> str:
@@ -95,13 +121,23 @@ def _support_words(support: Constraint) -> str:
     return str(support)
 
 
-def _advice(levels: int | None, support: Constraint) -> str:
-    if levels is None:
-        return "use a likelihood on the real line (e.g. Normal, Laplace), or save grey images as uint8"
+def _advice_for(value: float | None, support: Constraint) -> str:
+    """What to do about a real value outside a support; of a vector there is no single one."""
+    if value is not None and value >= 0 and value.is_integer() and support.is_discrete:
+        likelihood = "a likelihood of such integers (e.g. Poisson, NegativeBinomial, Categorical of more classes)"
+    else:
+        likelihood = "a likelihood on the real line (e.g. Normal, Laplace)"
+    return f"use {likelihood}, or map the data to the support, or save grey images as uint8"
+
+
+def _advice(levels: int, support: Constraint) -> str:
     if levels == 2:
         return "use a likelihood for 0 and 1 (e.g. Bernoulli)"
     if support is constraints.boolean:
         return f"binarize the data (--binarize static or dynamic) or use {FOR_GREY}"
     if support.is_discrete:
-        return f"the data are fractions k/{levels - 1} and not integers; use {FOR_GREY}"
+        return (
+            f"the data are fractions k/{levels - 1} and not integers; use {FOR_GREY}, or, if they are counts or "
+            "token ids, save them as int32"
+        )
     return f"use {FOR_GREY}"

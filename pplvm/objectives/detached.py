@@ -35,7 +35,7 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
     """Refuse a guide whose log q does not tell how its draws depend on its parameters.
 
     Arguments:
-        instead: the objectives to use, in words.
+        instead: the objectives to use, in words, where the site has a path.
 
     Raises:
         ObjectiveError: a site of the guide is a Delta, a factor, or masked.
@@ -46,7 +46,7 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
         if (why := _why_no_density(site)) is not None:
             raise ObjectiveError(
                 f"{type(objective).__name__} needs the density of every draw, but guide site {name!r} is {why}: "
-                f"use {instead}"
+                f"use {instead if pair.has_path(site) else 'LeaveOneOut'}"
             )
 
 

@@ -58,7 +58,7 @@ class Exact(Objective):
         model_trace, _, _ = inspect_pair(model, None, args, kwargs)
         discrete = {name for name, site in latents(model_trace).items() if is_enumerable(site)}
         if not discrete:
-            raise ObjectiveError("Exact: the model has no discrete latent to sum out; use Pathwise")
+            raise ObjectiveError("Exact: the model has no discrete latent to sum out: use Pathwise or LeaveOneOut")
         rest = latents(model_trace).keys() - discrete
         pair = pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
         refuse(states_disagree(pair, args, kwargs, self.num_particles if rest else 1))

@@ -5,13 +5,16 @@
 Sites drawn after coordinate i are drawn anew for each of its values.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor
 
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
+from pplvm.particles.categories import indexed, is_categorical
 from pplvm.particles.contract import Site
-from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.enumeration import MOST_BYTES, coordinates, is_enumerable, number_of_states, support
 
 __all__ = ["LocalExpectation"]
 
@@ -23,7 +26,8 @@ class LocalExpectation(Sitewise):
     as a reference where no enumeration reaches it is the best at hand.
 
     Raises:
-        ObjectiveError: on the first batch, a guide site without a path has no finite number of states.
+        ObjectiveError: on the first batch, a guide site without a path has no finite number of states, or so many that
+            memory will not hold them.
 
     References:
         Titsias and Lazaro-Gredilla, Local expectation gradients for black box variational inference, 2015,
@@ -36,7 +40,18 @@ class LocalExpectation(Sitewise):
         super().__init__(num_particles=1)
 
     def refusal(self, site: Site) -> str | None:
-        return None if is_enumerable(site) else "it has no finite number of states"
+        if not is_enumerable(site):
+            return "it has no finite number of states"
+        fn, single = site["fn"], coordinates(site["fn"])
+        S, size = number_of_states(single), prod(fn.batch_shape) * prod(fn.event_shape)
+        n = size // fn.batch_shape[-1] // prod(single.event_shape)  # coordinates of a datum
+        needed = n * S * size * torch.get_default_dtype().itemsize
+        if needed <= MOST_BYTES:
+            return None
+        return (
+            f"the {S:,} states of each coordinate of a datum take a tensor of {needed / 2**30:,.1f} GiB, more than "
+            f"{MOST_BYTES // 2**30}: use smaller batches, or LeaveOneOut"
+        )
 
     def surrogate(self, site: SiteDraw) -> Tensor:
         single = coordinates(site.fn)
@@ -45,6 +60,9 @@ class LocalExpectation(Sitewise):
         places = site.value.shape[: site.value.dim() - own]  # (K, nested..., B, event...)
         each = states.reshape(len(states), *[1] * len(places), *single.event_shape).expand(-1, *site.value.shape)
         f = site.collected(site.f_at(site.with_each(each, own)), own)  # (S, K, nested..., B, event...)
-        log_q = torch.stack([single.log_prob(state.expand(*places, *state.shape)) for state in states])
+        if is_categorical(single):
+            log_q = indexed(single).log_prob(states[(slice(None), *[None] * len(places))]).expand(-1, *places)
+        else:
+            log_q = torch.stack([single.log_prob(state.expand(*places, *state.shape)) for state in states])
         f = f.masked_fill(log_q == -torch.inf, 0.0)  # of a state ruled out, whose f is infinite
         return site.per_datum((log_q.exp() * f).sum(0), event_dim).mean(0)

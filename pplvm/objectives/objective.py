@@ -9,6 +9,7 @@ is reported, and the surrogate, which is differentiated:
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,14 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pplvm.objectives.left_out import why_not_summed_out
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.agreement import particles_disagree, refuse
+from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import latents
+from pplvm.particles.faults import first_fault, first_steep_site
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
@@ -195,13 +199,21 @@ class Loss(nn.Module):
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
         self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
+        self._per_row: list[nn.Module] | None = None
 
     def forward(self, *args: Any) -> Tensor:
         if not isinstance(self.objective, Objective):
             model, guide = self.program.model, self.program.guide
             self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse(args))
+        if self._per_row is None:
+            self._per_row = automatic_guides([self.program])
+        rows = same_rows(self._per_row) if self._per_row else nullcontext()
         batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
-        with pyro.get_param_store().scope(), _SubsampledPlate() as plate:  # where PyroModules leave their parameters
+        with (
+            pyro.get_param_store().scope(),
+            rows,
+            _SubsampledPlate() as plate,
+        ):  # where PyroModules leave their parameters
             loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
         return loss / max(plate.size, len(args[0]))
 
@@ -220,6 +232,16 @@ class Loss(nn.Module):
                     f"site {name!r} for that of its density, so that it is silently biased: use LeaveOneOut or "
                     "BiasedPathwise"
                 )
+
+    def explain(self, *args: Any) -> str | None:
+        """Where the program is not finite on a batch, in words with site, row and cure; None if it is everywhere.
+
+        The caller restores the random state and buffers.
+        """
+        program: Any = self.program
+        programs = {"guide": program.guide} if getattr(self.objective, "uses_guide", True) else {}
+        programs["model"] = program.model
+        return first_fault(programs, args, {}) or first_steep_site(programs, self._learning(), args, {})
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None
@@ -264,14 +286,16 @@ class Loss(nn.Module):
             >>> {part: len(parameters) for part, parameters in loss.parts(torch.zeros(1, 8)).items()}
             {'model': 3, 'guide': 2, 'control': 0}
         """
-        learning = [p for p in self.program.parameters() if p.requires_grad]
-        halves = users(self.program.model, self.program.guide, learning, *args)
-        by_half = list(zip(learning, halves, strict=True))
+        halves = users(self.program.model, self.program.guide, self._learning, *args)
+        by_half = list(zip(self._learning(), halves, strict=True))
         return {
             "model": [p for p, used_by in by_half if used_by != {"guide"}],
             "guide": [p for p, used_by in by_half if used_by == {"guide"}],
             "control": self._learned_control(),
         }
+
+    def _learning(self) -> list[nn.Parameter]:
+        return [p for p in self.program.parameters() if p.requires_grad and not is_lazy(p)]
 
     def _learned_control(self) -> list[nn.Parameter]:
         owned = {id(parameter) for parameter in self.program.parameters()}

@@ -115,7 +115,7 @@ class Sitewise(Objective):
         who = type(rule).__name__
         why = rule.refusal(site)
         if why is None and is_masked(site):
-            why = "masked draws are not supported"
+            why = "masked draws are not supported, use LeaveOneOut"
         if why is None and not rule.any_bound and self.bound is not elbo:
             why = f"the rule holds for the elbo only, not for {_called(self.bound)}"
         if why is None and rule.bound not in (elbo, self.bound):

@@ -189,7 +189,7 @@ def require_replayable(
     again = pair.again.run(poutine.replay(getattr(pair, role), trace=renewed(drawn)), 1, args, kwargs)
     first, second = (pair.log_probs(trace, 1) for trace in (drawn, again))
     for name in first:
-        if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5):
+        if not torch.allclose(first[name], second[name], rtol=1e-4, atol=1e-5, equal_nan=True):
             raise ObjectiveError(
                 f"{type(objective).__name__} runs the {role} twice, but it is random beyond its sites (dropout?): "
                 f"site {name!r} had another density the second time; use Pathwise or LeaveOneOut, or program.eval()"

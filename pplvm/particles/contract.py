@@ -17,6 +17,7 @@ from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
 from pplvm.particles.factors import factor_violations
+from pplvm.particles.faults import first_fault, observed_nan, row_without_numbers
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
@@ -45,7 +46,7 @@ CURES = {
     "must have the same dtype": "give the batch the dtype of the program's parameters, as x.float(), "
     "and pixels 0..255 as x.float() / 255",
     "shapes cannot be multiplied": "give the program the size of the data, and images flattened, as x.flatten(1)",
-    "satisfy the constraint GreaterThan": "make it positive, as softplus or exp do",
+    "satisfy the constraint GreaterThan": "make it positive, as softplus(h) + 1e-4",
     "subsample_size does not match": "a batch cannot be larger than the N of the plate that it is drawn from",
     "inhomogeneous total_count": "give total_count=int(x.sum(-1).max()), the density goes by the total of each row",
     "size cannot be zero": "the batch is empty, give at least one datum",
@@ -101,8 +102,10 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
     except (AttributeError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        if (row := _row_without_numbers(args)) is not None:
+        if (row := row_without_numbers(args)) is not None:
             raise ProgramError(f"row {row} of the batch holds NaN or infinity: remove or repair it") from error
+        if "constraint" in str(error) and (found := first_fault({role: program}, args, kwargs)) is not None:
+            raise ProgramError(found) from error
         for fault, cure in CURES.items():
             if fault in str(error):
                 said = str(error).splitlines()[0].removesuffix(", but found invalid values:")
@@ -163,7 +166,8 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
     try:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
-        yield f"{role} site {name!r} gives its value no density: {cure_of(site, error)} ({_one_line(error)})"
+        held = observed_nan(role, site)
+        yield held or f"{role} site {name!r} gives its value no density: {cure_of(site, error)} ({_one_line(error)})"
         return
     if fault := underflows(site, site["log_prob"]):
         yield f"{role} site {name!r} {fault}"
@@ -224,15 +228,6 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
         )
     elif p["fn"].event_shape == q["fn"].event_shape:
         yield from mask_mismatch(name, p, q)
-
-
-def _row_without_numbers(args: tuple) -> int | None:
-    for x in args:
-        if isinstance(x, torch.Tensor) and x.dim():
-            bad = x.isfinite().logical_not()[:, None].flatten(1).any(1)  # (B,)
-            if bad.any():
-                return int(bad.nonzero()[0])
-    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ S^n states, so this is for small n; there are no further approximations. A mask 
 from the log-weights, not from the states' probabilities.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import log10, prod
 from typing import Any
 
@@ -15,14 +15,16 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, OneHotCategorical
 
+from pplvm.particles.categories import indexed
 from pplvm.particles.contract import ProgramError, Site, coordinates, latents
 from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.tempering import latent_terms
 
 __all__ = [
+    "TooManyStates",
     "coordinates",
     "enumerate_guide",
     "enumerate_model",
@@ -30,10 +32,18 @@ __all__ = [
     "is_enumerable",
     "latent_states",
     "next_state",
+    "number_of_states",
     "support",
 ]
 
 MOST_STATES = 2**20
+
+MOST_BYTES = 2**32
+"""Of one tensor with all states of all data; a step holds several of them."""
+
+
+class TooManyStates(ProgramError):
+    """Summing out takes more states, or more memory, than there may be."""
 
 
 def is_enumerable(site: Site) -> bool:
@@ -53,14 +63,17 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     Of a tempered pair log q is as it is, and log p such that log p - log q is tempered.
 
     Raises:
-        ProgramError: a latent is continuous, or there are too many states.
+        ProgramError: a latent is continuous.
+        TooManyStates: there are too many states, or they take too much memory.
     """
     assert pair.guide is not None
-    enumerator = _Enumerate(first_dim=-1 - pair.nesting)
-    guide_trace = pair.run(enumerator(pair.guide), 1, args, kwargs)
-    model_trace = pair.run_model(1, guide_trace, args, kwargs)
+    first_dim = -1 - pair.nesting
+    guide_trace = pair.run(_Enumerate(first_dim)(pair.guide), 1, args, kwargs)
+    model = _Enumerate(first_dim)(poutine.replay(pair.model, trace=guide_trace))
+    model_trace = pair.run(model, 1, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
-    log_p_sites, log_q_sites = pair.site_terms(model_trace), pair.site_terms(guide_trace)
+    hide_alike(model_trace, guide_trace)
+    log_p_sites, log_q_sites = (pair.site_terms(_indexed(t, latents(guide_trace))) for t in (model_trace, guide_trace))
     log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
     if pair.tempering is not None:
         log_p = log_q + pair.tempering.tempered(log_p - log_q, latent_terms(log_p_sites, log_q_sites))
@@ -75,7 +88,8 @@ def enumerate_model(
     """Log p(x, z) with all latents but those of the guide's trace summed out (K, B), and the run's trace.
 
     Raises:
-        ProgramError: a latent that is not in the guide is continuous, or there are too many states.
+        ProgramError: a latent that is not in the guide is continuous.
+        TooManyStates: there are too many states, or they take too much memory.
     """
     first_dim = -1 - pair.nesting - (num_particles > 1)
     model = pair.model if guide_trace is None else poutine.replay(pair.model, trace=guide_trace)
@@ -85,7 +99,8 @@ def enumerate_model(
         hide_alike(model_trace, guide_trace)
     drawn = latents(guide_trace) if guide_trace is not None else {}
     summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
-    log_p = sum_sites(pair.site_terms(model_trace)) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)
+    terms = pair.site_terms(_indexed(model_trace, summed))
+    log_p = sum_sites(terms) + _hidden(pair, summed)  # (S_n, ..., S_1, [K], B)
     plain = 1 if num_particles == 1 else 2
     log_p = log_p.flatten(0, -1 - plain).logsumexp(0) if log_p.dim() > plain else log_p
     return log_p.reshape(num_particles, -1), model_trace
@@ -105,11 +120,19 @@ def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
     """What masks took from the densities of sites: (..., B)."""
     total: Tensor | float = 0.0
     for site in sites.values():
-        fn = unmasked(site["fn"])
         if is_masked(site):
-            seen = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
-            total = total + pair.per_datum(fn.log_prob(site["value"]) - seen)
+            fn = indexed(site["fn"])
+            seen = scale_and_mask(fn.log_prob(site["value"]), mask=site["mask"])
+            total = total + pair.per_datum(unmasked(fn).log_prob(site["value"]) - seen)
     return total
+
+
+def _indexed(trace: Trace, names: Iterable[str]) -> Trace:
+    """The same trace, its categorical sites of these names read by index."""
+    found = trace.copy()
+    for name in found.nodes.keys() & set(names):
+        found.nodes[name] = dict(site := trace.nodes[name], fn=indexed(site["fn"]))
+    return found
 
 
 class _Enumerate(Messenger):
@@ -124,7 +147,10 @@ class _Enumerate(Messenger):
         return super().__enter__()
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["done"] or msg["is_observed"] or type(msg["fn"]).__name__ == "_Subsample":
+        if type(msg["fn"]).__name__ == "_Subsample":
+            return
+        if msg["done"] or msg["is_observed"]:
+            self._require_memory(msg, prod(msg["fn"].batch_shape) * prod(msg["fn"].event_shape))
             return
         if not is_enumerable(msg):
             raise ProgramError(
@@ -133,13 +159,24 @@ class _Enumerate(Messenger):
             )
         self.states *= _states(msg)
         if self.states > MOST_STATES:
-            raise ProgramError(
+            raise TooManyStates(
                 f"summing out site {msg['name']!r} takes 10^{log10(self.states):.0f} joint states, more than "
                 f"{MOST_STATES:,}: use an objective that draws it, such as LeaveOneOut"
             )
+        self._require_memory(msg, _table_size(msg, self.dim))
         msg["value"] = self._all_states(msg)
         msg["done"] = True
         self.dim -= 1
+
+    def _require_memory(self, msg: Any, numbers: int) -> None:
+        """Refuse a site whose numbers in all states are too many for memory, before they are computed."""
+        needed = numbers * torch.get_default_dtype().itemsize
+        if needed > MOST_BYTES:
+            raise TooManyStates(
+                f"site {msg['name']!r} in {self.states:,} joint states takes a tensor of {needed / 2**30:,.1f} GiB, "
+                f"more than {MOST_BYTES // 2**30}: use smaller batches, or an objective that draws the latents, such "
+                "as LeaveOneOut"
+            )
 
     def _all_states(self, msg: Any) -> Tensor:
         """(S^n, 1..., nested plates..., 1, event...), the states in dimension `self.dim`."""
@@ -159,16 +196,34 @@ class _Enumerate(Messenger):
 
 def _states(site: Site) -> int:
     """States of one site, per datum (exact, however large)."""
-    return len(support(site["fn"])) ** prod(_grid_shape(site))
+    return number_of_states(site["fn"]) ** prod(_grid_shape(site))
+
+
+def _table_size(site: Site, dim: int) -> int:
+    """Numbers in the larger of two tensors: a site's states, and their densities, its states in dimension `dim`."""
+    fn, coordinates_of_datum = site["fn"], prod(_grid_shape(site))
+    states = torch.Size([_states(site), *[1] * (-dim - 1)])
+    densities = torch.broadcast_shapes(states, fn.batch_shape)
+    nested = prod(_nested_sizes(site))
+    return max(prod(densities) * coordinates_of_datum // nested, states.numel() * nested * prod(fn.event_shape))
+
+
+def number_of_states(fn: Distribution) -> int:
+    """States of a single coordinate, counted without a list of them where that would be states x states."""
+    single = coordinates(fn)
+    return single.event_shape[0] if isinstance(single, OneHotCategorical) else len(support(single))
 
 
 def support(fn: Distribution) -> Tensor:
+    """The states of a single coordinate, (S, event of the coordinate...)."""
     single = coordinates(fn)
     return single.enumerate_support(expand=False).reshape(-1, *single.event_shape)
 
 
 def next_state(fn: Distribution, value: Tensor) -> Tensor:
     """The state after a value, of each coordinate; the first one after the last."""
+    if isinstance(coordinates(fn), OneHotCategorical):
+        return value.roll(1, -1)
     states, own = support(fn), len(coordinates(fn).event_shape)  # (S, own...)
     here = value.reshape(*value.shape[: value.dim() - own], 1, *states.shape[1:]) == states
     place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)

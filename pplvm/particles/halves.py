@@ -18,16 +18,24 @@ __all__ = ["users"]
 
 
 def users(
-    model: Callable[..., Any], guide: Callable[..., Any], tensors: Sequence[Tensor], *args: Any
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    tensors: Sequence[Tensor] | Callable[[], Sequence[Tensor]],
+    *args: Any,
 ) -> list[set[str]]:
-    """For each parameter, which halves of the program its density depends on."""
+    """For each parameter, which halves of the program its density depends on at fixed draws.
+
+    Arguments:
+        tensors: the parameters; or what gives them once the program has run, which may make some on its first batch.
+    """
     with undone(owners(model, guide), args), pyro.get_param_store().scope():
         drawn = poutine.trace(guide).get_trace(*args)
         still = Trace()
         for name, site in latents(drawn).items():
             still.nodes[name] = dict(site, value=site["value"].detach())
-        found: list[set[str]] = [set() for _ in tensors]
         replayed = poutine.trace(poutine.replay(model, trace=still)).get_trace(*args)
+        tensors = tensors() if callable(tensors) else tensors
+        found: list[set[str]] = [set() for _ in tensors]
         for half, trace in (("model", replayed), ("guide", drawn)):  # a flow may know no density but of its own draws
             densities = [log_density(site).sum() for site in sample_sites(trace).values()]
             value = torch.stack(densities).sum() if densities else torch.zeros(())

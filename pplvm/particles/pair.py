@@ -20,6 +20,7 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import (
     ProgramError,
     Site,
@@ -246,7 +247,8 @@ def inspect_pair(
 ) -> tuple[Trace, Trace | None, list[str]]:
     """One validated run, undone: the model's trace, the guide's, and every rule that they break."""
     store = pyro.get_param_store()
-    with undone(owners(model, guide), [*args, *kwargs.values()]), store.scope(), validation(True):
+    per_row = same_rows(automatic_guides(owners(model, guide)))
+    with undone(owners(model, guide), [*args, *kwargs.values()]), store.scope(), validation(True), per_row:
         guide_trace = traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:

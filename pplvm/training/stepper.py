@@ -1,5 +1,6 @@
 """One step of training: loss, gradient, a look whether both are numbers, clipping, the optimizers' move."""
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.distributed import any_rank, size
 from pplvm.graphs.compiled import Compiled
+from pplvm.graphs.state import undone
 
 __all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
 
@@ -45,7 +48,9 @@ class Stepper:
         averaged: a running average of the loss, as `torch.optim.swa_utils` makes it.
 
     Raises:
-        ValueError: clip is not positive; two optimizers move the same parameter.
+        TypeError: an optimizer or a scheduler is not one of torch's, or schedulers is no list of them.
+        ValueError: clip is not positive; two optimizers move the same parameter; an optimizer or a scheduler needs the
+            loss to take a step.
     """
 
     def __init__(
@@ -63,11 +68,17 @@ class Stepper:
         self.compiled = wrapped if isinstance(wrapped, Compiled) else None
         self.plain = wrapped if self.compiled is None else self.compiled.loss
         self.optimizers = dict(optimizers) if isinstance(optimizers, Mapping) else {"all": optimizers}
-        self.schedulers, self.clip, self.averaged = list(schedulers), clip, averaged
+        self.schedulers, self.clip, self.averaged = _as_list(schedulers), clip, averaged
+        for name, each in self.optimizers.items():
+            _require_first_order(name, each)
+        for scheduler in self.schedulers:
+            _require_blind(scheduler)
+        self._has_moved = False
         self._parameters = {name: _parameters(each) for name, each in self.optimizers.items()}
         moved = [id(p) for parameters in self._parameters.values() for p in parameters]
         if len(moved) > len(set(moved)):
             raise ValueError(f"the optimizers {', '.join(self.optimizers)} share parameters: give each to one of them")
+        self._known: set[int] | None = {id(p) for p in self.plain.parameters()} | set(moved)
 
     def __call__(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
         """One step on a batch (B, ...).
@@ -77,6 +88,7 @@ class Stepper:
 
         Raises:
             TypeError: the batch is no tensor.
+            ValueError: parameters came with the first batch, after the optimizers.
             NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
         step = self.gradient(x, only)
@@ -95,17 +107,21 @@ class Stepper:
             for p in parameters:
                 p.grad = None
         loss = self._differentiated(x)
+        if self._known is not None:
+            self._require_moved(self._known)
+            self._known = None
         names = self.optimizers if only is None else only
         moving = [p for name in names for p in self._parameters[name] if p.grad is not None]
         norm = _norm([p.grad for p in moving])
         if any_rank(not math.isfinite(loss + norm)):
-            raise NotFinite(_complaint(float(loss), float(norm), x))
+            raise NotFinite(self._complaint(float(loss), float(norm), x))
         if self.clip is not None:
             clip_grads_with_norm_(moving, self.clip, norm)
         return Step(loss, norm)
 
     def end_step(self) -> None:
         """What moves once a step, however many times the optimizers did: learning rates and averages."""
+        self._has_moved = True
         for scheduler in self.schedulers:
             scheduler.step()
         if self.averaged is not None:
@@ -130,6 +146,7 @@ class Stepper:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._has_moved = True
         self.plain.load_state_dict(state["loss"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
@@ -149,12 +166,93 @@ class Stepper:
         except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
             kind = NotFinite if size() == 1 else FloatingPointError  # the others do not know
             if not x.isfinite().all():
-                raise kind(_complaint(float("nan"), float("nan"), x)) from error
-            if all(p.isfinite().all() for p in self.plain.parameters()):
-                raise
-            raise kind("parameters are not finite: lower the learning rate") from error
+                raise kind(self._complaint(float("nan"), float("nan"), x)) from error
+            if (lost := self._lost()) is not None:
+                raise kind(self._cure_of(lost)) from error
+            if isinstance(error, RuntimeError) and (cause := self._cause(x)) is not None:
+                raise kind(cause) from error
+            raise
         value.backward()
         return value.detach()
+
+    def _require_moved(self, known: set[int]) -> None:
+        """Refuse parameters that a first batch has made, which optimizers made before it cannot have."""
+        named = dict(self.plain.named_parameters())
+        for name in (name for name, p in named.items() if is_lazy(p)):
+            raise ValueError(
+                f"parameter {name!r} is still lazy after the first batch, as nothing uses it: remove its layer"
+            )
+        if late := [name for name, p in named.items() if id(p) not in known and p.requires_grad]:
+            raise ValueError(
+                f"{len(late)} parameters came with the first batch ({', '.join(late[:3])}{', ...' * (len(late) > 3)}), "
+                "and no optimizer has them: run the loss once, loss(x), before making the optimizer"
+            )
+
+    def _lost(self) -> str | None:
+        """The first parameter that is not finite, None if all are."""
+        return next((name for name, p in self.plain.named_parameters() if not p.isfinite().all()), None)
+
+    def _cure_of(self, lost: str) -> str:
+        cure = "lower the learning rate" if self._has_moved else "give it numbers to start from"
+        return f"parameter {lost!r} is not finite: {cure}"
+
+    def _cause(self, x: Tensor) -> str | None:
+        """What the loss itself says of a batch on which it is not finite, and what to do; None if it has no word."""
+        explain = getattr(self.plain, "explain", None)
+        if not callable(explain):
+            return None
+        with undone(self.plain, [x]):
+            found = explain(x)
+        return f"{found}{', or lower the learning rate' if self._has_moved else ''}" if found else None
+
+    def _complaint(self, loss: float, norm: float, x: Tensor) -> str:
+        """Why a step cannot be taken, and what to do."""
+        if x.is_floating_point() and not (finite := x.reshape(len(x), -1).isfinite().all(1)).all():
+            row = int(finite.logical_not().nonzero()[0])
+            return f"row {row} of the batch holds NaN or infinity: remove or repair it"
+        if loss + norm - (loss + norm) == 0:
+            return "another process met numbers that are not finite: see its message"
+        what = f"the loss is {loss:g}" if loss - loss != 0 else f"the gradient's norm is {norm:g}"
+        if (lost := self._lost()) is not None:
+            return f"{what}: {self._cure_of(lost)}"
+        if (cause := self._cause(x)) is not None:
+            return f"{what}: {cause}"
+        if self._has_moved:
+            return f"{what}: lower the learning rate, or clip the gradient"
+        return f"{what} before any step: scale the data, or start from smaller parameters"
+
+
+def _as_list(schedulers: Iterable[LRScheduler]) -> list[LRScheduler]:
+    if isinstance(schedulers, LRScheduler) or not isinstance(schedulers, Iterable):
+        raise TypeError(f"schedulers is one {type(schedulers).__name__}: give a list, schedulers=[scheduler]")
+    return list(schedulers)
+
+
+def _require_first_order(name: str, optimizer: Optimizer) -> None:
+    """Refuse what cannot move by one gradient that is there."""
+    kind = type(optimizer)
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(
+            f"optimizer {name!r} is a {kind.__module__}.{kind.__qualname__}: give one of torch.optim, such as "
+            "torch.optim.Adam(loss.parameters(), lr=1e-3)"
+        )
+    if (closure := inspect.signature(optimizer.step).parameters.get("closure")) and closure.default is closure.empty:
+        raise ValueError(
+            f"optimizer {name!r} is {kind.__name__}, which evaluates the loss several times a step, with other noise "
+            "each time: use one that takes a single gradient, such as torch.optim.Adam"
+        )
+
+
+def _require_blind(scheduler: LRScheduler) -> None:
+    """Refuse what cannot take a step without being told the loss."""
+    kind = type(scheduler).__name__
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError(
+            f"{kind} must be told a loss, and fit tells schedulers none: leave it out and call its step in the loop, "
+            "for value in fit(...): plateau.step(value)"
+        )
+    if not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"{scheduler!r} is no scheduler of torch.optim.lr_scheduler, whose step() moves the rates")
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
@@ -166,14 +264,3 @@ def _norm(gradients: list[Tensor]) -> Tensor:
     if not gradients or gradients[0].is_cuda:
         return get_total_norm(gradients)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
-
-
-def _complaint(loss: float, norm: float, x: Tensor) -> str:
-    """Why a step cannot be taken, and what to do."""
-    if x.is_floating_point() and not (finite := x.reshape(len(x), -1).isfinite().all(1)).all():
-        row = int(finite.logical_not().nonzero()[0])
-        return f"row {row} of the batch holds NaN or infinity: remove or repair it"
-    if loss + norm - (loss + norm) == 0:
-        return "another process met numbers that are not finite: see its message"
-    what = f"the loss is {loss:g}" if loss - loss != 0 else f"the gradient's norm is {norm:g}"
-    return f"{what}: lower the learning rate, or clip the gradient"

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
-from pplvm.commands.checkpoints import freezes
+from pplvm.commands.checkpoints import freezes, misfit, unwrapped
 from pplvm.data.image_data import ImageData
-from pplvm.graphs.compiled import gradient_graph
+from pplvm.graphs.compiled import compiled, gradient_graph
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.programs.vae import VAE
@@ -33,3 +34,40 @@ def test_a_graph_is_made_only_where_its_steps_pay_for_it(steps, graphs, monkeypa
     shown = SimpleNamespace(shown=lambda title, rounds, total: rounds)
     assert [stop for _, stop in freezes(settings, loss, data, x, {}, shown)] == [int(n) for n in steps.split(",")]
     assert len(made) == graphs
+
+
+WRAPPED = {
+    "as it is": lambda loss: loss.program,
+    "a loss with a control variate": lambda loss: loss,
+    "torch.compile": lambda loss: torch.compile(loss.program),
+    "torch.compile of a part": lambda loss: _with_compiled_part(loss.program),
+    "data parallelism": lambda loss: torch.nn.ModuleDict({"module": loss.program}),
+    "compiled": lambda loss: compiled(loss),
+    "an average of all of it": lambda loss: AveragedModel(compiled(loss)),
+}
+
+
+def _with_compiled_part(program):
+    program.encoder = torch.compile(program.encoder)
+    return program
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_names_that_wrappers_put_before_a_programs_own_are_taken_off(how):
+    def program():
+        return VAE(data_size=6, latent_size=2, hidden_sizes=(3,))
+
+    loss = Loss(Pathwise(), program())
+    loss.control = torch.nn.Linear(2, 2)
+    plain = {name: value.clone() for name, value in loss.program.state_dict().items()}
+    state = unwrapped(dict(WRAPPED[how](loss).state_dict()), program())
+    assert misfit(state, program()) is None
+    assert all(torch.equal(state[name], value) for name, value in plain.items())
+
+
+def test_what_is_missing_or_of_another_shape_is_still_told():
+    program = torch.nn.Linear(2, 1)
+    lacking = {"module.weight": torch.ones(1, 2)}
+    assert misfit(unwrapped(lacking, program), program) == "it lacks 'weight'"
+    wrong = {"module.weight": torch.ones(1, 3), "module.bias": torch.ones(1)}
+    assert "'weight' has shape (1, 3) there" in misfit(unwrapped(wrong, program), program)

@@ -1,8 +1,10 @@
 """Static and dynamic binarization, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
+from pplvm.data.arrays import from_rows
 from pplvm.data.binarization import binarize
 from pplvm.data.image_data import ImageData
 
@@ -54,6 +56,17 @@ def test_values_outside_the_unit_interval_are_refused(how):
     real = ImageData(torch.tensor([[-2.0, 3.0]]), "waves", None)
     with pytest.raises(ValueError, match="'waves' has values from -2 to 3 .* scale them"):
         binarize(real, how)
+
+
+@pytest.mark.parametrize("how", ["static", "dynamic"])
+def test_integers_are_taken_for_grey_levels_where_they_can_be(how):
+    counts = from_rows(np.array([[0, 100, 200], [255, 7, 3]]), "counts", "all")
+    assert counts.spec.levels is None and counts[0].tolist() == [0.0, 100.0, 200.0]
+    pixels = binarize(from_rows(np.array([[0, 100, 200], [255, 7, 3]], np.uint8), "counts", "all"), how)
+    assert torch.equal(binarize(counts, how).rows(torch.arange(2), 3), pixels.rows(torch.arange(2), 3))
+    more = from_rows(np.array([[0, 256]]), "counts", "all")
+    with pytest.raises(ValueError, match="0 to 256 that are not grey levels .*: keep them as they are"):
+        binarize(more, how)
 
 
 def test_an_unknown_way_is_refused():

@@ -1,11 +1,13 @@
 """Which observed site may take which data, and in which words the others are refused."""
 
+import re
+
 import pytest
 import torch
 from torch import distributions as d
 from torch.distributions import constraints
 
-from pplvm.data.spec import DataSpec, check_site
+from pplvm.data.spec import DataSpec, check_site, first_outside, refuse_row
 
 HALF = torch.full((3, 4), 0.5)
 GREY = DataSpec("digits", 10, (8, 8), levels=17)
@@ -39,15 +41,43 @@ SUPPORTED = {
 }
 
 
+def is_held(spec, distribution):
+    """Whether the support holds the levels, or, of real data, these two batches of them."""
+    if spec is REAL:
+        values = torch.tensor([-1e6, -0.5, 0.5, 1e6]).expand(2, 3, 4)
+        return first_outside(distribution.support, values) is None
+    try:
+        check_site(spec, "x", "Name", distribution.support)
+    except ValueError as refusal:
+        assert f"data set '{spec.name}' has" in str(refusal) and "site 'x'" in str(refusal)
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_exactly_the_data_inside_the_support_pass(name):
     distribution, passing = SUPPORTED[name]
-    for spec in (GREY, BINARY, REAL):
-        if spec in passing:
-            check_site(spec, "x", name, distribution.support)
-        else:
-            with pytest.raises(ValueError, match=f"data set '{spec.name}' .* site 'x'"):
-                check_site(spec, "x", name, distribution.support)
+    assert [spec for spec in (GREY, BINARY, REAL) if is_held(spec, distribution)] == [
+        spec for spec in (GREY, BINARY, REAL) if spec in passing
+    ]
+
+
+WITHIN = {
+    "counts": (d.NegativeBinomial(2.0, HALF), torch.tensor([0.0, 3.0, 4000.0])),
+    "waiting times": (d.Gamma(HALF, 1.0), torch.tensor([0.1, 1e-6, 1e4])),
+    "fractions": (d.Beta(HALF, 2.0), torch.tensor([0.001, 0.5, 0.9])),
+    "token ids": (d.Independent(d.Categorical(torch.ones(3, 4, 7)), 1), torch.tensor([0.0, 3.0, 6.0])),
+    "compositions": (d.Dirichlet(torch.ones(3, 4)), torch.tensor([0.25])),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_the_datas_own_values_are_held_and_the_first_outside_is_found(name):
+    distribution, values = WITHIN[name]
+    rows = values.repeat(24)[:24].reshape(2, 3, 4) if len(values) > 1 else values.expand(2, 3, 4).clone()
+    assert first_outside(distribution.support, rows) is None
+    rows[1, 1, 2] = -0.5
+    assert first_outside(distribution.support, rows) == 4
 
 
 def test_grey_for_a_bernoulli_is_told_to_binarize():
@@ -68,10 +98,27 @@ def test_grey_for_integers_is_told_that_it_is_fractions(name):
         check_site(GREY, "y", name, SUPPORTED[name][0].support)
 
 
-def test_real_data_are_told_of_the_real_line():
-    words = r"'waves' has real values, .* whose support is \[0, 1\]: use a likelihood on the real line"
-    with pytest.raises(ValueError, match=words):
-        check_site(REAL, "x", "ContinuousBernoulli", d.ContinuousBernoulli(HALF).support)
+@pytest.mark.parametrize(
+    "distribution, value, words",
+    [
+        (d.ContinuousBernoulli(HALF), -0.5, r"is \[0, 1\]: use a likelihood on the real line"),
+        (d.Bernoulli(HALF), 3.0, r"is \{0, 1\}: use a likelihood of such integers \(e.g. Poisson"),
+        (
+            d.Categorical(torch.ones(3, 4, 7)),
+            7.0,
+            "integers 0 to 6: use a likelihood of such .* of more classes",
+        ),
+        (d.Poisson(HALF), 0.25, "use a likelihood on the real line .* or map the data to the support"),
+        (d.Dirichlet(torch.ones(3, 4)), 0.5, r"a vector in row 7 of its split, but site 'x' .* Simplex\(\)"),
+    ],
+)
+def test_real_data_are_told_the_row_the_value_and_a_likelihood_for_it(distribution, value, words):
+    values = torch.zeros(3, 4)
+    values[1, 2] = value
+    told = "a vector" if distribution.event_shape else f"{value:g}"
+    with pytest.raises(ValueError, match=f"'waves' has real values, {told} in row 7 of its split, but") as refusal:
+        refuse_row(REAL, "x", type(distribution).__name__, distribution.support, 7, values)
+    assert re.search(words, str(refusal.value))
 
 
 def test_binary_data_are_told_of_their_two_values():

@@ -2,6 +2,7 @@
 
 import signal
 
+import pyro.optim
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -56,6 +57,132 @@ def test_it_stops_before_numbers_that_are_not_finite_move_anything(words):
     with pytest.raises(FloatingPointError, match=f"^step 1: {words}"):
         list(steps)
     assert torch.equal(net.weight, before)
+
+
+def test_at_the_first_step_nobody_is_told_to_lower_a_learning_rate():
+    net = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    with pytest.raises(FloatingPointError, match="^step 0: the loss is inf before any step: scale the data, or start"):
+        list(fit(Squares(net, 1e300), [torch.full((1, 2), 1e10)], optimizer))
+    with torch.no_grad():
+        net.bias.fill_(torch.nan)
+    with pytest.raises(
+        FloatingPointError, match="step 0: the loss is nan: parameter 'net.bias' is not finite: give it"
+    ):
+        list(fit(Squares(net), [torch.zeros(1, 2)], optimizer))
+
+
+def test_a_loss_that_can_tell_is_asked_and_leaves_no_trace():
+    class Told(Squares):
+        def __init__(self, net):
+            super().__init__(net)
+            self.register_buffer("asked", torch.zeros(()))
+
+        def explain(self, x):
+            torch.rand(3)
+            self.asked += 1
+            return f"row 0 is {float(x[0, 0]):g}: halve it"
+
+    net = torch.nn.Linear(2, 1)
+    loss = Told(net)
+    state = torch.get_rng_state()
+    batches = [torch.zeros(1, 2), torch.full((1, 2), 1e200)]
+    with pytest.raises(
+        FloatingPointError, match="^step 1: the loss is inf: row 0 is 1e.200: halve it, or lower the lea"
+    ):
+        list(fit(loss, batches, torch.optim.SGD(net.parameters(), lr=0.1), compile="off"))
+    assert torch.equal(torch.get_rng_state(), state) and float(loss.asked) == 0
+
+
+class Lazy(torch.nn.Module):
+    """A layer that makes its parameters on its first batch, by torch's lazy modules or by itself."""
+
+    def __init__(self, by_itself):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+        self.layer = None if by_itself else torch.nn.LazyLinear(1)
+
+    def forward(self, x):
+        if self.layer is None:
+            self.layer = torch.nn.Linear(x.shape[1], 1)
+        return (self.layer(x) + self.shift - 3.0).square().mean()
+
+
+def test_parameters_that_come_with_the_first_batch_are_missed_or_move():
+    x = torch.ones(4, 2)
+    own, torchs = Lazy(True), Lazy(False)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    words = r"^2 parameters came with the first batch \(layer.weight, layer.bias\), and no optimizer has them: "
+    with pytest.raises(ValueError, match=words + r"run the loss once, loss\(x\), before making the optimizer$"):
+        list(fit(own, 2 * [x], optimizer))
+    assert float(own.shift.detach()) == 0.0
+    list(fit(own, 2 * [x], torch.optim.SGD(own.parameters(), lr=0.1)))  # the cure
+    list(fit(torchs, [x], torch.optim.SGD(torchs.parameters(), lr=0.1)))
+    before = torchs.layer.weight.clone()
+    list(fit(torchs, [x], torch.optim.SGD(torchs.parameters(), lr=0.1)))
+    assert not torch.equal(torchs.layer.weight, before) and float(own.shift.detach()) != 0.0
+
+
+def test_parameters_left_out_or_frozen_are_nobodys_oversight():
+    net, x = Lazy(True), torch.ones(4, 2)
+    net(x)
+    list(fit(net, 2 * [x], torch.optim.SGD([net.shift], lr=0.1)))
+    net.shift.requires_grad_(False)
+    list(fit(net, 2 * [x], {"weight": torch.optim.SGD([net.layer.weight], lr=0.1)}))
+    torchs = Lazy(False)
+    list(fit(torchs, 2 * [x], torch.optim.SGD([torchs.shift], lr=0.1)))
+    torchs.unused = torch.nn.LazyLinear(1)
+    with pytest.raises(
+        ValueError, match="^parameter 'unused.weight' is still lazy after the first batch, as nothing uses"
+    ):
+        list(fit(torchs, [x], torch.optim.SGD([torchs.shift], lr=0.1)))
+
+
+MISFITS = {
+    "a bare scheduler": (
+        lambda net, adam: {"schedulers": torch.optim.lr_scheduler.StepLR(adam, 1)},
+        TypeError,
+        r"schedulers is one StepLR: give a list, schedulers=\[scheduler\]",
+    ),
+    "a plateau": (
+        lambda net, adam: {"schedulers": [torch.optim.lr_scheduler.ReduceLROnPlateau(adam)]},
+        ValueError,
+        r"ReduceLROnPlateau must be told a loss, .* for value in fit\(...\): plateau.step\(value\)",
+    ),
+    "no scheduler": (lambda net, adam: {"schedulers": [adam]}, TypeError, "is no scheduler of torch.optim"),
+    "LBFGS": (
+        lambda net, adam: {"optimizer": torch.optim.LBFGS(net.parameters())},
+        ValueError,
+        "'all' is LBFGS, which evaluates the loss several times a step, .*: use one that takes a single gradient",
+    ),
+    "Pyro's": (
+        lambda net, adam: {"optimizer": pyro.optim.Adam({"lr": 0.1})},
+        TypeError,
+        r"'all' is a pyro.optim.optim.PyroOptim: give one of torch.optim, such as torch.optim.Adam\(loss.param",
+    ),
+    "a class": (lambda net, adam: {"optimizer": {"model": torch.optim.Adam}}, TypeError, "'model' is a builtins.type"),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_what_cannot_take_a_step_is_refused_before_anything_moves(kind):
+    net = torch.nn.Linear(2, 1)
+    before = net.weight.clone()
+    made, error, words = MISFITS[kind]
+    adam = torch.optim.Adam(net.parameters(), lr=0.1)
+    options = {"optimizer": adam} | made(net, adam)
+    with pytest.raises(error, match=words):
+        fit(Squares(net), [torch.ones(1, 2)], **options)
+    assert torch.equal(net.weight, before)
+
+
+def test_a_plateau_is_stepped_in_the_loop_as_its_refusal_says():
+    net = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-9)  # a loss that stands still
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, eps=0.0)
+    for value in fit(Squares(net), 3 * [torch.ones(1, 2)], optimizer):
+        plateau.step(value)
+    assert optimizer.param_groups[0]["lr"] == 1e-9 / 4
 
 
 def test_a_batch_with_its_labels_is_refused_with_the_cure():

@@ -8,6 +8,7 @@ of `pplvm.objectives.targets`:
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
 from pplvm.particles.agreement import data_disagree, states_disagree
 from pplvm.particles.contract import ProgramError, latents
-from pplvm.particles.enumeration import enumerate_guide, is_enumerable, latent_states
+from pplvm.particles.enumeration import TooManyStates, enumerate_guide, latent_states
 from pplvm.particles.pair import Pair, pair_up
 from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import buffers_kept
@@ -81,10 +82,11 @@ def _references_for(
         return dict.fromkeys(targets)
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
-    if states is not None and states <= MOST_STATES and _can_be_summed_out(pair, x):
-        return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
+    with contextlib.suppress(TooManyStates):  # for memory
+        if states is not None and states <= MOST_STATES and _can_be_summed_out(pair, x):
+            return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
     score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
-    countable = all(is_enumerable(site) for site in score_sites)
+    countable = all(LocalExpectation().refusal(site) is None for site in score_sites)
     found: dict[Target, Reference | None] = {}
     for target in targets:
         loss = _serving(program, target, bool(score_sites), countable)
