@@ -2,8 +2,6 @@
 
 __all__ = ["from_array", "from_dataset", "from_folder"]
 
-import importlib
-import sys
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch.utils.data import Dataset
 
 from pplvm.data.arrays import from_rows, read_array
 from pplvm.data.image_data import ImageData
+from pplvm.import_path import import_module, shadowed
 
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # as PIL names them
 GREY_MODES = ("1", "L", "LA")
@@ -60,7 +59,7 @@ def from_folder(path: str | Path, split: str = "train") -> ImageData:
 
 
 def from_dataset(import_path: str, split: str = "train") -> ImageData:
-    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched too.
+    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched last.
 
     Arguments:
         import_path: "my_module:my_dataset", an instance or a callable that returns one; its items are
@@ -68,16 +67,11 @@ def from_dataset(import_path: str, split: str = "train") -> ImageData:
         split: as in `from_array`.
     Raises ValueError for a path that leads nowhere, items of different shapes and what `from_rows` refuses.
     """
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found = _find(import_path)
-        dataset = found() if callable(found) else found
-        if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
-            raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
-        items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
-    finally:
-        sys.path.remove(here)
+    found = _find(import_path)
+    dataset = found() if callable(found) else found
+    if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
+        raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
+    items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
     _check_shapes([f"item {i} of {import_path}" for i in range(len(items))], items)
     return from_rows(np.stack(items) if items else np.empty(0), import_path, split)
 
@@ -110,7 +104,7 @@ def _find(import_path: str) -> Any:
     if not module or not name:
         raise ValueError(f"{import_path!r} is not an import path: write my_module:my_dataset")
     try:
-        found = importlib.import_module(module)
+        found = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module exists, and something that it imports does not
@@ -119,7 +113,7 @@ def _find(import_path: str) -> Any:
         ) from error
     if not hasattr(found, name):
         public = ", ".join(other for other in vars(found) if not other.startswith("_"))
-        raise ValueError(f"module {module!r} has no {name!r}: it has {public}")
+        raise ValueError(f"module {module!r} has no {name!r}{shadowed(found)}: it has {public}")
     return getattr(found, name)
 
 
