@@ -16,8 +16,8 @@ import xarray as xr
 from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
+from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.results import open_results
 from pplvm.commands.trained import Trained, caveats, take_up
 from pplvm.distributed import from_first, is_first, join
 from pplvm.evaluation.evaluate import Evaluation, evaluate
@@ -66,7 +66,7 @@ def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
     alone = len(arguments.run) == 1
     default = trained.directory / f"evaluation-{arguments.split}"
     path = default if arguments.output is None else Path(arguments.output, *([] if alone else [trained.directory.name]))
-    return open_results(path, arguments.overwrite) if is_first() else path
+    return open_output(path, EVALUATION, arguments.overwrite) if is_first() else path
 
 
 def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:

@@ -33,7 +33,7 @@ MOST_SKIPPED = 10
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train until --steps, early stopping or a signal; 0, or 130 or 143 after a signal."""
+    """Train until --steps, early stopping or a signal; 0, or 129, 130 or 143 after a signal."""
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     usable_device(arguments.device)
     with join(arguments.device) as device, StopRequest() as request:

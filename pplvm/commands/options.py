@@ -259,7 +259,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument("--learning-rate", type=positive, default=3e-3, help="of Adam [%(default)s]")
     group = compare.add_argument_group("output")
     group.add_argument("--output", help="run directory [runs/compare-DATE-TIME]")
-    group.add_argument("--overwrite", action="store_true", help="write into a directory that exists")
+    group.add_argument("--overwrite", action="store_true", help="replace a comparison that is there")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 [%(default)s]")
     _finish(compare, "pplvm.commands.compare")
 
