@@ -15,6 +15,9 @@ from pplvm.commands.options import build_parser
 
 __all__ = ["main"]
 
+LONGEST = 2000
+"""Characters of a complaint, which may name a value of any length."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the entry point of `pplvm`."""
@@ -58,4 +61,5 @@ def _reason(error: Exception) -> str:
     """What an exception says, in one line, without the tensors and traces that Pyro adds."""
     said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
     said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
-    return " ".join(said.split()) or "no reason given"
+    said = " ".join(said.split()) or "no reason given"
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 300]} ... {said[-300:]}"

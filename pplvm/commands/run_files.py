@@ -16,7 +16,7 @@ from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_tak
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
-from pplvm.training.records import Records, TensorBoard
+from pplvm.training.records import Records, TensorBoard, require_records
 
 __all__ = ["RunFiles", "last_checkpoint"]
 
@@ -44,6 +44,7 @@ class RunFiles:
             refuse_taken(self.directory, RUN, arguments.overwrite)
         else:
             refuse_links(self.directory, RUN)
+            require_records(self.directory, resumed_from)
         self._checkpoints = Checkpoints(self.directory, arguments.keep)  # from here on no other process writes here
         if arguments.resume is None:
             clear(self.directory, keep=("checkpoints", "checkpoints/.lock"))  # the lock is this process's

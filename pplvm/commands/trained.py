@@ -51,7 +51,7 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
         which = "was saved as the best" if arguments.weights == "best" else "is there"
         raise FileNotFoundError(f"{path}: no checkpoint {which}")
     data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
-    program = build_program(settings.program, settings.set, data, settings.seed)
+    program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
     if reason := misfit(checkpoint.weights, program):
         raise ValueError(f"{checkpoint.path} does not fit {settings.program}: {reason}")
     program.load_state_dict(checkpoint.weights)
