@@ -72,7 +72,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit = commands.add_parser(
         "fit",
         help="train a program under an objective, with checkpoints",
-        description="Train a program. For many processes put `python -m torch.distributed.run --nproc-per-node N -m` "
+        description="Train a program. For many processes put `torchrun --nproc-per-node N -m` "
         "in front. Ctrl-C finishes the step, saves, and --resume goes on as if nothing had been.",
     )
     fit.add_argument("--config", metavar="FILE", help="settings from a run's config.yaml; typed options win")
@@ -200,7 +200,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "compare",
         help="compare gradient estimators: bias, variance, cost",
         description="Compare gradient estimators of a program at frozen parameters on fixed minibatches. To "
-        "share out the replicates put `python -m torch.distributed.run --nproc-per-node N -m` in front.",
+        "share out the replicates put `torchrun --nproc-per-node N -m` in front.",
     )
     compare.add_argument(
         "--program",

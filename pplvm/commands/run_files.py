@@ -13,6 +13,7 @@ import yaml
 
 from pplvm.commands.config import settings_of
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
+from pplvm.commands.style import use_default_style
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
@@ -86,6 +87,7 @@ class RunFiles:
         if lines:
             from pplvm.plots.curves import save_curves
 
+            use_default_style()
             (self.directory / "figures").mkdir(exist_ok=True)
             save_curves([json.loads(line) for line in lines], self.directory / "figures" / "curves.png")
 

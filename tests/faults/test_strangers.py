@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -70,7 +72,7 @@ def test_what_is_larger_is_told(fit, run):
 
 CONFIGS = {
     "aliases": "a: &a [1]\nb: *a\n",
-    "merged": "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\n",
+    "merged": "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 30)),
     "long": "program: vae\n" * 10_000,
     "digits": f"steps: {'9' * 5_000}\n",
     "a day": "data: 2026-11-30\n",
@@ -217,3 +219,38 @@ DATA = {
 def test_data_that_are_none_get_a_sentence_from_the_command(run, name):
     DATA[name]()
     quickly_refused(run, "check", "vae", "--data=a.npy")
+
+
+def test_any_bytes_in_the_place_of_a_checkpoint_get_a_sentence(run):
+    torch.save({"w": torch.ones(9)}, "mine.pt")
+    whole, draw = Path("mine.pt").read_bytes(), np.random.default_rng(0)
+    for _ in range(20):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[draw.integers(0, len(content), 9)] = draw.integers(0, 256, 9)
+        Path("mine.pt").write_bytes(content.tobytes())
+        quickly_refused(run, "compare", "--checkpoint=mine.pt", "--estimators=rloo", "--output=compared")
+
+
+def test_figures_are_drawn_without_a_style_that_lies_about(fit, run):
+    """As if a `matplotlibrc` beside the run had been read: text set by LaTeX is a program that is started."""
+    assert fit("--keep=1")[0] == 0
+    with matplotlib.rc_context({"text.usetex": True}):
+        code, lines = run("sample", "run", "--count=4")
+    assert code == 0 and not any("left out" in line for line in lines), lines
+    assert Path("run/samples/samples.png").exists()
+
+
+def test_runs_that_are_compared_do_not_replace_each_other_nor_what_is_there(fit, run):
+    assert fit("--keep=1", "--output=a/run")[0] == 0
+    shutil.copytree("a", "b", symlinks=True)
+    told = quickly_refused(run, "evaluate", "a/run", "b/run", "--output=judged")
+    assert "two runs are called 'run': rename one" in told
+    Path("b/run").rename("other")
+    Path("judged").mkdir()
+    for words in ([], ["--overwrite"]):
+        Path("judged/rate-distortion.png").symlink_to("../mine.png")
+        told = quickly_refused(run, "evaluate", "a/run", "other", "--output=judged", *words)
+        assert "judged/rate-distortion.png exists" in told
+        Path("judged/rate-distortion.png").unlink()
+    Path("judged/rate-distortion.png").write_text("mine")
+    assert "replace it by --overwrite" in quickly_refused(run, "evaluate", "a/run", "other", "--output=judged")
