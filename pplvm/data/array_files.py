@@ -69,7 +69,11 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     version = npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"its version is {version}, and those of numbers are 1.0 and 2.0")
-    shape, _, dtype = HEADERS[version](file)
+    width, read_header = HEADERS[version]
+    if (length := int.from_bytes(file.read(width), "little")) > LONGEST_HEADER:
+        raise ValueError(f"its header promises {length} bytes, and {LONGEST_HEADER} are the most")
+    file.seek(-width, os.SEEK_CUR)
+    shape, _, dtype = read_header(file)
     if dtype.kind not in "biufc":
         raise ValueError(f"it holds {dtype}")
     promised, there = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -79,4 +83,8 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     return npy.read_array(file, allow_pickle=False)
 
 
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+HEADERS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
+"""By version, in how many bytes a header gives its length, and who reads it."""
+
+LONGEST_HEADER = 10_000
+"""Bytes, as numpy has it, which looks only once it has read them."""

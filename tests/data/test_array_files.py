@@ -73,7 +73,8 @@ HEADERS = {
     "nothing, many times": (promising((10**12,), "|V0"), r"\(it holds \|V0\)"),
     "words": (saved(np.array([["a"]])), r"\(it holds <U1\)"),
     "no tuple": (promising(7), "shape is not valid"),
-    "a long header": (promising((1,), "<f8" + " " * 20_000), "Header info length"),
+    "a long header": (promising((1,), "<f8" + " " * 20_000), "its header promises 200.. bytes"),
+    "a header of gigabytes": (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "its header promises 4294967295 bytes"),
     "no array": (b"a thesis in words", "magic string is not correct"),
     "version 9": (b"\x93NUMPY\x09\x00" + bytes(9), "its version is"),
 }

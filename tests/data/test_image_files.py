@@ -49,10 +49,10 @@ def promising(width, height):
 @pytest.mark.parametrize(("width", "height"), [(13_000, 13_000), (100_000, 100_000), (2**24 + 1, 1)])
 def test_pixels_are_counted_before_they_are_decoded(tmp_path, width, height):
     (tmp_path / "a.png").write_bytes(promising(width, height))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError, match="image .*a.png cannot be read .*pixels"):
         read_image(tmp_path / "a.png")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_bytes_are_counted_before_they_are_read(tmp_path, monkeypatch):
