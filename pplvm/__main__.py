@@ -1,8 +1,11 @@
-"""`python -m pplvm`."""
+"""`python -m pplvm`, without the working directory, which -m puts first on the search path for modules."""
 
+import os
 import sys
 
-from pplvm.cli import main
-
 if __name__ == "__main__":
+    if not sys.flags.safe_path and sys.path[0] == os.getcwd():
+        del sys.path[0]
+    from pplvm.cli import main
+
     sys.exit(main())

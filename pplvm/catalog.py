@@ -1,11 +1,11 @@
 """Names for the command line: what each stands for, and nothing imported until it is asked for."""
 
-import importlib
 import os
-import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pplvm.import_path import import_module, shadowed
 
 __all__ = ["DATASETS", "OBJECTIVES", "PROGRAMS", "Entry", "find", "load"]
 
@@ -111,7 +111,7 @@ def find(kind: str, names: dict[str, Entry], wanted: str) -> Any:
 
 
 def load(path: str) -> Any:
-    """Import `module:name`, looking in the current directory too.
+    """Import `module:name`, looking last in the current directory.
 
     Raises:
         LookupError: the module or the name does not exist.
@@ -119,17 +119,15 @@ def load(path: str) -> Any:
     module_name, _, name = path.partition(":")
     if not module_name or module_name.startswith(".") or not name:
         raise LookupError(f"{path!r} is no import path: write my_module:MyName")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
             near = _closest(module_name, [found.stem for found in Path.cwd().glob("*.py")])
             raise LookupError(f"no module {module_name!r} here ({os.getcwd()}) or installed{near}") from error
         raise
     if not hasattr(module, name):
-        raise LookupError(f"{module_name} has no {name!r}{_closest(name, dir(module))}")
+        raise LookupError(f"{module_name} has no {name!r}{shadowed(module) or _closest(name, dir(module))}")
     return getattr(module, name)
 
 

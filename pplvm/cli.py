@@ -1,7 +1,7 @@
 """The command line: words in, exit code out; nothing heavy is imported before a command needs it.
 
 Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 numbers that are no numbers,
-130 interrupted, 143 terminated.
+129 hung up, 130 interrupted, 143 terminated.
 """
 
 import importlib
@@ -14,6 +14,9 @@ from pplvm.commands.complaint import complain
 from pplvm.commands.options import build_parser
 
 __all__ = ["main"]
+
+LONGEST = 2000
+"""Characters of a complaint, which may name a value of any length."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,4 +61,5 @@ def _reason(error: Exception) -> str:
     """What an exception says, in one line, without the tensors and traces that Pyro adds."""
     said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
     said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
-    return " ".join(said.split()) or "no reason given"
+    said = " ".join(said.split()) or "no reason given"
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 300]} ... {said[-300:]}"

@@ -237,11 +237,13 @@ def test_data_with_faults(capsys, tmp_path):
 def test_a_run_directory_is_not_overwritten(capsys, tmp_path, undrawn):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
-    assert "run exists: name another with --output, or allow --overwrite" in refused(
-        capsys, "compare", "--output", "run", *FEW
-    )
-    assert main(["compare", "--output", "run", "--overwrite", *FEW]) == 0
+    assert "run exists: name another directory with --output" in refused(capsys, "compare", "--output", "run", *FEW)
+    for words in ([], ["--overwrite"]):
+        refused(capsys, "compare", "--output", "run", *words, *FEW)
     assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+    assert main(["compare", "--output", "other", *FEW]) == 0
+    assert "replace it by --overwrite, or name another" in refused(capsys, "compare", "--output", "other", *FEW)
+    assert main(["compare", "--output", "other", "--overwrite", *FEW]) == 0
 
 
 def test_an_unwritable_directory(capsys, tmp_path):

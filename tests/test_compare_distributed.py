@@ -111,7 +111,7 @@ def test_processes_that_trained_apart_are_refused(told, folder):
 @pytest.mark.parametrize(
     "case, words",
     [
-        ("there already", "pplvm compare: net exists: name another with --output, or allow --overwrite"),
+        ("there already", "pplvm compare: net exists: replace it by --overwrite, or name another with --output"),
         ("misspelt", "pplvm compare: unknown objective 'rlo'"),
         ("no such option", "pplvm: unrecognized arguments: --nothing"),
         ("only here", "pplvm compare: rank 1: no such thing on this machine"),

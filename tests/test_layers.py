@@ -9,7 +9,8 @@ MAY_IMPORT = {
     "bounds": set(),
     "distributed": set(),
     "unison": {"distributed"},
-    "data": set(),
+    "import_path": set(),
+    "data": {"import_path"},
     "networks": set(),
     "distributions": set(),
     "particles": {"bounds"},
@@ -19,7 +20,7 @@ MAY_IMPORT = {
     "programs": {"networks", "distributions"},
     "objectives": {"particles", "bounds", "distributed"},
     "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison"},
-    "catalog": {"data", "programs", "objectives"},
+    "catalog": {"import_path", "data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "commands"}
 

@@ -3,7 +3,7 @@
 import argparse
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
+from pplvm.commands.sizes import only_parameters_of
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder
 from pplvm.data.image_data import ImageData
@@ -65,18 +66,26 @@ def _named_data(arguments: argparse.Namespace) -> ImageData:
         raise ValueError(f"data set {name} cannot be made of {name}(), or read: {error}") from error
 
 
-def build_program(name: str, settings: list[str], data: ImageData, seed: int) -> nn.Module:
+def build_program(
+    name: str, settings: list[str], data: ImageData, seed: int, weights: Mapping[str, Tensor] | None = None
+) -> nn.Module:
     """A program by name or import path; what the data knows (data_size, data_mean) fills its arguments.
+
+    Arguments:
+        weights: that it is to take, if its settings come from a file: a program by name is not built larger.
 
     Raises:
         ValueError, LookupError: no such program, no program at all, or a setting that it does not take.
     """
     maker = find("program", PROGRAMS, name)
-    torch.manual_seed(seed)
     program = maker
     if not isinstance(maker, nn.Module):
         if not callable(maker):
             raise ValueError(f"{name} is {type(maker).__name__}, no program: name a class or an nn.Module")
+        if weights is not None and ":" not in name:
+            with torch.device("meta"), only_parameters_of(weights):  # which costs neither memory nor time
+                _call(maker, f"program {name}", split_settings(settings), _known(data))
+        torch.manual_seed(seed)
         program = _call(maker, f"program {name}", split_settings(settings), _known(data))
     elif settings:
         raise ValueError(f"program {name} is an instance already, so --set has nothing to set")
@@ -223,7 +232,7 @@ def split_settings(settings: list[str]) -> dict[str, Any]:
             raise ValueError(f"setting {setting!r} must read name=value")
         try:
             found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two of brackets without end
             found[name] = value
     return found
 

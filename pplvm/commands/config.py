@@ -13,6 +13,9 @@ __all__ = ["as_words", "read_config", "settings_of", "untrusted", "with_config"]
 UNSAID = ("command", "config", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
 """Options that say how to start, and not what is computed."""
 
+LARGEST = 2**16
+"""Bytes of a configuration: a hundred times what a run writes."""
+
 NAMING_CODE = {"program": "", "objective": "@", "data": "", "optimizer": "@"}
 """Options whose value may be an import path, and what ends it there; those within pplvm can be made to run any code."""
 
@@ -58,16 +61,35 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: name a config.yaml that pplvm fit wrote")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        found = _plain_yaml(path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"{path} must hold settings as name: value, one a line")
     for name, value in found.items():
         values = value if isinstance(value, list) else [value]
-        if any(isinstance(each, dict | list) for each in values):
+        if not all(each is None or isinstance(each, str | int | float) for each in values):
             raise ValueError(f"{path}: {name} must be a plain value or a list of such")
     return found
+
+
+def _plain_yaml(path: Path) -> Any:
+    """What a small and shallow YAML file without aliases holds: a few of those can stand for any number of values.
+
+    Raises:
+        ValueError, yaml.YAMLError, RecursionError: it is no such file.
+    """
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"it has {size:,} bytes, and {LARGEST:,} are the most")
+    text = path.read_text(encoding="utf-8")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases, *name, which are not followed: write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 2:
+            raise ValueError("it has lists within lists")
+    return yaml.safe_load(text)
 
 
 def as_words(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> list[str]:

@@ -17,8 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
+from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.results import open_results
+from pplvm.commands.style import use_default_style
 from pplvm.commands.trained import Trained, caveats, take_up
 from pplvm.distributed import from_first, is_first, join
 from pplvm.evaluation.evaluate import VARIABLES, Evaluation, evaluate
@@ -34,9 +35,13 @@ __all__ = ["run"]
 SAMPLES = 64
 """Samples of the prior that a page shows."""
 
+TOGETHER = "rate-distortion.png"
+"""What several runs have together."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge each run by itself, then set several beside each other."""
+    use_default_style()
     ks = _ks(arguments.ks)
     if len(arguments.run) > 1 and arguments.output is None:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
@@ -45,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output = from_first(arguments.output)
         with in_unison():
             every = [take_up(directory, arguments, device) for directory in arguments.run]
+            if len(every) > 1:
+                _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
         found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
         if len(every) > 1 and is_first():
@@ -62,12 +69,26 @@ def _ks(words: str) -> tuple[int, ...]:
     return ks
 
 
+def _refuse_confusion(every: list[Trained], arguments: argparse.Namespace) -> None:
+    """Refuse runs of one name, whose results would replace each other's, and a figure that is there already.
+
+    Raises:
+        ValueError: there are such.
+    """
+    names = [trained.directory.name for trained in every]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two runs are called {twice[0]!r}: rename one, or evaluate them one by one")
+    path = Path(arguments.output, TOGETHER)
+    if path.is_symlink() or (path.exists() and not arguments.overwrite):
+        raise ValueError(f"{path} exists: replace it by --overwrite, or name another directory with --output")
+
+
 def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
     """Of one run's results, opened by the first process: in the run, or below --output if there are several."""
     alone = len(arguments.run) == 1
     default = trained.directory / f"evaluation-{arguments.split}"
     path = default if arguments.output is None else Path(arguments.output, *([] if alone else [trained.directory.name]))
-    return open_results(path, arguments.overwrite) if is_first() else path
+    return open_output(path, EVALUATION, arguments.overwrite) if is_first() else path
 
 
 def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
@@ -180,7 +201,7 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         points.append(_point(trained, beta, rate, distortion))
         name = str(trained.directory)[-29:]
         print(f"{name:30}{shown:>12}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
-    path = save_rate_distortion(points, directory / "rate-distortion.png")
+    path = save_rate_distortion(points, directory / TOGETHER)
     print(f"rate against distortion: {path}")
 
 

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
 from pplvm.commands.failure import failure_report
-from pplvm.commands.manifest import changes, manifest_of, refusal
+from pplvm.commands.manifest import another_program, changes, manifest_of, refusal
 from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
@@ -23,6 +25,8 @@ from pplvm.objectives.objective import ObjectiveError
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
+from pplvm.training.optimizer_state import require_own_form
+from pplvm.training.sealed import MANIFEST, STATE
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
 
@@ -33,12 +37,14 @@ MOST_SKIPPED = 10
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train until --steps, early stopping or a signal; 0, or 130 or 143 after a signal."""
+    """Train until --steps, early stopping or a signal; 0, or 129, 130 or 143 after a signal."""
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     usable_device(arguments.device)
     with join(arguments.device) as device, StopRequest() as request:
         found = last_checkpoint(arguments.resume) if arguments.resume else None
-        plan = build_plan(arguments, device)
+        if found is not None and (reason := another_program(found.manifest, arguments)):
+            raise ValueError(f"{found.path} cannot be resumed: {reason}")
+        plan = build_plan(arguments, device, None if found is None else found.weights)
         manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size())
         if found is not None:
             _take_up(plan, found, manifest)
@@ -72,21 +78,41 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
     """Go back to a checkpoint.
 
     Raises:
-        ValueError: it was saved by another program or objective, or nothing is left to do.
+        ValueError: it was saved by another program or objective, or nothing is left to do, or it is not whole.
     """
     for sentence in found.skipped:
         say(sentence)
-    if reason := refusal(found.manifest, manifest):
+    with _refused_in_words(found.path / MANIFEST):
+        reason, changed = refusal(found.manifest, manifest), changes(found.manifest, manifest)
+        rates = {part: rate / found.manifest["rates"][part] for part, rate in manifest["rates"].items()}
+        moved = any(found.manifest[field] != manifest[field] for field in ("data", "batch_size"))
+    if reason:
         raise ValueError(f"{found.path} cannot be resumed: {reason}")
     if found.step >= plan.arguments.steps:
         raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
-    if changed := changes(found.manifest, manifest):
+    if changed:
         say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
-    plan.run.load_state_dict(found.state)
-    if any(found.manifest[field] != manifest[field] for field in ("data", "batch_size")):
+    with _refused_in_words(found.path / STATE):
+        plan.run.load_state_dict(found.state)
+        if plan.run.step != found.step:
+            raise ValueError(f"it is of step {plan.run.step}")
+        if not moved and plan.epochs.position > plan.epochs.length:
+            raise ValueError(f"it is at batch {plan.epochs.position} of {plan.epochs.length}")
+        for optimizer in plan.run.stepper.optimizers.values() if ":" not in plan.arguments.optimizer else ():
+            require_own_form(optimizer)
+    if moved:
         plan.skip_to_next_epoch()
-    old, new = found.manifest["rates"], manifest["rates"]
-    plan.run.stepper.scale_rates({part: new[part] / old[part] for part in plan.run.stepper.optimizers})
+    plan.run.stepper.scale_rates({part: rates[part] for part in plan.run.stepper.optimizers})
+
+
+@contextlib.contextmanager
+def _refused_in_words(path: Path) -> Iterator[None]:
+    """Whatever fails within is the fault of a file that lacks parts, or holds others."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is not that of such a run, {reason}: use another checkpoint") from error
 
 
 class Training:

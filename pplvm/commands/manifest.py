@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from pplvm.catalog import PROGRAMS
 from pplvm.commands.building import split_settings
 from pplvm.commands.training import learning_rates
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
 
-__all__ = ["changes", "data_checksum", "manifest_of", "refusal"]
+__all__ = ["another_program", "changes", "data_checksum", "manifest_of", "refusal"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
@@ -50,7 +51,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
         "program": f"{type(loss.program).__module__}:{type(loss.program).__qualname__}",
-        "settings": {name: str(value) for name, value in sorted(split_settings(arguments.set).items())},
+        "settings": _settings(arguments),
         "objective": _described(loss.objective),
         "architecture": architecture(loss),
         "data": {
@@ -89,6 +90,14 @@ def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     return None
 
 
+def another_program(there: Mapping[str, Any], arguments: argparse.Namespace) -> str | None:
+    """As `refusal`, of what the words say of a program by name, so that it need not be built; None if it agrees."""
+    if arguments.program not in PROGRAMS:
+        return None
+    here = {"program": PROGRAMS[arguments.program].path, "settings": _settings(arguments)}
+    return refusal({name: there.get(name) for name in here}, here)
+
+
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What differs so that the resumed run is another than the one that was stopped."""
     return [
@@ -103,6 +112,10 @@ def _value(field: Any) -> str:
     if isinstance(field, dict) and "sha256" in field:
         return f"{field['name']} {field['split']} {field['sha256'][:8]}"
     return ", ".join(f"{each:g}" for each in dict.fromkeys(field.values())) if isinstance(field, dict) else str(field)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, str]:
+    return {name: str(value) for name, value in sorted(split_settings(arguments.set).items())}
 
 
 def _schedule(arguments: argparse.Namespace) -> str:

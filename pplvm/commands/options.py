@@ -72,7 +72,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit = commands.add_parser(
         "fit",
         help="train a program under an objective, with checkpoints",
-        description="Train a program. For many processes put `python -m torch.distributed.run --nproc-per-node N -m` "
+        description="Train a program. For many processes put `torchrun --nproc-per-node N -m` "
         "in front. Ctrl-C finishes the step, saves, and --resume goes on as if nothing had been.",
     )
     fit.add_argument("--config", metavar="FILE", help="settings from a run's config.yaml; typed options win")
@@ -200,7 +200,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "compare",
         help="compare gradient estimators: bias, variance, cost",
         description="Compare gradient estimators of a program at frozen parameters on fixed minibatches. To "
-        "share out the replicates put `python -m torch.distributed.run --nproc-per-node N -m` in front.",
+        "share out the replicates put `torchrun --nproc-per-node N -m` in front.",
     )
     compare.add_argument(
         "--program",
@@ -259,7 +259,7 @@ def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     group.add_argument("--learning-rate", type=positive, default=3e-3, help="of Adam [%(default)s]")
     group = compare.add_argument_group("output")
     group.add_argument("--output", help="run directory [runs/compare-DATE-TIME]")
-    group.add_argument("--overwrite", action="store_true", help="write into a directory that exists")
+    group.add_argument("--overwrite", action="store_true", help="replace a comparison that is there")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 [%(default)s]")
     _finish(compare, "pplvm.commands.compare")
 

@@ -1,6 +1,7 @@
 """Everything that a training run is made of, built and checked before anything is written or computed."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -84,17 +85,24 @@ class SinceLast:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         every = state["steps"]
+        if every.dim() != 3 or every.shape[2] != 2:
+            raise ValueError(f"the steps since the last record have shape {tuple(every.shape)}, not (R, T, 2)")
         self.steps = list(every[rank()] if len(every) == size() else every.mean(0))
 
 
-def build_plan(arguments: argparse.Namespace, device: torch.device) -> Plan:
+def build_plan(
+    arguments: argparse.Namespace, device: torch.device, weights: Mapping[str, Tensor] | None = None
+) -> Plan:
     """Data, program, objective, optimizers, each checked against the others.
+
+    Arguments:
+        weights: of the checkpoint from which the run goes on, if it does.
 
     Raises:
         ValueError, LookupError, OSError: bad input.
     """
     data, valid = _data(arguments)
-    program = build_program(arguments.program, arguments.set, data, arguments.seed).to(device)
+    program = build_program(arguments.program, arguments.set, data, arguments.seed, weights).to(device)
     data = data.to(device)
     part = (rank(), size())
     if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size:

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 import yaml
 
+from pplvm.commands.output_directory import COMPARISON, open_output
 from pplvm.plots.gradients import save_figures
 from pplvm.plots.overview import save_overview, title
 from pplvm.plots.report import html_report
@@ -28,13 +29,10 @@ def open_directory(arguments: argparse.Namespace, found: dict[str, Any]) -> Path
         found: what the run made of its arguments, to stand beside or instead of them.
 
     Raises:
-        ValueError: it exists and --overwrite is not given. OSError: it cannot be written.
+        ValueError: it exists and --overwrite is not given, or it is no comparison's. OSError: it cannot be written.
     """
     default = f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}"
-    directory = Path(arguments.output or default)
-    if directory.exists() and not arguments.overwrite:
-        raise ValueError(f"{directory} exists: name another with --output, or allow --overwrite")
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = open_output(Path(arguments.output or default), COMPARISON, arguments.overwrite)
     unsaid = ("command", "debug", "overwrite", "handler", "version")
     settings = {k: v for k, v in vars(arguments).items() if k not in unsaid}
     settings |= {"output": str(directory), **found}

@@ -3,9 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
-import re
-import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.util import find_spec
@@ -15,20 +12,14 @@ from typing import Any
 import yaml
 
 from pplvm.commands.config import settings_of
+from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
+from pplvm.commands.style import use_default_style
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
-from pplvm.training.records import Records, TensorBoard
+from pplvm.training.records import Records, TensorBoard, require_records
 
 __all__ = ["RunFiles", "last_checkpoint"]
-
-CHECKPOINT = r"checkpoints/\d{8,}(\.\d+)?(/(model\.safetensors|state\.pt|manifest\.json))?"
-WRITTEN = re.compile(
-    r"config\.yaml|metrics\.(jsonl|csv)|model\.safetensors|state\.pt|(manifest|failure|timing)\.json"
-    r"|figures(/curves\.png)?|tensorboard(/events\.[^/]+)?|checkpoints(/(\.lock|latest|best))?"
-    rf"|{CHECKPOINT}|(.+/)?\.[^/]+\.new(/.+)?"
-)
-"""What a run leaves in its directory, and --overwrite replaces."""
 
 
 class RunFiles:
@@ -38,7 +29,7 @@ class RunFiles:
 
     Raises:
         ValueError: the directory holds a run, and neither --resume nor --overwrite is given, or another process writes
-            there, or it holds what no run wrote. OSError: it cannot be written.
+            there, or it holds what no run wrote, or a link where a run writes. OSError: it cannot be written.
     """
 
     def __init__(self, arguments: argparse.Namespace, resumed_from: int | None) -> None:
@@ -51,10 +42,13 @@ class RunFiles:
         if arguments.tensorboard and not find_spec("tensorboard"):
             raise ValueError("--tensorboard: it is not installed, pip install 'pplvm[tensorboard]'")
         if arguments.resume is None:
-            _refuse_occupied(self.directory, arguments.overwrite)
+            refuse_taken(self.directory, RUN, arguments.overwrite)
+        else:
+            refuse_links(self.directory, RUN)
+            require_records(self.directory, resumed_from)
         self._checkpoints = Checkpoints(self.directory, arguments.keep)  # from here on no other process writes here
         if arguments.resume is None:
-            _clear(self.directory)
+            clear(self.directory, keep=("checkpoints", "checkpoints/.lock"))  # the lock is this process's
         self._write("config.yaml", yaml.safe_dump(settings_of(arguments), sort_keys=False))
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
         if arguments.tensorboard:
@@ -93,6 +87,7 @@ class RunFiles:
         if lines:
             from pplvm.plots.curves import save_curves
 
+            use_default_style()
             (self.directory / "figures").mkdir(exist_ok=True)
             save_curves([json.loads(line) for line in lines], self.directory / "figures" / "curves.png")
 
@@ -100,36 +95,6 @@ class RunFiles:
         """A file that is the old or the new one, even on a full disk."""
         with writing(self.directory, len(text)):
             replace_durably(self.directory / name, [text.encode()])
-
-
-def _refuse_occupied(directory: Path, overwrite: bool) -> None:
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is a file: name another directory with --output")
-    held = [
-        Path(folder, name).relative_to(directory).as_posix()
-        for folder, folders, files in os.walk(directory)
-        for name in [*folders, *files]
-    ]
-    if not overwrite and any(re.fullmatch(CHECKPOINT, name) for name in held):
-        raise ValueError(
-            f"{directory} exists: go on with it by --resume {directory}, replace it by --overwrite, or name another "
-            "with --output"
-        )
-    if not overwrite and "checkpoints/.lock" not in held and held not in ([], ["checkpoints"]):
-        raise ValueError(f"{directory} exists, and is no run to go on with: name another directory with --output")
-    if strange := sorted(name for name in held if not WRITTEN.fullmatch(name)):
-        raise ValueError(f"{directory} holds {strange[0]!r}, which no run wrote: name another directory with --output")
-
-
-def _clear(directory: Path) -> None:
-    """Remove all but the lock that this process holds."""
-    checkpoints = directory / "checkpoints"
-    for path in [*directory.iterdir(), *checkpoints.iterdir()]:
-        if path == checkpoints or path.name == ".lock":
-            continue
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def last_checkpoint(directory: str) -> Checkpoint:

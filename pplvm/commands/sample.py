@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pplvm.commands.building import usable_device
+from pplvm.commands.output_directory import SAMPLES, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.results import open_results
+from pplvm.commands.style import use_default_style
 from pplvm.commands.trained import take_up
 from pplvm.distributed import join
 from pplvm.evaluation.samples import prior_samples
@@ -18,10 +19,11 @@ __all__ = ["run"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each."""
+    use_default_style()
     usable_device(arguments.device)
     with join(arguments.device) as device:
         trained = take_up(arguments.run, arguments, device)
-        directory = open_results(Path(arguments.output or trained.directory / "samples"), arguments.overwrite)
+        directory = open_output(Path(arguments.output or trained.directory / "samples"), SAMPLES, arguments.overwrite)
         samples = prior_samples(trained.program, trained.rows(1), arguments.count, arguments.seed)
         arrays = {"mean": samples.mean.cpu().numpy(), "draw": samples.draw.cpu().numpy()}
         np.savez_compressed(directory / "samples.npz", **arrays)

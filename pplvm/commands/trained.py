@@ -53,7 +53,7 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
         which = "was saved as the best" if arguments.weights == "best" else "is there"
         raise FileNotFoundError(f"{path}: no checkpoint {which}")
     data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
-    program = build_program(settings.program, settings.set, data, settings.seed)
+    program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
     if any(map(is_lazy, program.parameters())):
         inspect_pair(program.model, program.guide, (data.rows(torch.arange(1)),), {})  # makes them
     weights = unwrapped(checkpoint.weights, program)

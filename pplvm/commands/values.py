@@ -7,8 +7,8 @@ from collections.abc import Callable
 __all__ = ["at_least", "fraction", "not_negative", "positive"]
 
 
-def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A whole number from `least` up, to `most` if that is given.
+def at_least(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """A whole number from `least` to `most`, which torch can hold unless it is given.
 
     Example:
         >>> at_least(1)("12")
@@ -26,7 +26,7 @@ def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        if most is not None and value > most:
+        if value > most:
             raise argparse.ArgumentTypeError(f"must be at most {most}, got {value}")
         return value
 

@@ -1,10 +1,6 @@
-"""From an array of numbers, in a file or not, to `ImageData`: levels found, bad rows refused, split made."""
+"""From an array of numbers to `ImageData`: levels found, bad rows refused, split made."""
 
-__all__ = ["from_rows", "read_array"]
-
-import zipfile
-import zlib
-from pathlib import Path
+__all__ = ["from_rows"]
 
 import numpy as np
 import torch
@@ -18,42 +14,13 @@ LARGEST_INTEGER = 2**24  # up to which float32 holds every one
 SPLITS = ("train", "valid", "test", "all")
 
 
-def read_array(path: Path, key: str | None = None) -> np.ndarray:
-    """The array of an `.npy` file, or the one called `key` of an `.npz` file; nothing is ever unpickled.
-
-    Arguments:
-        path: of the file.
-        key: may be left out for a file of one array.
-    Raises FileNotFoundError, and ValueError for a wrong key or a file that cannot be read.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: give the path of a .npy or .npz file")
-    keys: list[str] = []  # an .npy file has none
-    try:
-        with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray) and key is None:
-                return loaded
-            if not isinstance(loaded, np.ndarray):
-                keys = list(loaded)
-                chosen = keys[0] if key is None and len(keys) == 1 else key
-                if chosen in keys:
-                    return loaded[chosen]
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read as numbers in .npy or .npz: save them with numpy.save or numpy.savez"
-        ) from error
-    wanted = "needs a key" if key is None else f"has no array {key!r}"
-    raise ValueError(f"{path} {wanted}: its keys are {', '.join(keys) or 'none'}")
-
-
 def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None = None) -> ImageData:
     """The rows of one split. Two-valued arrays become binary, uint8 and floats k/255 grey; others stay as they are.
 
     Integers of other types are numbers, such as counts and token ids, unless `binarize` takes them for grey levels.
 
     Arguments:
-        array: (N, ...) integers or floats.
+        array: (N, ..., D) integers or floats.
         name: what messages call it.
         split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
         labels: N of them, if known.
@@ -65,6 +32,8 @@ def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None
     """
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"data set {name!r} is empty, its shape is {array.shape}: give it at least one row")
+    if array.ndim == 1:
+        raise ValueError(f"data set {name!r} is one row of {len(array)} numbers: give it rows, as ({len(array)}, 1)")
     stored = _floats(array, name) if array.dtype.kind == "f" else _integers(array, name)
     part = _part(len(stored), split, name)
     images = torch.from_numpy(stored)[part]

@@ -76,5 +76,7 @@ class Epochs(Iterator[Tensor]):
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        if min(self.epoch, self.position) < 0:
+            raise ValueError(f"epoch and position must be at least 0, got {self.epoch} and {self.position}")
         self._order = permutation(len(self.data), self.seed, self.epoch)

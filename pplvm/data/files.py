@@ -2,8 +2,6 @@
 
 __all__ = ["from_array", "from_dataset", "from_folder"]
 
-import importlib
-import sys
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,17 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pplvm.data.arrays import from_rows, read_array
+from pplvm.data.array_files import read_array
+from pplvm.data.arrays import from_rows
 from pplvm.data.image_data import ImageData
+from pplvm.data.image_files import read_image
+from pplvm.import_path import import_module, shadowed
 
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # as PIL names them
-GREY_MODES = ("1", "L", "LA")
+MOST_FILES = 2**21
+"""In a folder and those below it: more are no data set, but a disk."""
+
+MOST_BYTES = 2**35
+"""Of all images of a folder in memory, three a pixel if they are in colour."""
 
 
 def from_array(path: str | Path, key: str | None = None, split: str = "train") -> ImageData:
@@ -40,7 +44,7 @@ def from_folder(path: str | Path, split: str = "train") -> ImageData:
     Arguments:
         path: of the folder.
         split: as in `from_array`.
-    Raises FileNotFoundError, and ValueError for no image, and for the first that is unreadable or differs.
+    Raises FileNotFoundError, and ValueError for no image, the first that is unreadable or differs, and too many.
     """
     from PIL import Image
 
@@ -48,11 +52,24 @@ def from_folder(path: str | Path, split: str = "train") -> ImageData:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give the path of a folder of images")
     endings = Image.registered_extensions()
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in endings and not f.name.startswith("."))
+    files: list[Path] = []
+    for number, file in enumerate(folder.rglob("*")):
+        if number == MOST_FILES:
+            raise ValueError(f"folder {folder} holds more than {MOST_FILES:,} files: name one that holds images")
+        if file.suffix.lower() in endings and not file.name.startswith("."):
+            files.append(file)
+    files.sort()
     if not files:
         raise ValueError(f"folder {folder} has no images: put files such as .png or .jpg into it")
-    images = [_read_image(file) for file in files]
-    _check_shapes([str(file) for file in files], images)
+    images: list[np.ndarray] = []
+    for file in files:
+        images.append(read_image(file))
+        _check_shapes([str(files[0]), str(file)], [images[0], images[-1]])
+        if images[0].nbytes * len(files) > MOST_BYTES:
+            raise ValueError(
+                f"folder {folder} holds {len(files):,} images of shape {images[0].shape}, more than fit in "
+                f"{MOST_BYTES / 2**30:g} GiB: make them smaller"
+            )
     places = [file.relative_to(folder).parts for file in files]
     names = sorted({place[0] for place in places})
     labels = [names.index(place[0]) for place in places] if all(len(p) > 1 for p in places) else None
@@ -60,7 +77,7 @@ def from_folder(path: str | Path, split: str = "train") -> ImageData:
 
 
 def from_dataset(import_path: str, split: str = "train") -> ImageData:
-    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched too.
+    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched last.
 
     Arguments:
         import_path: "my_module:my_dataset", an instance or a callable that returns one; its items are
@@ -68,16 +85,11 @@ def from_dataset(import_path: str, split: str = "train") -> ImageData:
         split: as in `from_array`.
     Raises ValueError for a path that leads nowhere, items of different shapes and what `from_rows` refuses.
     """
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found = _find(import_path)
-        dataset = found() if callable(found) else found
-        if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
-            raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
-        items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
-    finally:
-        sys.path.remove(here)
+    found = _find(import_path)
+    dataset = found() if callable(found) else found
+    if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
+        raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
+    items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
     _check_shapes([f"item {i} of {import_path}" for i in range(len(items))], items)
     return from_rows(np.stack(items) if items else np.empty(0), import_path, split)
 
@@ -90,27 +102,12 @@ def _check_shapes(names: list[str], arrays: list[np.ndarray]) -> None:
             )
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """One image, (H, W) or (3, H, W) uint8."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in EIGHT_BIT_MODES:
-                raise ValueError(f"its mode is {image.mode}, and only eight-bit images are read")
-            grey = image.mode in GREY_MODES
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))  # (H, W) or (H, W, 3)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"image {path} cannot be read ({error}): replace or remove it") from error
-    return pixels if grey else pixels.transpose(2, 0, 1)
-
-
 def _find(import_path: str) -> Any:
     module, _, name = import_path.partition(":")
     if not module or not name:
         raise ValueError(f"{import_path!r} is not an import path: write my_module:my_dataset")
     try:
-        found = importlib.import_module(module)
+        found = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module exists, and something that it imports does not
@@ -119,7 +116,7 @@ def _find(import_path: str) -> Any:
         ) from error
     if not hasattr(found, name):
         public = ", ".join(other for other in vars(found) if not other.startswith("_"))
-        raise ValueError(f"module {module!r} has no {name!r}: it has {public}")
+        raise ValueError(f"module {module!r} has no {name!r}{shadowed(found)}: it has {public}")
     return getattr(found, name)
 
 

@@ -23,12 +23,12 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> T
         sha256: of the whole file, if known.
     Raises ValueError for a file that is cut short, has another shape or another checksum.
     """
-    content = path.read_bytes()
     header = struct.pack(f">HBB{len(shape)}I", 0, UINT8, len(shape), *shape)
-    expected = len(header) + math.prod(shape)
+    expected, size = len(header) + math.prod(shape), path.stat().st_size
+    content = path.read_bytes() if size == expected else b""
     if not content.startswith(header) or len(content) != expected:
         raise ValueError(
-            f"{path} has {len(content)} bytes and is not the uncompressed idx file of {expected} bytes that "
+            f"{path} has {size} bytes and is not the uncompressed idx file of {expected} bytes that "
             f"holds {shape}: it is cut short, compressed or another file; replace it"
         )
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:

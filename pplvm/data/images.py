@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pplvm.data.arrays import read_array
+from pplvm.data.array_files import read_array
 from pplvm.data.idx import read_idx
 from pplvm.data.image_data import ImageData
 from pplvm.data.streams import permutation
@@ -25,6 +25,7 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MOST_AMAT_BYTES = 2**28  # a digit and a blank for each of 50,000 x 784 values, and room for other spellings
 BINARIZED_ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 
 
@@ -148,6 +149,8 @@ def _amat_rows(path: Path) -> np.ndarray:
             f"{path} is missing: put binarized_mnist.npz with x_train, x_valid and x_test, or "
             f"binarized_mnist_{{train,valid,test}}.amat, into {path.parent}"
         )
+    if (size := path.stat().st_size) > MOST_AMAT_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes, and the official files have 80,000,000 at most: replace it")
     try:
         with warnings.catch_warnings(action="ignore"):  # of an empty file, which the shape gives away
             return np.loadtxt(path, dtype=np.float32, ndmin=2)

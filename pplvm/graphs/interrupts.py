@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["Interrupted", "interruptible"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -21,7 +21,7 @@ def interruptible() -> Iterator[None]:
     """Within, a signal raises `Interrupted`; it is handled as ever once what ran within has been left.
 
     Raises:
-        Interrupted: by SIGINT or SIGTERM, in the main thread alone.
+        Interrupted: by SIGINT, SIGTERM or a SIGHUP that is not ignored, in the main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +32,8 @@ def interruptible() -> Iterator[None]:
         received.append((number, frame))
         raise Interrupted(signal.Signals(number).name)
 
-    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    heeded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:

@@ -100,5 +100,5 @@ class Aggressive:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.is_on, self.inner_steps = state["is_on"], state["inner_steps"]
-        self._best, self._epochs_since = state["best"], state["epochs_since"]
+        self.is_on, self.inner_steps = bool(state["is_on"]), int(state["inner_steps"])
+        self._best, self._epochs_since = float(state["best"]), int(state["epochs_since"])

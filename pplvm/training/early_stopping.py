@@ -37,4 +37,4 @@ class EarlyStopping:
         return {"best": self.best, "looks_since": self.looks_since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.looks_since = state["best"], state["looks_since"]
+        self.best, self.looks_since = float(state["best"]), int(state["looks_since"])

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["random_state", "restore_random_state"]
+__all__ = ["check_random_state", "random_state", "restore_random_state"]
 
 State = dict[str, Tensor]
+
+WORDS = 624
+"""Of a Mersenne twister."""
 
 
 def random_state() -> State:
@@ -32,6 +35,22 @@ def random_state() -> State:
     if torch.cuda.is_initialized():
         state |= {f"cuda:{i}": each for i, each in enumerate(torch.cuda.get_rng_state_all())}
     return state
+
+
+def check_random_state(state: State) -> None:
+    """Refuse what is no random state of this torch, numpy and Python.
+
+    Raises:
+        ValueError: a generator's is missing, or of another size.
+    """
+    for name, own in random_state().items():
+        found = state.get(name)
+        if name.startswith("cuda:") and found is None:
+            continue
+        if not isinstance(found, Tensor) or (found.dtype, found.shape) != (own.dtype, own.shape):
+            raise ValueError(f"the random state of {name} is no {own.dtype} tensor of shape {tuple(own.shape)}")
+    if not 0 <= float(state["numpy_rest"][0]) <= WORDS:  # numpy would read beyond them
+        raise ValueError(f"numpy's random state is at {float(state['numpy_rest'][0])} of {WORDS} words")
 
 
 def restore_random_state(state: State) -> None:

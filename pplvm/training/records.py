@@ -3,7 +3,7 @@
 No clock is read, so two runs of one configuration write the same bytes; TensorBoard's files are the exception.
 """
 
-__all__ = ["Records", "TensorBoard"]
+__all__ = ["Records", "TensorBoard", "require_records"]
 
 import csv
 import io
@@ -125,6 +125,16 @@ class TensorBoard:
         self._writer.close()
 
 
+def require_records(directory: Path, last: int | None) -> None:
+    """Refuse what `Records` of a run resumed from the step `last` would refuse, while nothing is written yet.
+
+    Raises:
+        ValueError: a line to be kept is no record.
+    """
+    for _ in _kept(Path(directory, LINES), last or 0):
+        pass
+
+
 def _number(value: SupportsFloat) -> int | float | None:
     if type(value) is int:
         return value
@@ -134,14 +144,14 @@ def _number(value: SupportsFloat) -> int | float | None:
 
 def _kept(path: Path, last: int) -> Iterator[bytes]:
     """The lines of the steps up to `last`; only the last of the file may be torn."""
-    if not path.exists():
+    if not path.is_file():
         return
     with open(path, "rb") as file:
         lines = file.readlines()
     for i, line in enumerate(lines):
         try:
             step = _step(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if i == len(lines) - 1:
                 return
             raise ValueError(f"{path} line {i + 1} is no record ({error}): remove the line") from error
@@ -155,6 +165,8 @@ def _step(line: bytes) -> int:
     record = json.loads(line)
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         raise ValueError("it has no step")
+    if not all(value is None or (type(value) in (int, float) and abs(value) < 2**1000) for value in record.values()):
+        raise ValueError("it holds more than numbers")
     return record["step"]
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pplvm.distributed import gathered, rank, size
 from pplvm.training.fit import Rule
-from pplvm.training.random_state import random_state, restore_random_state
+from pplvm.training.random_state import check_random_state, random_state, restore_random_state
 from pplvm.training.stepper import Step, Stepper
 
 __all__ = ["Run", "Stateful"]
@@ -70,9 +70,15 @@ class Run:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; with another number of ranks than it was saved by, the noise goes on from elsewhere."""
+        """Go back to a state; with another number of ranks than it was saved by, the noise goes on from elsewhere.
+
+        Raises:
+            KeyError: a part is missing. ValueError: a random state is none. Whatever else a part raises.
+        """
+        for each in state["random"]:  # of all ranks, so that all refuse it alike
+            check_random_state(each)
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        self.step = state["step"]
+        self.step = int(state["step"])
         if len(state["random"]) == size():
             restore_random_state(state["random"][rank()])

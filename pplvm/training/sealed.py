@@ -96,7 +96,7 @@ def _parsed_manifest(path: Path) -> dict[str, Any]:
     seals = found.get("files")
     if not (isinstance(seals, dict) and all(_is_seal(seals.get(name)) for name in (WEIGHTS, STATE))):
         raise ValueError(f"{path} does not give the bytes and sha256 of {WEIGHTS} and {STATE}: {OTHER}")
-    if type(found.get("step")) is not int or found["step"] < 0:
+    if type(found.get("step")) is not int or not 0 <= found["step"] < 2**63:
         raise ValueError(f"{path} gives no step: {OTHER}")
     return found
 
@@ -132,6 +132,7 @@ def _parsed_state(path: Path, data: bytes) -> dict[Any, Any]:
         if sum(entry.file_size for entry in entries) > len(data):
             raise ValueError("it unpacks to more than its size")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _require_held(state, len(data))
     except Exception as error:  # as above
         raise ValueError(
             f"{path} does not hold plain tensors and numbers ({_reason(error)}): it may be made to run code, which was "
@@ -140,6 +141,22 @@ def _parsed_state(path: Path, data: bytes) -> dict[Any, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a dict: {OTHER}")
     return state
+
+
+def _require_held(value: Any, size: int) -> None:
+    """Refuse a tensor without dense values, or of more values than a file of `size` bytes can hold: it repeats some.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError("a tensor has no dense values")
+        if value.numel() * value.element_size() > size:
+            raise ValueError(f"a tensor of shape {tuple(value.shape)} is larger than the file")
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            _require_held(each, size)
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,8 @@
-"""SIGINT and SIGTERM as a request: the step at hand is finished, and what is learned is saved."""
+"""SIGINT, SIGTERM and SIGHUP as a request: the step at hand is finished, and what is learned is saved."""
 
+import os
 import signal
+import stat
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,8 +12,11 @@ __all__ = ["StopRequest"]
 class StopRequest:
     """Within it the first signal is only noted; a second one ends the process as if there were no request.
 
+    A second SIGHUP does not: a terminal that is closed sends several, and what is written to it fails from then on, so
+    it is let go of. A process under nohup ignores SIGHUP, and goes on doing so.
+
     Arguments:
-        signals: that are noted; both if none is named.
+        signals: that are noted; all three if none is named.
 
     Example:
         >>> with StopRequest() as request:
@@ -21,7 +26,7 @@ class StopRequest:
     """
 
     def __init__(self, *signals: signal.Signals) -> None:
-        self.signals = signals or (signal.SIGINT, signal.SIGTERM)
+        self.signals = signals or (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -31,7 +36,8 @@ class StopRequest:
         return 128 + self.received if self.received is not None else 0
 
     def __enter__(self) -> "StopRequest":
-        self._before = {each: signal.signal(each, self._note) for each in self.signals}
+        heeded = [each for each in self.signals if each != signal.SIGHUP or not _is_ignored(each)]
+        self._before = {each: signal.signal(each, self._note) for each in heeded}
         return self
 
     def __exit__(
@@ -41,9 +47,24 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        for each in self.signals:
-            signal.signal(each, signal.SIG_DFL)
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
     def _restore(self) -> None:
         for each, before in self._before.items():
             signal.signal(each, before)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
+def _leave_terminal() -> None:
+    """Lead standard output and error nowhere, where they lead to a terminal, which may be closed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # a terminal that is closed calls itself none
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)

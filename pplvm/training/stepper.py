@@ -151,6 +151,8 @@ class Stepper:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for scheduler, own in zip(self.schedulers, state["schedulers"], strict=True):
+            if own.keys() != scheduler.state_dict().keys():
+                raise ValueError(f"the schedule's state holds {', '.join(own)}")
             scheduler.load_state_dict(own)
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

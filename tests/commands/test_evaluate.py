@@ -113,7 +113,7 @@ def test_samples_are_pictures_and_arrays(capsys):
         (["net", "--ks=10,1"], "--ks must rise from at least 1, as 1,10,100, got '10,1'"),
         (["net", "--ks=ten"], "--ks must read 1,10,100, got 'ten'"),
         (["."], "there is no file config.yaml"),
-        (["net", "--output=held", "--overwrite"], "held holds 'thesis.tex', which was not written by it"),
+        (["net", "--output=held", "--overwrite"], "held holds 'thesis.tex', which no pplvm evaluate wrote"),
     ],
 )
 def test_bad_input_is_one_sentence_and_loses_nothing(words, sentence, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pplvm.data.arrays import from_rows, read_array
+from pplvm.data.arrays import from_rows
 
 GREY = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
 
@@ -67,6 +67,7 @@ def test_the_first_bad_row_is_named(bad):
         (np.zeros((0, 3)), r"'mine' is empty, its shape is \(0, 3\)"),
         (np.zeros((3, 0)), "'mine' is empty"),
         (np.float32(3.0).reshape(()), r"'mine' is empty, its shape is \(\)"),
+        (np.arange(60), r"'mine' is one row of 60 numbers: give it rows, as \(60, 1\)"),
         (np.array([[2**24 + 1]]), "'mine' holds integers beyond 2.24, which float32 cannot tell apart: scale them"),
         (np.array([[-(2**63)]]), "integers beyond 2.24"),
         (np.array([[2**64 - 1]], np.uint64), "integers beyond 2.24"),
@@ -84,43 +85,3 @@ def test_splits_that_are_not_there_are_refused():
         from_rows(GREY, "mine", "dev")
     with pytest.raises(ValueError, match="has 9 rows, too few for a split 'valid': it takes 10"):
         from_rows(GREY[:9], "mine", "valid")
-
-
-def test_arrays_are_read_by_key(tmp_path):
-    np.save(tmp_path / "one.npy", GREY)
-    np.savez(tmp_path / "one.npz", x=GREY)
-    np.savez_compressed(tmp_path / "two.npz", x=GREY, y=GREY[:, 0])
-    assert np.array_equal(read_array(tmp_path / "one.npy"), GREY)
-    assert np.array_equal(read_array(tmp_path / "one.npz"), GREY)
-    assert np.array_equal(read_array(tmp_path / "two.npz", "y"), GREY[:, 0])
-
-
-def test_wrong_keys_are_told_the_right_ones(tmp_path):
-    np.savez(tmp_path / "two.npz", x=GREY, y=GREY)
-    np.save(tmp_path / "one.npy", GREY)
-    with pytest.raises(ValueError, match="two.npz needs a key: its keys are x, y"):
-        read_array(tmp_path / "two.npz")
-    with pytest.raises(ValueError, match="two.npz has no array 'z': its keys are x, y"):
-        read_array(tmp_path / "two.npz", "z")
-    with pytest.raises(ValueError, match="one.npy has no array 'x': its keys are none"):
-        read_array(tmp_path / "one.npy", "x")
-
-
-def test_unreadable_files_are_refused(tmp_path):
-    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
-    np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], dtype=object))
-    (tmp_path / "words.npy").write_text("not an array")
-    (tmp_path / "nothing.npy").write_bytes(b"")
-    np.save(tmp_path / "whole.npy", GREY)
-    np.savez(tmp_path / "whole.npz", x=GREY)
-    for name in ("whole.npy", "whole.npz"):
-        content = (tmp_path / name).read_bytes()
-        (tmp_path / name.replace("whole", "cut")).write_bytes(content[: len(content) // 2])
-    for name in ("objects.npy", "objects.npz", "words.npy", "nothing.npy", "cut.npy", "cut.npz"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as numbers"):
-            read_array(tmp_path / name)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file .*gone.npy"):
-        read_array(tmp_path / "gone.npy")

@@ -216,7 +216,7 @@ def rows():
 @pytest.fixture
 def marked():
     """A file of 60 binary data, of whose training split one is marked; and its number there."""
-    np.save("numbers.npy", np.arange(60, dtype=np.uint8))
+    np.save("numbers.npy", np.arange(60, dtype=np.uint8)[:, None])
     train = from_array("numbers.npy", split="train").images.flatten().tolist()
     rows = (np.random.default_rng(0).random((60, 7)) < 0.4).astype(np.uint8)
     rows[:, 0] = 0

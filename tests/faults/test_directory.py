@@ -159,7 +159,7 @@ def test_24_what_no_run_wrote_is_never_removed(fit, refused, words, name):
     Path("run", name).parent.mkdir(exist_ok=True)
     Path("run", name).write_text("mine")
     told = refused("--seed=1", *words)
-    assert not words or "which no run wrote: name another directory with --output" in told
+    assert not words or "which no pplvm fit wrote: name another directory with --output" in told
 
 
 @pytest.mark.parametrize("words", [[], ["--overwrite"]])
@@ -210,7 +210,60 @@ def test_24_pictures_of_ones_own_are_not_replaced(fit, run):
     Path("mine/me.png").write_text("mine")
     for command in ("evaluate", "sample"):
         code, lines = run(command, "run", "--output=mine", "--overwrite")
-        assert code == 2 and "mine holds 'me.png', which was not written by it: name another" in lines[-1], lines
+        assert code == 2 and f"mine holds 'me.png', which no pplvm {command} wrote: name another" in lines[-1], lines
         assert run(command, "run", "--device=abacus")[0] == 2
         assert run(command, "gone")[0] == 2
     assert snapshot("mine") == {"mine/me.png": b"mine"}
+
+
+VERBS = {
+    "fit": ("fit", "--steps=2", "--batch-size=12"),
+    "compare": ("compare", "--steps=0", "--estimators=rloo", "--replicates=2", "--batch-size=4", "--sweep="),
+    "evaluate": ("evaluate", "run", "--ks=1,2", "--limit=3", "--annealed=0"),
+    "sample": ("sample", "run", "--count=4"),
+}
+
+
+def test_24_overwrite_replaces_only_what_the_same_command_wrote(fit, run, monkeypatch):
+    monkeypatch.setattr("pplvm.commands.run_directory.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.pictures.Pictures._save", lambda *picture: None)
+    assert fit()[0] == 0
+    for verb, words in VERBS.items():
+        assert run(*words, f"--output=by-{verb}")[0] == 0
+    for verb, words in VERBS.items():
+        for other in VERBS:
+            before = snapshot(f"by-{other}")
+            code, lines = run(*words, f"--output=by-{other}", "--overwrite")
+            if other == verb:
+                assert code == 0, lines
+            else:
+                assert code == 2 and len(lines) == 1 and "name another directory with --output" in lines[0], lines
+                assert snapshot(f"by-{other}") == before
+        code, lines = run(*words, f"--output=by-{verb}")
+        assert code == 2 and f"by-{verb} exists: " in lines[-1] and "replace it by --overwrite" in lines[-1], lines
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"]])
+def test_24_no_link_is_followed(fit, run, words):
+    assert fit()[0] == 0
+    shutil.copytree("run", "mine", symlinks=True)
+    Path("link").symlink_to("mine")
+    Path("void").mkdir()
+    Path("void/checkpoints").symlink_to("../mine/checkpoints")
+    before = snapshot("mine")
+    for name in ("link", "void"):
+        for verb in VERBS.values():
+            code, lines = run(*verb, f"--output={name}", *words)
+            assert code == 2 and len(lines) == 1 and "name " in lines[0] and " with --output" in lines[0], lines
+    assert snapshot("mine") == before and Path("void/checkpoints").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "figures", "metrics.csv", "figures/curves.png"])
+def test_24_a_run_that_leads_elsewhere_is_not_gone_on_with(fit, refused, name):
+    """A stranger's `checkpoints` may be a link to one's photographs, in folders by date, which would be pruned."""
+    assert fit()[0] == 0
+    Path("mine").mkdir()
+    Path("run", name).rename(Path("mine/held"))
+    Path("run", name).symlink_to(Path("mine/held").resolve())
+    told = refused("--resume=run", "--steps=5")
+    assert f"run/{name} is a link, where pplvm fit writes: put what it leads to there" in told

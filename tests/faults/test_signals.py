@@ -1,5 +1,8 @@
 """Fault 22: SIGINT and SIGTERM at any time, to a process and within one."""
 
+import os
+import pty
+import select
 import signal
 import sys
 import time
@@ -9,13 +12,18 @@ import pytest
 
 from pplvm.commands import fit as fitting
 from pplvm.training.checkpoints import read_latest
-from tests.faults.processes import QUICK, SMALL, ended, started, steps_recorded, wait_until
+from tests.faults.processes import QUICK, ROOT, SMALL, ended, started, steps_recorded, wait_until
 
 LONG = ("--steps=100000", "--save-every=100000", "--validate-every=100000")
 
 
 @pytest.mark.parametrize(
-    "number, code", [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+    "number, code",
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_22_a_signal_ends_the_step_and_saves(fit, refused, rows, number, code):
     with started(*SMALL, *LONG) as process:
@@ -65,7 +73,7 @@ def test_22_a_signal_while_torch_is_imported(fit, rows):
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_22_a_signal_before_the_first_step_writes_nothing(fit, refused, monkeypatch, number, code):
     signal_while_building(monkeypatch, number)
     assert "stopped by a signal before the first step: nothing was written" in refused(code=code)
@@ -79,6 +87,37 @@ def test_22_nor_is_a_run_touched_that_was_to_be_replaced_or_resumed(fit, monkeyp
     assert fit("--overwrite", "--seed=1")[0] == 130
     assert fit("--resume=run", "--steps=9")[0] == 130
     assert (Path("run/manifest.json").read_bytes(), steps_recorded()) == before
+
+
+def test_22_under_nohup_a_run_goes_on(fit, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        signal_while_building(monkeypatch, signal.SIGHUP)
+        assert fit()[0] == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert read_latest(Path("run")).step == 4
+
+
+@pytest.mark.slow
+def test_22_a_run_outlives_its_terminal_until_it_is_saved(fit, rows):
+    """Whoever holds the other end of a terminal lets go: SIGHUP comes, and every word written from then on fails."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+        os.execv(sys.executable, [sys.executable, "-m", "pplvm", "fit", *SMALL, *LONG])
+    try:
+        deadline = time.monotonic() + 60
+        while steps_recorded() <= 5:
+            assert time.monotonic() < deadline, "it takes too long"
+            if select.select([terminal], [], [], 0.01)[0]:
+                os.read(terminal, 4096)
+    finally:
+        os.close(terminal)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 129
+    assert read_latest(Path("run")).step == steps_recorded() > 5
 
 
 def signal_while_building(monkeypatch, number):

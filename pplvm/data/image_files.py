@@ -1,0 +1,40 @@
+"""Image files that anyone may have written: opened only as what they are meant to be, and measured before decoding."""
+
+__all__ = ["read_image"]
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # as PIL names them; others may start programs
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+GREY_MODES = ("1", "L", "LA")
+MOST_PIXELS = 2**24  # 4,096 x 4,096: ten kilobytes can promise a thousand times as many
+MOST_BYTES = 2**27  # of a file: so many pixels in colour and transparent, twice over
+
+
+def read_image(path: Path) -> np.ndarray:
+    """One image, (H, W) or (3, H, W) uint8.
+
+    Raises ValueError for anything that is no image of eight bits a channel, or too large.
+    """
+    from PIL import Image
+
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ValueError(f"it has {size:,} bytes, and {MOST_BYTES:,} are the most")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS:,} are the most")
+            if image.mode not in EIGHT_BIT_MODES:
+                raise ValueError(f"its mode is {image.mode}, and only eight-bit images are read")
+            grey = image.mode in GREY_MODES
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))  # (H, W) or (H, W, 3)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"image {path} cannot be read (as {', '.join(FORMATS)}): replace or remove it") from error
+    except Exception as error:  # whatever a decoder makes of bytes that someone else may have written
+        raise ValueError(f"image {path} cannot be read ({error}): replace or remove it") from error
+    return pixels if grey else pixels.transpose(2, 0, 1)

@@ -1,0 +1,44 @@
+"""The state of an optimizer that was read from a file, held against that of one that has taken a step."""
+
+__all__ = ["require_own_form"]
+
+import inspect
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def require_own_form(optimizer: Optimizer) -> None:
+    """Refuse a state that a step would fail on: without its parts, of other shapes, with settings that are none.
+
+    Arguments:
+        optimizer: of torch.optim, whose state is a number or of the parameter's shape.
+
+    Raises:
+        ValueError: its state is not such a one; whatever else a step raises under its settings.
+
+    Example:
+        >>> adam = torch.optim.Adam([torch.ones(2, requires_grad=True)])
+        >>> require_own_form(adam)  # no state yet
+    """
+    for group in optimizer.param_groups:
+        usual = _after_a_step(optimizer, group)
+        for p in group["params"]:
+            found = optimizer.state.get(p, {})
+            if found and found.keys() != usual.keys():
+                raise ValueError(f"the optimizer's state holds {', '.join(map(str, found))}, not {', '.join(usual)}")
+            for name, value in found.items():
+                shape = p.shape if usual[name] else torch.Size()
+                if usual[name] is not None and not (isinstance(value, Tensor) and value.shape == shape):
+                    raise ValueError(f"the optimizer's {name} is no tensor of shape {tuple(shape)}")
+
+
+def _after_a_step(optimizer: Optimizer, group: dict) -> dict[str, bool | None]:
+    """Whether each part of the state has the parameter's shape; None if it is no tensor."""
+    taken = inspect.signature(type(optimizer)).parameters
+    p = torch.zeros(2, 3, requires_grad=True)
+    p.grad = torch.zeros_like(p)
+    probe = type(optimizer)([p], **{name: group[name] for name in optimizer.defaults if name in taken})
+    probe.step()
+    return {name: value.dim() > 0 if isinstance(value, Tensor) else None for name, value in probe.state[p].items()}
