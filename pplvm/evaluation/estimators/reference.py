@@ -57,7 +57,13 @@ class Reference:
 
 
 def references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
+    program: nn.Module,
+    parameters: Parameters,
+    x: Tensor,
+    targets: Collection[Target],
+    draws: int,
+    project: Project,
+    failed: Callable[[Target, Exception], None],
 ) -> dict[Target, Reference | None]:
     """One reference per target on one batch; None where nothing can serve.
 
@@ -65,30 +71,39 @@ def references_for(
         targets: none twice; in their order they draw from one stream.
         draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
         project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
+        failed: is told of a target whose reference fails, which then has none.
     """
     with pyro.get_param_store().scope():
-        return _references_for(program, parameters, x, targets, draws, project)
+        try:
+            pair = pair_up(program.model, program.guide, (x,), {})
+        except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
+            return dict.fromkeys(targets)
+        find = _finder(pair, program, parameters, x, draws, project)
+        found: dict[Target, Reference | None] = dict.fromkeys(targets)
+        for target in targets:
+            try:
+                found[target] = find(target)
+            except Exception as error:  # of many particles at a time, say, where the program cannot be run with them
+                failed(target, error)
+        return found
 
 
-def _references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
-) -> dict[Target, Reference | None]:
-    try:
-        pair = pair_up(program.model, program.guide, (x,), {})
-    except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
-        return dict.fromkeys(targets)
+def _finder(
+    pair: Pair, program: nn.Module, parameters: Parameters, x: Tensor, draws: int, project: Project
+) -> Callable[[Target], Reference | None]:
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
     if states is not None and states <= MOST_STATES:
-        return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
+        return lambda target: _from_tables(parameters, *_tables(pair, target, x), target, project)
     score_sites = [s for s in latents(guide_trace).values() if not s["fn"].has_rsample]
     countable = all(is_enumerable(site) for site in score_sites)
-    found: dict[Target, Reference | None] = {}
-    for target in targets:
+
+    def drawn(target: Target) -> Reference | None:
         loss = _serving(program, target, bool(score_sites), countable)
         label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
-        found[target] = loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
-    return found
+        return loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
+
+    return drawn
 
 
 def _gradient(loss: Loss, parameters: Parameters, x: Tensor) -> Tensor:
