@@ -121,6 +121,7 @@ def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[in
         "program": " ".join([settings.program, *settings.set]),
         "trained with": f"{trained.checkpoint.manifest.get('objective', settings.objective)}, seed {settings.seed}",
         "checkpoint": f"{trained.checkpoint.path}, step {trained.checkpoint.step}, {arguments.weights}",
+        **({"newer checkpoints": "; ".join(trained.checkpoint.skipped)} if trained.checkpoint.skipped else {}),
         "data": f"{spec.name}, split {arguments.split}, {count:,} of {len(trained.data):,}",
         "binarization": f"{spec.binarization}{f', seed {settings.seed}' if spec.binarization == 'dynamic' else ''}",
         "draws a datum": f"k = {', '.join(map(str, ks))}; seed {arguments.seed}",

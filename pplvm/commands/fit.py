@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         if any_rank(request.received is not None):
             say("stopped by a signal before the first step: nothing was written")
             return _exit_code(request)
-        with RunFiles(arguments, None if found is None else found.step) as files:
+        with RunFiles(arguments, None if found is None else found.step, manifest["run"]) as files:
             end = _train(plan, files, manifest, request)
         say(f"{end}; {plan.run.step} steps; run directory {files.directory}")
         wait()  # for what the first process writes
@@ -82,6 +82,7 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
         raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
     if changed := changes(found.manifest, manifest):
         say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
+    manifest["run"] = found.manifest.get("run", manifest["run"])
     plan.run.load_state_dict(found.state)
     if any(found.manifest[field] != manifest[field] for field in ("data", "batch_size")):
         plan.skip_to_next_epoch()

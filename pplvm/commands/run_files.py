@@ -8,13 +8,15 @@ import re
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pplvm.commands.config import settings_of
+from pplvm.commands.config import run_of, settings_of
+from pplvm.commands.manifest import another_run
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
@@ -41,7 +43,7 @@ class RunFiles:
             there, or it holds what no run wrote. OSError: it cannot be written.
     """
 
-    def __init__(self, arguments: argparse.Namespace, resumed_from: int | None) -> None:
+    def __init__(self, arguments: argparse.Namespace, resumed_from: int | None, run: str) -> None:
         default = f"runs/fit-{datetime.now():%Y%m%d-%H%M%S}"
         self.directory = Path(from_first(str(arguments.resume or arguments.output or default)))
         self._writes = is_first()
@@ -55,7 +57,7 @@ class RunFiles:
         self._checkpoints = Checkpoints(self.directory, arguments.keep)  # from here on no other process writes here
         if arguments.resume is None:
             _clear(self.directory)
-        self._write("config.yaml", yaml.safe_dump(settings_of(arguments), sort_keys=False))
+        self._write("config.yaml", yaml.safe_dump({"run": run, **settings_of(arguments)}, sort_keys=False))
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
         if arguments.tensorboard:
             self._records.append(TensorBoard(self.directory / "tensorboard", resumed_from))
@@ -138,7 +140,8 @@ def last_checkpoint(directory: str) -> Checkpoint:
     Raises:
         FileNotFoundError: there is none. ValueError: none can be read; the reason of each.
     """
-    found = read_latest(Path(directory))
+    own = run_of(Path(directory, "config.yaml"))
+    found = read_latest(Path(directory), partial(another_run, own))
     if found is None:
         raise FileNotFoundError(f"there is no checkpoint in {directory}: name a directory that pplvm fit wrote")
     return found

@@ -80,6 +80,8 @@ CASES = {
     "vae": compare(*VAE, "--output=vae"),
     "interrupted": compare(*ONE, f"--estimators={HERE}:Interrupted", "--output=interrupted"),
     "broken": compare(*ONE, f"--estimators={HERE}:Broken", "--output=broken"),
+    "left out": compare(*ONE, f"--estimators=nvil,{HERE}:Broken,rloo", "--output=left-out"),
+    "as without it": compare(*ONE, "--estimators=nvil,rloo", "--output=without"),
     "apart": compare(*QUICK, f"--program={HERE}:Apart", "--estimators=rloo", "--output=apart"),
     "only here": compare(*QUICK, f"--program={HERE}:OnlyHere", "--estimators=rloo", "--output=only"),
     "there already": compare(*ONE, "--output=net"),
