@@ -137,7 +137,7 @@ class _Evaluator:
         self.per_datum |= {"log_p": sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
-        x = self.x[: max(data, size())]
+        x = self.x[:data]
         found = self._shared(
             "annealing",
             lambda rows: annealed(self.program, rows, chains=chains, steps=steps, seed=self.seed),
@@ -150,7 +150,7 @@ class _Evaluator:
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:
         self.report("certificate", 0, 1)
-        mine = range(data)[my_rows(data)]
+        mine = range(data)[_rows(data)]
         bounds = _over_ranks(
             bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), data
         )
@@ -205,7 +205,7 @@ class _Evaluator:
     def _shared(self, what: str, ask: Callable[[Tensor], Any], x: Tensor | None = None, at_once: int = AT_ONCE) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
         x = self.x if x is None else x
-        mine = x[my_rows(len(x))]
+        mine = x[_rows(len(x))]
         parts = []
         for rows in mine.split(at_once):
             parts.append(ask(rows))
@@ -225,9 +225,18 @@ def _joined(parts: Iterable[Any]) -> Any:
     return _with_tensors(parts[0], lambda name, key: torch.cat([_tensor(part, name, key) for part in parts]))
 
 
+def _rows(n: int) -> slice:
+    """This rank's share of n data; each has all of them where they are fewer than ranks."""
+    return slice(None) if n < size() else my_rows(n)
+
+
 def _over_ranks(mine: Any, n: int) -> Any:
     """Each rank's result of its share as one result of all n data."""
-    return mine if size() == 1 else _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
+    return (
+        mine
+        if size() == 1 or n < size()
+        else _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
+    )
 
 
 def _with_tensors(result: Any, tensor: Callable[[str, str | None], Tensor]) -> Any:

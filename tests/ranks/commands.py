@@ -12,7 +12,7 @@ from pplvm.training.run import Run
 WORDS = ["--program=sigmoid-belief-net", "--set=latent_sizes=(5,)", "--objective=nvil", "--binarize=dynamic"]
 WORDS += ["--batch-size=50", "--validate-every=10", "--save-every=10", "--log-every=5", "--average=0.9"]
 WORDS += ["--compile=graph"]
-JUDGED = ["--limit=21", "--ks=1,10", "--annealed=2", "--chains=4", "--annealing-steps=10"]
+JUDGED = ["--limit=21", "--ks=1,10", "--annealed=1", "--chains=4", "--annealing-steps=10"]
 
 
 def fit(*words: str) -> int:
