@@ -33,9 +33,11 @@ def folder(tmp_path_factory):
 
 
 def test_the_codes_are_those_of_one_process(folder):
-    """Both ranks: done, done, stopped by SIGTERM that one of them got, done, refused."""
+    """Both ranks: done, done, stopped by SIGTERM that one of them got, done, refused, refused, a full disk of one."""
     told = (folder / "told").read_text()
-    assert told.count("codes [0, 0, 143, 0, 2]") == 2
+    assert told.count("codes [0, 0, 143, 0, 2, 2, 2]") == 2
+    assert told.count("whole exists: go on with it by --resume whole") == 1
+    assert told.count("No space left") == 1 and "gloo" not in told
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
 
 

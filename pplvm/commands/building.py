@@ -20,6 +20,7 @@ from pplvm.data.spec import check_site
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
+from pplvm.training.random_state import seed_all
 
 __all__ = [
     "build_data",
@@ -72,7 +73,7 @@ def build_program(name: str, settings: list[str], data: ImageData, seed: int) ->
         ValueError, LookupError: no such program, no program at all, or a setting that it does not take.
     """
     maker = find("program", PROGRAMS, name)
-    torch.manual_seed(seed)
+    seed_all(seed)
     program = maker
     if not isinstance(maker, nn.Module):
         if not callable(maker):

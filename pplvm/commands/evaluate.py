@@ -46,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
             every = [take_up(directory, arguments, device) for directory in arguments.run]
             directories = [_directory(trained, arguments) for trained in every]
         found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
-        if len(every) > 1 and is_first():
-            _compare(every, found, Path(arguments.output))
+        with in_unison():
+            if len(every) > 1 and is_first():
+                _compare(every, found, Path(arguments.output))
     return 0
 
 
@@ -90,8 +91,9 @@ def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: ar
             compile=arguments.compile,
             report=report,
         )
-    if is_first():
-        _write(trained, found, directory, ks, arguments, len(x))
+    with in_unison():
+        if is_first():
+            _write(trained, found, directory, ks, arguments, len(x))
     return found
 
 

@@ -21,6 +21,7 @@ from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
 from pplvm.training.records import Records, TensorBoard
+from pplvm.unison import in_unison
 
 __all__ = ["RunFiles", "last_checkpoint"]
 
@@ -82,13 +83,18 @@ class RunFiles:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Write what is only written at the end: the metrics as a table and, unless there was an error, as curves."""
-        if not self._writes:
-            return
-        with contextlib.nullcontext() if kind is None else contextlib.suppress(OSError):  # the error is to be told
-            for records in self._records:
-                records.close()
         if kind is None:
-            self._draw()
+            with in_unison():
+                if self._writes:
+                    self._close()
+                    self._draw()
+        elif self._writes:
+            with contextlib.suppress(OSError):  # the error is to be told
+                self._close()
+
+    def _close(self) -> None:
+        for records in self._records:
+            records.close()
 
     def _draw(self) -> None:
         lines = (self.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

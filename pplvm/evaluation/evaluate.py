@@ -232,11 +232,9 @@ def _rows(n: int) -> slice:
 
 def _over_ranks(mine: Any, n: int) -> Any:
     """Each rank's result of its share as one result of all n data."""
-    return (
-        mine
-        if size() == 1 or n < size()
-        else _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
-    )
+    if size() == 1 or n < size():
+        return mine
+    return _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
 
 
 def _with_tensors(result: Any, tensor: Callable[[str, str | None], Tensor]) -> Any:

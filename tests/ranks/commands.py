@@ -1,5 +1,6 @@
 """What `test_commands_distributed.py` has two ranks do: train with the command line, stop, resume, evaluate."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from pplvm.cli import main
 from pplvm.distributed import join
 from pplvm.plots import curves
+from pplvm.training import checkpoints
 from pplvm.training.run import Run
 
 WORDS = ["--program=sigmoid-belief-net", "--set=latent_sizes=(5,)", "--objective=nvil", "--binarize=dynamic"]
@@ -41,7 +43,25 @@ def all_of_it() -> list[int]:
     Run.advance = kept
     codes.append(main(["fit", "--resume=stopped"]))
     codes.append(fit("--output=odd", "--batch-size=51"))
+    for number, failing in enumerate((lambda: fit("--output=whole"), on_a_full_disk), start=1):
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # each complains as a job by itself
+        codes.append(failing())
     return codes
+
+
+def on_a_full_disk() -> int:
+    """Only the first process writes, at step 10."""
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "model.safetensors":
+            raise OSError(28, "No space left here")
+        kept(path, data)
+
+    kept, checkpoints.write_durably = checkpoints.write_durably, full
+    try:
+        return fit("--output=full")
+    finally:
+        checkpoints.write_durably = kept
 
 
 if __name__ == "__main__":
