@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
+from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.results import open_results
 from pplvm.commands.trained import Trained, caveats, take_up
@@ -112,7 +113,8 @@ def _write(
     (directory / "report.html").write_text(page, encoding="utf-8")
     told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
     (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    _arrays(found, ks).to_netcdf(directory / "evaluation.nc", engine="h5netcdf")
+    arrays = _arrays(found, ks)
+    save(directory / "evaluation.nc", arrays, one_draw_of(arrays))
     _print(trained, found, remarks, left_out)
     print(f"report: {directory / 'report.html'}")
 

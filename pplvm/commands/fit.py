@@ -21,8 +21,8 @@ from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_
 from pplvm.evaluation.progress import progress_of
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
+from pplvm.training.random_state import seeded
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
 from pplvm.unison import in_unison
@@ -219,8 +219,7 @@ class Training:
         was_training = loss.training
         loss.eval()
         found = 0.0
-        with torch.random.fork_rng(cuda_devices((plan.x,))), torch.no_grad():
-            torch.manual_seed(plan.arguments.seed)  # the same noise at every look
+        with seeded(plan.arguments.seed), torch.no_grad():  # the same noise at every look and on every process
             for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
                 found += float(loss(x)) * len(x) / len(plan.valid)
         loss.train(was_training)

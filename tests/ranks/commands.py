@@ -14,6 +14,8 @@ from pplvm.training.run import Run
 WORDS = ["--program=sigmoid-belief-net", "--set=latent_sizes=(5,)", "--objective=nvil", "--binarize=dynamic"]
 WORDS += ["--batch-size=50", "--validate-every=10", "--save-every=10", "--log-every=5", "--average=0.9"]
 WORDS += ["--compile=graph"]
+STILL = ["--learning-rate=1e-30", "--steps=4", "--validate-every=2", "--binarize=static"]
+"""Weights that stay what they are, though each process trains with noise of its own."""
 JUDGED = ["--limit=21", "--ks=1,10", "--annealed=1", "--chains=4", "--annealing-steps=10"]
 
 
@@ -43,6 +45,7 @@ def all_of_it() -> list[int]:
     Run.advance = kept
     codes.append(main(["fit", "--resume=stopped"]))
     codes.append(fit("--output=odd", "--batch-size=51"))
+    codes.append(fit(*STILL, "--output=still"))
     for number, failing in enumerate((lambda: fit("--output=whole"), on_a_full_disk), start=1):
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # each complains as a job by itself
         codes.append(failing())
