@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from pplvm.commands.complaint import complain
+from pplvm.commands.complaint import complain, lost_peer
 from pplvm.commands.options import build_parser
 
 __all__ = ["main"]
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = 2
         else:
             code = 1
-            reason = f"{type(error).__name__}: {reason} (--debug shows where)"
+            reason = lost_peer(error) or f"{type(error).__name__}: {reason} (--debug shows where)"
         complain(f"{name}: {reason}")
         return code
 

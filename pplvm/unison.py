@@ -3,7 +3,7 @@
 All ranks call these functions alike. One process has nobody to wait for: its values and errors are as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from torch import distributed
 
 from pplvm.distributed import any_rank, rank, size
 
-__all__ = ["exchanged", "in_order", "in_unison", "turns"]
+__all__ = ["errors_of_any", "exchanged", "in_order", "in_unison", "turns", "words_of"]
 
 T = TypeVar("T")
 
@@ -90,13 +90,40 @@ def in_unison() -> Iterator[None]:
     raise KINDS.get(kind, RuntimeError)(f"rank {first}: {words}" if first else words) from error
 
 
+def errors_of_any(mine: Mapping[str, Exception]) -> dict[str, Exception]:
+    """What failed by name on any rank, on each: of several processes in the words of the first that failed with it.
+
+    Example:
+        >>> errors_of_any({"a": KeyError("x")})
+        {'a': KeyError('x')}
+    """
+    if size() == 1 or not any_rank(bool(mine)):
+        return dict(mine)
+    found: dict[str, Exception] = {}
+    for number, told in enumerate(exchanged({name: _told(error) for name, error in mine.items()})):
+        for name, (kind, words) in told.items():
+            found.setdefault(name, KINDS.get(kind, RuntimeError)(f"rank {number}: {words}" if number else words))
+    return found
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says in one line, with its type in front where that is a fault and no refusal.
+
+    Example:
+        >>> words_of(KeyError("x")), words_of(ValueError("no such thing"))
+        ("KeyError: 'x'", 'no such thing')
+    """
+    return _told(error)[1]
+
+
 KINDS = {kind.__name__: kind for kind in (KeyboardInterrupt, FloatingPointError, ValueError, LookupError, OSError)}
 """What a command tells apart."""
 
 
 def _told(error: BaseException) -> tuple[str, str]:
-    words = " ".join(str(error).split()) or "no reason given"
+    said = str(error).partition("Trace Shapes:")[0]  # which Pyro adds
+    words = " ".join(said.split()) or "no reason given"
     for name, kind in KINDS.items():
         if type(error) is kind or (isinstance(error, kind) and kind is not LookupError):  # a KeyError is a fault
             return name, words
-    return "RuntimeError", f"{type(error).__name__}: {words}"
+    return "RuntimeError", words if type(error) is RuntimeError else f"{type(error).__name__}: {words}"

@@ -367,7 +367,8 @@ def test_programs_and_checkpoints_in_one_report(tmp_path, capsys, monkeypatch):
     assert "pathwise is left out: Pathwise differentiates" in shown.err
     groups = {"sigmoid-belief-net-mine.pt", "sigmoid-belief-net-fresh", "ppca-5-steps"}
     found = xr.open_groups(tmp_path / "run" / "gradients.nc", engine="h5netcdf")
-    assert {f"/{group}" for group in groups} < set(found) and len(found) == 6
+    assert {f"/{group}" for group in groups} < set(found) and len(found) == 1 + 2 * 5
+    assert all(f"/{group}/posterior" in found for group in groups)
     assert {path.name for path in (tmp_path / "run").iterdir()} > groups | {"overview.png"}
     metrics = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert metrics[0].startswith("program,checkpoint,estimator,") and len(metrics) == 1 + 3 + 2 * 2

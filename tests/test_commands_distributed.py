@@ -11,7 +11,7 @@ import torch
 
 from pplvm.cli import main
 from pplvm.training.checkpoints import read_latest
-from tests.ranks.commands import JUDGED
+from tests.ranks.commands import JUDGED, STILL, WORDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,9 +33,11 @@ def folder(tmp_path_factory):
 
 
 def test_the_codes_are_those_of_one_process(folder):
-    """Both ranks: done, done, stopped by SIGTERM that one of them got, done, refused."""
+    """Both ranks: done, done, stopped by SIGTERM that one of them got, done, refused, done, refused, a full disk."""
     told = (folder / "told").read_text()
-    assert told.count("codes [0, 0, 143, 0, 2]") == 2
+    assert told.count("codes [0, 0, 143, 0, 2, 0, 2, 2]") == 2
+    assert told.count("whole exists: go on with it by --resume whole") == 1
+    assert told.count("No space left") == 1 and "gloo" not in told
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
 
 
@@ -53,6 +55,20 @@ def single_precision(known_state):
     torch.set_default_dtype(torch.float32)
     yield
     torch.set_default_dtype(torch.float64)
+
+
+def test_two_validate_as_one(folder, monkeypatch, single_precision):
+    """The same noise, and so the same figure where the weights are the same."""
+    monkeypatch.chdir(folder)
+    assert main(["fit", *WORDS, *STILL, "--output=still-alone"]) == 0
+    both, alone = (
+        [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("still", "still-alone")
+    )
+    both, alone = (
+        [line["validation/bound"] for line in lines if "validation/bound" in line] for lines in (both, alone)
+    )
+    assert len(alone) == 2 and both == pytest.approx(alone, rel=1e-6)
 
 
 def test_two_judge_as_one(folder, monkeypatch, single_precision):

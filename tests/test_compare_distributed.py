@@ -98,7 +98,21 @@ def test_a_failure_of_one_is_told_once_and_what_is_finished_is_written(told, fol
     ]
     assert not second["err"]
     data = xr.load_dataset(folder / "broken" / "gradients.nc", engine="h5netcdf")
-    assert int(data.replicates[0]) == 9 and data.sizes["draw"] == 9
+    assert int(data.replicates[0]) == 8 and data.sizes["draw"] == 8  # of whole rounds
+
+
+def test_what_fails_on_one_is_left_out_on_both_and_the_others_go_on(told, folder):
+    first, second = told("left out")
+    sentence = "tests.ranks.comparing:Broken is left out: rank 1: estimator tests.ranks.comparing:Broken gave a "
+    assert first["code"] == second["code"] == 0 and not second["err"] and not second["out"]
+    assert first["err"].startswith(f"pplvm compare: {sentence}") and first["out"].count(sentence) == 1
+    found, alone = (
+        xr.load_dataset(folder / run / "gradients.nc", engine="h5netcdf") for run in ("left-out", "without")
+    )
+    assert found.estimator.values.tolist() == ["nvil", "rloo"] and (found.replicates == 13).all()
+    for variable in ("grad", "loss", "variance", "correlation"):
+        expected = alone[variable].sel(estimator="rloo")
+        assert np.allclose(found[variable].sel(estimator="rloo"), expected, 1e-6, 1e-9), variable
 
 
 def test_processes_that_trained_apart_are_refused(told, folder):

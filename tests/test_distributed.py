@@ -157,6 +157,22 @@ def test_10_a_rank_that_fails_ends_the_job(how, within, tmp_path):
     assert ("Timed out waiting 3000ms" in told) == (how == "hangs")
 
 
+@pytest.mark.slow
+def test_10_a_command_says_in_a_sentence_that_a_rank_was_killed(tmp_path):
+    job = started(SCRIPTS / "failing.py", tmp_path / "told", "fit")
+    told, _ = job.communicate(timeout=120)
+    assert job.returncode != 0 and (tmp_path / "told").exists()
+    own = [line for line in told.splitlines() if line.startswith("pplvm fit: ")]
+    assert own in (
+        [],
+        [
+            "pplvm fit: another process has ended, so this one cannot go on: what that one says, or "
+            "torchrun says of it, tells why"
+        ],
+    ), told  # none if torchrun ended it first
+    assert "Connection closed" not in told
+
+
 def test_11_only_the_first_writes_and_all_read(of):
     first, second = of("small_things")
     for case in (first, second):

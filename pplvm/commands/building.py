@@ -21,6 +21,7 @@ from pplvm.data.spec import check_site, first_outside, refuse_row
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
+from pplvm.training.random_state import seed_all
 
 __all__ = [
     "build_data",
@@ -85,7 +86,7 @@ def build_program(
         if weights is not None and ":" not in name:
             with torch.device("meta"), only_parameters_of(weights):  # which costs neither memory nor time
                 _call(maker, f"program {name}", split_settings(settings), _known(data))
-        torch.manual_seed(seed)
+        seed_all(seed)
         program = _call(maker, f"program {name}", split_settings(settings), _known(data))
     elif settings:
         raise ValueError(f"program {name} is an instance already, so --set has nothing to set")

@@ -144,7 +144,10 @@ def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, 
         try:
             loss(x)
             return loss
-        except ObjectiveError as error:
-            if name == names[-1]:
+        except Exception as error:
+            if name != names[-1]:
+                continue
+            if isinstance(error, ObjectiveError):
                 raise ValueError(f"objective {name}: {error}") from error
+            raise
     raise AssertionError("unreachable: the last name returns or raises")

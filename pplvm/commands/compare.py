@@ -21,6 +21,7 @@ from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, 
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
+from pplvm.commands.say import say
 from pplvm.commands.style import use_default_style
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
@@ -37,7 +38,7 @@ from pplvm.particles.pair import pair_up
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import text_table
-from pplvm.unison import in_unison
+from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
 
@@ -83,6 +84,7 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
     with in_unison():
         data = build_data(arguments)
         subjects = _subjects(arguments, data, device)
+    _agree(subjects)
     with in_unison():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
     sections: list[xr.Dataset] = []
@@ -139,10 +141,19 @@ def _subjects(arguments: argparse.Namespace, data: ImageData, device: torch.devi
             raise ValueError(
                 f"--checkpoint {path} does not fit {subjects[0].name}: {misfit(state, subjects[0].program)}"
             )
-    for sentence in dict.fromkeys(s for subject in subjects for s in subject.choice.left_out):
-        if is_first():
-            print(f"pplvm compare: {sentence}", file=sys.stderr)
     return subjects
+
+
+def _agree(subjects: list[Subject]) -> None:
+    """The same estimators on all ranks, and a word on those that are left out."""
+    for subject in subjects:
+        subject.choice.agree()
+    for sentence in dict.fromkeys(sentence for subject in subjects for sentence in subject.choice.left_out):
+        _tell(sentence)
+
+
+def _tell(sentence: str) -> None:
+    say(f"pplvm compare: {sentence}")
 
 
 def _subject(
@@ -214,12 +225,14 @@ def _measure(
             noise=arguments.noise,
             points=arguments.points or POINTS[arguments.noise],
             own_noise=arguments.own_noise,
+            tell=_tell,
         )
         swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
         sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
         try:
             for _ in rounds.shown("replicates", comparison.rounds(), comparison.number_of_rounds):
                 pass
+            sweep.keep(comparison.losses)
             for _ in rounds.shown("particles", sweep.rounds(), sweep.number_of_rounds):
                 pass
         finally:
@@ -235,13 +248,23 @@ def _section(
 ) -> xr.Dataset:
     """What was measured, with the health of the weights and of the replicates."""
     measured = comparison.result()
-    weights = weight_health(subject.program, subject.minibatches, WEIGHT_DRAWS, arguments.seed)
+    weights, unknown = _weights(arguments, subject)
     measured["effective_replicates"] = effective_replicates(measured)
     with frozen(subject.program, subject.minibatches[0]) as pair:
         fault = fault_of(pair, subject.minibatches[0])
     measured["target"] = ("estimator", [figure_name(name, fault) for name in measured["target"].values])
     measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
-    return xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
+    left_out = [*subject.choice.left_out, *comparison.left_out, *sweep.left_out, *unknown]
+    found = xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
+    return found.assign_attrs(left_out="\n".join(left_out))
+
+
+def _weights(arguments: argparse.Namespace, subject: Subject) -> tuple[xr.Dataset, list[str]]:
+    """The health of the importance weights, or nothing and why."""
+    try:
+        return weight_health(subject.program, subject.minibatches, WEIGHT_DRAWS, arguments.seed), []
+    except Exception as error:  # of a program that can be run with a few particles and not with many
+        return xr.Dataset(), [f"nothing is said of the importance weights: {words_of(error)}"]
 
 
 def _circumstances(
@@ -250,7 +273,6 @@ def _circumstances(
     return {
         "program": subject.name,
         "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
-        "left_out": "\n".join(subject.choice.left_out),
         "command": "pplvm " + " ".join(sys.argv[1:]),
         "elapsed_seconds": seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}"
@@ -265,4 +287,5 @@ def _print(sections: list[xr.Dataset]) -> None:
         if len(sections) > 1:
             print(f"{title(section)}\n{'=' * len(title(section))}")
         print(text_table(section, width))
-        print("\n".join(summary(section)), end="\n\n" if len(sections) > 1 else "\n")
+        left_out = [line for line in section.attrs["left_out"].split("\n") if line]
+        print("\n".join([*left_out, *summary(section)]), end="\n\n" if len(sections) > 1 else "\n")

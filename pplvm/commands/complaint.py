@@ -1,6 +1,7 @@
 """What a command that fails says: once, however many processes fail with it."""
 
 import os
+import re
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-__all__ = ["complain"]
+__all__ = ["complain", "lost_peer"]
 
 PATIENCE = timedelta(seconds=10)
 """For which a rank that fails listens whether the first rank fails with the same words."""
@@ -25,6 +26,27 @@ def complain(words: str) -> None:
         _leave(words)
     elif _left() != words:
         print(f"rank {rank}: {words}", file=sys.stderr, flush=True)
+
+
+def lost_peer(error: BaseException) -> str | None:
+    """That another process is gone, in a sentence, where an error is what gloo or nccl make of that; None of others.
+
+    Example:
+        >>> lost_peer(RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer"))
+        'another process has ended, so this one cannot go on: what that one says, or torchrun says of it, tells why'
+        >>> lost_peer(ValueError("no such program"))
+    """
+    said = str(error)
+    if not re.search("gloo|nccl|TCPStore", said, re.IGNORECASE):
+        return None
+    if re.search("closed by peer|reset by peer|refused|broken pipe|remote process exited", said, re.IGNORECASE):
+        return f"another process has ended, so {END} what that one says, or torchrun says of it, tells why"
+    if re.search("time.?out|timed out", said, re.IGNORECASE):
+        return f"another process does not answer, so {END} look whether it hangs or is much slower"
+    return None
+
+
+END = "this one cannot go on:"
 
 
 def _leave(words: str) -> None:

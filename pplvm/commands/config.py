@@ -8,7 +8,10 @@ from typing import Any
 
 import yaml
 
-__all__ = ["as_words", "read_config", "settings_of", "untrusted", "with_config"]
+__all__ = ["as_words", "read_config", "run_of", "settings_of", "untrusted", "with_config"]
+
+RUN = "run"
+"""What a run calls itself in its config.yaml, beside its settings; its checkpoints' manifests say the same."""
 
 UNSAID = ("command", "config", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
 """Options that say how to start, and not what is computed."""
@@ -58,6 +61,20 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is no YAML mapping of names to plain values.
     """
+    return {name: value for name, value in _parsed(path).items() if name != RUN}
+
+
+def run_of(path: Path) -> str | None:
+    """What the run of a config.yaml is called; None if the file does not say.
+
+    Raises:
+        As `read_config`.
+    """
+    found = _parsed(path).get(RUN)
+    return None if found is None else str(found)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: name a config.yaml that pplvm fit wrote")
     try:

@@ -18,6 +18,7 @@ from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.pair import cuda_devices, pair_up
 from pplvm.particles.paths import has_path
+from pplvm.unison import exchanged, words_of
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
 
@@ -45,8 +46,15 @@ class Choice:
     program: nn.Module
     data: ImageData
     particles: dict[str, int | None] = field(default_factory=dict)  # K by estimator, None without
+    failed: set[str] = field(default_factory=set)  # of the names, those that failed when they were run
     notes: dict[str, str] = field(default_factory=dict)  # by estimator
     left_out: list[str] = field(default_factory=list)  # a sentence each
+
+    def agree(self) -> None:
+        """Leave out, on all ranks, what any of them leaves out; called by all alike."""
+        for names, sentences in exchanged((list(self.particles), self.left_out)):
+            self.particles = {name: K for name, K in self.particles.items() if name in names}
+            self.left_out = list(dict.fromkeys([*self.left_out, *sentences]))
 
     def build(self, name: str, particles: int | None, device: torch.device) -> Loss:
         return build_loss(name, particles, self.program, self.data).to(device)
@@ -87,6 +95,8 @@ def named_estimators(text: str | None) -> list[str] | None:
 def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Choice:
     """The estimators asked for; without a wish, all of the catalog that are legal for the program.
 
+    One that fails when it is run, otherwise than by a refusal, is left out, and the others go on.
+
     Raises:
         ValueError: an estimator that was asked for is not legal and this is the only program; or none is left.
     """
@@ -107,6 +117,8 @@ def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: I
 
 
 def _nothing_left(choice: Choice, budget: int | None) -> str:
+    if choice.failed:
+        return f"no estimator is left for program {type(choice.program).__name__}: {'; '.join(choice.left_out)}"
     if budget is not None:
         return f"no estimator costs at most {budget} evaluations a datum: raise --budget"
     why = " ".join(choice.left_out) or "name one with --estimators"
@@ -134,11 +146,19 @@ def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, ca
     loss = choice.build(name, particles, x.device)
     if catalog and _only_repeats(loss, choice.program, x):
         return
-    loss(x)
+    try:
+        loss(x)
+        cost = evaluations_per_datum(loss, x) if arguments.budget is not None and particles is None else 0.0
+    except (ObjectiveError, ProgramError):
+        raise
+    except Exception as error:
+        choice.failed.add(name)
+        choice.left_out.append(f"{name} is left out: {words_of(error)}")
+        return
     if arguments.budget is None:
         choice.particles[name] = particles
     elif particles is None:
-        _keep_or_leave_out(choice, name, evaluations_per_datum(loss, x), arguments.budget)
+        _keep_or_leave_out(choice, name, cost, arguments.budget)
     else:
         _fit(choice, name, arguments.budget, x)
 
@@ -158,7 +178,7 @@ def _fit(choice: Choice, name: str, budget: int, x: Tensor) -> None:
     def cost(particles: int) -> float | None:
         try:
             return evaluations_per_datum(choice.build(name, particles, x.device), x)
-        except (ObjectiveError, ValueError, AssertionError):  # the last is Pyro's way to refuse
+        except Exception:  # as leave-one-out refuses one particle, and a program may fail with several
             return None
 
     particles = particles_within(budget, cost)

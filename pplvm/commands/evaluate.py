@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pplvm.commands.building import usable_device
+from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import use_default_style
@@ -54,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
         found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
-        if len(every) > 1 and is_first():
-            _compare(every, found, Path(arguments.output))
+        with in_unison():
+            if len(every) > 1 and is_first():
+                _compare(every, found, Path(arguments.output))
     return 0
 
 
@@ -112,8 +114,9 @@ def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: ar
             compile=arguments.compile,
             report=report,
         )
-    if is_first():
-        _write(trained, found, directory, ks, arguments, len(x))
+    with in_unison():
+        if is_first():
+            _write(trained, found, directory, ks, arguments, len(x))
     return found
 
 
@@ -132,7 +135,8 @@ def _write(
     (directory / "report.html").write_text(page, encoding="utf-8")
     told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
     (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    _arrays(found, ks).to_netcdf(directory / "evaluation.nc", engine="h5netcdf")
+    arrays = _arrays(found, ks)
+    save(directory / "evaluation.nc", arrays, one_draw_of(arrays))
     _print(trained, found, remarks, left_out)
     print(f"report: {directory / 'report.html'}")
 
@@ -143,6 +147,7 @@ def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[in
         "program": " ".join([settings.program, *settings.set]),
         "trained with": f"{trained.checkpoint.manifest.get('objective', settings.objective)}, seed {settings.seed}",
         "checkpoint": f"{trained.checkpoint.path}, step {trained.checkpoint.step}, {arguments.weights}",
+        **({"newer checkpoints": "; ".join(trained.checkpoint.skipped)} if trained.checkpoint.skipped else {}),
         "data": f"{spec.name}, split {arguments.split}, {count:,} of {len(trained.data):,}",
         "binarization": f"{spec.binarization}{f', seed {settings.seed}' if spec.binarization == 'dynamic' else ''}",
         "draws a datum": f"k = {', '.join(map(str, ks))}; seed {arguments.seed}",

@@ -23,12 +23,13 @@ from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_
 from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import cuda_devices
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.optimizer_state import require_own_form
+from pplvm.training.random_state import seeded
 from pplvm.training.sealed import MANIFEST, STATE
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
+from pplvm.unison import in_unison
 
 __all__ = ["run"]
 
@@ -41,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     usable_device(arguments.device)
     with join(arguments.device) as device, StopRequest() as request:
-        found = last_checkpoint(arguments.resume) if arguments.resume else None
+        with in_unison():
+            found = last_checkpoint(arguments.resume) if arguments.resume else None
         if found is not None and (reason := another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
         plan = build_plan(arguments, device, None if found is None else found.weights)
@@ -51,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         if any_rank(request.received is not None):
             say("stopped by a signal before the first step: nothing was written")
             return _exit_code(request)
-        with RunFiles(arguments, None if found is None else found.step) as files:
+        with in_unison():
+            files = RunFiles(arguments, None if found is None else found.step, manifest["run"])
+        with files:
             end = _train(plan, files, manifest, request)
         say(f"{end}; {plan.run.step} steps; run directory {files.directory}")
         wait()  # for what the first process writes
@@ -70,7 +74,8 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     end = Training(plan, files, manifest).go(request)
     seconds = time.perf_counter() - started
     rate = round((plan.run.step - first) * plan.epochs.size / seconds)
-    files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": rate})
+    with in_unison():
+        files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": rate})
     return f"{end}, {rate} images/s"
 
 
@@ -92,6 +97,7 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
         raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
     if changed:
         say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
+    manifest["run"] = found.manifest.get("run", manifest["run"])
     with _refused_in_words(found.path / STATE):
         plan.run.load_state_dict(found.state)
         if plan.run.step != found.step:
@@ -226,8 +232,12 @@ class Training:
         }
         if self._look is not None and plan.run.x is not None:
             values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
-        self.files.record(plan.run.step, values)
+        self._write_down(values)
         return {name: f"{values[name]:.2f}" for name in (self._value, "rate", "distortion") if name in values}
+
+    def _write_down(self, values: dict[str, Any]) -> None:
+        with in_unison():  # a full disk ends all ranks in its words
+            self.files.record(self.plan.run.step, values)
 
     def _validate(self) -> bool:
         """Look at the validation data; whether the loss is the lowest so far. All processes see all of them."""
@@ -239,12 +249,11 @@ class Training:
         was_training = loss.training
         loss.eval()
         found = 0.0
-        with torch.random.fork_rng(cuda_devices((plan.x,))), torch.no_grad():
-            torch.manual_seed(plan.arguments.seed)  # the same noise at every look
+        with seeded(plan.arguments.seed), torch.no_grad():  # the same noise at every look and on every process
             for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
                 found += float(loss(x)) * len(x) / len(plan.valid)
         loss.train(was_training)
-        self.files.record(plan.run.step, {f"validation/{self._value}": -found})
+        self._write_down({f"validation/{self._value}": -found})
         return plan.stopping.observe(found)
 
     def _information(self) -> float:
@@ -257,5 +266,6 @@ class Training:
     def _save(self, is_best: bool) -> None:
         self._require_numbers()
         require_equal(self.plan.loss, f"at step {self.plan.run.step}")
-        weights = self.plan.program.state_dict()
-        self.files.save(self.plan.run.step, weights, self.plan.run.state_dict(), self.manifest, is_best)
+        weights, state = self.plan.program.state_dict(), self.plan.run.state_dict()
+        with in_unison():
+            self.files.save(self.plan.run.step, weights, state, self.manifest, is_best)

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import inspect
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
 
-__all__ = ["another_program", "changes", "data_checksum", "manifest_of", "refusal"]
+__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
@@ -46,8 +47,8 @@ BIT_IDENTICAL = {
 
 
 def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
-    """Plain values, the same for equal runs: no clock, no path."""
-    return {
+    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them."""
+    found = {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
         "program": f"{type(loss.program).__module__}:{type(loss.program).__qualname__}",
@@ -74,6 +75,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "threads": torch.get_num_threads(),
         "device": torch.device(arguments.device).type,
     }
+    return {"run": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], **found}
 
 
 def data_checksum(data: ImageData) -> str:
@@ -96,6 +98,14 @@ def another_program(there: Mapping[str, Any], arguments: argparse.Namespace) -> 
         return None
     here = {"program": PROGRAMS[arguments.program].path, "settings": _settings(arguments)}
     return refusal({name: there.get(name) for name in here}, here)
+
+
+def another_run(run: str | None, manifest: Mapping[str, Any]) -> str | None:
+    """What a manifest says of its run, if that is another one than `run`; None if it is not, or one does not say."""
+    if run is None or manifest.get("run", run) == run:
+        return None
+    told = {name: manifest.get(name) for name in ("program", "objective", "seed")}
+    return f"of {told['program']} under {told['objective']}, seed {told['seed']}"
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

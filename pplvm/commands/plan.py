@@ -21,6 +21,7 @@ from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.early_stopping import EarlyStopping
+from pplvm.training.random_state import seed_all
 from pplvm.training.run import Run
 from pplvm.training.stepper import Step, Stepper
 
@@ -129,7 +130,7 @@ def build_plan(
         aggressive = Aggressive(fresh)
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
-    torch.manual_seed(seed_of_rank(arguments.seed))
+    seed_all(seed_of_rank(arguments.seed))
     return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh)
 
 

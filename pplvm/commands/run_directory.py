@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 import yaml
 
+from pplvm.commands.netcdf import draws_of, save
 from pplvm.commands.output_directory import COMPARISON, open_output
 from pplvm.plots.gradients import save_figures
 from pplvm.plots.overview import save_overview, title
@@ -60,12 +61,7 @@ def write(sections: Sequence[xr.Dataset], directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "gradients.nc"
         for section in sections:
-            compressed = {
-                name: {"zlib": True} for name in section if section[name].dtype.kind == "f" and section[name].dims
-            }
-            mode = "a" if path.exists() else "w"
-            group = None if alone else _group(section)
-            section.to_netcdf(path, mode=mode, group=group, engine="h5netcdf", encoding=compressed)
+            save(path, section, draws_of(section), "" if alone else _group(section))
         shutil.copyfile(path, directory / "gradients.nc")
 
 

@@ -5,19 +5,22 @@ import contextlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pplvm.commands.config import settings_of
+from pplvm.commands.config import run_of, settings_of
+from pplvm.commands.manifest import another_run
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
 from pplvm.commands.style import use_default_style
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
 from pplvm.training.records import Records, TensorBoard, require_records
+from pplvm.unison import in_unison
 
 __all__ = ["RunFiles", "last_checkpoint"]
 
@@ -32,7 +35,7 @@ class RunFiles:
             there, or it holds what no run wrote, or a link where a run writes. OSError: it cannot be written.
     """
 
-    def __init__(self, arguments: argparse.Namespace, resumed_from: int | None) -> None:
+    def __init__(self, arguments: argparse.Namespace, resumed_from: int | None, run: str) -> None:
         default = f"runs/fit-{datetime.now():%Y%m%d-%H%M%S}"
         self.directory = Path(from_first(str(arguments.resume or arguments.output or default)))
         self._writes = is_first()
@@ -49,7 +52,7 @@ class RunFiles:
         self._checkpoints = Checkpoints(self.directory, arguments.keep)  # from here on no other process writes here
         if arguments.resume is None:
             clear(self.directory, keep=("checkpoints", "checkpoints/.lock"))  # the lock is this process's
-        self._write("config.yaml", yaml.safe_dump(settings_of(arguments), sort_keys=False))
+        self._write("config.yaml", yaml.safe_dump({"run": run, **settings_of(arguments)}, sort_keys=False))
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
         if arguments.tensorboard:
             self._records.append(TensorBoard(self.directory / "tensorboard", resumed_from))
@@ -74,13 +77,18 @@ class RunFiles:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Write what is only written at the end: the metrics as a table and, unless there was an error, as curves."""
-        if not self._writes:
-            return
-        with contextlib.nullcontext() if kind is None else contextlib.suppress(OSError):  # the error is to be told
-            for records in self._records:
-                records.close()
         if kind is None:
-            self._draw()
+            with in_unison():
+                if self._writes:
+                    self._close()
+                    self._draw()
+        elif self._writes:
+            with contextlib.suppress(OSError):  # the error is to be told
+                self._close()
+
+    def _close(self) -> None:
+        for records in self._records:
+            records.close()
 
     def _draw(self) -> None:
         lines = (self.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -103,7 +111,8 @@ def last_checkpoint(directory: str) -> Checkpoint:
     Raises:
         FileNotFoundError: there is none. ValueError: none can be read; the reason of each.
     """
-    found = read_latest(Path(directory))
+    own = run_of(Path(directory, "config.yaml"))
+    found = read_latest(Path(directory), partial(another_run, own))
     if found is None:
         raise FileNotFoundError(f"there is no checkpoint in {directory}: name a directory that pplvm fit wrote")
     return found

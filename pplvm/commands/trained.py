@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,10 @@ from torch.nn.parameter import is_lazy
 
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
-from pplvm.commands.config import as_words, read_config, settings_of, untrusted
+from pplvm.commands.config import as_words, read_config, run_of, settings_of, untrusted
+from pplvm.commands.manifest import another_run
 from pplvm.commands.options import build_parser
+from pplvm.commands.say import say
 from pplvm.data.image_data import ImageData
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
@@ -48,10 +51,13 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
     """
     path = Path(directory)
     settings = _settings(path, arguments)
-    checkpoint = read_best(path) if arguments.weights == "best" else read_latest(path)
+    foreign = partial(another_run, run_of(path / "config.yaml"))
+    checkpoint = (read_best if arguments.weights == "best" else read_latest)(path, foreign)
     if checkpoint is None:
         which = "was saved as the best" if arguments.weights == "best" else "is there"
         raise FileNotFoundError(f"{path}: no checkpoint {which}")
+    if checkpoint.skipped:
+        say("; ".join([*checkpoint.skipped, f"taken instead: {checkpoint.path}, step {checkpoint.step}"]))
     data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
     program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
     if any(map(is_lazy, program.parameters())):

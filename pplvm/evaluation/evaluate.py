@@ -158,7 +158,7 @@ class _Evaluator:
             return None
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
-        x = self.x[: max(data, size())]
+        x = self.x[:data]
         found = self._shared(
             "annealing",
             lambda rows, seeds: annealed(self.program, rows, chains=chains, steps=steps, seed=seeds),
@@ -173,7 +173,7 @@ class _Evaluator:
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:
         self.report("certificate", 0, 1)
-        mine = range(data)[my_rows(data)]
+        mine = range(data)[_rows(data)]
         bounds = _over_ranks(
             bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), data
         )
@@ -231,7 +231,7 @@ class _Evaluator:
     ) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
         x = self.x if x is None else x
-        mine, seeds = x[my_rows(len(x))], self.seeds[my_rows(len(x))]
+        mine, seeds = x[_rows(len(x))], self.seeds[_rows(len(x))]
         parts = []
         for rows in mine.split(at_once):
             start = at_once * len(parts)
@@ -256,9 +256,16 @@ def _joined(parts: Iterable[Any]) -> Any:
     return _with_tensors(parts[0], lambda name, key: torch.cat([_tensor(part, name, key) for part in parts]))
 
 
+def _rows(n: int) -> slice:
+    """This rank's share of n data; each has all of them where they are fewer than ranks."""
+    return slice(None) if n < size() else my_rows(n)
+
+
 def _over_ranks(mine: Any, n: int) -> Any:
     """Each rank's result of its share as one result of all n data."""
-    return mine if size() == 1 else _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
+    if size() == 1 or n < size():
+        return mine
+    return _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
 
 
 def _with_tensors(result: Any, tensor: Callable[[str, str | None], Tensor]) -> Any:

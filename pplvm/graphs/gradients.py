@@ -73,12 +73,15 @@ def _require_agreement(graph: GradientGraph, loss: nn.Module, args: Sequence[Ten
     """Hold the graph against the loss on other data and other noise, where what was burnt in shows.
 
     Raises:
-        NotOneGraph: they differ.
+        NotOneGraph: they differ, or the graph cannot be run where the loss can.
     """
     others = [x.flip(0) if x.dim() else x for x in args]
     with undone(loss, others):
         torch.manual_seed(1)
-        value, gradients = graph(others)
+        try:
+            value, gradients = graph(others)
+        except Exception as error:
+            raise NotOneGraph(f"its graph cannot be replayed: {' '.join(str(error).split())}") from error
         left = buffers_of(loss)
     with undone(loss, others):
         torch.manual_seed(1)

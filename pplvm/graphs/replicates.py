@@ -104,6 +104,9 @@ class Replicates:
         except NotOneGraph as error:
             self.plan = f"one by one, as it is no one graph: {error}"
             return
+        except Exception as error:  # of the graph, or of the loss, which then fails without it too
+            self.plan = f"one by one, as its graph fails: {' '.join(str(error).split())}"
+            return
         self._graph, self._chosen = graph, [False] * len(graph.learned)
         if not graph.traced.is_pure:
             self.plan = "one by one, as not all that it draws or changes is an input of its graph"

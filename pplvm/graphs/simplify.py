@@ -86,7 +86,7 @@ def _same_as(node: Node) -> Node | None:
         return before
     if op in (aten.expand.default, aten.view.default) and _shape(node) == _shape(before) is not None:
         return before
-    if op is aten.pow.Tensor_Scalar and args[1] == 1 and _dtype(node) == _dtype(before):
+    if op is aten.pow.Tensor_Scalar and args[1] == 1 and _layout(node) == _layout(before):
         return before
     if op is aten.t.default and before.target is aten.t.default:
         return before.all_input_nodes[0]
@@ -105,7 +105,7 @@ def _fold_constants(graph: GraphModule) -> None:
     for number, (node, value) in enumerate(constants.items()):
         if node.op != "get_attr":
             name = f"_folded_{number}"
-            graph.register_buffer(name, value.contiguous() if value.numel() > 1 else value.clone(), persistent=False)
+            graph.register_buffer(name, value, persistent=False)  # of its own strides, by which views of it are legal
             with graph.graph.inserting_before(node):
                 constant = graph.graph.get_attr(name)
             constant.meta = node.meta
@@ -161,6 +161,6 @@ def _shape(node: Node) -> Any:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else None
 
 
-def _dtype(node: Node) -> Any:
+def _layout(node: Node) -> Any:
     value = node.meta.get("val")
-    return value.dtype if isinstance(value, torch.Tensor) else None
+    return (value.dtype, value.stride()) if isinstance(value, torch.Tensor) else None

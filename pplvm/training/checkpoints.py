@@ -14,14 +14,14 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pplvm.training.durable import TEMPORARY, point, sweep, sync, write_durably, writing
-from pplvm.training.sealed import MANIFEST, STATE, WEIGHTS, encoded, opened
+from pplvm.training.sealed import MANIFEST, OTHER, STATE, WEIGHTS, encoded, opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,41 +160,72 @@ class Checkpoints:
                 shutil.rmtree(gone, ignore_errors=True)
 
 
-def read_latest(directory: Path) -> Checkpoint | None:
+Foreign = Callable[[Mapping[str, Any]], str | None]
+"""Why a manifest is not of the run whose checkpoints are read; None if it is."""
+
+
+def read_latest(directory: Path, foreign: Foreign = lambda manifest: None) -> Checkpoint | None:
     """The latest checkpoint of a run that can be read, None if it has none.
 
     Arguments:
         directory: of the run; it is only read.
+        foreign: says why a checkpoint is another run's, by its manifest; such a one is skipped.
 
     Raises:
         ValueError: there are checkpoints, and none can be read.
     """
     folder, skipped = Path(directory, "checkpoints"), []
     linked = _target(folder / "latest")
+    if linked and (astray := _astray(folder / "latest")):
+        linked, skipped = None, [astray]
     names = dict.fromkeys(([linked] if linked else []) + [path.name for path in _numbered(folder)])
     for name in names:
         try:
-            return dataclasses.replace(read_checkpoint(folder / name), skipped=tuple(skipped))
+            return dataclasses.replace(_own(folder / name, foreign), skipped=tuple(skipped))
         except ValueError as error:
-            if _target(folder / "latest") != linked:
-                return read_latest(directory)  # the run saved another one meanwhile
+            if linked and _target(folder / "latest") != linked:
+                return read_latest(directory, foreign)  # the run saved another one meanwhile
             skipped.append(str(error))
     if skipped:
         raise ValueError(f"no checkpoint of {directory} can be read, start anew in another directory: {skipped[0]}")
     return None
 
 
-def read_best(directory: Path) -> Checkpoint | None:
+def read_best(directory: Path, foreign: Foreign = lambda manifest: None) -> Checkpoint | None:
     """The checkpoint that was saved as the best of a run, None if none was.
 
     Arguments:
         directory: of the run; it is only read.
+        foreign: as in `read_latest`.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or is another run's.
     """
-    name = _target(Path(directory, "checkpoints", "best"))
-    return read_checkpoint(Path(directory, "checkpoints", name)) if name else None
+    link = Path(directory, "checkpoints", "best")
+    name = _target(link)
+    if name and (astray := _astray(link)):
+        raise ValueError(astray)
+    return _own(link.with_name(name), foreign) if name else None
+
+
+def _own(path: Path, foreign: Foreign) -> Checkpoint:
+    """A checkpoint that is of the run.
+
+    Raises:
+        ValueError: it is not, or cannot be read.
+    """
+    found = read_checkpoint(path)
+    if reason := foreign(found.manifest):
+        raise ValueError(f"{path} is another run's, {reason}: {OTHER}")
+    return found
+
+
+def _astray(link: Path) -> str | None:
+    """Where a link leads that leads out of its folder; None if it does not."""
+    led = Path(os.path.normpath(link.parent / os.readlink(link))).parent
+    if led.resolve() == link.parent.resolve():
+        return None
+    return f"{link} leads to {os.readlink(link)}, which is no checkpoint of this run: {OTHER}"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -3,7 +3,7 @@
 Reading goes the other way with growing trust: the sizes, the checksums, the form, and only then the values.
 """
 
-__all__ = ["MANIFEST", "STATE", "WEIGHTS", "encoded", "opened"]
+__all__ = ["MANIFEST", "OTHER", "STATE", "WEIGHTS", "encoded", "opened"]
 
 import hashlib
 import io

@@ -3,7 +3,7 @@
 import pytest
 
 from pplvm.cli import main
-from pplvm.commands.complaint import complain
+from pplvm.commands.complaint import complain, lost_peer
 
 TORCHRUN = ("RANK", "TORCHELASTIC_USE_AGENT_STORE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -35,3 +35,17 @@ def test_errors_of_the_command_line_say_who_they_are_too(monkeypatch, capsys):
         main(["compare", "--replicates", "1"])
     assert exit.value.code == 2
     assert capsys.readouterr().err.startswith("rank 3: pplvm compare: argument --replicates: must be at least 2")
+
+
+@pytest.mark.parametrize(
+    "said, sentence",
+    [
+        ("[third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:5", "has ended"),
+        ("[third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 3000ms for recv", "not answer"),
+        ("step 3: RuntimeError: [../gloo/transport/tcp/pair.cc:534] Connection reset by peer", "has ended"),
+        ("Connection closed by peer", None),  # of a user's own
+    ],
+)
+def test_a_lost_peer_is_told_in_a_sentence(said, sentence):
+    found = lost_peer(RuntimeError(said))
+    assert found is None if sentence is None else sentence in found

@@ -313,3 +313,13 @@ def test_what_a_design_refuses():
     loss(X[:, :8])
     with pytest.raises(ValueError, match="sobol noise of 4 points needs a loss that is one graph"):
         list(Replicates(loss, X[:, :8], list(loss.parameters()), design="sobol", points=4).draw([0]))
+
+
+def test_a_graph_that_cannot_be_run_leaves_the_loop(monkeypatch):
+    def cannot(inputs):
+        raise RuntimeError("view size is not compatible")
+
+    monkeypatch.setattr("pplvm.graphs.gradients.replay", lambda graph, inputs: cannot)
+    ours = of("RLOO")
+    assert ours.plan == "one by one, as it is no one graph: its graph cannot be replayed: view size is not compatible"
+    assert torch.equal(gradients(ours, range(2)), gradients(of("RLOO", tier="off"), range(2)))

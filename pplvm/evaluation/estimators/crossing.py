@@ -38,6 +38,11 @@ class Crossing:
             for chunks in zip(*seen, strict=True):
                 self._products += _inner_products(chunks).cpu()
 
+    def drop(self, index: int) -> None:
+        """Forget one of the estimators."""
+        stay = [i for i in range(len(self.streams)) if i != index]
+        self.streams, self._products = [self.streams[i] for i in stay], self._products[stay][:, stay]
+
     def moments(self) -> CrossCovariance:
         """What is known so far."""
         each = [stream.moments() for stream in self.streams]

@@ -16,7 +16,7 @@ from pplvm.graphs.designs import Design
 from pplvm.graphs.noise import reseed
 from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
-from pplvm.particles.side_effects import buffers_kept
+from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
 __all__ = ["Drawing", "joined", "random_state"]
 
@@ -88,6 +88,17 @@ class Drawing:
             return self._repeated.repeated(len(seeds))
         graph = self._graph_for(x)
         return self._one_by_one(x, seeds) if graph is None else self._chunked(graph, x, seeds)
+
+    def try_out(self, x: Tensor, seed: int) -> Drawn:
+        """One replicate that does not count, in the way in which they will be drawn; the random state is kept."""
+        with torch.random.fork_rng(cuda_devices([x])):
+            if self.is_plain:
+                drawn = self._single(x, seed)
+                self.forget()
+                return drawn
+            graph = self._graph_for(x)
+            assert graph is not None
+            return self._chunked(graph, x, [seed])
 
     def forget(self) -> None:
         """Begin another minibatch: what had no noise is drawn anew."""

@@ -9,7 +9,8 @@ seed that it has in one process, so that the same gradients are drawn. Their mom
 has the milliseconds of the rank that drew it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,24 +19,26 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import my_rows, rank, size, total
+from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
-from pplvm.evaluation.estimators.dataset import Row, to_dataset
+from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
 from pplvm.evaluation.estimators.drawing import Drawing, joined
+from pplvm.evaluation.estimators.failures import Failures, blamed, require_finite
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
 from pplvm.graphs.compiled import Tier
-from pplvm.graphs.designs import Design, DesignError
+from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept
-from pplvm.unison import exchanged, in_unison, turns
+from pplvm.unison import exchanged, in_unison, turns, words_of
 
 __all__ = ["Comparison", "compare_gradients"]
 
@@ -56,6 +59,7 @@ class Comparison:
         noise, points: a replicate is the mean over so many points of noise, "independent", "antithetic" or "sobol"
             (`pplvm.graphs.designs`).
         own_noise: whether estimators have streams of their own instead of common random numbers.
+        tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
 
     Raises:
         ValueError: no estimator, no batch, fewer than 2 replicates or than ranks; losses of different programs.
@@ -75,6 +79,7 @@ class Comparison:
         noise: Design = "independent",
         points: int = 1,
         own_noise: bool = False,
+        tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         if not losses or not batches or replicates < 2:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
@@ -84,7 +89,9 @@ class Comparison:
         if len(programs) != 1:
             raise ValueError("compare_gradients compares estimators of one program; these losses hold several")
         self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
-        self.own_noise = own_noise
+        self.own_noise, self._tell = own_noise, tell
+        self._numbers = {name: number for number, name in enumerate(losses)}
+        self.left_out: list[str] = []  # a sentence each
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         with buffers_kept(self.program):
@@ -139,8 +146,7 @@ class Comparison:
             mine = list(turns(self.replicates))
             while mine:
                 now, mine = mine[: (count := self._at_once())], mine[count:]
-                if draws := [draw for draw in now if draw < self.replicates]:
-                    self._take_in(x, number, draws)
+                self._take_in(x, number, [draw for draw in now if draw < self.replicates])
                 done += len(now)
                 yield done
 
@@ -187,6 +193,7 @@ class Comparison:
             "power": POWER,
             "projections": self._directions(),
             "noise": self._noise_in_words(),
+            "left_out": "\n".join(self.left_out),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
 
@@ -209,12 +216,48 @@ class Comparison:
         return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
 
     def _prepare(self) -> None:
+        """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
         torch.manual_seed(self.seed)
-        for name, loss in self.losses.items():
-            with buffers_kept(self.program):
-                self.evaluations[name] = evaluations_per_datum(loss, self.batches[0])
-                if loss.control is not None:
-                    settle(loss, self.batches, self.warm_up)
+        failures = Failures()
+        for name in self.losses:
+            with failures.of(name):
+                self.evaluations[name] = self._settled(name)
+        self._leave_out(failures)
+
+    def _settled(self, name: str) -> float:
+        """Likelihood evaluations of an estimator, which is ready from then on."""
+        loss, x = self.losses[name], self.batches[0]
+        with buffers_kept(self.program):
+            evaluations = evaluations_per_datum(loss, x)
+            if loss.control is not None:
+                settle(loss, self.batches, self.warm_up)
+        require_finite(name, self.drawings[name].try_out(x, self.seed), "the first one drawn")
+        return evaluations
+
+    def _leave_out(self, failures: Failures) -> None:
+        """Go on without those that failed on any rank.
+
+        Raises:
+            Exception: the first of theirs, if nothing is left.
+        """
+        errors = failures.over_ranks()
+        if len(errors) == len(self.losses):
+            raise blamed(*next(iter(errors.items())))
+        for name, error in errors.items():
+            for crossing in self.crossed:
+                crossing.drop(list(self.losses).index(name))
+            for held in (self.losses, self.drawings, self.measurements):
+                held.pop(name, None)
+            self._note(f"{name} is left out: {words_of(error)}")
+
+    def _no_reference(self, target: Target, error: Exception) -> None:
+        goal = target_label(*target)
+        self._note(f"nothing is held against the gradient of {goal}, as its reference fails: {words_of(error)}")
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.left_out:
+            self.left_out.append(sentence)
+            self._tell(sentence)
 
     def _references(self, number: int, projection: Projection) -> dict[Target, Reference | None]:
         """Of one minibatch; each rank finds those of another, since draws of one stream cannot be shared out."""
@@ -231,30 +274,30 @@ class Comparison:
         torch.manual_seed(_stream(self.seed, number, -1))
         x = self.batches[number]
         with buffers_kept(self.program):
-            found = references_for(self.program, self.parameters, x, targets, self.reference_draws, projection)
+            given = (targets, self.reference_draws, projection, self._no_reference)
+            found = references_for(self.program, self.parameters, x, *given)
         return [found[target] for target in targets]
 
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
-        if any(drawing.is_timed for drawing in self.drawings.values()):  # in turn, so that all see the same machine
-            each = [{name: self._draw(name, x, number, [draw]) for name in self.losses} for draw in draws]
-            drawn = {name: joined([one[name] for one in each]) for name in self.losses}
-        else:
-            drawn = {name: self._draw(name, x, number, draws) for name in self.losses}
-        seen = [self.measurements[name][number].add(found, self.entries) for name, found in drawn.items()]
-        self.crossed[-1].add(seen)
+        in_turn = any(drawing.is_timed for drawing in self.drawings.values())  # so that all see the same machine
+        drawn: dict[str, list[Drawn]] = {name: [] for name in self.losses}
+        failures = Failures()
+        for part in [[draw] for draw in draws] if in_turn else [draws]:
+            for name in self.losses:
+                if part and name not in failures:
+                    with failures.of(name):
+                        drawn[name].append(self._draw(name, x, number, part))
+        self._leave_out(failures)
+        if draws:
+            seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
+            self.crossed[-1].add(seen)
 
     def _draw(self, name: str, x: Tensor, number: int, draws: Sequence[int]) -> Drawn:
         """Some replicates of one estimator."""
-        own = list(self.losses).index(name) if self.own_noise else 0
-        try:
-            drawn = self.drawings[name](x, [_stream(self.seed, number, draw, own) for draw in draws])
-        except DesignError as error:
-            raise ValueError(f"estimator {name}: {error}") from error
-        finite = drawn.gradient.squares.isfinite().all(1)
-        if not finite.all():
-            draw = draws[int(finite.int().argmin())]
-            raise FloatingPointError(f"estimator {name} gave a gradient that is not finite (replicate {draw})")
+        own = self._numbers[name] if self.own_noise else 0
+        drawn = self.drawings[name](x, [_stream(self.seed, number, draw, own) for draw in draws])
+        require_finite(name, drawn, *[f"replicate {draw}" for draw in draws])
         return drawn
 
     def _at_once(self) -> int:
@@ -304,20 +347,6 @@ def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTes
     objective = loss.objective
     plain = type(objective) is ScoreFunction and objective.control is None
     return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain, drawn)
-
-
-def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
-    """Let a baseline learn at the present parameters of the program, then freeze it."""
-    assert loss.control is not None
-    loss.control.train()
-    learned = list(loss.control.parameters())
-    optimizer = torch.optim.Adam(learned, lr=1e-2) if learned else None
-    for step in range(steps):
-        loss.zero_grad(set_to_none=True)
-        loss(batches[step % len(batches)]).backward()
-        if optimizer is not None:
-            optimizer.step()
-    loss.control.eval()
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:

@@ -8,7 +8,6 @@ of `pplvm.objectives.targets`:
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from pplvm.bounds import elbo
 from pplvm.evaluation.estimators.moments import Moments
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.local_expectation import LocalExpectation
-from pplvm.objectives.objective import Loss, Objective, ObjectiveError
+from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, without_each
 from pplvm.objectives.targets import Tabulated
@@ -60,7 +59,13 @@ class Reference:
 
 
 def references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
+    program: nn.Module,
+    parameters: Parameters,
+    x: Tensor,
+    targets: Collection[Target],
+    draws: int,
+    project: Project,
+    failed: Callable[[Target, Exception], None],
 ) -> dict[Target, Reference | None]:
     """One reference per target on one batch; None where nothing can serve.
 
@@ -68,34 +73,48 @@ def references_for(
         targets: none twice; in their order they draw from one stream.
         draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
         project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
+        failed: is told of a target whose reference fails, which then has none.
     """
     with pyro.get_param_store().scope():
-        return _references_for(program, parameters, x, targets, draws, project)
+        try:
+            pair = pair_up(program.model, program.guide, (x,), {})
+        except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
+            return dict.fromkeys(targets)
+        find = _finder(pair, program, parameters, x, draws, project)
+        found: dict[Target, Reference | None] = dict.fromkeys(targets)
+        for target in targets:
+            try:
+                found[target] = find(target)
+            except Exception as error:  # of many particles at a time, say, where the program cannot be run with them
+                failed(target, error)
+        return found
 
 
-def _references_for(
-    program: nn.Module, parameters: Parameters, x: Tensor, targets: Collection[Target], draws: int, project: Project
-) -> dict[Target, Reference | None]:
-    try:
-        pair = pair_up(program.model, program.guide, (x,), {})
-    except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
-        return dict.fromkeys(targets)
+def _finder(
+    pair: Pair, program: nn.Module, parameters: Parameters, x: Tensor, draws: int, project: Project
+) -> Callable[[Target], Reference | None]:
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
-    with contextlib.suppress(TooManyStates):  # for memory
-        if states is not None and states <= MOST_STATES and _can_be_summed_out(pair, x):
-            return {target: _from_tables(parameters, *_tables(pair, target, x), target, project) for target in targets}
     score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(LocalExpectation().refusal(site) is None for site in score_sites)
-    found: dict[Target, Reference | None] = {}
-    for target in targets:
+
+    def drawn(target: Target) -> Reference | None:
         loss = _serving(program, target, bool(score_sites), countable)
         label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
+        return loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
+
+    def summed_out(target: Target) -> Reference | None:
         try:
-            found[target] = loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
-        except (ObjectiveError, ProgramError):
-            found[target] = None
-    return found
+            return _from_tables(parameters, *_tables(pair, target, x), target, project)
+        except TooManyStates:  # for memory
+            return drawn(target)
+
+    if states is None or states > MOST_STATES:
+        return drawn
+    try:
+        return summed_out if _can_be_summed_out(pair, x) else drawn
+    except TooManyStates:
+        return drawn
 
 
 def _can_be_summed_out(pair: Pair, x: Tensor) -> bool:

@@ -8,7 +8,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import size
+from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.drawing import random_state
-from pplvm.evaluation.estimators.gradients import settle
+from pplvm.evaluation.estimators.failures import Failures
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept
-from pplvm.unison import exchanged, turns
+from pplvm.unison import exchanged, turns, words_of
 
 __all__ = ["ParticleSweep"]
 
@@ -44,6 +45,11 @@ class ParticleSweep:
         programs = [loss.program for by_particles in losses.values() for loss in by_particles.values()]
         self.parameters = Parameters.of(programs[0], x) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
+        self.left_out: list[str] = []  # a sentence each
+
+    def keep(self, names: Container[str]) -> None:
+        """Go without the other estimators."""
+        self.losses = {name: by_particles for name, by_particles in self.losses.items() if name in names}
 
     @property
     def number_of_rounds(self) -> int:
@@ -61,20 +67,28 @@ class ParticleSweep:
 
     def _measure(self, name: str, K: int, loss: Loss) -> Iterator[None]:
         assert self.parameters is not None
+        moments, failures, what = Moments(self.parameters.size), Failures(), f"{name} at K = {K}"
         if loss.control is not None:
             self._take_up_noise()
-            with buffers_kept(loss.program):
+            with failures.of(what), buffers_kept(loss.program):
                 settle(loss, [self.x], steps=30)
-        moments = Moments(self.parameters.size)
         for draw in turns(self.replicates):
-            if draw < self.replicates:
-                torch.manual_seed(self.seed * 1_000_003 + draw)
-                loss.program.zero_grad(set_to_none=True)
-                with buffers_kept(loss):
-                    loss(self.x).backward()
-                moments.add(self.parameters.gradient())
+            if draw < self.replicates and what not in failures:
+                with failures.of(what):
+                    moments.add(self._draw(loss, draw))
             yield
-        self._keep(name, K, over_ranks(moments))
+        if error := failures.over_ranks().get(what):
+            self.left_out.append(f"{what} is left out of the sweep: {words_of(error)}")
+        else:
+            self._keep(name, K, over_ranks(moments))
+
+    def _draw(self, loss: Loss, draw: int) -> Tensor:
+        assert self.parameters is not None
+        torch.manual_seed(self.seed * 1_000_003 + draw)
+        loss.program.zero_grad(set_to_none=True)
+        with buffers_kept(loss):
+            loss(self.x).backward()
+        return self.parameters.gradient()
 
     def _take_up_noise(self) -> None:
         """Go on, on each rank, from the noise that the last replicate left to the rank that drew it."""

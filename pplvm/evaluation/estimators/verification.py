@@ -18,8 +18,8 @@ from pyro.ops.provenance import get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.bias import bias_test
-from pplvm.evaluation.estimators.gradients import settle
 from pplvm.evaluation.estimators.known import KNOWN, Known, Tables, tables_of, true_gradient
 from pplvm.evaluation.estimators.measurement import target_of
 from pplvm.evaluation.estimators.moments import Covariance

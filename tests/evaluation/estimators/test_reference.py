@@ -14,7 +14,9 @@ from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 
 def referred(program, x, targets, draws):
-    return references_for(program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3])
+    return references_for(
+        program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3], pytest.fail
+    )
 
 
 def summed(net, x, bound, K):
