@@ -75,7 +75,7 @@ class Pool:
     @classmethod
     def of(cls, name: str, draws: int) -> "Pool":
         build, x, rule = PAIRS[name]
-        program, objective = build(), rule()
+        program, objective, x = build().double(), rule(), x.double()
         torch.manual_seed(0)
         found = sampled_gradients(objective, program, x, draws)
         is_discrete = isinstance(program, BernoulliToy) or "net" in name
