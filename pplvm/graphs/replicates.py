@@ -142,19 +142,18 @@ class Replicates:
     def _chunk(self, seeds: list[int], x: Tensor) -> Replicated:
         if self._graph is None:
             return self._eager(seeds[0], x)
-        given = [*self._graph.held(), x]
         noise = noise_of(self._graph.traced.noise, seeds, self.design, self.points)
         if self.size == 1:
-            runs = [self._alone(self._graph.runner, [*given, *[each[n] for each in noise]]) for n in range(self.points)]
+            runs = [self._alone(self._graph, [x, *[each[n] for each in noise]]) for n in range(self.points)]
             return self._as_asked([torch.stack(each) for each in zip(*runs, strict=True)])
         size = self._holding(len(seeds))
-        outputs = self._runners[size]([*given, *[_filled(each, size * self.points) for each in noise]])
+        outputs = self._runners[size]([*self._graph.held(), x, *[_filled(each, size * self.points) for each in noise]])
         return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
 
-    def _alone(self, run: Runner, inputs: list[Tensor]) -> Sequence[Tensor]:
+    def _alone(self, graph: GradientGraph, inputs: list[Tensor]) -> Sequence[Tensor]:
         """From the buffers as they stand, which a graph of one replicate may change."""
         with buffers_kept(self.loss):
-            return run(inputs)
+            return graph.runner([*graph.held(), *inputs])
 
     def _holding(self, count: int) -> int:
         """Of a chunk's size, its half, its quarter, ... the smallest that holds so many, its graph made by then."""

@@ -127,7 +127,8 @@ class Objective(ELBO):
             with undone(modules, [*args, *kwargs.values()]):
                 pair = self._pair_up(model, used, args, kwargs)
                 self._refuse_rules_by_site(pair, args, kwargs)
-            pair.structures.check = check
+            if pair.structures is not None:
+                pair.structures.check = check
             return pair
 
         return self._pairs.get((model, used), owners(model, used), args, kwargs, lambda: check(args, kwargs))

@@ -53,7 +53,8 @@ def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> di
 
     Where the program's Python reads values of tensors, which may decide who reads whom, it is found anew at every call.
     """
-    memory = pair.structures.memory(structure(drawn.model_trace, drawn.guide_trace))
+    own = structure(drawn.model_trace, drawn.guide_trace)
+    memory = {} if pair.structures is None else pair.structures.memory(own)
     question = ("dependents", *[each for each in (*args, *kwargs.values()) if isinstance(each, int | float)])
     found, reads_values = memory.get(question, ({}, True))
     if not found or (reads_values and get_proxy_mode() is None):  # what is traced cannot decide by values

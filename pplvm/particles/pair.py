@@ -100,8 +100,10 @@ class Pair:
     model: Program
     guide: Program | None
     nesting: int  # plates per site at most; particles are the dimension to their left
-    structures: Structures = field(compare=False)  # of the runs that were checked
     tempering: Tempering | None = field(default=None, compare=False)  # of one evaluation, not of the programs
+    structures: Structures | None = field(
+        default=None, compare=False
+    )  # of the runs that were checked; None lets all pass
     straight_through: bool = False  # whether a discrete draw keeps the gradient that its distribution gives it
     undoing: tuple[nn.Module, ...] | None = field(default=None, compare=False)  # whose buffers a run leaves
 
@@ -132,7 +134,7 @@ class Pair:
         Raises:
             ProgramError: all that the program breaks on this batch, one sentence each.
         """
-        if self.undoing is None:
+        if self.undoing is None and self.structures is not None:
             self.structures.require(structure(model_trace, guide_trace), args, kwargs)
 
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
@@ -235,7 +237,7 @@ def pair_up(
         return pair_up(model, guide, args, kwargs, summed_out)
 
     seen = (structure(model_trace, guide_trace), structure(model_trace))  # with the guide, and by itself
-    return Pair(model, guide, nesting, Structures(seen, nesting, check))
+    return Pair(model, guide, nesting, structures=Structures(seen, nesting, check))
 
 
 def inspect_pair(

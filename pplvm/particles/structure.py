@@ -56,7 +56,7 @@ class Structures:
         """
         if found in self._found:
             return
-        checked = self.check(args, kwargs).structures
+        checked: Structures = self.check(args, kwargs).structures
         if found not in checked._found:
             raise ProgramError(
                 f"two runs on the same batch differ: {difference(next(iter(checked._found)), found)}; let the data or "

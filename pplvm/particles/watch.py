@@ -34,7 +34,7 @@ class Watch:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        places = list(_places(module))
+        places = [place for place in _places(module) if _is_readable(*place[:2])]
         self._slots = [(container, key) for container, key, _ in places]
         stores = [getattr(each, name) for each in module.modules() for name in STORES]
         wholes = {id(container): container for container, _, _ in places if not isinstance(container, Some)}
@@ -107,6 +107,15 @@ def _around(places: Iterator[tuple[Any, Any, str]], seen: set[int]) -> Iterator[
     """The variables that code reads, and each place within what they are; other modules are not searched."""
     for container, key, name in places:
         yield from _at(container, key, container[key], name, seen)
+
+
+def _is_readable(container: Any, key: Any) -> bool:
+    """Whether a place gives what it was listed with; containers of a class of their own may not."""
+    try:
+        container[key]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _has_version(thing: Any) -> bool:
