@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pplvm.distributed import any_rank, size
 from pplvm.graphs.compiled import Compiled
-from pplvm.graphs.state import undone
+from pplvm.particles.side_effects import undone
 
 __all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
 
