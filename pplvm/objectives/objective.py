@@ -237,12 +237,13 @@ class Loss(nn.Module):
     def explain(self, *args: Any) -> str | None:
         """Where the program is not finite on a batch, in words with site, row and cure; None if it is everywhere.
 
-        The caller restores the random state and buffers.
+        The random state and buffers stay as they were.
         """
         program: Any = self.program
         programs = {"guide": program.guide} if getattr(self.objective, "uses_guide", True) else {}
         programs["model"] = program.model
-        return first_fault(programs, args, {}) or first_steep_site(programs, self._learning(), args, {})
+        with undone(self, args):
+            return first_fault(programs, args, {}) or first_steep_site(programs, self._learning(), args, {})
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None

@@ -17,7 +17,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from pplvm.distributed import any_rank, size
 from pplvm.graphs.compiled import Compiled
-from pplvm.particles.side_effects import undone
 
 __all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
 
@@ -203,8 +202,7 @@ class Stepper:
         explain = getattr(self.plain, "explain", None)
         if not callable(explain):
             return None
-        with undone(self.plain, [x]):
-            found = explain(x)
+        found = explain(x)
         return f"{found}{', or lower the learning rate' if self._has_moved else ''}" if found else None
 
     def _complaint(self, loss: float, norm: float, x: Tensor) -> str:
