@@ -129,7 +129,9 @@ def test_a_fault_is_told_by_site_row_and_cause(fault):
     validates = torch.distributions.Distribution._validate_args
     x = torch.randn(B)
     x[ROW] = 0.0
+    before = torch.get_rng_state()
     found = Loss(Pathwise(), Story(**parts)).explain(x)
+    assert torch.equal(torch.get_rng_state(), before)
     assert found is not None and re.search(words, found), found
     assert torch.distributions.Distribution._validate_args is validates
 
