@@ -18,7 +18,7 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.particles.dependencies import dependents_of
-from pplvm.particles.pair import Pair, Particles
+from pplvm.particles.pair import Pair, Particles, gather
 
 __all__ = ["LeaveOneOut", "ScoreFunction"]
 
@@ -37,6 +37,8 @@ class _Scored(Objective):
         learning = learning_latents(pair, args, kwargs).items()
         scored = [name for name, site in learning if not pair.has_path(site)]
         require_independent_data(self, pair, args, kwargs, scored)
+        if self.bound is elbo and len(scored) > 1:
+            dependents_of(pair, gather(pair, 1, args, kwargs), args, kwargs)
         return pair
 
     def _site_by_site(self, drawn: Particles, credit: Callable[[Tensor], Tensor], *where: Any) -> Tensor:

@@ -32,6 +32,7 @@ def particles_disagree(pair: Pair, args: tuple, kwargs: dict) -> str | None:
 
     Example:
         >>> import pyro, pyro.distributions as dist
+        >>> from pplvm.particles.pair import pair_up
         >>> def model(x):
         ...     with pyro.plate("batch", len(x)):
         ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))

@@ -96,7 +96,7 @@ def test_a_known_decoder_gives_the_known_reconstruction():
 
 def test_reconstructions_are_drawn_and_do_not_depend_on_company():
     vae = VAE(6, 2, (5,))
-    x = torch.rand(5, 6).round()
+    x = torch.tril(torch.ones(5, 6))  # no two alike
     found = reconstructions(vae, x, seed=1)
     assert torch.equal(found, reconstructions(vae, x, seed=1))
     assert torch.equal(found.flip(0)[:2], reconstructions(vae, x.flip(0)[:2], seed=1))

@@ -12,6 +12,7 @@ from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.presets import pyro_renyi, pyro_trace_graph
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
+from pplvm.particles.side_effects import undone
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from tests.objectives.test_contract import EVERY, objective_and_program, with_plate
@@ -66,8 +67,8 @@ def apart_from_one_process(make, x=None, wrap=ranks.parallel, steps=2):
     """How far gradients and buffers are from those of one process with the whole batch, over their size."""
     x = whole_batch() if x is None else x
     together, alone, worst = wrap(Loss(*make()), x[my_half()]), Loss(*make()), 0.0
-    alone.eval()(x)  # the first batch is checked, which draws
-    alone.train()
+    with torch.no_grad(), undone(alone, [x]):
+        alone(x)  # the first batch is checked, which draws
     for step in range(steps):
         for loss, rows in ((together, my_half()), (alone, slice(B))):
             loss.zero_grad()

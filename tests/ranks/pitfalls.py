@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pplvm import distributed as ranks
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
+from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of, seeds_of
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
@@ -135,10 +135,10 @@ def evaluation_of_shards():
 
     def bounds(rows):
         with frozen(program, x) as pair:
-            each = [next(particles_of(pair, row, 10)).log_weights for row in each_datum(rows, seed=0)]
+            each = [next(particles_of(pair, row, 10)).log_weights for row in each_datum(x[rows], seeds_of(x, 0)[rows])]
             return torch.cat([iwae(log_weights) for log_weights in each])
 
-    return {"together": ranks.gathered(bounds(x[ranks.my_rows(5)]), 5), "alone": bounds(x)}
+    return {"together": ranks.gathered(bounds(ranks.my_rows(5)), 5), "alone": bounds(slice(5))}
 
 
 def dependencies():

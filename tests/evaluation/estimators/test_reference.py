@@ -13,10 +13,8 @@ from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 
-def referred(program, x, targets, draws):
-    return references_for(
-        program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3], pytest.fail
-    )
+def referred(program, x, targets, draws, failed=pytest.fail):
+    return references_for(program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3], failed)
 
 
 def summed(net, x, bound, K):
@@ -96,6 +94,8 @@ def test_no_table_of_states_where_data_depend_on_each_other():
     """Batch normalization of the decoder's layer: a state of one datum beside the same state of all others."""
     net, x = small_net(), two_data()
     net.decoders[0] = torch.nn.Sequential(net.decoders[0], LeadingDims(torch.nn.BatchNorm1d(3), 1))
-    assert referred(net, x, {(elbo, 1)}, draws=3) == {(elbo, 1): None}
+    told = {}
+    assert referred(net, x, {(elbo, 1)}, draws=3, failed=told.__setitem__) == {(elbo, 1): None}
+    assert "when other data of the batch have other draws" in str(told[elbo, 1])
     net.eval()
     assert referred(net, x, {(elbo, 1)}, draws=3)[elbo, 1].label == "exact"
