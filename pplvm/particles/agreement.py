@@ -119,7 +119,7 @@ def _moved(
         return None
     for name, term in before.items():
         apart = ~within_rounding(term, after[name], digits=0.75)
-        apart[rows] = False
+        apart.index_fill_(0, torch.tensor(rows, device=apart.device), False)
         if apart.any() and comparison.repeats(role, held, name, as_it_is=True):
             row = int(apart.nonzero()[0])
             return name, row, float(term[row]), float(after[name][row])
