@@ -177,7 +177,7 @@ class Stepper:
         return value.detach()
 
     def _require_moved(self, known: set[int]) -> None:
-        """Refuse parameters that came after the optimizers, with a first batch, and optimizers with none of the loss's."""
+        """Refuse parameters made after the optimizers, by a first batch, and optimizers with none of the loss's."""
         named = dict(self.plain.named_parameters())
         for name in (name for name, p in named.items() if is_lazy(p)):
             raise ValueError(
