@@ -86,7 +86,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     for name, value in found.items():
         values = value if isinstance(value, list) else [value]
         if not all(each is None or isinstance(each, str | int | float) for each in values):
-            raise ValueError(f"{path}: {name} must be a plain value or a list of such")
+            raise ValueError(f"{path}: {name} must be a plain value or a list of such, as pplvm fit writes it")
     return found
 
 

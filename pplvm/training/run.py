@@ -75,6 +75,8 @@ class Run:
         Raises:
             KeyError: a part is missing. ValueError: a random state is none. Whatever else a part raises.
         """
+        if not state["random"]:
+            raise ValueError("it holds no random state")
         for each in state["random"]:  # of all ranks, so that all refuse it alike
             check_random_state(each)
         for name, part in self.parts.items():

@@ -87,7 +87,7 @@ class Stepper:
 
         Raises:
             TypeError: the batch is no tensor.
-            ValueError: parameters came with the first batch, after the optimizers.
+            ValueError: parameters came with the first batch, after the optimizers, or these have none of the loss's.
             NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
         step = self.gradient(x, only)
@@ -177,7 +177,7 @@ class Stepper:
         return value.detach()
 
     def _require_moved(self, known: set[int]) -> None:
-        """Refuse parameters that a first batch has made, which optimizers made before it cannot have."""
+        """Refuse parameters made after the optimizers, by a first batch, and optimizers with none of the loss's."""
         named = dict(self.plain.named_parameters())
         for name in (name for name, p in named.items() if is_lazy(p)):
             raise ValueError(
@@ -187,6 +187,10 @@ class Stepper:
             raise ValueError(
                 f"{len(late)} parameters came with the first batch ({', '.join(late[:3])}{', ...' * (len(late) > 3)}), "
                 "and no optimizer has them: run the loss once, loss(x), before making the optimizer"
+            )
+        if all(p.grad is None for parameters in self._parameters.values() for p in parameters):
+            raise ValueError(
+                "no optimizer has a parameter that the loss depends on: make one of loss.parameters(), that learn"
             )
 
     def _lost(self) -> str | None:

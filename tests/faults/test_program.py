@@ -144,7 +144,7 @@ def test_25_a_value_out_of_range_is_refused_by_its_option(refused, words, told):
         ("binarize: no", "c.yaml: binarize must not be false, as YAML reads no, off, yes and on: put it in quotes"),
         ("aggressive: 3", "c.yaml: aggressive must be true or false, got 3"),
         ("program: [vae, ppca]", "c.yaml: program takes one value, got 2"),
-        ("set: {latent_size: 3}", "c.yaml: set must be a plain value or a list of such"),
+        ("set: {latent_size: 3}", "c.yaml: set must be a plain value or a list of such, as pplvm fit writes it"),
         ("- steps", "c.yaml must hold settings as name: value, one a line"),
         ("", "c.yaml must hold settings as name: value, one a line"),
         ("steps: [", "c.yaml cannot be read as YAML"),

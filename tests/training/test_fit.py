@@ -153,6 +153,12 @@ MISFITS = {
         r"'all' is a pyro.optim.optim.PyroOptim: give one of torch.optim, such as torch.optim.Adam\(loss.param",
     ),
     "a class": (lambda net, adam: {"optimizer": {"model": torch.optim.Adam}}, TypeError, "'model' is a builtins.type"),
+    "none": (lambda net, adam: {"optimizer": {}}, ValueError, "no optimizer has a parameter that the loss depends on"),
+    "another's": (
+        lambda net, adam: {"optimizer": torch.optim.Adam(torch.nn.Linear(2, 1).parameters())},
+        ValueError,
+        r"no optimizer has a parameter that the loss depends on: make one of loss.parameters\(\)",
+    ),
 }
 
 
@@ -164,7 +170,7 @@ def test_what_cannot_take_a_step_is_refused_before_anything_moves(kind):
     adam = torch.optim.Adam(net.parameters(), lr=0.1)
     options = {"optimizer": adam} | made(net, adam)
     with pytest.raises(error, match=words):
-        fit(Squares(net), [torch.ones(1, 2)], **options)
+        list(fit(Squares(net), [torch.ones(1, 2)], **options))
     assert torch.equal(net.weight, before)
 
 
