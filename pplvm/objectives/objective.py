@@ -131,7 +131,8 @@ class Objective(ELBO):
                 pair.structures.check = check
             return pair
 
-        return self._pairs.get((model, used), owners(model, used), args, kwargs, lambda: check(args, kwargs))
+        programs = (model, used, self.num_particles)
+        return self._pairs.get(programs, owners(model, used), args, kwargs, lambda: check(args, kwargs))
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = pair_up(model, guide, args, kwargs)
