@@ -105,11 +105,13 @@ class Objective(ELBO):
 
     @torch.no_grad()
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+        with same_rows(automatic_guides(owners(model, guide))):
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         announce([module for module in (*owners(model, guide), self.control) if module is not None])
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        with same_rows(automatic_guides(owners(model, guide))):
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
         return loss.item()
