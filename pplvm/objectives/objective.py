@@ -55,7 +55,7 @@ class Objective(ELBO):
 
     Works in `Loss(objective, program)` and in `pyro.infer.SVI`. The first batch of a program is checked
     with Pyro's validation on (further, short runs), and so is the first of each structure and of each state of its
-    modules (modes, numbers kept on them); else nothing is read back to the host.
+    modules (modes, numbers kept on them, which parameters learn); else nothing is read back to the host.
 
     Arguments:
         num_particles: K, at least 1.
