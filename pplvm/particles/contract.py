@@ -208,7 +208,9 @@ def _latent_mismatches(model: Trace, guide: Trace, summed_out: frozenset[str]) -
         if name in sample_sites(model):
             what = "summed out" if name in summed_out else "observed in the model"
         hint = _closest(name, in_model.keys() - in_guide.keys())
-        yield f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary"
+        yield (
+            f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary if a Delta carries it"
+        )
     for name in sorted(in_model.keys() & in_guide.keys()):
         yield from _pair_mismatch(name, in_model[name], in_guide[name])
 
