@@ -32,6 +32,10 @@ from pplvm.particles.structure import structure
 __all__ = ["Dependents", "another", "dependents", "dependents_of"]
 
 
+MOST = 64
+"""Shapes and numbers that answers are kept for; a schedule's number may be another at every step."""
+
+
 @dataclass(frozen=True)
 class Dependents:
     """What depends on one latent of the guide."""
@@ -49,22 +53,31 @@ class Dependents:
 
 
 def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """For each latent of the guide, what depends on it, found once for each structure of a run and shape of arguments.
+    """For each latent of the guide, what depends on it, found once for each structure and set of arguments.
 
     Where the program's Python reads values of tensors, or shapes that depend on values, which may decide who reads
     whom, it is found anew at every call.
     """
     own = structure(drawn.model_trace, drawn.guide_trace)
     memory = {} if pair.structures is None else pair.structures.memory(own)
-    question = ("dependents", *[_shape_or_number(each) for each in (*args, *kwargs.values())])
+    question = "dependents", _shapes_and_values(args), _shapes_and_values(kwargs)
     found, reads_values = memory.get(question, ({}, True))
     if not found or (reads_values and get_proxy_mode() is None):  # what is traced cannot decide by values
+        if len(memory) >= MOST:
+            memory.clear()
         memory[question] = found, _ = _dependents(pair.again, args, kwargs)
     return found
 
 
-def _shape_or_number(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, Tensor) else value if isinstance(value, int | float) else None
+def _shapes_and_values(argument: Any) -> Any:
+    """What Python may decide by without reading a tensor: shapes, numbers and words, in whatever holds them."""
+    if isinstance(argument, Tensor):
+        return tuple(argument.shape)
+    if isinstance(argument, dict):
+        return tuple((key, _shapes_and_values(each)) for key, each in argument.items())
+    if isinstance(argument, list | tuple):
+        return tuple(map(_shapes_and_values, argument))
+    return argument if isinstance(argument, int | float | str) else type(argument)
 
 
 def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:

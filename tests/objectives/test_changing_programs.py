@@ -1,5 +1,7 @@
 """A program that changes after its first batch is checked anew, and nothing found before is believed."""
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -191,6 +193,30 @@ def test_a_latent_that_joins_in_larger_batches_is_credited():
     for each in (loss, fresh):
         torch.manual_seed(0)
         gradients.append(torch.autograd.grad(each(x), [program.logits])[0])
+    assert torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize(
+    "options", [lambda on: {"joined": on}, lambda on: [on, "a"], lambda on: on * 1.5], ids=["dict", "list", "number"]
+)
+def test_a_latent_that_joins_as_an_argument_says_is_credited(options):
+    class Told(Curriculum):
+        def model(self, x: Tensor, given: Any) -> None:
+            joins = given["joined"] if isinstance(given, dict) else given[0] if isinstance(given, list) else given
+            self.decides = lambda x: joins
+            super().model(x)
+            self.decides = None  # the program itself stays as it was
+
+        def guide(self, x: Tensor, given: Any) -> None:
+            super().guide(x)
+
+    program, x = Told(), torch.ones(50, 1)
+    loss, fresh = (Loss(ScoreFunction(), program) for _ in range(2))
+    loss(x, options(False))
+    gradients = []
+    for each in (loss, fresh):
+        torch.manual_seed(0)
+        gradients.append(torch.autograd.grad(each(x, options(True)), [program.logits])[0])
     assert torch.allclose(*gradients)
 
 
