@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
 from pplvm.evaluation.annealing_point import Point
-from pplvm.particles.contract import ProgramError, Site, latents, same_support, sample_sites
+from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, is_enumerable, support
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
+from pplvm.particles.supports import same_support
 
 __all__ = ["Path", "Start", "require_normalised"]
 

@@ -55,7 +55,7 @@ class Objective(ELBO):
 
     Works in `Loss(objective, program)` and in `pyro.infer.SVI`. The first batch of a program is checked
     with Pyro's validation on (further, short runs), and so is the first of each structure and of each state of its
-    modules (modes, numbers kept on them); else nothing is read back to the host.
+    modules (modes, numbers kept on them, which parameters learn); else nothing is read back to the host.
 
     Arguments:
         num_particles: K, at least 1.
@@ -105,11 +105,13 @@ class Objective(ELBO):
 
     @torch.no_grad()
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+        with same_rows(automatic_guides(owners(model, guide))):
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         announce([module for module in (*owners(model, guide), self.control) if module is not None])
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        with same_rows(automatic_guides(owners(model, guide))):
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
         return loss.item()
@@ -131,7 +133,8 @@ class Objective(ELBO):
                 pair.structures.check = check
             return pair
 
-        return self._pairs.get((model, used), owners(model, used), args, kwargs, lambda: check(args, kwargs))
+        programs = (model, used, self.num_particles)
+        return self._pairs.get(programs, owners(model, used), args, kwargs, lambda: check(args, kwargs))
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = pair_up(model, guide, args, kwargs)

@@ -27,6 +27,8 @@ COUNT = (
     "what is joined with a draw the draw's dimensions, as x.expand(*z.shape[:-1], -1)"
 )
 
+OWN = f"wrap the layer as pplvm.LeadingDims(layer, n), n the dimensions of one input, or {COUNT}"
+
 
 @dataclass
 class Comparison:
@@ -148,7 +150,7 @@ class Comparison:
         said = " ".join(str(error).partition("Trace Shapes:")[0].split()) or type(error).__name__
         reached = f" after site {self.progress.site!r}" if self.progress.site else ""
         place = place_of(error, self._names)
-        cure = WRAP if place.is_torchs else COUNT
+        cure = WRAP if place.is_torchs else OWN if place.is_own else COUNT
         return f"{self.what}, the program fails{reached}{place.words} ({said.rstrip('.')}): {cure}"
 
     @property

@@ -7,7 +7,6 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions import constraints
 from pyro.distributions.rejector import Rejector
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
@@ -21,13 +20,13 @@ from pplvm.particles.faults import first_fault, observed_nan, row_without_number
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
+from pplvm.particles.supports import same_support, support_in_words
 
 __all__ = [
     "ProgramError",
     "coordinates",
     "latents",
     "plate_scale",
-    "same_support",
     "sample_sites",
     "traced",
     "violations",
@@ -145,6 +144,12 @@ def violations(
 def _site_violations(role: str, site: Site) -> Iterator[str]:
     name = site["name"]
     frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+    if not frames and name.startswith("_Auto") and name.endswith("_latent"):
+        yield (
+            f"the guide's {name[1:].removesuffix('_latent')} draws the latents of all data as one: use AutoNormal, on "
+            "one batch that is always the same, or write a guide that draws them in the batch plate"
+        )
+        return
     if not any(frame.dim == -1 for frame in frames):
         yield (
             f"{role} site {name!r} is outside the batch plate: put it inside "
@@ -203,7 +208,9 @@ def _latent_mismatches(model: Trace, guide: Trace, summed_out: frozenset[str]) -
         if name in sample_sites(model):
             what = "summed out" if name in summed_out else "observed in the model"
         hint = _closest(name, in_model.keys() - in_guide.keys())
-        yield f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary"
+        yield (
+            f"guide site {name!r} is {what}: remove or rename it{hint}, or mark it is_auxiliary if a Delta carries it"
+        )
     for name in sorted(in_model.keys() & in_guide.keys()):
         yield from _pair_mismatch(name, in_model[name], in_guide[name])
 
@@ -216,8 +223,8 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
         yield f"site {name!r} has event shape {shapes}: make them equal"
     elif not isinstance(_innermost(q["fn"]), dist.Delta) and not same_support(p["fn"].support, q["fn"].support):
         yield (
-            f"site {name!r} has support {_words(q['fn'].support)} in the guide and "
-            f"{_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
+            f"site {name!r} has support {support_in_words(q['fn'].support)} in the guide and "
+            f"{support_in_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
         )
     sizes = [{(f.dim, f.size, f.full_size) for f in s["cond_indep_stack"] if f.vectorized} for s in (p, q)]
     if sizes[0] != sizes[1]:
@@ -268,29 +275,6 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
                 f"{role} has pyro.param({name!r}), which no module owns, so no optimizer sees it: make it an "
                 "nn.Parameter (or PyroParam) of the program"
             )
-
-
-def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
-    """Whether two supports have the same kind and the same bounds, open or closed ends aside."""
-    return _signature(a) == _signature(b)
-
-
-def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
-    """What tells two supports apart, open or closed ends aside."""
-    support = _of_coordinates(support)
-    kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
-    ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
-    return kind, *(end if end is None else torch.as_tensor(end).unique().tolist() for end in ends)
-
-
-def _words(support: constraints.Constraint) -> str:
-    return str(_of_coordinates(support))
-
-
-def _of_coordinates(support: Any) -> Any:
-    while hasattr(support, "base_constraint"):  # of .to_event(), of mixtures
-        support = support.base_constraint
-    return support
 
 
 def _innermost(fn: Any) -> Any:

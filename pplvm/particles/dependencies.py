@@ -32,6 +32,10 @@ from pplvm.particles.structure import structure
 __all__ = ["Dependents", "another", "dependents", "dependents_of"]
 
 
+MOST = 64
+"""Shapes and numbers that answers are kept for; a schedule's number may be another at every step."""
+
+
 @dataclass(frozen=True)
 class Dependents:
     """What depends on one latent of the guide."""
@@ -49,17 +53,31 @@ class Dependents:
 
 
 def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """For each latent of the guide, what depends on it, found once for each structure of a run.
+    """For each latent of the guide, what depends on it, found once for each structure and set of arguments.
 
-    Where the program's Python reads values of tensors, which may decide who reads whom, it is found anew at every call.
+    Where the program's Python reads values of tensors, or shapes that depend on values, which may decide who reads
+    whom, it is found anew at every call.
     """
     own = structure(drawn.model_trace, drawn.guide_trace)
     memory = {} if pair.structures is None else pair.structures.memory(own)
-    question = ("dependents", *[each for each in (*args, *kwargs.values()) if isinstance(each, int | float)])
+    question = "dependents", _shapes_and_values(args), _shapes_and_values(kwargs)
     found, reads_values = memory.get(question, ({}, True))
     if not found or (reads_values and get_proxy_mode() is None):  # what is traced cannot decide by values
+        if len(memory) >= MOST:
+            memory.clear()
         memory[question] = found, _ = _dependents(pair.again, args, kwargs)
     return found
+
+
+def _shapes_and_values(argument: Any) -> Any:
+    """What Python may decide by without reading a tensor: shapes, numbers and words, in whatever holds them."""
+    if isinstance(argument, Tensor):
+        return tuple(argument.shape)
+    if isinstance(argument, dict):
+        return tuple((key, _shapes_and_values(each)) for key, each in argument.items())
+    if isinstance(argument, list | tuple):
+        return tuple(map(_shapes_and_values, argument))
+    return argument if isinstance(argument, int | float | str) else type(argument)
 
 
 def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
@@ -137,33 +155,49 @@ class _Written(TorchFunctionMode):
 
 
 class _Reads(TorchFunctionMode):
-    """Notes whether a program's own code reads the value of a tensor, by which it may decide what to do."""
+    """Notes whether a program's own code reads the value of a tensor, or makes a tensor whose shape depends on values,
+    by which it may decide what to do."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found = False
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func in READS and not self.found:
+        if not self.found and (func in READS or _selects(func, args)):
             self.found = not _is_library(sys._getframe(1))
         return func(*args, **(kwargs or {}))
 
 
+READ_BY_TENSORS = "__bool__ __float__ __int__ __index__ __array__ __contains__ item tolist numpy"
+READ_BY_BOTH = "equal allclose is_nonzero nonzero argwhere masked_select unique unique_consecutive bincount"
 READS = frozenset(
-    getattr(Tensor, name)
-    for name in ("__bool__", "__float__", "__int__", "__index__", "__array__", "item", "tolist", "numpy", "equal")
-) | {torch.equal, torch.allclose, torch.is_nonzero}
+    getattr(owner, name)
+    for owner, names in ((Tensor, READ_BY_TENSORS), (Tensor, READ_BY_BOTH), (torch, READ_BY_BOTH))
+    for name in names.split()
+    if hasattr(owner, name)
+)
+
+
+def _selects(func: Any, args: tuple) -> bool:
+    """Whether rows are chosen by a mask, so that their number depends on values."""
+    if func is torch.where or func is Tensor.where:
+        return len(args) == 1
+    return func is Tensor.__getitem__ and any(
+        isinstance(leaf, Tensor) and leaf.dtype in (torch.bool, torch.uint8) for leaf in tree_leaves(args[1])
+    )
 
 
 def _is_library(frame: Any) -> bool:
-    """Whether torch's or Pyro's code asks, behind what Tensor's methods in Python do."""
-    while frame is not None and frame.f_code.co_filename in TENSOR_METHODS:
+    """Whether torch's or Pyro's code asks, behind the functions of tensors that are written in Python."""
+    while frame is not None and frame.f_code.co_filename in PYTHON_OF_TENSORS:
         frame = frame.f_back
     homes = (Path(torch.__file__).parent, Path(pyro.__file__).parent)
     return frame is None or any(home in Path(frame.f_code.co_filename).parents for home in homes)
 
 
-TENSOR_METHODS = (torch._tensor.__file__, torch.overrides.__file__, provenance.__file__)
+PYTHON_OF_TENSORS = {
+    module.__file__ for module in (torch._tensor, torch.functional, torch._jit_internal, torch.overrides, provenance)
+}
 
 
 def _memory(tensor: Tensor) -> int:

@@ -21,10 +21,11 @@ Names = Mapping[int, str]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a program goes wrong, in words, and whether in a layer of torch's, which can only be wrapped."""
+    """Where a program goes wrong, in words: in a layer of torch's, which can only be wrapped, or in one of its own."""
 
     words: str = ""
     is_torchs: bool = False
+    is_own: bool = False
 
 
 class Calls:
@@ -80,7 +81,7 @@ def place_of(error: Exception, names: Names) -> Place:
             inside, is_torchs = f" in {_called(layer, names)}", _is_torchs(layer)
         if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
             at = f" at {Path(frame.f_code.co_filename).name}, line {line}"
-    return Place(inside + at, is_torchs)
+    return Place(inside + at, is_torchs, is_own=bool(inside) and not is_torchs)
 
 
 def _called(layer: nn.Module, names: Names) -> str:

@@ -1,11 +1,13 @@
 """What was found out about a program, kept for the Python state in which it was found: attributes, modes, arguments.
 
-A program may do anything else once a number kept on a module, its mode (train, eval) or its kind of arguments changes.
+A program may do anything else once a number kept on a module, its mode (train, eval) or its kind of arguments changes,
+and what was found without gradients, or of frozen parameters, says little of those that learn.
 """
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from pplvm.particles.watch import Memory, Watch
@@ -27,6 +29,7 @@ class PerState(Memory, Generic[Found]):
     def __init__(self) -> None:
         self._programs = _Programs((), [])
         self._watch: Watch | None = None
+        self._parameters: list[dict[str, nn.Parameter | None]] = []  # of each module
         self._found: dict[tuple[Any, ...], tuple[Watch, Found]] = {}  # each watch keeps what its numbers identify
         self.last: Found | None = None
 
@@ -45,11 +48,12 @@ class PerState(Memory, Generic[Found]):
             find: the answer.
         """
         if self._programs.programs != programs:
-            self._programs, self._watch, self._found = _Programs(programs, modules), None, {}
+            self._programs, self._watch, self._parameters, self._found = _Programs(programs, modules), None, [], {}
         key = self._key(args, kwargs)
         if key not in self._found:
             found = find()  # which may make what is made on a first batch
             self._watch = Watch(self._programs)
+            self._parameters = [each._parameters for each in self._programs.modules()]
             self._found[self._key(args, kwargs)] = self._watch, found
             while len(self._found) > MOST:
                 self._found.pop(next(iter(self._found)))
@@ -60,7 +64,8 @@ class PerState(Memory, Generic[Found]):
 
     def _key(self, args: tuple, kwargs: dict) -> tuple[Any, ...]:
         kinds = (*map(_kind, args), *((name, _kind(each)) for name, each in sorted(kwargs.items())))
-        return kinds, () if self._watch is None else self._watch.values()
+        learning = tuple([p is not None and p.requires_grad for store in self._parameters for p in store.values()])
+        return kinds, torch.is_grad_enabled(), learning, () if self._watch is None else self._watch.values()
 
 
 class _Programs(nn.Module):

@@ -1,5 +1,7 @@
 """A program that changes after its first batch is checked anew, and nothing found before is believed."""
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -113,17 +115,30 @@ def test_labels_come_and_go_in_a_graph():
         assert step.tier_now == "graph"
 
 
+DECIDES = {
+    "a number": None,
+    "the data": lambda x: x.mean() > 0.5,
+    "rows chosen by a mask": lambda x: len(x[x > 0.5]) > 0,
+    "places found": lambda x: len((x > 0.5).nonzero()) > 0,
+    "kinds of values": lambda x: len(torch.unique(torch.cat([x.flatten(), x.new_zeros(1)]))) > 1,
+    "what it contains": lambda x: 1.0 in x,
+    "the size of the batch": lambda x: len(x) > 1,
+    "the width of the data": lambda x: x.shape[1] > 1,
+}
+"""Whether the second latent joins the decoder; `stage` says so where nothing is given."""
+
+
 class Curriculum(nn.Module):
     """Two binary latents, of which the second joins the decoder as `stage` says, or as the data say."""
 
-    def __init__(self, by_data: bool = False) -> None:
+    def __init__(self, decides: str = "a number") -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.tensor([0.4, -0.8]))
         self.weights = nn.Parameter(torch.tensor([1.3, -2.1, 0.7]))
-        self.stage, self.by_data = 0, by_data
+        self.stage, self.decides = 0, DECIDES[decides]
 
     def joined(self, x: Tensor) -> bool:
-        return bool(x.mean() > 0.5) if self.by_data else self.stage > 0
+        return bool(self.decides(x)) if self.decides else self.stage > 0
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
@@ -131,7 +146,7 @@ class Curriculum(nn.Module):
             b = pyro.sample("b", dist.Bernoulli(0.3 * torch.ones(len(x))))
             both = self.weights[1] * b + self.weights[2] * a * b
             logits = self.weights[0] * a + (both if self.joined(x) else 0.0)
-            pyro.sample("x", dist.Bernoulli(logits=logits.unsqueeze(-1)).to_event(1), obs=x)
+            pyro.sample("x", dist.Bernoulli(logits=logits.unsqueeze(-1)).to_event(1), obs=x[:, :1])
 
     def guide(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
@@ -158,14 +173,51 @@ ON_CURRICULUM = {
 }
 
 
-@pytest.mark.parametrize("by_data", [False, True], ids=["by a number", "by the data"])
+@pytest.mark.parametrize("decides", [name for name in DECIDES if name != "the size of the batch"])
 @pytest.mark.parametrize("rule", ON_CURRICULUM)
-def test_a_latent_that_joins_the_decoder_later_is_credited(rule, by_data):
-    program, objective = Curriculum(by_data), ON_CURRICULUM[rule]()
+def test_a_latent_that_joins_the_decoder_later_is_credited(rule, decides):
+    program, objective = Curriculum(decides), ON_CURRICULUM[rule]()
     exact_mean(objective, program, torch.zeros(1, 1))
-    program.stage, x = 1, torch.ones(1, 1)
+    x = torch.ones(1, 2 if decides == "the width of the data" else 1)
+    if decides == "a number":
+        program.stage = 1
     expected, _ = exact_gradient(program, x, elbo, 1)
     assert torch.allclose(exact_mean(objective, program, x), expected, atol=1e-12)
+
+
+def test_a_latent_that_joins_in_larger_batches_is_credited():
+    program, x = Curriculum("the size of the batch"), torch.ones(200, 1)
+    loss, fresh = (Loss(ScoreFunction(), program) for _ in range(2))
+    loss(x[:1])
+    gradients = []
+    for each in (loss, fresh):
+        torch.manual_seed(0)
+        gradients.append(torch.autograd.grad(each(x), [program.logits])[0])
+    assert torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize(
+    "options", [lambda on: {"joined": on}, lambda on: [on, "a"], lambda on: on * 1.5], ids=["dict", "list", "number"]
+)
+def test_a_latent_that_joins_as_an_argument_says_is_credited(options):
+    class Told(Curriculum):
+        def model(self, x: Tensor, given: Any) -> None:
+            joins = given["joined"] if isinstance(given, dict) else given[0] if isinstance(given, list) else given
+            self.decides = lambda x: joins
+            super().model(x)
+            self.decides = None  # the program itself stays as it was
+
+        def guide(self, x: Tensor, given: Any) -> None:
+            super().guide(x)
+
+    program, x = Told(), torch.ones(50, 1)
+    loss, fresh = (Loss(ScoreFunction(), program) for _ in range(2))
+    loss(x, options(False))
+    gradients = []
+    for each in (loss, fresh):
+        torch.manual_seed(0)
+        gradients.append(torch.autograd.grad(each(x, options(True)), [program.logits])[0])
+    assert torch.allclose(*gradients)
 
 
 def test_a_latent_that_joins_later_is_credited_in_a_graph():
@@ -345,3 +397,60 @@ def test_a_plate_that_is_subsampled_later_counts_its_data_anew():
     expected = -float(dist.Normal(0.0, 1.0).log_prob(torch.ones(())))
     for rows in (100, 10, 100, 20):
         assert float(loss(x[:rows], 100).detach()) == pytest.approx(expected)
+
+
+class Normalized(nn.Module):
+    """Batch norm behind a binary latent: a datum's draw changes other data's densities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(3, 2)
+        self.decoder = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(2)).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=self.encoder(x)).to_event(1))
+
+
+def test_a_guide_that_learns_later_is_looked_at_again():
+    loss, x = Loss(MuProp(), Normalized()), torch.randn(5, 3)
+    loss.program.encoder.requires_grad_(False)
+    loss(x)
+    loss.program.encoder.requires_grad_(True)
+    with pytest.raises(ObjectiveError, match="other draws"):
+        loss(x)
+
+
+def test_what_passed_without_gradients_is_looked_at_again_with_them():
+    outside = nn.Linear(2, 1)  # which the program does not own, so that nothing holds it still
+
+    class Foreign(Dropout):
+        def guide(self, x: Tensor) -> None:
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(outside(x).squeeze(-1), 0.5))
+
+    loss, x = Loss(StickTheLanding(), Foreign()), torch.randn(4, 2)
+    with torch.no_grad():
+        loss(x)
+    with pytest.raises(ObjectiveError, match="cannot hold guide site 'z' still"):
+        loss(x)
+
+
+def test_more_particles_are_checked_once_they_come():
+    class Mixing(Dropout):
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+                mean = (z - z.mean(0)).unsqueeze(-1).expand(*z.shape, 2) if z.dim() > 1 else x
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    loss, x = Loss(Pathwise(), Mixing().eval()), torch.randn(4, 2)
+    loss(x)
+    loss.objective.num_particles = 3
+    with pytest.raises(ProgramError, match="with K > 1 particles at once"):
+        loss(x)

@@ -341,3 +341,23 @@ def test_no_check_leaves_a_trace():
         now = dict(program.named_buffers())[name]
         assert now is buffer and now._version == version and torch.equal(now, value)
     assert all(p.grad is None for p in program.parameters()) and not pyro.get_param_store().keys()
+
+
+class Reshapes(nn.Module):
+    """A convolution as it is commonly written, for one batch dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, z):
+        return self.convolution(z.reshape(len(z), 1, 2, 2)).flatten(1)
+
+
+def test_a_layer_of_the_program_that_knows_one_batch_dimension_is_told_how_to_be_wrapped():
+    x = torch.randn(B, D)
+    with pytest.raises(
+        ProgramError, match=r"in layer 'decoder.net' \(Reshapes\) .*: wrap the layer as pplvm.LeadingDims"
+    ):
+        Loss(Pathwise(elbo, 4), Story(Alone(net=Reshapes())))(x)
+    Loss(Pathwise(elbo, 4), Story(Alone(net=LeadingDims(Reshapes(), 1))))(x)

@@ -6,7 +6,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoNormal
+from pyro.infer import SVI
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoIAFNormal, AutoNormal
 from torch import nn
 
 from pplvm.bounds import elbo
@@ -90,6 +91,26 @@ def test_other_rows_are_refused_in_one_sentence():
     optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], 0.1)
     with pytest.raises(ProgramError, match="this batch holds others"):
         list(fit(loss, [x, other], optimizer))
+
+
+def test_other_rows_are_refused_in_a_step_of_svi():
+    x, other, program = data(16)[:8], data(16)[8:], Auto()
+    svi = SVI(program.model, program.guide, pyro.optim.Adam({"lr": 0.05}), Pathwise())
+    with pyro.get_param_store().scope():
+        assert svi.step(x) > 0
+        for run in (svi.step, svi.evaluate_loss):
+            with pytest.raises(
+                ProgramError, match=r"8 rows of its first batch, and this batch holds others: .* from x$"
+            ):
+                run(other)
+
+
+@pytest.mark.parametrize("kind", [AutoDiagonalNormal, AutoIAFNormal])
+def test_an_automatic_guide_that_draws_all_data_as_one_is_told_what_to_use(kind):
+    program = Auto()
+    program.auto = kind(program.model)
+    with pytest.raises(ProgramError, match=f"^the guide's {kind.__name__} draws .* as one: use AutoNormal, .* plate$"):
+        Loss(Pathwise(), program)(data())
 
 
 def test_a_graph_does_not_hide_the_rows():
