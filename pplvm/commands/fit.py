@@ -100,6 +100,8 @@ def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
     manifest["run"] = found.manifest.get("run", manifest["run"])
     with _refused_in_words(found.path / STATE):
         plan.run.load_state_dict(found.state)
+        if (states := len(found.state["random"])) != found.manifest.get("processes", states):
+            raise ValueError(f"it holds the random states of {states} processes")
         if plan.run.step != found.step:
             raise ValueError(f"it is of step {plan.run.step}")
         if not moved and plan.epochs.position > plan.epochs.length:

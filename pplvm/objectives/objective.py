@@ -32,7 +32,7 @@ from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
 from pplvm.particles.program_state import PerState
-from pplvm.particles.side_effects import undone
+from pplvm.particles.side_effects import moving_once, undone
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError", "announce"]
 
@@ -203,22 +203,22 @@ class Loss(nn.Module):
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
         self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
+        self._is_pyros = type(objective).__module__.startswith("pyro.")
         self._per_row: list[nn.Module] | None = None
 
     def forward(self, *args: Any) -> Tensor:
+        model, guide = self.program.model, self.program.guide
         if not isinstance(self.objective, Objective):
-            model, guide = self.program.model, self.program.guide
             self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse(args))
+        if self._is_pyros:
+            model, guide = moving_once(model, [self.program]), moving_once(guide, [self.program])
         if self._per_row is None:
             self._per_row = automatic_guides([self.program])
         rows = same_rows(self._per_row) if self._per_row else nullcontext()
-        batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # new, or a flow over data finds it
-        with (
-            pyro.get_param_store().scope(),
-            rows,
-            _SubsampledPlate() as plate,
-        ):  # where PyroModules leave their parameters
-            loss = self.objective.differentiable_loss(self.program.model, self.program.guide, *batch)  # in its cache
+        batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # a flow caches by tensor
+        # the store is where PyroModules leave their parameters
+        with pyro.get_param_store().scope(), rows, _SubsampledPlate() as plate:
+            loss = self.objective.differentiable_loss(model, guide, *batch)
         return loss / max(plate.size, len(args[0]))
 
     def _refuse(self, args: tuple) -> None:
@@ -227,7 +227,7 @@ class Loss(nn.Module):
         inner = getattr(self.objective, "objective", self.objective)  # of PyroObjective
         if fault := why_not_summed_out(inner, model_trace, guide_trace):
             raise ObjectiveError(fault)
-        if not type(self.objective).__module__.startswith("pyro.") or guide_trace is None:
+        if not self._is_pyros or guide_trace is None:
             return
         for name, site in latents(guide_trace).items():
             if site["fn"].has_rsample and not has_path(site["fn"]):

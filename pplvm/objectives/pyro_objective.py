@@ -21,6 +21,7 @@ from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of
 from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
+from pplvm.particles.side_effects import moving_once
 
 __all__ = ["PyroObjective"]
 
@@ -84,10 +85,11 @@ class PyroObjective(ELBO):
 
     def _loss(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Tensor:
         run = _taking_observations(guide) if isinstance(self.objective, ReweightedWakeSleep) else guide
+        modules = owners(model, guide)
+        model, run = moving_once(model, modules), moving_once(run, modules)
         if not torch.is_grad_enabled():
             with _flows_in_words(self.objective):
                 return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
-        modules = owners(model, guide)
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         value, gradients = self._run(parameters, model, _announcing(run, modules), args, kwargs)
         surrogate = sum((p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None)

@@ -1,14 +1,15 @@
 """Undo what a run of a program leaves behind: random states, buffers of its modules, changes of its arguments."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["buffer_slots", "buffers_kept", "cuda_devices", "undone"]
+__all__ = ["buffer_slots", "buffers_kept", "cuda_devices", "moving_once", "undone"]
 
 
 @contextmanager
@@ -51,6 +52,17 @@ def buffers_kept(*modules: nn.Module) -> Iterator[None]:
     finally:
         for store, name, buffer in slots:
             store[name] = buffer
+
+
+def moving_once(program: Callable[..., Any], modules: Sequence[nn.Module]) -> Callable[..., Any]:
+    """A program of whose runs only the first moves the modules' buffers, for objectives that run it again and again."""
+    runs = count()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with buffers_kept(*modules) if next(runs) else nullcontext():
+            return program(*args, **kwargs)
+
+    return run
 
 
 def buffer_slots(*modules: nn.Module) -> list[tuple[dict[str, Tensor | None], str, Tensor]]:

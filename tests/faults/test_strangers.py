@@ -129,6 +129,7 @@ STATES = {
     "no loss": (lambda s: s["parts"]["stepper"].pop("loss"), "it lacks 'loss'"),
     "a random state of another size": (lambda s: s["random"][0].update(torch=torch.zeros(7).byte()), "of torch is no"),
     "random states of no process": (lambda s: s.update(random=[]), "it holds no random state"),
+    "random states of two": (lambda s: s.update(random=2 * s["random"]), "the random states of 2 processes"),
     "of no size": (lambda s: s["random"][0].update(python=torch.zeros(()).long()), "of python is no"),
     "of other numbers": (lambda s: s["random"][0].update(torch=torch.zeros(5056).byte()), "state.pt is not that"),
     "beyond its words": (lambda s: s["random"][0].update(numpy_rest=torch.tensor([9e3, 0, 0]).double()), "at 9000"),

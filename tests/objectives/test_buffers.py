@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from pyro.infer import RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
@@ -80,6 +82,25 @@ def test_tiers_move_buffers_alike(name):
         assert step.tier_now == tier
         left.append([b.clone() for b in program.buffers()])
     assert all(torch.equal(a, b) for a, b in zip(*left, strict=True))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Trace_ELBO(num_particles=3),
+        lambda: Trace_ELBO(num_particles=3, vectorize_particles=True),
+        lambda: TraceMeanField_ELBO(num_particles=2),
+        lambda: PyroObjective(TraceGraph_ELBO(num_particles=3)),
+        lambda: PyroObjective(RenyiELBO(num_particles=3)),
+        lambda: PyroObjective(ReweightedWakeSleep(num_particles=3), allow_biased=True),
+    ],
+)
+def test_pyros_own_move_buffers_once_too(make):
+    program, steps = CountingVAE(8, 2, (5,)).count(), 2
+    loss = Loss(make(), program)
+    for _ in range(steps):
+        loss(X).backward()
+    assert (float(program.model_runs), float(program.guide_runs)) == (steps, steps)
 
 
 class Normalized(VAE):
