@@ -9,7 +9,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks.contestants import images, seeded
-from pplvm.particles.pair import draw_particles, gather, pair_up
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import gather, pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 

@@ -27,8 +27,9 @@ from pplvm.bounds import iwae
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
+from pplvm.particles.draw import draw_particles
 from pplvm.particles.enumeration import enumerate_guide
-from pplvm.particles.pair import draw_particles, pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.programs.mixture import MixtureOfGaussians
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pplvm.objectives.tempered import Beta, FreeBits, Warmup
     from pplvm.objectives.thermodynamic import Thermodynamic
     from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
-    from pplvm.particles.pair import draw_particles
+    from pplvm.particles.draw import draw_particles
     from pplvm.programs.mixture import MixtureOfGaussians
     from pplvm.programs.ppca import ProbabilisticPCA
     from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
@@ -75,7 +75,7 @@ _HOMES = {
     "pplvm.programs.sigmoid_belief": ("SigmoidBeliefNet",),
     "pplvm.programs.vae": ("VAE",),
     "pplvm.networks.leading_dims": ("LeadingDims",),
-    "pplvm.particles.pair": ("draw_particles",),
+    "pplvm.particles.draw": ("draw_particles",),
     "pplvm.bounds": ("elbo", "iwae", "renyi", "tvo", "jackknife"),
     "pplvm.objectives.objective": ("Loss",),
     "pplvm.objectives.exact": ("Exact", "PriorSampling"),

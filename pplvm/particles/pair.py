@@ -40,7 +40,6 @@ __all__ = [
     "Pair",
     "Particles",
     "cuda_devices",
-    "draw_particles",
     "gather",
     "inspect_pair",
     "owners",
@@ -172,42 +171,6 @@ class Pair:
             return term
         nested = tuple(range(-min(self.nesting, term.dim()), -1))
         return term.sum(nested) if nested else term
-
-
-def draw_particles(model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any) -> Particles:
-    """Run the guide, replay the model, sum the sites.
-
-    Arguments:
-        model, guide: Pyro programs whose sites all lie in one plate at dim -1, the batch; further plates
-            may nest inside it.
-        args, kwargs: what both are called with.
-        num_particles: K, at least 1; the K draws are vectorized in the dimension left of all plates.
-
-    Raises:
-        ProgramError: the program breaks a rule, or mixes particles; the message names the site and the cure.
-        ValueError: num_particles is no integer of at least 1.
-
-    Example:
-        >>> import pyro.distributions as dist
-        >>> def model(x):
-        ...     with pyro.plate("batch", len(x)):
-        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-        >>> def guide(x):
-        ...     with pyro.plate("batch", len(x)):
-        ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
-        >>> draw_particles(model, guide, torch.zeros(3), num_particles=5).log_weights.shape
-        torch.Size([5, 3])
-    """
-    if not isinstance(num_particles, int) or num_particles < 1:
-        raise ValueError(f"draw_particles: num_particles must be an integer of at least 1, got {num_particles!r}")
-    with pyro.get_param_store().scope():
-        pair = pair_up(model, guide, args, kwargs)
-        if num_particles > 1:
-            from pplvm.particles.agreement import particles_disagree, refuse  # which imports this file
-
-            refuse(particles_disagree(pair, args, kwargs))
-        return gather(pair, num_particles, args, kwargs)
 
 
 def pair_up(

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

@@ -24,7 +24,7 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparame
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 

@@ -10,7 +10,8 @@ from pplvm.objectives.detached import draw_detached, require_densities
 from pplvm.objectives.exact import PriorSampling
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
-from pplvm.particles.pair import draw_particles, pair_up
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import pair_up
 from tests.problems import Forced, linear_gaussian
 
 

@@ -18,7 +18,7 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLandin
 from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from tests.problems import hermite_grid
 
 

@@ -16,7 +16,8 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
-from pplvm.particles.pair import draw_particles, pair_up
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import pair_up
 from tests.problems import Forced, entries, per_row_gradients, sampled_gradients
 
 

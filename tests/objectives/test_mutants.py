@@ -7,7 +7,7 @@ from pplvm.bounds import elbo, iwae
 from pplvm.objectives.objective import Estimate
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, along_paths
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from tests.problems import exact_gradient, exact_moments, linear_gaussian, small_net, two_data
 
 

@@ -20,8 +20,9 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.agreement import data_disagree, particles_disagree, states_disagree
 from pplvm.particles.contract import ProgramError
+from pplvm.particles.draw import draw_particles
 from pplvm.particles.enumeration import enumerate_model
-from pplvm.particles.pair import draw_particles, gather, pair_up
+from pplvm.particles.pair import gather, pair_up
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

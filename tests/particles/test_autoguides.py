@@ -16,7 +16,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.particles.autoguides import same_rows
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.training.fit import fit
 
 THETA = 0.3

@@ -12,7 +12,8 @@ from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles, inspect_pair
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import inspect_pair
 
 B = 3
 

@@ -14,9 +14,10 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.stopped_guide import StickTheLanding
 from pplvm.particles.contract import ProgramError
+from pplvm.particles.draw import draw_particles
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.masks import is_masked, same_mask
-from pplvm.particles.pair import draw_particles, gather, pair_up
+from pplvm.particles.pair import gather, pair_up
 
 X = torch.tensor([0.5, -1.0, 2.0])
 SOME = torch.tensor([True, False, True])

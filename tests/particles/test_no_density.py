@@ -12,7 +12,7 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.wake_sleep import WakeSleep
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 
 COUNTS = torch.tensor([[1.0, 2.0, 0.0, 4.0], [0.0, 1.0, 1.0, 0.0], [3.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
 

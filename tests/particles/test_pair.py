@@ -10,7 +10,8 @@ from pyro import poutine
 from torch import nn
 from torch.distributions import Bernoulli, Normal
 
-from pplvm.particles.pair import draw_particles, gather, pair_up
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import gather, pair_up
 from tests.problems import Forced
 
 B, M = 3, 4

@@ -9,7 +9,7 @@ from torch.distributions import AffineTransform, TransformedDistribution
 from torch.distributions import OneHotCategoricalStraightThrough as StraightThrough
 
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.particles.paths import has_path
 
 ONES, HALF, COLD = torch.ones(3), torch.tensor(0.5), torch.tensor(0.3)

@@ -9,7 +9,8 @@ from pplvm.bounds import elbo, iwae
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.particles.pair import draw_particles, inspect_pair
+from pplvm.particles.draw import draw_particles
+from pplvm.particles.pair import inspect_pair
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

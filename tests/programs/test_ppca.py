@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 from pplvm.bounds import elbo
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.ppca import ProbabilisticPCA
 
 

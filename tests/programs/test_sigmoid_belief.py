@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli
 
-from pplvm.particles.pair import draw_particles
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from tests.problems import Forced, small_net, two_data
 
