@@ -67,7 +67,7 @@ def apart_from_one_process(make, x=None, wrap=ranks.parallel, steps=2):
     """How far gradients and buffers are from those of one process with the whole batch, over their size."""
     x = whole_batch() if x is None else x
     together, alone, worst = wrap(Loss(*make()), x[my_half()]), Loss(*make()), 0.0
-    with torch.no_grad(), undone(alone, [x]):
+    with ranks._all_together(), undone(alone, [x]):
         alone(x)  # the first batch is checked, which draws
     for step in range(steps):
         for loss, rows in ((together, my_half()), (alone, slice(B))):
