@@ -11,7 +11,12 @@ __all__ = ["Some", "of_class", "of_function"]
 Place = tuple[Any, Any, str]
 """A container, a key into it, and a name to tell of."""
 
-LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "pplvm", "numpy", "builtins"} - {"__main__"}
+DEPENDENCIES = (
+    "torch torchvision pyro numpy scipy pandas xarray arviz h5netcdf h5py sklearn matplotlib PIL jinja2 yaml tqdm "
+    "safetensors pplvm builtins _pytest"
+)
+
+LIBRARIES = (sys.stdlib_module_names | set(DEPENDENCIES.split())) - {"__main__"}
 """Whose code is taken to read nothing that changes."""
 
 
