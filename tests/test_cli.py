@@ -465,7 +465,7 @@ def test_verify_judges_ones_own_estimator(tmp_path, capsys):
         (["verify", "rloo", "--particles", "1"], "at least 2, got 1"),
         (["verify", "rloo@num=3"], "takes no 'num'"),
         (["verify", "no.such:Thing"], "no module 'no.such'"),
-        (["verify"], "required: estimator"),
+        (["verify"], "required: ESTIMATOR"),
         (["verify", "rloo", "--draws", "5"], "must be at least 60"),
     ],
 )

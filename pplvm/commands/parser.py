@@ -1,0 +1,64 @@
+"""argparse with one line of complaint, one line of usage, and examples under the help."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from pplvm.commands.complaint import complain
+
+__all__ = ["Parser", "Repeated", "Version"]
+
+
+class Parser(argparse.ArgumentParser):
+    """One line of complaint, and the way to the help.
+
+    Arguments:
+        examples: command lines, shown under the help.
+        options: of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(**({"formatter_class": _HelpFormatter} | options))
+        if examples:
+            self.epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)])
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(2)
+
+    def parse_args(self, words: Any = None, found: Any = None) -> Any:
+        """As argparse has it, but an option that does not exist is told with the closest that does."""
+        found, unknown = self.parse_known_args(words, found)
+        if unknown:
+            options = ["--" + name.replace("_", "-") for name in vars(found)]
+            close = get_close_matches(unknown[0].partition("=")[0], options, n=1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Room for the options' names, so that most help stands on one line; lines of description as they are written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size((100, 24)).columns - 2, 110))
+
+
+class Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=options.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(0, f"pplvm {version('pplvm')}\n")
+
+
+class Repeated(argparse.Action):
+    """Like "append", but what is given replaces the default."""
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: str, *rest: object) -> None:
+        before = getattr(found, self.dest)
+        setattr(found, self.dest, [value] if before is self.default else [*before, value])

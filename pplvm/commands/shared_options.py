@@ -1,0 +1,68 @@
+"""Options that several commands have: the program, its data, the machine, what is trusted."""
+
+import argparse
+
+from pplvm.commands.values import at_least
+
+__all__ = [
+    "SPLITS",
+    "add_data",
+    "add_device",
+    "add_output",
+    "add_seed",
+    "add_settings",
+    "add_trust",
+    "finish",
+]
+
+LARGEST_SEED = 10**12
+"""Streams of replicates are told apart by multiples of the seed, which must fit in 63 bits."""
+
+SPLITS = ("train", "valid", "test")
+
+
+def add_settings(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an argument of the program; may repeat"
+    )
+
+
+def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
+    """The data set, how its values are read, and the size of a batch."""
+    group.add_argument("--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]")
+    group.add_argument("--data-root", metavar="DIR", help="where mnist, fashion-mnist and binarized-mnist lie")
+    group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
+    group.add_argument("--key", help="the array's name in an .npz")
+    group.add_argument(
+        "--split", default="train", choices=SPLITS, metavar="SPLIT", help="train, valid, test [%(default)s]"
+    )
+    group.add_argument(
+        "--binarize", default="static", choices=("static", "dynamic", "none"), metavar="HOW",
+        help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [%(default)s]",
+    )  # fmt: skip
+    group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
+
+
+def add_seed(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="of all randomness [%(default)s]")
+
+
+def add_output(group: argparse._ActionsContainer, default: str, what: str) -> None:
+    group.add_argument("--output", metavar="DIR", help=f"[{default}]")
+    group.add_argument("--overwrite", action="store_true", help=f"replace {what} that is there")
+
+
+def add_device(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 [%(default)s]")
+
+
+def add_trust(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE", help="run code that a file names; may repeat"
+    )
+
+
+def finish(command: argparse.ArgumentParser, handler: str) -> None:
+    """What every command has, and the module whose `run` obeys."""
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(handler=handler)
