@@ -2,47 +2,56 @@
 
 __all__ = ["from_rows"]
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from pplvm.data.image_data import ImageData
-from pplvm.data.streams import permutation
+from pplvm.data.source import Source
 
-SPLIT_SEED = 80_10_10  # constant, so that the splits of one array never overlap
 LARGEST_INTEGER = 2**24  # up to which float32 holds every one
-SPLITS = ("train", "valid", "test", "all")
 
 
-def from_rows(array: np.ndarray, name: str, split: str, labels: list[int] | None = None) -> ImageData:
+def from_rows(
+    source: Source | np.ndarray, name: str, split: str, labels: Sequence[int] | np.ndarray | None = None
+) -> ImageData:
     """The rows of one split. Two-valued arrays become binary, uint8 and floats k/255 grey; others stay as they are.
 
     Integers of other types are numbers, such as counts and token ids, unless `binarize` takes them for grey levels.
 
     Arguments:
-        array: (N, ..., D) integers or floats.
+        source: an array (N, ..., D) of integers or floats, or arrays by the name of their split.
         name: what messages call it.
-        split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
-        labels: N of them, if known.
+        split: "train", "valid", "test" or "all", as `Source.rows` has them.
+        labels: N of them, of an array for which they are known.
     Raises ValueError for no data, NaN or infinity, other numbers, and another split.
 
     Example:
         >>> from_rows(np.array([[0, 255], [7, 0]], np.uint8), "toy", "all").spec.levels
         256
     """
-    if array.ndim == 0 or array.size == 0:
-        raise ValueError(f"data set {name!r} is empty, its shape is {array.shape}: give it at least one row")
-    if array.ndim == 1:
-        raise ValueError(f"data set {name!r} is one row of {len(array)} numbers: give it rows, as ({len(array)}, 1)")
+    if not isinstance(source, Source):
+        source = Source({"all": source}, {} if labels is None else {"all": np.asarray(labels)})
+    for array in source.arrays.values():
+        _check_rows(array, name)
+    key, rows = source.rows(split, name)
+    array = source.arrays[key]
     stored = _floats(array, name) if array.dtype.kind == "f" else _integers(array, name)
-    part = _part(len(stored), split, name)
-    images = torch.from_numpy(stored)[part]
-    numbers = None if labels is None else torch.tensor(labels)[part]
+    images = torch.from_numpy(stored)[torch.from_numpy(rows)]
+    numbers = torch.from_numpy(source.labels[key][rows]) if key in source.labels else None
     if stored.dtype != np.uint8:
         return ImageData(images, name, None, numbers, top=1)
     top = 255 if stored.max() > 1 else 1
     binary = bool(((stored == 0) | (stored == top)).all())
     return ImageData(images, name, 2 if binary else 256, numbers, top)
+
+
+def _check_rows(array: np.ndarray, name: str) -> None:
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"data set {name!r} is empty, its shape is {array.shape}: give it at least one row")
+    if array.ndim == 1:
+        raise ValueError(f"data set {name!r} is one row of {len(array)} numbers: give it rows, as ({len(array)}, 1)")
 
 
 def _floats(array: np.ndarray, name: str) -> np.ndarray:
@@ -70,14 +79,3 @@ def _integers(array: np.ndarray, name: str) -> np.ndarray:
             "what they name from 0"
         )
     return array.astype(np.int32)
-
-
-def _part(size: int, split: str, name: str) -> Tensor:
-    """The rows of a split, (n,), in the order of the array."""
-    if split not in SPLITS:
-        raise ValueError(f"there is no split {split!r}: use {', '.join(SPLITS)}")
-    tenth = size // 10
-    if split in ("valid", "test") and tenth == 0:
-        raise ValueError(f"data set {name!r} has {size} rows, too few for a split {split!r}: it takes 10")
-    edges = {"valid": (0, tenth), "test": (tenth, 2 * tenth), "train": (2 * tenth, size), "all": (0, size)}
-    return permutation(size, SPLIT_SEED)[slice(*edges[split])].sort().values

@@ -1,0 +1,73 @@
+"""Arrays as they were read, by split where they are named for one, and the rule that splits those that are not."""
+
+__all__ = ["SPLITS", "Source"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pplvm.data.streams import permutation
+
+SPLIT_SEED = 80_10_10  # constant, so that the splits of one array never overlap
+SPLITS = ("train", "valid", "test", "all")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file, folder or data set holds: arrays by the name of their split, or a single one under "all".
+
+    Arguments:
+        arrays: (N, ...) by "train", "valid" and "test", of which "valid" or "test" may lack, or {"all": array}.
+        labels: (N,) integers by the same names, where known.
+    Raises ValueError for arrays of other shapes than each other's, and for other names.
+
+    Example:
+        >>> Source({"train": np.zeros((20, 2)), "test": np.zeros((3, 2))}).rows("valid", "toy")[1].shape
+        (2,)
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = set(self.arrays)
+        first = next(iter(self.arrays.values()), None)
+        if names != {"all"} and not {"train"} <= names <= {"train", "valid", "test"}:
+            raise ValueError(f"arrays are named {', '.join(self.arrays) or 'nothing'}: use train, valid, test, or all")
+        for split, array in self.arrays.items():
+            if first is not None and array.shape[1:] != first.shape[1:]:
+                told = f"{array.shape[1:]}, but those of {next(iter(self.arrays))} {first.shape[1:]}"
+                raise ValueError(f"data of {split} have shape {told}: give all one shape")
+
+    def rows(self, split: str, name: str) -> tuple[str, np.ndarray]:
+        """The array that holds a split, by its name, and which of its rows are meant, (n,), in their order.
+
+        A single array gives 80, 10 and 10 of a hundred rows to train, valid and test, by a constant seed. Of named
+        ones a missing "valid" is a tenth of "train", which then lacks it; a missing "test" is refused.
+
+        Arguments:
+            split: "train", "valid" or "test"; "all" for every row of a single array.
+            name: what messages call the data set.
+        Raises ValueError for another split, one that is not there, and too few rows.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}: use {', '.join(SPLITS)}")
+        if "all" in self.arrays:
+            size, tenth = len(self.arrays["all"]), len(self.arrays["all"]) // 10
+            edges = {"valid": (0, tenth), "test": (tenth, 2 * tenth), "train": (2 * tenth, size), "all": (0, size)}
+            return "all", _shuffled(size, edges[split], split, name)
+        if split in self.arrays and not (split == "train" and "valid" not in self.arrays):
+            return split, np.arange(len(self.arrays[split]))
+        if split in ("test", "all"):
+            there = ", ".join(self.arrays)
+            raise ValueError(f"data set {name!r} names its splits, {there}, and has no {split!r}: use train or valid")
+        size, tenth = len(self.arrays["train"]), len(self.arrays["train"]) // 10
+        return "train", _shuffled(size, {"valid": (0, tenth), "train": (tenth, size)}[split], split, name)
+
+
+def _shuffled(size: int, edges: tuple[int, int], split: str, name: str) -> np.ndarray:
+    """The rows that lie between two edges of a permutation by the constant seed, in the order of the array."""
+    if edges[0] == edges[1] and size:
+        raise ValueError(f"data set {name!r} has {size} rows, too few for a split {split!r}: it takes 10")
+    return np.sort(permutation(size, SPLIT_SEED).numpy()[slice(*edges)])
