@@ -74,7 +74,7 @@ def _entries(item: Any, where: str, key: str | None) -> Entries:
         return Entries(datum, label)
     if key is not None:
         raise ValueError(f"{where} is a {type(item).__name__}, which has no entry {key!r}: leave the key out")
-    if isinstance(item, tuple | list) and item:
+    if isinstance(item, tuple | list) and item and not _is_datum(item):
         return Entries(0, 1 if len(item) > 1 else None)
     return Entries(None, None)
 
@@ -121,7 +121,15 @@ def _datum(item: Any, entries: Entries, where: str) -> np.ndarray:
 def _is_datum(value: Any) -> bool:
     if isinstance(value, Tensor | np.ndarray) or _is_image(value):
         return True
-    return isinstance(value, list) and np.asarray(value, object).size > 0 and _array(value).dtype.kind in "biuf"
+    return (
+        isinstance(value, list) and isinstance(_first_leaf(value), int | float) and _array(value).dtype.kind in "biuf"
+    )
+
+
+def _first_leaf(value: Any) -> Any:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value
 
 
 def _array(value: Any) -> np.ndarray:

@@ -69,7 +69,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     for number, file in enumerate(folder.rglob("*")):
         if number == MOST_FILES:
             raise ValueError(f"folder {folder} holds more than {MOST_FILES:,} files: name one that holds images")
-        if file.name.startswith("."):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):  # as .ipynb_checkpoints/
             continue
         if file.suffix.lower() in endings:
             images.append(file)
@@ -80,13 +80,14 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _images(folder: Path, files: list[Path]) -> Source:
     splits = _splits(folder, files)
-    shape = read_image(files[0]).shape
+    first = next(iter(splits.values())).files[0]
+    shape = read_image(first).shape
     if np.prod(shape) * len(files) > MOST_BYTES:
         raise ValueError(
             f"folder {folder} holds {len(files):,} images of shape {shape}, more than fit in "
             f"{MOST_BYTES / 2**30:g} GiB: make them smaller"
         )
-    arrays = {split: _decoded(part.files, files[0], shape) for split, part in splits.items()}
+    arrays = {split: _decoded(part.files, first, shape) for split, part in splits.items()}
     classes = {split: found for split, part in splits.items() if (found := _classes(part)) is not None}
     return Source(arrays, label_numbers(classes), _told(folder, splits, classes))
 
