@@ -2,6 +2,7 @@
 
 __all__ = ["read_folder"]
 
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,8 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     endings = Image.registered_extensions()
     images: list[Path] = []
     arrays: list[Path] = []
-    for number, file in enumerate(folder.rglob("*")):
+    links = [place for place in folder.iterdir() if place.is_symlink() and place.is_dir() and split_of(place.name)]
+    for number, file in enumerate(chain(folder.rglob("*"), *(link.rglob("*") for link in links))):
         if number == MOST_FILES:
             raise ValueError(f"folder {folder} holds more than {MOST_FILES:,} files: name one that holds images")
         if any(part.startswith(".") for part in file.relative_to(folder).parts):  # as .ipynb_checkpoints/
@@ -194,9 +196,22 @@ def _arrays(folder: Path, files: list[Path], keys: Keys) -> Source:
     choice = choose(headers, f"folder {folder}", keys)
     beside = {split: read[name].rows.reshape(-1).tolist() for split, name in choice.labels.items()}
     own = {split: labels for split, name in choice.data.items() if (labels := read[name].labels) is not None}
+    _check_columns(folder, {name: read[name].columns for name in choice.data.values() if read[name].columns})
     told = [remark for name in choice.data.values() for remark in read[name].remarks]
     arrays = {split: read[name].rows for split, name in choice.data.items()}
     return Source(arrays, label_numbers(beside | own), (*remarks(choice, folder.name), *told))
+
+
+def _check_columns(folder: Path, columns: dict[str, tuple[str, ...]]) -> None:
+    """Refuse tables of one data set whose columns have other names, or another order."""
+    first = next(iter(columns), "")
+    for name, names in columns.items():
+        odd = next((i for i, (a, b) in enumerate(zip(names, columns[first], strict=False)) if a != b), None)
+        if odd is not None:
+            raise ValueError(
+                f"folder {folder}: data column {odd} (the first is 0) of {name} is called {names[odd]!r}, that of "
+                f"{first} {columns[first][odd]!r}: give them the same columns in the same order"
+            )
 
 
 def _one_array(file: Path) -> Table:
@@ -204,7 +219,7 @@ def _one_array(file: Path) -> Table:
     if is_table(file):
         table = table_of(file)
         only_labels = table.labels and not table.rows.size and all(isinstance(v, int) for v in table.labels)
-        return Table(np.asarray(table.labels), None, ()) if only_labels else table
+        return Table(np.asarray(table.labels)) if only_labels else table
     source = read_named_arrays(file)
     if "all" not in source.arrays:
         raise ValueError(f"{file} names splits of its own: name that file, and not its folder")

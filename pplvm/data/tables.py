@@ -25,11 +25,12 @@ LARGEST_INT32, LARGEST_INT64 = 2**31 - 1, 2**63 - 1
 
 
 class Table(NamedTuple):
-    """The numbers of a table, and the words or integers of its column of labels."""
+    """The numbers of a table, the words or integers of its column of labels, and the names of its other columns."""
 
     rows: np.ndarray
-    labels: list[str | int] | None
-    remarks: tuple[str, ...]
+    labels: list[str | int] | None = None
+    remarks: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -64,7 +65,7 @@ def table_of(path: Path) -> Table:
         separator = _separator(path, first)
         fields = next(csv.reader([first], delimiter=separator), [])
         named = _names_columns(fields)
-        names = [field.strip() for field in fields] if named else [str(i) for i in range(len(fields))]
+        names = [field.strip("# \r\n") for field in fields] if named else [str(i) for i in range(len(fields))]
         with _text(path) as file:
             columns = _columns(file, path, separator, names, int(named))
     except (UnicodeDecodeError, EOFError, OSError, csv.Error, zlib.error) as error:
@@ -197,7 +198,7 @@ def _sorted_out(columns: list[np.ndarray], names: list[str], named: bool, name: 
         if columns[number].dtype == object:
             _refuse_words(columns[number], names[number], name)
     rows = _stacked([columns[i] for i in kept], len(columns[0]) if columns else 0)
-    return Table(rows, labels, tuple(remarks))
+    return Table(rows, labels, tuple(remarks), tuple(names[i] for i in kept) if named else ())
 
 
 def _counts(column: np.ndarray) -> bool:

@@ -169,6 +169,14 @@ def test_other_files_beside_the_splits_do_no_harm(tmp_path):
     assert len(from_folder(tmp_path, "test")) == 9
 
 
+def test_splits_may_be_links_to_folders_elsewhere(tmp_path):
+    plain(tmp_path / "far")
+    (tmp_path / "here").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "here" / split).symlink_to(tmp_path / "far" / split)
+    assert len(from_folder(tmp_path / "here", "test")) == 9 and len(from_folder(tmp_path / "here")) == 36
+
+
 def test_images_are_read_into_one_array_without_a_copy(tmp_path, monkeypatch):
     save(tmp_path, TRAIN)
     monkeypatch.setattr(np, "stack", lambda *words: pytest.fail("all images are held twice"))
@@ -232,6 +240,17 @@ def test_array_files_that_can_mean_two_things_are_refused(tmp_path, names, words
         as_npy(tmp_path, name, NUMBERS)
     with pytest.raises(ValueError, match=words):
         from_folder(tmp_path)
+
+
+def test_tables_of_other_columns_are_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("label,a,b\n" + "1,2,3\n" * 20)
+    (tmp_path / "test.csv").write_text("id,b,a\n1,2,3\n2,3,4\n")
+    with pytest.raises(
+        ValueError, match="data column 0 .* of test is called 'b', that of train 'a': give them the sam"
+    ):
+        from_folder(tmp_path)
+    (tmp_path / "test.csv").write_text("id,a,b\n1,2,3\n2,3,4\n")
+    assert from_folder(tmp_path, "test").images.tolist() == [[2, 3], [3, 4]]
 
 
 def test_keys_tell_which_files_are_meant(tmp_path):

@@ -38,6 +38,14 @@ def test_compressed_tables(tmp_path, name):
     assert table(tmp_path, lines(ROWS, "\t" if "tsv" in name else ","), name).arrays["all"].tolist() == ROWS
 
 
+def test_what_numpy_writes(tmp_path):
+    for header in ("", "a,b,label"):
+        np.savetxt(tmp_path / "mine.csv", ROWS, delimiter=",", header=header)
+        source = read_table(tmp_path / "mine.csv")
+        assert np.array_equal(source.arrays["all"], np.array(ROWS)[:, : 2 if header else 3])
+        assert not header or source.labels["all"].tolist() == [255, 3, 7]
+
+
 def test_a_byte_order_mark_and_windows_lines(tmp_path):
     text = b"\xef\xbb\xbf" + lines(ROWS, header=["label", "b", "c"]).replace("\n", "\r\n").encode()
     assert table(tmp_path, text).labels["all"].tolist() == [0, 1, 9]
