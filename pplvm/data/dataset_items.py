@@ -1,6 +1,6 @@
 """The items of a data set, such as those of torch, torchvision and Hugging Face, as one array."""
 
-__all__ = ["DatasetRows", "read_items"]
+__all__ = ["DatasetRows", "kind_of", "read_items"]
 
 import math
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def _entries(item: Any, where: str, key: str | None) -> Entries:
         label = next((e for e in item if str(e).lower() in LABEL_ENTRIES and e != datum), None)
         return Entries(datum, label)
     if key is not None:
-        raise ValueError(f"{where} is a {type(item).__name__}, which has no entry {key!r}: leave the key out")
+        raise ValueError(f"{where} is {kind_of(item)}, which has no entry {key!r}: leave the key out")
     if isinstance(item, tuple | list) and item and not _is_datum(item):
         return Entries(0, 1 if len(item) > 1 else None)
     return Entries(None, None)
@@ -105,7 +105,7 @@ def _datum(item: Any, entries: Entries, where: str) -> np.ndarray:
     if not _is_datum(value):
         begins = f"has as {entries.datum!r}" if isinstance(entries.datum, str) else "begins with"
         raise ValueError(
-            f"{where} {begins} a {_kind(value)}: return a tensor, an array or a PIL image, or a tuple that begins "
+            f"{where} {begins} {kind_of(value)}: return a tensor, an array or a PIL image, or a tuple that begins "
             "with one"
         )
     try:
@@ -152,6 +152,12 @@ def _is_image(value: Any) -> bool:
 
 def _shape(value: Any) -> tuple[int, ...]:
     return (value.height, value.width) if _is_image(value) else tuple(np.shape(value))
+
+
+def kind_of(value: Any) -> str:
+    """The class of a value with its article, and its shape if it has one."""
+    kind = _kind(value)
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def _kind(value: Any) -> str:

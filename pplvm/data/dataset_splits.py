@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pplvm.data.dataset_items import read_items
+from pplvm.data.dataset_items import kind_of, read_items
 from pplvm.data.source import Source, label_numbers
 from pplvm.data.split_names import split_of
 
@@ -21,7 +21,7 @@ def read_dataset(found: Any, name: str, key: str | None = None) -> Source:
     A mapping names splits by its keys, train (or training), valid (val, validation, dev) and test (testing), as
     Hugging Face's DatasetDict does. A callable that takes `train=`, as those of torchvision do, is called with True
     and False; one that takes `split=` with "train" and "test", and with "valid", "validation" or "val", for which it
-    may raise a KeyError or ValueError if it has none.
+    may raise a KeyError, ValueError or AssertionError if it has none.
 
     Arguments:
         found: a data set, a mapping of such by split, or a callable that returns either.
@@ -31,6 +31,13 @@ def read_dataset(found: Any, name: str, key: str | None = None) -> Source:
     """
     datasets, left_out = _datasets(found, name)
     whole = list(datasets) == ["all"]
+    for split, dataset in datasets.items():
+        if not _is_dataset(dataset):
+            where = f"{name} " if whole else f"{name} gives {kind_of(dataset)} for {split}, which "
+            raise ValueError(
+                f"{where}is not a torch.utils.data.Dataset that has a length, or anything with __len__ and "
+                "__getitem__: name one that is"
+            )
     read = {split: read_items(part, name if whole else f"{name} ({split})", key) for split, part in datasets.items()}
     if _is_called_by_split(found) and "valid" in read and _same(read, "valid", ("train", "test")):
         del read["valid"]  # it does not know the word, and returned what it has
@@ -50,11 +57,6 @@ def _datasets(found: Any, name: str) -> tuple[dict[str, Any], list[str]]:
     made = found() if callable(found) and not _is_dataset(found) else found
     if isinstance(made, Mapping):
         return _mapped(made, name)
-    if not _is_dataset(made):
-        raise ValueError(
-            f"{name} is not a torch.utils.data.Dataset that has a length, or anything with __len__ and __getitem__: "
-            "name one that is"
-        )
     return {"all": made}, []
 
 
@@ -77,9 +79,6 @@ def _mapped(found: Mapping[Any, Any], name: str) -> tuple[dict[str, Any], list[s
             f"{name} is a mapping of {', '.join(map(str, found)) or 'nothing'}: call its data sets train, valid and "
             "test, or name one of them"
         )
-    for split, dataset in parts.items():
-        if not _is_dataset(dataset):
-            raise ValueError(f"{name} holds a {type(dataset).__name__} as {split}: give a data set that has a length")
     left_out = [str(word) for word in found if split_of(str(word)) is None]
     return ({"all": parts["train"]} if list(parts) == ["train"] else parts), left_out
 
@@ -93,7 +92,8 @@ def _split_argument(found: Any) -> str | None:
     except (TypeError, ValueError):  # some that are written in C have none
         return None
     for argument, kind in (("train", bool), ("split", str)):
-        if argument in takes and isinstance(takes[argument].default, kind | type(inspect.Parameter.empty)):
+        default = takes[argument].default if argument in takes else None
+        if default is inspect.Parameter.empty or isinstance(default, kind):
             return argument
     return None
 
@@ -110,7 +110,7 @@ def _called(found: Callable[..., Any]) -> dict[str, Any]:
     for word in VALID_WORDS:
         try:
             return parts | {"valid": found(split=word)}
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, AssertionError):
             continue
     return parts
 

@@ -194,3 +194,20 @@ def test_headers_are_read_of_every_member(tmp_path):
     found = {key: str(header) for key, header in read_headers(tmp_path / "a.npz").items()}
     assert found["x"] == "(20, 3)" and found["number"] == "()"
     assert found["words"] == "(1,) of <U3, no numbers" and "no numbers" in found["things"]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "compressed.npz"])
+def test_whatever_noise_makes_of_a_file_is_an_array_or_a_sentence(tmp_path, name):
+    save = {"a.npy": np.save, "a.npz": np.savez, "compressed.npz": np.savez_compressed}[name]
+    save(tmp_path / name, GREY)
+    whole, draw = (tmp_path / name).read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[draw.integers(0, len(content), 2)] = draw.integers(0, 256, 2)
+        (tmp_path / name).write_bytes(content.tobytes()[: len(whole) - draw.integers(0, 2) * draw.integers(0, 99)])
+        try:
+            assert read_array(tmp_path / name).sum() >= 0
+        except ValueError as error:
+            refused += str(error).startswith(str(tmp_path)) and "\n" not in str(error)
+    assert refused > 200

@@ -80,7 +80,7 @@ class Ragged:
 REFUSED = {
     "words": (["one"], None, "item 0 of mine begins with a str: return a tensor, an array or a PIL image"),
     "later words": ([ROWS[0], "two"], None, "item 1 of mine begins with a str"),
-    "numbers": ([(3, 4)], None, "item 0 of mine begins with a int"),
+    "numbers": ([(3, 4)], None, "item 0 of mine begins with an int"),
     "nothing": ([()], None, "item 0 of mine begins with a tuple"),
     "shapes": (
         [ROWS[0], ROWS[0], ROWS[0][:2]],
@@ -107,7 +107,7 @@ REFUSED = {
         "item 1 of mine is not built as item 0 is, .* no entry 'a'",
     ),
     "a later tuple": ([{"a": ROWS[0]}, ROWS], None, "item 1 of mine is not built as item 0 is"),
-    "a key of no dictionary": ([ROWS[0]], "image", "item 0 of mine is a ndarray, which has no entry 'image'"),
+    "a key of no dictionary": ([ROWS[0]], "image", "item 0 of mine is a ndarray .3,., which has no entry 'image'"),
     "sixteen bits": ([Image.new("I;16", (2, 2))], None, "item 0 of mine cannot be read .its mode is I;16, and only"),
     "too many": (Ragged(), None, r"mine has 1,000,000,000,000 items of shape \(3,\), more than fit in 32 GiB"),
 }

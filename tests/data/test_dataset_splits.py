@@ -58,11 +58,16 @@ def test_a_callable_that_takes_the_split():
             raise ValueError("unknown split")
         return TRAIN if split == "train" else TEST
 
+    def asserting(split):
+        assert split in ("train", "test")
+        return TRAIN if split == "train" else TEST
+
     def careless(split: str):
         return TRAIN if split == "train" else TEST
 
     assert sizes(all_three) == [40, 5, 9]
     assert sizes(two) == [36, 4, 9]
+    assert sizes(asserting) == [36, 4, 9]
     assert sizes(careless) == [36, 4, 9], "what it returns for valid is its test set"
 
 
@@ -93,7 +98,7 @@ REFUSED = {
     ),
     "a stream as a split": (
         {"train": TRAIN, "test": Stream()},
-        "mine holds a Stream as test: give a data set that has",
+        "mine gives a Stream for test, which is not a torch.utils.data.Dataset",
     ),
     "one for all": (
         lambda split: TRAIN,

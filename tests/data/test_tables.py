@@ -161,3 +161,20 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "nothing": lambda: None}[kind]()
     with pytest.raises(FileNotFoundError, match="a.csv.*: give the path of a table such as .csv"):
         read_table(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_whatever_noise_makes_of_a_table_is_numbers_or_a_sentence(tmp_path, name):
+    text, draw = (
+        lines(np.arange(120).reshape(30, 4), header=["label", "b", "c", "id"]).encode(),
+        np.random.default_rng(0),
+    )
+    whole = gzip.compress(text) if name.endswith("gz") else text
+    for _ in range(200):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[draw.integers(0, len(content), 2)] = draw.integers(0, 128, 2)
+        (tmp_path / name).write_bytes(content.tobytes())
+        try:
+            assert read_table(tmp_path / name).arrays["all"].dtype.kind in "if"
+        except ValueError as error:
+            assert str(error).startswith((str(tmp_path), name)) and "\n" not in str(error), error
