@@ -32,6 +32,9 @@ class ImageData(Dataset[Tensor]):
         tensor([0.0000, 0.7500])
     """
 
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how the data were read, a sentence each."""
+
     def __init__(
         self,
         images: Tensor,
