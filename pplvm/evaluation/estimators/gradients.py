@@ -11,11 +11,11 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from importlib.metadata import version
 from typing import Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import my_rows, rank, size, total
@@ -31,6 +31,8 @@ from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.result import ComparisonResult
+from pplvm.evaluation.estimators.rules import rule_of
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
@@ -38,6 +40,7 @@ from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept
+from pplvm.plots.display import or_plain
 from pplvm.unison import exchanged, in_unison, turns, words_of
 
 __all__ = ["Comparison", "compare_gradients"]
@@ -158,7 +161,7 @@ class Comparison:
         fewest = min(found[0].stream.count for found in self.measurements.values())
         return int(total(torch.tensor(fewest))) > 1
 
-    def result(self) -> xr.Dataset:
+    def result(self) -> ComparisonResult:
         """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
         Raises:
@@ -172,7 +175,25 @@ class Comparison:
                 rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        return to_dataset(rows, self.parameters, self.entries, self._traces(rows)).assign_attrs(self._circumstances())
+        found = to_dataset(rows, self.parameters, self.entries, self._traces(rows))
+        return ComparisonResult(found.data_vars, found.coords, self._circumstances())
+
+    def __repr__(self) -> str:
+        drawn = min((sum(m.stream.count for m in found) for found in self.measurements.values()), default=0)
+        return (
+            f"Comparison of {len(self.losses)} estimators on {len(self.batches)} minibatches of "
+            f"{len(self.batches[0])}: {drawn} of {len(self.batches) * self.replicates} gradients drawn of each; "
+            "rounds() draws on, result() is what is known"
+        )
+
+    def _repr_html_(self) -> str:
+        def html() -> str:
+            return f"<div>{escape(repr(self))}</div>{self.result()._repr_html_()}"
+
+        if size() > 1 or not self.has_result:  # what all ranks know is asked of all of them together
+            return f"<div>{escape(repr(self))}</div>"
+        with torch.random.fork_rng(devices=[]):
+            return or_plain(html, self.__repr__)
 
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
@@ -319,14 +340,15 @@ MOST_BYTES = 2**28
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
 
-def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> xr.Dataset:
+def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> ComparisonResult:
     """Compare gradient estimators of one program at its present parameters.
 
     Arguments:
         losses, batches, options: as for `Comparison`.
 
     Returns:
-        A dataset with dims chain (minibatch), draw, estimator, coord, group, side; ArviZ reads it as it is.
+        An xarray.Dataset with dims chain (minibatch), draw, estimator, coord, group, side, which prints, and which
+        notebooks show, as its ranked table; ArviZ reads it as it is.
 
     Example:
         >>> from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
@@ -346,7 +368,8 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
 def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
     objective = loss.objective
     plain = type(objective) is ScoreFunction and objective.control is None
-    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain, drawn)
+    particles = getattr(objective, "num_particles", 1)
+    return Row(found, target_of(loss), particles, evaluations, test, plain, drawn, rule_of(objective))
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:
