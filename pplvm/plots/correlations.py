@@ -57,10 +57,10 @@ def has_correlations(ds: xr.Dataset) -> bool:
     Arguments:
         ds: what `compare_gradients` returned.
     """
-    varying = [name for name, variance in per_estimator(ds, "variance").items() if variance > 0]
-    if "correlation" not in ds or len(varying) < 2:
+    varying = ds["variance"].values > 0  # (E,)
+    if "correlation" not in ds or varying.sum() < 2:
         return False
-    return bool(ds["correlation"].sel(estimator=varying, other=varying).notnull().any())
+    return bool(ds["correlation"].notnull().values[varying][:, varying].any())
 
 
 def best_combination(ds: xr.Dataset) -> Combination | None:

@@ -27,7 +27,6 @@ UNITS = {
     **dict.fromkeys(("loss", "bound", "objective", "elbo", "rate", "distortion", "reconstruction", "kl"), NATS),
     "bits_per_dim": "bits/dim",
     "gradient_norm": "norm, before clipping",
-    "learning_rate": "size of a step",
     "active_units": "units",
 }
 """Of what a training run records, as its axis says; a part of one, as "rate_z", has the same."""
@@ -222,8 +221,11 @@ def _step_axis(ax: Axes, first: float, last: float) -> None:
 
 
 def _focus(ax: Axes, drawn: np.ndarray) -> None:
-    """Leave the very beginning out of view where all else would be squeezed by it, and say so."""
+    """Leave out the very beginning where all else would be squeezed by it, and say so; start a constant's axis at 0."""
     steps, values = drawn.T
+    if np.ptp(values) == 0 and values[0] != 0:
+        ax.set_ylim(*sorted((0.0, 2 * values[0])))
+        return
     late = values[steps > steps.min() + BEGINNING * np.ptp(steps)]
     if len(late) < 2 or np.ptp(late) == 0 or np.ptp(values) < 2 * np.ptp(late):
         return

@@ -34,6 +34,7 @@ __all__ = [
 
 QUIET = "opacity:.75"  # of the theme's text: still 4.5 times as bright, or dark, as its ground
 EDGE = "1px solid rgba(128,128,128,.4)"
+SWATCH = "display:inline-block;width:.7em;height:.7em;margin-right:.5em"
 CELL = "padding:.2em .7em;vertical-align:top;border:0"
 LARGEST = 64  # pixels of a thumbnail's side; of larger images every second, third, ... is shown
 COLUMNS = {"estimator": "estimator", "verdict": "verdict", "var x ms": "var × ms", "variance [95 %]": "variance [95 %]",
@@ -97,7 +98,8 @@ def comparison_html(ds: xr.Dataset, dataset: str = "") -> str:
         title = f"gradient of {escape(goal)}"
         lines.append(f'<tr><td colspan="{len(COLUMNS)}" style="{CELL};text-align:left"><i>{title}</i></td></tr>')
         for name in names:
-            mark = f'<span title="{escape(rule.get(name, ""))}" style="color:{look[name]["color"]}">■</span> '
+            colour = f"background:{look[name]['color']};border:{EDGE}"  # an edge, or black were lost at night
+            mark = f'<span title="{escape(rule.get(name, ""))}" style="{SWATCH};{colour}"></span>'
             lines.append(_row(COLUMNS, cells[name], mark, strong=verdict[name] == "biased"))
     told = [f'<div style="margin:.15em 0">{escape(sentence)}</div>' for sentence in summary(ds)]
     told += [_quiet(f"{line}.") for line in ds.attrs.get("left_out", "").split("\n") if line]
@@ -252,7 +254,8 @@ def _facts(facts: Mapping[str, Any]) -> str:
         f'<td style="{CELL};text-align:left">{escape(str(value))}</td></tr>'
         for name, value in facts.items()
     )
-    return f'<table style="border-collapse:collapse;color:inherit;font-size:inherit;margin:.3em 0"><tbody>{lines}</tbody></table>'
+    style = "border-collapse:collapse;color:inherit;font-size:inherit;margin:.3em 0"
+    return f'<table style="{style}"><tbody>{lines}</tbody></table>'
 
 
 def _thumbnails(images: np.ndarray) -> list[np.ndarray]:

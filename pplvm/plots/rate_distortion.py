@@ -43,7 +43,7 @@ def rate_distortion_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
 
     Arguments:
         points: each with "rate" and "distortion", in nats, and if known "label", "beta", "rate_error" and
-            "distortion_error"; those with a beta are joined in its order.
+            "distortion_error"; those with a beta are joined in its order if no two have the same.
 
     Raises:
         ValueError: there is no point, or one lacks its rate or distortion or has it not finite.
@@ -75,7 +75,8 @@ def rate_distortion_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _draw(ax: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     curve = sorted((point for point in points if "beta" in point), key=lambda point: point["beta"])
-    ax.plot(*_places(curve), color=OKABE_ITO[0], linewidth=1, alpha=0.5, zorder=2)
+    if len({point["beta"] for point in curve}) == len(curve):  # runs of one beta are no curve
+        ax.plot(*_places(curve), color=OKABE_ITO[0], linewidth=1, alpha=0.5, zorder=2)
     for point in points:
         errors = (point.get("distortion_error"), point.get("rate_error"))
         ax.errorbar(point["distortion"], point["rate"], errors[1], errors[0], "o", color=OKABE_ITO[0], zorder=3)
