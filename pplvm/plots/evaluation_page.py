@@ -1,12 +1,11 @@
 """An evaluation as one HTML page that needs nothing but itself: under which circumstances, figures, pictures."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pplvm.plots.figure_rows import figure_cells
-from pplvm.plots.report import inlined, rendered
+from pplvm.plots.report import dots_across, inlined, rendered
 
 __all__ = ["NOT_COMPARABLE", "evaluation_page"]
 
@@ -41,12 +40,7 @@ def evaluation_page(
         circumstances=known,
         reasons=[reason for reason in reasons if reason.strip()],
         sections={title: [figure_cells(row) for row in rows] for title, rows in sections.items() if rows},
-        pictures=[(caption, inlined(Path(path)), _is_broad(Path(path))) for caption, path in pictures.items()],
+        pictures=[
+            (caption, inlined(Path(path)), dots_across(Path(path)) > BROAD) for caption, path in pictures.items()
+        ],
     )
-
-
-def _is_broad(png: Path) -> bool:
-    """By the width in the file's header."""
-    with open(png, "rb") as file:
-        (width,) = struct.unpack(">16xI", file.read(20))
-    return width > BROAD

@@ -111,7 +111,8 @@ def gradient_figures(ds: xr.Dataset) -> dict[str, Figure]:
             figures[name] = figure = InlineFigure(figsize=size, layout="constrained")
             draw(ds, figure.subplots())
             if name in ("work", "forest"):
-                figure.legend(handles=rule_handles(ds), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+                handles = rule_handles(ds, hatched=name == "work")
+                figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return {name: figures[name] for name in NAMES if name in figures}
 
 

@@ -4,9 +4,7 @@ import io
 
 from matplotlib.figure import Figure
 
-__all__ = ["DOTS_PER_INCH", "InlineFigure"]
-
-DOTS_PER_INCH = 150
+__all__ = ["InlineFigure"]
 
 
 class InlineFigure(Figure):
@@ -21,5 +19,5 @@ class InlineFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()
-        self.savefig(png, format="png", dpi=DOTS_PER_INCH / 2)
+        self.savefig(png, format="png")  # at its own dots per inch, which grids of images need
         return png.getvalue()

@@ -78,16 +78,17 @@ def rule_looks(ds: xr.Dataset) -> dict[str, dict[str, str]]:
     return {kind: own[kind] for kind in dict.fromkeys([*RULES, *own]) if kind in own}
 
 
-def rule_handles(ds: xr.Dataset) -> list[Artist]:
+def rule_handles(ds: xr.Dataset, hatched: bool = True) -> list[Artist]:
     """Entries of a legend: a patch of colour for every rule that there is and, if any is biased, a hatched one.
 
     Arguments:
         ds: what `compare_gradients` returned.
+        hatched: whether the figure hatches what is biased.
     """
     from matplotlib.patches import Patch
 
     handles: list[Artist] = [Patch(color=look["color"], label=label(rule)) for rule, look in rule_looks(ds).items()]
-    if "biased" in per_estimator(ds, "verdict").values():
+    if hatched and "biased" in per_estimator(ds, "verdict").values():
         handles.append(Patch(facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0.8, label="hatched: biased"))
     return handles
 

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -15,7 +16,7 @@ from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import by_target, interval, number, per_estimator, ranking, rows, z_score
 
-__all__ = ["html_report", "inlined", "rendered"]
+__all__ = ["dots_across", "html_report", "inlined", "rendered"]
 
 PALETTE = Path(__file__).with_name("palette.css")
 COLUMNS_A_BLOCK = 6
@@ -106,7 +107,7 @@ def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview:
         data=first.attrs.get("data", "unnamed data"),
         columns=COLUMNS,
         sections=[_section(ds, figures, i) for i, (ds, figures) in enumerate(sections)],
-        overview=overview and (CAPTIONS["overview"], inlined(Path(overview))),
+        overview=overview and (CAPTIONS["overview"], inlined(Path(overview)), _width(Path(overview))),
     )
 
 
@@ -145,13 +146,28 @@ def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, A
         "notes": [(name, note) for name, note in per_estimator(ds, "note").items() if note],
         "left_out": [line for line in ds.attrs.get("left_out", "").split("\n") if line],
         "details": [_details(ds.sel(estimator=name), name) for name in cells],
-        "figures": [(path.stem, _caption(ds, path.stem), inlined(path)) for path in map(Path, figures)],
+        "figures": [(path.stem, _caption(ds, path.stem), inlined(path), _width(path)) for path in map(Path, figures)],
         "empty": [(FIGURES[name], why) for name, why in figures_left_out(ds).items()],
         "blocks": _group_blocks(ds),
         "unusual": _unusual_z(ds),
         "alpha": ds.attrs.get("alpha", ALPHA),
         "measured": _measured(ds),
     }
+
+
+def dots_across(png: Path) -> int:
+    """The width of a picture, by its file's header.
+
+    Arguments:
+        png: the file, which exists.
+    """
+    with open(png, "rb") as file:
+        return struct.unpack(">16xI", file.read(20))[0]
+
+
+def _width(png: Path) -> int:
+    """Of a figure on the page: it is drawn with 150 dots an inch, about 1.5 times a screen's."""
+    return min(1000, round(dots_across(png) / 1.5))
 
 
 def _caption(ds: xr.Dataset, stem: str) -> str:
