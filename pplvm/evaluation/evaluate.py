@@ -56,7 +56,10 @@ class Evaluation:
     left_out: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return evaluation_text(self._rows, self.left_out)
+        try:
+            return evaluation_text(self._rows, self.left_out)
+        except Exception:  # looking at a result must not end in an error
+            return f"Evaluation({self.sections}, left_out={self.left_out})"
 
     def _repr_html_(self) -> str:
         return or_plain(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)

@@ -57,7 +57,7 @@ def forest(ds: xr.Dataset, ax: Axes) -> None:
         ds: what `compare_gradients` returned.
         ax: the axes to draw on; what lies further than 1.5 from 1 becomes an arrow at the rim.
     """
-    reach = _reach(ds)
+    reach, reference = _reach(ds), per_estimator(ds, "reference")
     ax.axvline(1.0, color=GREY, linewidth=1.2, zorder=1)
     ax.set(xlim=(1 - reach, 1 + reach), xlabel="⟨mean gradient, reference⟩ / ‖reference‖²   (1 = unbiased)")
     rows = name_rows(ds, ax)
@@ -80,7 +80,8 @@ def forest(ds: xr.Dataset, ax: Axes) -> None:
                     "fontsize": 8,
                     "color": GREY,
                 }
-                ax.text(0.01, y + shift, f"no gradient of the {side}", **place)
+                missing = "reference for" if reference[name] == "none" else "gradient of"
+                ax.text(0.01, y + shift, f"no {missing} the {side}", **place)
         ax.plot([], [], label=f"{side}'s parameters", linestyle="none", **_dot(GREY, filled))
     for name, y in rows.items():
         remark(ax, y, "", per_estimator(ds, "verdict")[name])

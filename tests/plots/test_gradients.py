@@ -81,8 +81,12 @@ def test_forest_tells_absent_gradients_and_outliers(compared):
     ds = compared(4)
     ds["alignment_se"].loc[{"estimator": "rloo", "side": "model"}] = np.nan
     ds["alignment"].loc[{"estimator": "pathwise", "side": "guide"}] = -7.3
+    ds["alignment_se"].loc[{"estimator": "sticking-the-landing"}] = np.nan
+    ds["reference"].loc[{"estimator": "sticking-the-landing"}] = "none"
     ax = drawn(forest, ds)
-    assert {"no gradient of the model", "-7.3"} <= set(texts(ax))
+    assert {"no gradient of the model", "no reference for the model", "no reference for the guide", "-7.3"} <= set(
+        texts(ax)
+    )
     assert ax.get_xlim() == (-0.5, 2.5)
 
 
