@@ -45,7 +45,7 @@ def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Pat
     Raises:
         ValueError: as of `curves_figure`.
     """
-    curves_figure(records).savefig(path, dpi=DOTS_PER_INCH)
+    curves_figure(records).savefig(path, dpi=DOTS_PER_INCH, format="png")
     return Path(path)
 
 

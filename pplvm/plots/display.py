@@ -131,7 +131,7 @@ def spec_facts(spec: Any) -> dict[str, str]:
         {'data': 'digits', 'size': '1,297', 'shape': '8 × 8', 'values': '17 levels from 0 to 1', 'binarization': 'none'}
     """
     levels = spec.levels
-    values = "real" if levels is None else "0 and 1" if levels == 2 else f"{levels} levels from 0 to 1"
+    values = "any number" if levels is None else "0 and 1" if levels == 2 else f"{levels} levels from 0 to 1"
     return {
         "data": str(spec.name),
         "size": f"{spec.size:,}",

@@ -127,7 +127,7 @@ def test_a_run_says_what_was_trained_and_when():
 
 def test_facts_of_data_are_words():
     spec = SimpleNamespace(name="mine", size=1234, shape=(3, 32, 32), levels=None, binarization="none")
-    assert list(spec_facts(spec).values()) == ["mine", "1,234", "3 × 32 × 32", "real", "none"]
+    assert list(spec_facts(spec).values()) == ["mine", "1,234", "3 × 32 × 32", "any number", "none"]
     assert spec_facts(SimpleNamespace(**vars(spec) | {"levels": 2}))["values"] == "0 and 1"
 
 

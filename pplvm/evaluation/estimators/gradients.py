@@ -176,7 +176,7 @@ class Comparison:
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
         found = to_dataset(rows, self.parameters, self.entries, self._traces(rows))
-        return ComparisonResult(found.data_vars, found.coords, self._circumstances())
+        return ComparisonResult.of(found.assign_attrs(self._circumstances()))
 
     def __repr__(self) -> str:
         drawn = min((sum(m.stream.count for m in found) for found in self.measurements.values()), default=0)

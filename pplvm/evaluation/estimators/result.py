@@ -12,6 +12,15 @@ class ComparisonResult(xr.Dataset):
 
     __slots__ = ()
 
+    @classmethod
+    def of(cls, ds: xr.Dataset) -> "ComparisonResult":
+        """The same variables, coordinates and attributes.
+
+        Arguments:
+            ds: the dataset of a comparison.
+        """
+        return cls(ds.data_vars, ds.coords, ds.attrs)
+
     def __repr__(self) -> str:
         try:
             return comparison_text(self)
