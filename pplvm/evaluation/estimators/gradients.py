@@ -11,7 +11,6 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 from importlib.metadata import version
 from typing import Any
 
@@ -31,7 +30,7 @@ from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
-from pplvm.evaluation.estimators.result import ComparisonResult
+from pplvm.evaluation.estimators.result import ComparisonResult, ShownComparison
 from pplvm.evaluation.estimators.rules import rule_of
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
@@ -40,13 +39,12 @@ from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept
-from pplvm.plots.display import or_plain
 from pplvm.unison import exchanged, in_unison, turns, words_of
 
 __all__ = ["Comparison", "compare_gradients"]
 
 
-class Comparison:
+class Comparison(ShownComparison):
     """A running comparison: `rounds()` draws, `result()` says what is known so far; all ranks call them alike.
 
     Arguments:
@@ -177,23 +175,6 @@ class Comparison:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
         found = to_dataset(rows, self.parameters, self.entries, self._traces(rows))
         return ComparisonResult.of(found.assign_attrs(self._circumstances()))
-
-    def __repr__(self) -> str:
-        drawn = min((sum(m.stream.count for m in found) for found in self.measurements.values()), default=0)
-        return (
-            f"Comparison of {len(self.losses)} estimators on {len(self.batches)} minibatches of "
-            f"{len(self.batches[0])}: {drawn} of {len(self.batches) * self.replicates} gradients drawn of each; "
-            "rounds() draws on, result() is what is known"
-        )
-
-    def _repr_html_(self) -> str:
-        def html() -> str:
-            return f"<div>{escape(repr(self))}</div>{self.result()._repr_html_()}"
-
-        if size() > 1 or not self.has_result:  # what all ranks know is asked of all of them together
-            return f"<div>{escape(repr(self))}</div>"
-        with torch.random.fork_rng(devices=[]):
-            return or_plain(html, self.__repr__)
 
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
