@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pplvm.data.shown import Shown
 from pplvm.data.spec import DataSpec
 from pplvm.data.streams import uniforms
 
 
-class ImageData(Dataset[Tensor]):
+class ImageData(Shown, Dataset[Tensor]):
     """Images with their specification; `data[i]` is one of them, float32, and nothing else.
 
     Arguments:
