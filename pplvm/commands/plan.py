@@ -17,6 +17,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
 from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
+from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
@@ -113,6 +114,8 @@ def build_plan(
     check_data(program, data, x)
     loss = build_training_loss(arguments, program, data, x)
     pair = _checked_pair(program, x)
+    if pair is not None and (fault := _many_refused(pair, x)):
+        say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")
     optimizers = build_optimizers(arguments, loss, x)
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
@@ -164,3 +167,11 @@ def _checked_pair(program: nn.Module, x: Tensor) -> Pair | None:
         return None
     finally:
         program.train(was_training)
+
+
+def _many_refused(pair: Pair, x: Tensor) -> str | None:
+    """Why many particles at once are refused, to be told before hours are spent on a program; None if they are not."""
+    try:
+        return particles_disagree(pair, (x,), {})
+    except (ProgramError, torch.OutOfMemoryError):  # told where they are met
+        return None
