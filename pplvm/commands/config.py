@@ -13,7 +13,7 @@ __all__ = ["as_words", "read_config", "run_of", "settings_of", "untrusted", "wit
 RUN = "run"
 """What a run calls itself in its config.yaml, beside its settings; its checkpoints' manifests say the same."""
 
-UNSAID = ("command", "config", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
+UNSAID = ("command", "config", "data_given", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
 """Options that say how to start, and not what is computed."""
 
 LARGEST = 2**16

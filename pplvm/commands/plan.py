@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.default_data import default_data_told
 from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
@@ -111,7 +112,8 @@ def build_plan(
         say(f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch")
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
-    check_data(program, data, x)
+    with default_data_told(arguments, arguments.program):
+        check_data(program, data, x)
     loss = build_training_loss(arguments, program, data, x)
     pair = _checked_pair(program, x)
     if pair is not None and (fault := _many_refused(pair, x)):

@@ -1,6 +1,8 @@
 """Options that several commands have: the program, its data, the machine, what is trusted."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from pplvm.commands.values import at_least
 
@@ -29,7 +31,10 @@ def add_settings(group: argparse._ActionsContainer) -> None:
 
 def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     """The data set, how its values are read, and the size of a batch."""
-    group.add_argument("--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]")
+    group.set_defaults(data_given=False)
+    group.add_argument(
+        "--data", action=_Given, default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]"
+    )
     group.add_argument("--data-root", metavar="DIR", help="where mnist, fashion-mnist and binarized-mnist lie")
     group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     group.add_argument("--key", help="the array's name in an .npz")
@@ -41,6 +46,17 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
         help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [%(default)s]",
     )  # fmt: skip
     group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
+
+
+class _Given(argparse.Action):
+    """Stores a value, and that it was given, as NAME_given."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: Any, *rest: object) -> None:
+        setattr(found, self.dest, value)
+        setattr(found, f"{self.dest}_given", True)
 
 
 def add_seed(group: argparse._ActionsContainer) -> None:
