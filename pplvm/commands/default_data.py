@@ -1,4 +1,4 @@
-"""Says first that the data are the default ones, where a user's own program fails on them because --data was forgotten."""
+"""Where a user's own program fails on the default data, because --data was forgotten, that is said first."""
 
 import argparse
 from collections.abc import Iterator

@@ -104,7 +104,7 @@ def test_values_that_no_site_can_take_are_told_so_too(capsys):
     assert main(["check", "forgetful:Counts"]) == 2
     captured = capsys.readouterr()
     assert f"violation: {FORGOTTEN}; on these: data set 'digits' has the values 0 and 1, but site 'x'" in captured.out
-    assert "Interval(lower_bound=" in captured.out and "tensor(" not in captured.out
+    assert "Interval(lower_bound=" in captured.out and "tensor([" not in captured.out
 
 
 def test_a_fault_of_the_program_is_not_blamed_on_the_data(capsys):
