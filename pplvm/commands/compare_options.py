@@ -10,7 +10,7 @@ __all__ = ["add_compare"]
 
 EXAMPLES = (
     "pplvm compare --estimators rloo,vimco,pyro-renyi --particles 8 --steps 2000",
-    "pplvm compare --program my_story:MyProgram --data my_data.npz --key x",
+    "pplvm compare --program my_story.py --data my_data.npz --key x",
     "pplvm compare --checkpoint mine.pt",
 )
 
@@ -29,7 +29,7 @@ def add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--program",
         action=Repeated,
         default=["sigmoid-belief-net"],
-        help="name or module:Name; may repeat [sigmoid-belief-net]",
+        help="name, my_story.py or module:Name; may repeat [sigmoid-belief-net]",
     )
     add_settings(program)
     add_data(program, batch_size=100)

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from pplvm.commands.own_code import module_named
+
 __all__ = ["as_words", "read_config", "run_of", "settings_of", "untrusted", "with_config"]
 
 RUN = "run"
@@ -164,8 +166,8 @@ def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence
     """
     for name, end in NAMING_CODE.items():
         value = str(config.get(name) or "")
-        module, colon, _ = (value.partition(end)[0] if end else value).partition(":")
-        if not colon or any(word.partition("=")[0] == f"--{name}" for word in typed):
+        module = module_named(value.partition(end)[0] if end else value)
+        if module is None or any(word.partition("=")[0] == f"--{name}" for word in typed):
             continue
         if module not in trusted:
             return f"its {name} is {value}, which would run that module's code: if you trust it, add --trust {module}"
