@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from pplvm.commands.own_code import module_named
+from pplvm.commands.trust import NAMING_CODE, remembered
 
-__all__ = ["as_words", "read_config", "run_of", "settings_of", "untrusted", "with_config"]
+__all__ = ["as_words", "read_config", "run_of", "settings_of", "trusted_config", "untrusted", "with_config"]
 
 RUN = "run"
 """What a run calls itself in its config.yaml, beside its settings; its checkpoints' manifests say the same."""
@@ -20,9 +21,6 @@ UNSAID = ("command", "config", "data_given", "debug", "handler", "output", "over
 
 LARGEST = 2**16
 """Bytes of a configuration: a hundred times what a run writes."""
-
-NAMING_CODE = {"program": "", "objective": "@", "data": "", "optimizer": "@"}
-"""Options whose value may be an import path, and what ends it there; those within pplvm can be made to run any code."""
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -40,9 +38,7 @@ def with_config(
             options that --resume leaves no room for.
     """
     path = Path(arguments.config) if arguments.resume is None else _config_of_run(arguments)
-    config = read_config(path)
-    if reason := untrusted(config, words, arguments.trust):
-        raise ValueError(f"{path}: {reason}")
+    config = trusted_config(path, words, arguments.trust)
     typed = list(words)[list(words).index(arguments.command) + 1 :]
     return parser.parse_args([arguments.command, *as_words(config, settings_of(arguments), path), *typed])
 
@@ -64,6 +60,21 @@ def read_config(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file. ValueError: it is no YAML mapping of names to plain values.
     """
     return {name: value for name, value in _parsed(path).items() if name != RUN}
+
+
+def trusted_config(path: Path, typed: Sequence[str], trusted: Sequence[str]) -> dict[str, Any]:
+    """As `read_config`, of a file whose code the user has typed or trusts, or has trusted before for this run.
+
+    Raises:
+        As `read_config`. ValueError: it names code that the user has not.
+    """
+    found = _parsed(path)
+    config = {name: value for name, value in found.items() if name != RUN}
+    if reason := untrusted(config, typed, trusted):
+        run = str(found[RUN]) if RUN in found else None
+        if path.name != "config.yaml" or not remembered(path.parent, run, config):
+            raise ValueError(f"{path}: {reason}")
+    return config
 
 
 def run_of(path: Path) -> str | None:
