@@ -239,7 +239,18 @@ def test_nor_an_installed_module(made, is_run, evil, monkeypatch, tmp_path):
     assert not is_run()
 
 
-def test_nor_a_package_around_it(fit, is_run, evil):
+def test_in_another_working_directory_the_user_is_asked_again(fit, is_run, monkeypatch, tmp_path):
+    """Though the module is the same, what it or the settings lead to there may be another's."""
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fit("--program=mine:Good")[0] == 0
+    run = Path("run").resolve()
+    assert is_run(run)
+    Path("downloaded").mkdir()
+    monkeypatch.chdir("downloaded")
+    assert not is_run(run)
+
+
+def test_a_package_of_the_name_around_it_is_not_run(fit, is_run, evil):
     Path("package").mkdir()
     Path("package/__init__.py").write_text("")
     shutil.copy("mine.py", "package/story.py")
