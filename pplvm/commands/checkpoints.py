@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_loss
+from pplvm.commands.compared_runs import read_from_run, run_around
 from pplvm.commands.rounds import Rounds
 from pplvm.data.batches import batches
 from pplvm.data.image_data import ImageData
@@ -43,11 +44,14 @@ def stops(arguments: argparse.Namespace) -> list[int]:
 
 
 def load_checkpoint(path: str) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save(program.state_dict(), path)` wrote; no code of it is run.
+    """The tensors of a run directory or a checkpoint of one, or of a file that `torch.save(program.state_dict(), path)`
+    wrote; no code of it is run.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it holds something else.
     """
+    if (run := run_around(path)) is not None:
+        return read_from_run(path, run).weights
     if not Path(path).is_file():
         raise FileNotFoundError(f"--checkpoint {path}: there is no such file")
     try:

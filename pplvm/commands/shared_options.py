@@ -14,6 +14,7 @@ __all__ = [
     "add_seed",
     "add_settings",
     "add_trust",
+    "data_options",
     "finish",
 ]
 
@@ -57,6 +58,13 @@ class _Given(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: Any, *rest: object) -> None:
         setattr(found, self.dest, value)
         setattr(found, f"{self.dest}_given", True)
+
+
+def data_options() -> list[str]:
+    """The names of all options that say which data are read and how, without the split and the size of a batch."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_data(parser, batch_size=1)
+    return [name for name in vars(parser.parse_args([])) if name not in ("data_given", "split", "batch_size")]
 
 
 def add_seed(group: argparse._ActionsContainer) -> None:
