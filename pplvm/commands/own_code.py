@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
@@ -148,7 +148,13 @@ def _is_program(value: Any) -> bool:
     from torch import nn
 
     is_one = issubclass(value, nn.Module) if isinstance(value, type) else isinstance(value, nn.Module)
-    return is_one and all(callable(getattr(value, role, None)) for role in ("model", "guide"))
+    return is_one and all(callable(getattr(value, role, None)) or _made(value, role) for role in ("model", "guide"))
+
+
+def _made(kind: Any, role: str) -> bool:
+    """Whether a class makes its model, or guide, as it is made itself: self.guide = AutoNormal(self.model)."""
+    inits = [vars(each).get("__init__") for each in kind.__mro__] if isinstance(kind, type) else []
+    return any(role in init.__code__.co_names for init in inits if isinstance(init, FunctionType))
 
 
 def _is_objective(value: Any) -> bool:

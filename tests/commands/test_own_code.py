@@ -104,6 +104,25 @@ def test_an_instance_is_one_too_and_what_is_imported_is_not(capsys):
     assert main(["check", "mine.py", "--data=nine.npy"]) == 0
 
 
+def test_a_guide_that_is_made_in_init_is_one(capsys):
+    made = """
+        from pyro.infer.autoguide import AutoDelta
+        class Story(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.decoder, self.guide = torch.nn.Linear(2, 9), AutoDelta(self.model)
+            def model(self, x):
+                with pyro.plate("batch", len(x)):
+                    z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                    pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+    """
+    write("mine.py", NOT_ONE, made)
+    assert import_path_of("mine.py", "program") == "mine:Story"
+    assert main(["check", "mine.py", "--data=nine.npy"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("guide.")]
+    assert lines and all(line[-1] == "guide" for line in lines)
+
+
 def test_packages_and_folders():
     write("folder/mine.py", STORY.format(name="Story"))
     write("family/__init__.py", STORY.format(name="Elder"))
