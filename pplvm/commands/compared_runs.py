@@ -11,7 +11,6 @@ from pplvm.commands.manifest import another_run
 from pplvm.commands.own_code import import_path_of
 from pplvm.commands.say import say
 from pplvm.commands.shared_options import data_options
-from pplvm.commands.trust import remember
 from pplvm.training.checkpoints import Checkpoint, read_checkpoint, read_latest
 
 __all__ = ["read_from_run", "run_around", "with_runs"]
@@ -86,8 +85,6 @@ def read_from_run(path: str, run: Path) -> Checkpoint:
 def _settings(run: Path, words: Sequence[str], trust: Sequence[str]) -> dict[str, Any]:
     """What a run says of its program and its data."""
     config = trusted_config(run / "config.yaml", words, trust)
-    if trust:
-        remember(run, run_of(run / "config.yaml"), config)
     return {name: config[name] for name in ("program", "set", *data_options()) if name in config}
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from pplvm.commands.own_code import module_named
-from pplvm.commands.trust import NAMING_CODE, remembered
+from pplvm.commands.trust import own_modules, remember, remembered
 
 __all__ = ["as_words", "read_config", "run_of", "settings_of", "trusted_config", "untrusted", "with_config"]
 
@@ -65,15 +64,18 @@ def read_config(path: Path) -> dict[str, Any]:
 def trusted_config(path: Path, typed: Sequence[str], trusted: Sequence[str]) -> dict[str, Any]:
     """As `read_config`, of a file whose code the user has typed or trusts, or has trusted before for this run.
 
+    What is trusted by name, all of it, is remembered for the run.
+
     Raises:
         As `read_config`. ValueError: it names code that the user has not.
     """
     found = _parsed(path)
     config = {name: value for name, value in found.items() if name != RUN}
-    if reason := untrusted(config, typed, trusted):
-        run = str(found[RUN]) if RUN in found else None
-        if path.name != "config.yaml" or not remembered(path.parent, run, config):
-            raise ValueError(f"{path}: {reason}")
+    run = str(found[RUN]) if RUN in found and path.name == "config.yaml" else None
+    if (reason := untrusted(config, typed, trusted)) and not remembered(path.parent, run, config):
+        raise ValueError(f"{path}: {reason}")
+    if trusted and untrusted(config, (), trusted) is None:  # not what is typed in its place
+        remember(path.parent, run, config)
     return config
 
 
@@ -175,11 +177,8 @@ def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence
         "its program is evil.code:Story, which would run that module's code: if you trust it, add --trust evil.code"
         >>> untrusted({"program": "my_module:Story"}, [], ["my_module"])
     """
-    for name, end in NAMING_CODE.items():
-        value = str(config.get(name) or "")
-        module = module_named(value.partition(end)[0] if end else value)
-        if module is None or any(word.partition("=")[0] == f"--{name}" for word in typed):
-            continue
-        if module not in trusted:
-            return f"its {name} is {value}, which would run that module's code: if you trust it, add --trust {module}"
+    for name, module in own_modules(config).items():
+        if module not in trusted and not any(word.partition("=")[0] == f"--{name}" for word in typed):
+            told = f"its {name} is {config[name]}, which would run that module's code"
+            return f"{told}: if you trust it, add --trust {module}"
     return None

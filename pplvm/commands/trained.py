@@ -15,7 +15,6 @@ from pplvm.commands.config import as_words, run_of, settings_of, trusted_config
 from pplvm.commands.manifest import another_run
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say
-from pplvm.commands.trust import remember
 from pplvm.data.image_data import ImageData
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
@@ -76,8 +75,6 @@ def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no directory {path}: name one that pplvm fit wrote")
     config = trusted_config(path / "config.yaml", [], arguments.trust)
-    if arguments.trust:
-        remember(path, run_of(path / "config.yaml"), config)
     if arguments.data_root is not None:
         config["data_root"] = arguments.data_root
     parser = build_parser()

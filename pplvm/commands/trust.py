@@ -33,7 +33,7 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def own_modules(config: Mapping[str, Any]) -> dict[str, str]:
-    """The modules that settings name, by option; names of the catalog aside.
+    """The modules of a user's own that settings name, by option.
 
     Example:
         >>> own_modules({"program": "my_story:Story", "objective": "rloo@num_particles=2"})
@@ -42,6 +42,8 @@ def own_modules(config: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, end in NAMING_CODE.items():
         value = str(config.get(name) or "")
+        if name in ("data", "optimizer") and ":" not in value:  # a file or a folder, or one of torch's
+            continue
         if (module := module_named(value.partition(end)[0] if end else value)) is not None:
             found[name] = module
     return found

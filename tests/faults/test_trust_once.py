@@ -112,6 +112,17 @@ def test_trust_that_is_given_is_kept_for_that_run_only(made, run, is_run):
     assert is_run("copy") and not is_run("other")
 
 
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_code_in_whose_place_other_is_typed_is_not_trusted_by_that(made, run, is_run, evil, command):
+    evil("evil.py")
+    shutil.copytree("run", "given", symlinks=True)
+    edit("given/config.yaml", program="evil:Story")
+    how = ["--config=given/config.yaml", "--output=new"] if command == "fit" else ["--checkpoint=given"]
+    few = ["--steps=0", "--estimators=rloo", "--replicates=2", "--output=c"] if command == "compare" else ["--steps=4"]
+    assert run(command, "--program=mine:Good", "--trust=mine", *how, *few)[0] in (0, 2)
+    assert not is_run("given")
+
+
 def moved(state):
     shutil.copytree("run", "elsewhere", symlinks=True)
     return "elsewhere"
