@@ -85,10 +85,18 @@ class _WorkingDirectory(MetaPathFinder):
         folder = os.getcwd() if importer == __name__ else self.folders.get(importer.partition(".")[0])
         if path is not None or folder is None:  # submodules are found by way of their package
             return None
-        spec = PathFinder.find_spec(fullname, [folder])
-        if spec is not None:
-            self.folders[fullname] = folder
-        return spec
+        for each in dict.fromkeys([folder, *_own_folder(importer)]):
+            spec = PathFinder.find_spec(fullname, [each])
+            if spec is not None:
+                self.folders[fullname] = each
+                return spec
+        return None
+
+
+def _own_folder(importer: str) -> list[str]:
+    """Where a module of a folder below the working directory lies, whose neighbours it may import by their names."""
+    file = getattr(sys.modules.get(importer), "__file__", None)
+    return [os.path.dirname(file)] if file and importer != __name__ else []
 
 
 def _importer() -> str:

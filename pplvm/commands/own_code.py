@@ -103,7 +103,7 @@ def _module_of(place: str) -> str:
     module = ".".join(parts)
     found = locate(module)
     if found is None or Path(found[-1]) != folder / path.name:
-        before = "another" if found is None else found[-1]
+        before = f"another {parts[0]}" if found is None else found[-1]
         raise LookupError(f"{place} would be imported as {module}, but {before} comes before it: rename yours")
     return module
 

@@ -82,7 +82,11 @@ def add_device(group: argparse._ActionsContainer) -> None:
 
 def add_trust(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE", help="run code that a file names; may repeat"
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run this module's code, if a run names it; may repeat",
     )
 
 

@@ -140,6 +140,15 @@ def test_objectives_and_their_settings():
     assert main(["verify", "mine.py"]) == 0
 
 
+def test_data_and_optimizers_of_a_file_are_named_with_it():
+    rows = "rows = torch.utils.data.TensorDataset(torch.eye(9).repeat(4, 1))\nSlow = torch.optim.SGD\n"
+    write("mine.py", STORY.format(name="Story"), rows)
+    words = ["--program=mine.py", "--data=mine.py:rows", "--optimizer=mine.py:Slow@momentum=0.5", "--steps=1"]
+    assert main(["fit", *words, "--binarize=none", "--output=run"]) == 0
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert (config["data"], config["optimizer"]) == ("mine:rows", "mine:Slow@momentum=0.5")
+
+
 def test_a_name_of_the_catalog_means_what_it_did():
     write("vae.py", STORY.format(name="Story"))
     assert import_path_of("vae", "program") == "vae"
