@@ -302,20 +302,3 @@ def test_without_a_place_to_keep_it_the_user_is_asked(fit, is_run, monkeypatch, 
     code, lines = fit("--program=mine:Good")
     assert code == 0 and not any("trust" in line for line in lines)
     assert not is_run() and is_run("run", "--trust=mine")
-
-
-def test_the_folder_is_the_one_of_xdg(monkeypatch, tmp_path):
-    monkeypatch.delenv("PPLVM_STATE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", "relative")  # which the standard tells to ignore
-    assert trust._folder() == tmp_path / ".local/state/pplvm/trusted"
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert trust._folder() == tmp_path / "state/pplvm/trusted"
-
-
-def test_runs_that_are_gone_are_forgotten(made, fit, state):
-    shutil.rmtree("run")
-    forget()
-    assert fit("--program=mine:Good", "--output=next")[0] == 0
-    (entry,) = state.iterdir()
-    assert json.loads(entry.read_text())["directory"].endswith("/next")
