@@ -67,6 +67,23 @@ class LoadedRun:
         data = f"{spec.name} {spec.shape}, {spec.binarization}"
         return f"LoadedRun({self.directory}: {program} under {trained}; data {data})"
 
+    def _repr_html_(self) -> str:
+        from pplvm.plots.display import or_plain, run_html, spec_facts
+
+        settings = self.settings
+
+        def html() -> str:
+            return run_html(
+                program=" ".join([settings["program"], *settings["set"]]),
+                objective=type(self.objective).__name__,
+                data=spec_facts(self.spec),
+                settings=settings,
+                step=self.step,
+                directory=str(self.directory),
+            )
+
+        return or_plain(html, self.__repr__)
+
 
 def load(
     run: str | Path,

@@ -86,10 +86,12 @@ def test_data_keep_their_promise():
 
 
 def test_it_says_what_it_is():
-    told = repr(pplvm.load("mine"))
-    assert told.startswith(
+    run = pplvm.load("mine")
+    assert repr(run).startswith(
         "LoadedRun(mine: sigmoid-belief-net latent_sizes=(3,) under RELAX, step 6; data digits (8, 8)"
     )
+    for word in ("sigmoid-belief-net latent_sizes=(3,)", "RELAX", "digits", "save_every"):
+        assert word in run._repr_html_()
 
 
 @pytest.mark.parametrize(
