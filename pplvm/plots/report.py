@@ -22,6 +22,7 @@ COLUMNS = (
     "estimator",
     "verdict",
     "var x ms",
+    "[95 %]",
     "variance [95 %]",
     "ms",
     "SNR",

@@ -11,12 +11,14 @@ import xarray as xr
 
 __all__ = [
     "by_target",
+    "contenders",
     "interval",
     "number",
     "per_estimator",
     "ranking",
     "relative_work",
     "rows",
+    "share_of_work",
     "shortened",
     "text_table",
     "write_metrics_csv",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 LEFT_ALIGNED = ("estimator", "verdict")
-DROPPED_FIRST = ("cosine", "max |z|", "SNR", "ms", "evals", "K")
+DROPPED_FIRST = ("[95 %]", "cosine", "max |z|", "SNR", "ms", "evals", "K")
 
 
 def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def ranking(ds: xr.Dataset) -> list[str]:
 
 
 def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
-    """The estimators of every target, best first; the target of the best comes first.
+    """The estimators of every target, best first; the target with the most that contend comes first.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -62,7 +64,13 @@ def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
     target, found = per_estimator(ds, "target"), {}
     for name in ranking(ds):
         found.setdefault(target[name], []).append(name)
-    return found
+    return dict(sorted(found.items(), key=lambda each: -len(contenders(ds, each[1]))))
+
+
+def contenders(ds: xr.Dataset, names: Sequence[str]) -> list[str]:
+    """Those of the estimators that can win at equal work: not biased, with noise, and timed; in their order."""
+    verdict, work = per_estimator(ds, "verdict"), per_estimator(ds, "work")
+    return [name for name in names if verdict[name] != "biased" and 0 < work[name] < math.inf]
 
 
 def relative_work(ds: xr.Dataset) -> dict[str, float]:
@@ -76,6 +84,33 @@ def relative_work(ds: xr.Dataset) -> dict[str, float]:
         if 0 < work[name] < math.inf:
             best.setdefault(target[name], work[name])
     return {name: work[name] / best.get(target[name], math.nan) for name in work}
+
+
+def share_of_work(ds: xr.Dataset, name: str, other: str, cost: str = "ms") -> tuple[float, float]:
+    """The 95 % interval of the work of one estimator over that of another; nan where it is not known.
+
+    Arguments:
+        cost: "ms", or "evaluations", which are counted and have no noise.
+
+    Example:
+        >>> import xarray as xr
+        >>> figures = {"work": [1.0, 2.0], "work_low": [0.9, 1.6], "work_high": [1.1, 2.5]}
+        >>> variables = {name: ("estimator", column) for name, column in figures.items()}
+        >>> low, high = share_of_work(xr.Dataset(variables, {"estimator": ["a", "b"]}), "b", "a")
+        >>> round(low, 2), round(high, 2)
+        (1.57, 2.55)
+    """
+    if cost == "ms" and "work_ratio_low" in ds:
+        cell = ds[["work_ratio_low", "work_ratio_high"]].sel(estimator=name, other=other)
+        return float(cell["work_ratio_low"]), float(cell["work_ratio_high"])
+    noisy = "work" if cost == "ms" else "variance"
+    value, low, high = (per_estimator(ds, noisy + end) for end in ("", "_low", "_high"))
+    if not all(0 < each[n] < math.inf for each in (value, low, high) for n in (name, other)):
+        return math.nan, math.nan
+    down, up = ({n: math.log(a[n] / b[n]) for n in (name, other)} for a, b in ((value, low), (high, value)))
+    work = per_estimator(ds, "work" if cost == "ms" else "work_evaluations")
+    ratio = work[name] / work[other]
+    return ratio * math.exp(-math.hypot(down[name], up[other])), ratio * math.exp(math.hypot(up[name], down[other]))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -128,8 +163,13 @@ def shortened(name: str, width: int) -> str:
 
 def rows(ds: xr.Dataset) -> list[dict[str, str]]:
     """The cells of the table by column, one row an estimator, target by target, best first."""
-    relative = relative_work(ds)
-    return [_row(ds.sel(estimator=n), n, relative[n]) for names in by_target(ds).values() for n in names]
+    relative, found = relative_work(ds), []
+    for names in by_target(ds).values():
+        best = next((n for n in names if relative[n] == 1.0), None)
+        for name in names:
+            found.append(_row(ds.sel(estimator=name), name, relative[name]))
+            found[-1]["[95 %]"] = "" if best in (None, name) else _between(*share_of_work(ds, name, str(best)))
+    return found
 
 
 def text_table(ds: xr.Dataset, width: int = 120) -> str:
@@ -200,6 +240,10 @@ def _row(one: xr.Dataset, name: str, relative: float) -> dict[str, str]:
     }
 
 
+def _between(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
+
+
 def _verdict(verdict: str, relative_bias: float, detectable: float) -> str:
     if verdict != "biased":
         escaped = verdict == "undecided" and math.isfinite(detectable)
@@ -215,6 +259,7 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
     return {
         "variance [95 %]": "variance: of one gradient at a fixed minibatch, summed over coordinates.",
         "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
+        "[95 %]": "[95 %]: of var x ms, the noise of variance and time together; one that holds 1 is not told apart.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
         "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "

@@ -10,7 +10,7 @@ has the milliseconds of the rank that drew it.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +31,7 @@ from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.timing import load_average
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
@@ -102,6 +103,7 @@ class Comparison:
         self.measurements: dict[str, list[Measurement]] = {}
         self.crossed: list[Crossing] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
+        self._load_averages: list[float] = []
         if compile == "auto" and size() > 1:
             compile = "off"  # decided by time, which ranks would not agree on
         counts = len(turns(replicates)), len(batches)
@@ -147,6 +149,7 @@ class Comparison:
             while mine:
                 now, mine = mine[: (count := self._at_once())], mine[count:]
                 self._take_in(x, number, [draw for draw in now if draw < self.replicates])
+                self._load_averages += load_average()
                 done += len(now)
                 yield done
 
@@ -172,7 +175,9 @@ class Comparison:
                 rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        return to_dataset(rows, self.parameters, self.entries, self._traces(rows)).assign_attrs(self._circumstances())
+        averages = [each for found in exchanged(self._load_averages) for each in found]
+        found = to_dataset(rows, self.parameters, self.entries, self._traces(rows), averages)
+        return found.assign_attrs(self._circumstances())
 
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
@@ -280,18 +285,35 @@ class Comparison:
 
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
-        in_turn = any(drawing.is_timed for drawing in self.drawings.values())  # so that all see the same machine
         drawn: dict[str, list[Drawn]] = {name: [] for name in self.losses}
         failures = Failures()
-        for part in [[draw] for draw in draws] if in_turn else [draws]:
-            for name in self.losses:
+
+        def draw_of(names: Iterable[str], part: Sequence[int]) -> None:
+            for name in names:
                 if part and name not in failures:
                     with failures.of(name):
                         drawn[name].append(self._draw(name, x, number, part))
+
+        timed = max(drawing.singly for drawing in self.drawings.values())
+        for draw in draws[:timed]:  # in turn, so that all see the same machine
+            draw_of(self.losses, [draw])
+        chunked = self._chunked(x, failures)
+        for draw in draws[timed:]:
+            draw_of([name for name in self.losses if name not in chunked], [draw])
+        draw_of(chunked, draws[timed:])
         self._leave_out(failures)
         if draws:
             seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
             self.crossed[-1].add(seen)
+
+    def _chunked(self, x: Tensor, failures: Failures) -> list[str]:
+        """Estimators that are drawn several replicates at a time."""
+        found = []
+        for name, drawing in self.drawings.items():
+            with failures.of(name):
+                if name not in failures and drawing.is_chunked(x):
+                    found.append(name)
+        return found
 
     def _draw(self, name: str, x: Tensor, number: int, draws: Sequence[int]) -> Drawn:
         """Some replicates of one estimator."""
