@@ -4,7 +4,7 @@ import math
 
 import xarray as xr
 
-from pplvm.plots.table import by_target, contenders, number, per_estimator, ranking, share_of_work
+from pplvm.plots.table import by_target, contenders, is_unfinished, number, per_estimator, ranking, share_of_work
 from pplvm.plots.weights import weights_sentence
 
 __all__ = ["summary"]
@@ -17,7 +17,24 @@ REPEATED = 3
 
 
 def summary(ds: xr.Dataset) -> list[str]:
-    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided."""
+    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided.
+
+    One that is unfinished says what is missing, and has no verdict on what was not finished.
+    """
+    weights = [weights_sentence(ds)] if "weight_khat" in ds else []
+    return [*_unfinished(ds), *([] if is_unfinished(ds) else _verdicts(ds)), *weights, *_alarms(ds)]
+
+
+def _unfinished(ds: xr.Dataset) -> list[str]:
+    missing = [line for line in str(ds.attrs.get("unfinished", "")).split("\n") if line]
+    missing += [str(ds.attrs["ended"])] if ds.attrs.get("ended") else []
+    sentences = [f"Unfinished: {line.removesuffix('.')}." for line in missing]
+    if is_unfinished(ds):
+        sentences.append("So nothing is said of bias, and no winner is named: figures are those of what was drawn.")
+    return sentences
+
+
+def _verdicts(ds: xr.Dataset) -> list[str]:
     verdict = per_estimator(ds, "verdict")
     sentences = [_winner(ds, goal, names) for goal, names in by_target(ds).items()]
     for kind, meaning in (
@@ -28,9 +45,7 @@ def summary(ds: xr.Dataset) -> list[str]:
             sentences.append(f"{meaning}: {', '.join(names)}.")
     if "biased" not in verdict.values():
         sentences.append("No estimator was found biased.")
-    if "weight_khat" in ds:
-        sentences.append(weights_sentence(ds))
-    return sentences + _alarms(ds)
+    return sentences
 
 
 def _alarms(ds: xr.Dataset) -> list[str]:

@@ -13,6 +13,7 @@ __all__ = [
     "by_target",
     "contenders",
     "interval",
+    "is_unfinished",
     "number",
     "per_estimator",
     "ranking",
@@ -65,6 +66,11 @@ def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
     for name in ranking(ds):
         found.setdefault(target[name], []).append(name)
     return dict(sorted(found.items(), key=lambda each: -len(contenders(ds, each[1]))))
+
+
+def is_unfinished(ds: xr.Dataset) -> bool:
+    """Whether some of the replicates were not drawn, so that there is no verdict."""
+    return "unfinished" in per_estimator(ds, "verdict").values()
 
 
 def contenders(ds: xr.Dataset, names: Sequence[str]) -> list[str]:
@@ -262,7 +268,9 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
         "[95 %]": "[95 %]: of var x ms, the noise of variance and time together; one that holds 1 is not told apart.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
-        "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
+        "verdict": "verdict: none, as the comparison was not finished."
+        if is_unfinished(ds)
+        else f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
         f"x % of the model's or the guide's gradient, along it, could have escaped (power {power:g})"
         f"{_in_any_direction(ds)}.",
     }

@@ -62,6 +62,7 @@ class Drawing:
         self._repeated: Drawn | None = None  # of an objective without noise
         self._unmoved = 0  # draws in a row that moved no random state and gave one value
         self._last: float | None = None
+        self.seconds_each, self.seconds_ahead = 0.0, 0.0  # of one replicate, of all; known once one was tried out
 
     @property
     def plan(self) -> str:
@@ -103,15 +104,23 @@ class Drawing:
         return self._one_by_one(x, seeds) if graph is None else self._chunked(graph, x, seeds)
 
     def try_out(self, x: Tensor, seed: int) -> Drawn:
-        """One replicate that does not count, in the way in which they will be drawn; the random state is kept."""
+        """One replicate that does not count, in the way in which they will be drawn; the random state is kept.
+
+        It is drawn twice: the first time of an estimator is not that of the next ones, which `seconds_ahead` adds up.
+        """
         with torch.random.fork_rng(cuda_devices([x])):
+            if not self.is_plain:
+                graph = self._graph_for(x)
+                assert graph is not None
+            draw = (lambda: self._single(x, seed)) if self.is_plain else (lambda: self._chunked(graph, x, [seed]))
+            first, began = draw(), now(x)[0]
+            draw()
+            is_noiseless = self._unmoved == 2 and self.most > TIMED
+            self.seconds_each = now(x)[0] - began
+            self.seconds_ahead = self.seconds_each * self.left * (TIMED / self.most if is_noiseless else 1.0)
             if self.is_plain:
-                drawn = self._single(x, seed)
                 self.forget()
-                return drawn
-            graph = self._graph_for(x)
-            assert graph is not None
-            return self._chunked(graph, x, [seed])
+            return first
 
     def forget(self) -> None:
         """Begin another minibatch: what had no noise is drawn anew."""

@@ -11,6 +11,7 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -26,22 +27,37 @@ from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
 from pplvm.evaluation.estimators.drawing import Drawing, joined
 from pplvm.evaluation.estimators.failures import Failures, blamed, require_finite
-from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
+from pplvm.evaluation.estimators.measurement import Drawn, Measurement, particles_of, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
-from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.reference import Target
+from pplvm.evaluation.estimators.references import References
 from pplvm.evaluation.estimators.timing import load_average
+from pplvm.evaluation.estimators.unfinished import without_verdicts
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
-from pplvm.particles.side_effects import buffers_kept
+from pplvm.particles.side_effects import buffers_kept, cuda_devices
 from pplvm.unison import exchanged, in_unison, turns, words_of
 
-__all__ = ["Comparison", "compare_gradients"]
+__all__ = ["Comparison", "Forecast", "compare_gradients"]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a comparison will do, and about how long that takes."""
+
+    seconds: float
+    replicates: int  # a minibatch, of each estimator
+    minibatches: int
+    estimators: int
+    reference_draws: dict[str, int]  # a minibatch, by what is drawn
+    seconds_each: dict[str, float]  # of one gradient, by estimator
+    particles: dict[str, int]  # of each estimator
 
 
 class Comparison:
@@ -51,7 +67,8 @@ class Comparison:
         losses: estimators by name, all on one program.
         batches: fixed minibatches, each (B, ...), at least one.
         replicates: gradients per estimator and minibatch.
-        reference_draws: a minibatch, of an estimator that must serve as reference.
+        reference_draws: a minibatch, of an estimator that must serve as reference where none is exact; with fewer a
+            larger bias escapes, as `detectable_bias` says.
         warm_up: steps in which baselines learn before they are frozen.
         seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
         kept: replicates per minibatch whose single values are kept for the record.
@@ -63,7 +80,8 @@ class Comparison:
         tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
 
     Raises:
-        ValueError: no estimator, no batch, fewer than 2 replicates or than ranks; losses of different programs.
+        ValueError: no estimator, no batch, fewer than 2 replicates, reference draws or replicates than ranks; losses
+            of different programs.
     """
 
     def __init__(
@@ -84,6 +102,8 @@ class Comparison:
     ) -> None:
         if not losses or not batches or replicates < 2:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
+        if reference_draws < 2:
+            raise ValueError(f"reference_draws must be at least 2, to know how far off they are; got {reference_draws}")
         if replicates < size():
             raise ValueError(f"{replicates} replicates are fewer than the {size()} processes: start fewer")
         programs = {id(loss.program) for loss in losses.values()}
@@ -110,7 +130,11 @@ class Comparison:
         self.drawings = {
             name: Drawing(loss, self.parameters, *counts, compile, noise, points) for name, loss in losses.items()
         }
-        self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
+        self.references: References | None = None  # once the estimators are prepared
+
+    @property
+    def _planned(self) -> int:
+        return len(self.batches) * self.replicates
 
     @property
     def number_of_rounds(self) -> int:
@@ -118,25 +142,49 @@ class Comparison:
 
     def rounds(self) -> Iterator[int]:
         """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
+        for what, steps, _ in self.phases():
+            for done in steps:
+                if what == "replicates":
+                    yield done
+
+    def phases(self) -> Iterator[tuple[str, Iterator[int], int]]:
+        """What is done, one after the other: its name, its rounds, each to be run to its end, and how many they are.
+
+        The second, of references that must be drawn, may have no round. Before it `forecast` is known.
+        """
+        yield "preparation", self._leaving_no_trace(self._prepare()), len(self.losses)
+        assert self.references is not None
+        yield "reference draws", self._leaving_no_trace(self.references.rounds()), self.references.number_of_rounds
+        yield "replicates", self._leaving_no_trace(self._replicate()), self.number_of_rounds
+
+    def _leaving_no_trace(self, steps: Iterator[int]) -> Iterator[int]:
         state = torch.get_rng_state()
         try:
-            yield from self._rounds()
+            yield from steps
         finally:
             torch.set_rng_state(state)
 
-    def _rounds(self) -> Iterator[int]:
-        self._prepare()
-        generator = torch.Generator().manual_seed(self.seed)
-        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
-        projection = Projection(self.parameters, self._directions(), self.seed)
+    @property
+    def forecast(self) -> Forecast:
+        """What the replicates and the references will take, from a draw of each."""
+        assert self.references is not None
+        ahead = sum(drawing.seconds_ahead for drawing in self.drawings.values()) / size()
+        drawn = {draw.source: draw.count for draw in self.references.drawn}
+        counts = self.replicates, len(self.batches), len(self.losses)
+        each = {name: drawing.seconds_each for name, drawing in self.drawings.items()}
+        particles = {name: particles_of(loss) for name, loss in self.losses.items()}
+        return Forecast(ahead + self.references.seconds, *counts, drawn, each, particles)
+
+    def _replicate(self) -> Iterator[int]:
+        assert self.references is not None
         done = 0
         for number, x in enumerate(self.batches):
-            references = self._references(number, projection)
+            references = self.references[number]
             for name, loss in self.losses.items():
                 reference = references[target_of(loss)]
-                seen = projection
+                seen = self.references.projection
                 if reference is not None and reference.relative_error < PRECISE:
-                    seen = projection.towards(reference.gradient)
+                    seen = seen.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
                 if number:
                     self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
@@ -164,6 +212,8 @@ class Comparison:
     def result(self) -> xr.Dataset:
         """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
+        Before all replicates are drawn every verdict is "unfinished", and the attribute of this name says what is missing.
+
         Raises:
             ValueError: nothing was measured yet.
         """
@@ -177,7 +227,8 @@ class Comparison:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
         averages = [each for found in exchanged(self._load_averages) for each in found]
         found = to_dataset(rows, self.parameters, self.entries, self._traces(rows), averages)
-        return found.assign_attrs(self._circumstances())
+        done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
+        return without_verdicts(found, self._planned, done).assign_attrs(self._circumstances())
 
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
@@ -220,14 +271,29 @@ class Comparison:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
         return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> Iterator[int]:
         """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
         torch.manual_seed(self.seed)
         failures = Failures()
-        for name in self.losses:
+        for done, name in enumerate(self.losses, start=1):
             with failures.of(name):
                 self.evaluations[name] = self._settled(name)
+            with torch.random.fork_rng(cuda_devices([self.batches[0]])):
+                yield done
         self._leave_out(failures)
+        generator = torch.Generator().manual_seed(self.seed)
+        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
+        self.references = References(
+            self.program,
+            self.parameters,
+            self.batches,
+            list(dict.fromkeys(target_of(loss) for loss in self.losses.values())),
+            self.reference_draws,
+            Projection(self.parameters, self._directions(), self.seed),
+            lambda number: _stream(self.seed, number, -1),
+            self._no_reference,
+        )
+        self.references.rehearse()
 
     def _settled(self, name: str) -> float:
         """Likelihood evaluations of an estimator, which is ready from then on."""
@@ -263,25 +329,6 @@ class Comparison:
         if sentence not in self.left_out:
             self.left_out.append(sentence)
             self._tell(sentence)
-
-    def _references(self, number: int, projection: Projection) -> dict[Target, Reference | None]:
-        """Of one minibatch; each rank finds those of another, since draws of one stream cannot be shared out."""
-        targets = list(dict.fromkeys(target_of(loss) for loss in self.losses.values()))
-        if number % size() == 0:
-            with in_unison():
-                mine = self._found(number + rank(), targets, projection)
-            self._ahead = exchanged(mine)
-        return dict(zip(targets, self._ahead[number % size()], strict=True))
-
-    def _found(self, number: int, targets: list[Target], projection: Projection) -> list[Reference | None]:
-        if number >= len(self.batches):
-            return []
-        torch.manual_seed(_stream(self.seed, number, -1))
-        x = self.batches[number]
-        with buffers_kept(self.program):
-            given = (targets, self.reference_draws, projection, self._no_reference)
-            found = references_for(self.program, self.parameters, x, *given)
-        return [found[target] for target in targets]
 
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
@@ -368,7 +415,7 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
 def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
     objective = loss.objective
     plain = type(objective) is ScoreFunction and objective.control is None
-    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain, drawn)
+    return Row(found, target_of(loss), particles_of(loss), evaluations, test, plain, drawn)
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:

@@ -22,7 +22,7 @@ from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.particles.tempering import TemperedBound
 from pplvm.unison import in_order
 
-__all__ = ["Drawn", "Measurement", "pooled_bias", "target_of"]
+__all__ = ["Drawn", "Measurement", "particles_of", "pooled_bias", "target_of"]
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,11 @@ def target_of(loss: Loss) -> Target:
     kind = getattr(loss.objective, "target", known)
     bound = kind.bound if isinstance(kind, TemperedBound) else kind
     return kind, 1 if bound is elbo or isinstance(kind, Tabulated) else loss.objective.num_particles
+
+
+def particles_of(loss: Loss) -> int:
+    """How many particles a loss draws; 1 of an objective that has none."""
+    return getattr(loss.objective, "num_particles", 1)
 
 
 PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)

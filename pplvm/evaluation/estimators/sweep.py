@@ -46,6 +46,15 @@ class ParticleSweep:
         self.parameters = Parameters.of(programs[0], x) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
         self.left_out: list[str] = []  # a sentence each
+        self._done = 0  # of the rounds
+
+    @property
+    def unfinished(self) -> str:
+        """What is missing, in words; empty if nothing is."""
+        cells, known = sum(map(len, self.losses.values())), len({(name, K) for name, K, _ in self.signal})
+        if self._done >= self.number_of_rounds:
+            return ""
+        return f"signal-to-noise against K was measured for {known} of {cells} pairs of estimator and K"
 
     def keep(self, names: Container[str]) -> None:
         """Go without the other estimators."""
@@ -58,12 +67,12 @@ class ParticleSweep:
 
     def rounds(self) -> Iterator[int]:
         """Draw one replicate of one estimator at one K at a time, on each rank; yields how many rounds are done."""
-        done = 0
+        self._done = 0
         for name, by_particles in self.losses.items():
             for K, loss in by_particles.items():
                 for _ in self._measure(name, K, loss):
-                    done += 1
-                    yield done
+                    self._done += 1
+                    yield self._done
 
     def _measure(self, name: str, K: int, loss: Loss) -> Iterator[None]:
         assert self.parameters is not None
