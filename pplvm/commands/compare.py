@@ -39,7 +39,7 @@ from pplvm.particles.contract import latents
 from pplvm.particles.pair import pair_up
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
-from pplvm.plots.table import text_table
+from pplvm.plots.table import per_estimator, text_table
 from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
@@ -308,4 +308,13 @@ def _print(sections: list[xr.Dataset]) -> None:
             print(f"{title(section)}\n{'=' * len(title(section))}")
         print(text_table(section, width))
         left_out = [line for line in section.attrs["left_out"].split("\n") if line]
-        print("\n".join([*left_out, *summary(section)]), end="\n\n" if len(sections) > 1 else "\n")
+        lines = [*_notes(section), *left_out, *summary(section)]
+        print("\n".join(lines), end="\n\n" if len(sections) > 1 else "\n")
+
+
+def _notes(section: xr.Dataset) -> list[str]:
+    """What is noted of estimators, one line for all of whom the same is."""
+    names: dict[str, list[str]] = {}
+    for name, note in per_estimator(section, "note").items():
+        names.setdefault(note, []).append(name)
+    return [f"{', '.join(each)}: {note}" for note, each in names.items() if note]

@@ -25,7 +25,8 @@ def forecast_sentence(forecast: Forecast, swept: Mapping[str, Mapping[int, objec
     if (seconds := forecast.seconds + sweep) < WORTH_TELLING:
         return ""
     about = f"{round(seconds / 60)} minutes" if seconds >= 90 else f"{round(seconds, -1):.0f} seconds"
-    times, drawn = f"x {forecast.minibatches} minibatches", {n: d for n, d in forecast.reference_draws.items() if n != "tables"}
+    times = f"x {forecast.minibatches} minibatches"
+    drawn = {name: draws for name, draws in forecast.reference_draws.items() if name != "tables"}
     parts = [f"{forecast.replicates} replicates {times} x {forecast.estimators} estimators"]
     parts += [f"{draws} reference draws of {name} {times}" for name, draws in drawn.items()]
     if sweep >= seconds / 10:

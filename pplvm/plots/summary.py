@@ -100,7 +100,7 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
     aside = f" {_listed(still)} {'have' if len(still) > 1 else 'has'} no noise and {OUT}." if still and able else ""
     if len(able) < 2:
         alone = next(name for name in (*able, *still, *names) if verdict[name] != "biased")
-        return f"Gradient of {goal}: {alone} is the only one measured that is not biased, so nothing is compared.{aside}"
+        return f"Gradient of {goal}: {alone} is the only one measured that is not biased, so nothing is compared."
     ahead = _not_told_apart(ds, able, "ms")
     if len(ahead) > 1:
         sentence = f"Gradient of {goal}: at equal work {_listed(ahead)} are not told apart{_next(ds, able, ahead)}."

@@ -19,14 +19,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pplvm.distributed import my_rows, rank, size, total
+from pplvm.distributed import my_rows, size, total
 from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
 from pplvm.evaluation.estimators.drawing import Drawing, joined
-from pplvm.evaluation.estimators.failures import Failures, blamed, require_finite
+from pplvm.evaluation.estimators.failures import Failures, blamed, left_out_sentences, require_finite
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, particles_of, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
@@ -42,7 +42,7 @@ from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
-from pplvm.unison import exchanged, in_unison, turns, words_of
+from pplvm.unison import exchanged, turns, words_of
 
 __all__ = ["Comparison", "Forecast", "compare_gradients"]
 
@@ -212,7 +212,7 @@ class Comparison:
     def result(self) -> xr.Dataset:
         """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
-        Before all replicates are drawn every verdict is "unfinished", and the attribute of this name says what is missing.
+        Until all replicates are drawn every verdict is "unfinished", and the attribute of this name tells how many are.
 
         Raises:
             ValueError: nothing was measured yet.
@@ -314,12 +314,13 @@ class Comparison:
         errors = failures.over_ranks()
         if len(errors) == len(self.losses):
             raise blamed(*next(iter(errors.items())))
-        for name, error in errors.items():
+        for name in errors:
             for crossing in self.crossed:
                 crossing.drop(list(self.losses).index(name))
             for held in (self.losses, self.drawings, self.measurements):
                 held.pop(name, None)
-            self._note(f"{name} is left out: {words_of(error)}")
+        for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
+            self._note(sentence)
 
     def _no_reference(self, target: Target, error: Exception) -> None:
         goal = target_label(*target)

@@ -188,9 +188,7 @@ def _averaged(gradients: Iterable[Tensor], project: Project, label: str, told: t
     return Reference(moments.mean, moments.standard_error.square(), torch.stack(projected), label)
 
 
-def _from_tables(
-    parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project
-) -> Drawing:
+def _from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Drawing:
     kind, K = target
     B = log_p.shape[-1]
     log_w = log_p - log_q

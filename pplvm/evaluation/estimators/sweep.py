@@ -18,7 +18,7 @@ from torch import Tensor
 from pplvm.distributed import size
 from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.drawing import random_state
-from pplvm.evaluation.estimators.failures import Failures
+from pplvm.evaluation.estimators.failures import Failures, left_out_sentences
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.objective import Loss
@@ -45,8 +45,13 @@ class ParticleSweep:
         programs = [loss.program for by_particles in losses.values() for loss in by_particles.values()]
         self.parameters = Parameters.of(programs[0], x) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
-        self.left_out: list[str] = []  # a sentence each
+        self._reasons: dict[str, str] = {}  # by what is left out
         self._done = 0  # of the rounds
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each reason."""
+        return left_out_sentences(self._reasons, " of the sweep")
 
     @property
     def unfinished(self) -> str:
@@ -87,7 +92,7 @@ class ParticleSweep:
                     moments.add(self._draw(loss, draw))
             yield
         if error := failures.over_ranks().get(what):
-            self.left_out.append(f"{what} is left out of the sweep: {words_of(error)}")
+            self._reasons[what] = words_of(error)
         else:
             self._keep(name, K, over_ranks(moments))
 

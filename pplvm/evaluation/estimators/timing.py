@@ -28,8 +28,8 @@ busy cores, the logs of the ratios of CPU time scattered by 0.013 and 0.011; thi
 """
 
 WAITED, SPREAD = 0.9, 2.0
-"""A machine is busy if a step had less than so much of a core, or if a tenth of the times of one step were so many times
-as long as the shortest tenth: 1.15 on a quiet one."""
+"""A machine is busy if a step had less than so much of a core, or if the longest tenth of the times of one step were so
+many times as long as the shortest: 1.15 on a quiet one."""
 
 OVERBOOKED, STEADY = 1.25, 1.3
 """Or if so many programs wanted each core, unless times spread no more than this: the load average tells of the past

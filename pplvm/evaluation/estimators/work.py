@@ -38,7 +38,10 @@ def work_of(
     log_work, apart = log_variance + clocks[0].log, np.stack([log_variance + each for each in (low, high)])
     half = 1.96 * np.where(variance > 0, error, 0.0)
     # Both noises are independent: their half widths add up in squares.
-    work_low, work_high = (log_work - np.hypot(log_work - apart[0], half), log_work + np.hypot(apart[1] - log_work, half))
+    work_low, work_high = (
+        log_work - np.hypot(log_work - apart[0], half),
+        log_work + np.hypot(apart[1] - log_work, half),
+    )
     ratio_low, ratio_high = _ratios(used, log_variance, error)
     each = {
         "ms": ms, "ms_low": np.exp(low), "ms_high": np.exp(high),

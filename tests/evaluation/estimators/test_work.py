@@ -63,7 +63,9 @@ def test_a_large_difference_is_named_under_load_as_well(load):
     for _ in range(20):
         ds = compared(*steps([2.0, 7.0], random, load), [1.0, 1.0])
         assert winner(ds) == "rloo"
-        assert (float(ds.work_ratio_low.sel(estimator="disarm", other="rloo")) > 1) and "are not told" not in summary(ds)[0]
+        assert (float(ds.work_ratio_low.sel(estimator="disarm", other="rloo")) > 1) and "are not told" not in summary(
+            ds
+        )[0]
 
 
 def test_the_busy_machine_is_said_in_a_sentence_and_a_quiet_one_is_not():
