@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pplvm.evaluation.estimators.gradients import Forecast
+from pplvm.evaluation.estimators.forecast import Forecast
 
 __all__ = ["forecast_sentence"]
 

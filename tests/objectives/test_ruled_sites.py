@@ -35,8 +35,8 @@ REPEATING = {
 }  # fmt: skip
 OF_THEIR_OWN = {
     "pathwise": Pathwise(elbo, K), "stl": StickTheLanding(K), "kl": AnalyticKL(K), "measure": MeasureValued(K),
-    "renyi": PyroObjective(RenyiELBO(0.0, **MANY)), "mean-field": TraceMeanField_ELBO(**MANY), "beta": Beta(Pathwise(elbo, K), 0.5),
-    "named": PerSite({"z": MeasureValued()}, K),
+    "renyi": PyroObjective(RenyiELBO(0.0, **MANY)), "mean-field": TraceMeanField_ELBO(**MANY),
+    "beta": Beta(Pathwise(elbo, K), 0.5), "named": PerSite({"z": MeasureValued()}, K),
 }  # fmt: skip
 
 

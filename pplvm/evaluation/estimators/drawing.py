@@ -18,7 +18,7 @@ from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
-__all__ = ["Drawing", "joined", "random_state"]
+__all__ = ["Drawing", "joined", "noise_in_words", "random_state"]
 
 SINGLE = 20
 """Replicates that are drawn one by one, so that a step's time is known."""
@@ -201,6 +201,12 @@ def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
         right = inputs[0].expand(len(left), -1, -1) if is_shared else torch.cat([chunk.right for chunk in factors])
         return Factors(left, right)
     return Dense(torch.cat([chunk.dense().values for chunk in chunks]))
+
+
+def noise_in_words(drawing: Drawing, is_own: bool) -> str:
+    """How the noise of replicates is laid out, and whether each estimator has its own."""
+    points = "" if drawing.is_plain else f", {drawing.points} points a gradient"
+    return f"{drawing.design}{points}, {'each estimator its own' if is_own else 'common to all estimators'}"
 
 
 def random_state(x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -25,8 +24,9 @@ from pplvm.evaluation.estimators.bias import POWER, BiasTest
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
-from pplvm.evaluation.estimators.drawing import Drawing, joined
+from pplvm.evaluation.estimators.drawing import Drawing, joined, noise_in_words
 from pplvm.evaluation.estimators.failures import Failures, blamed, left_out_sentences, require_finite
+from pplvm.evaluation.estimators.forecast import Forecast, forecast_of
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, particles_of, pooled_bias, target_of
 from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
@@ -44,20 +44,7 @@ from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 from pplvm.unison import exchanged, turns, words_of
 
-__all__ = ["Comparison", "Forecast", "compare_gradients"]
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a comparison will do, and about how long that takes."""
-
-    seconds: float
-    replicates: int  # a minibatch, of each estimator
-    minibatches: int
-    estimators: int
-    reference_draws: dict[str, int]  # a minibatch, by what is drawn
-    seconds_each: dict[str, float]  # of one gradient, by estimator
-    particles: dict[str, int]  # of each estimator
+__all__ = ["Comparison", "compare_gradients"]
 
 
 class Comparison:
@@ -166,14 +153,9 @@ class Comparison:
 
     @property
     def forecast(self) -> Forecast:
-        """What the replicates and the references will take, from a draw of each."""
+        """What the replicates and the references will take, once the estimators are prepared."""
         assert self.references is not None
-        ahead = sum(drawing.seconds_ahead for drawing in self.drawings.values()) / size()
-        drawn = {draw.source: draw.count for draw in self.references.drawn}
-        counts = self.replicates, len(self.batches), len(self.losses)
-        each = {name: drawing.seconds_each for name, drawing in self.drawings.items()}
-        particles = {name: particles_of(loss) for name, loss in self.losses.items()}
-        return Forecast(ahead + self.references.seconds, *counts, drawn, each, particles)
+        return forecast_of(self.losses, self.drawings, self.references, self.replicates)
 
     def _replicate(self) -> Iterator[int]:
         assert self.references is not None
@@ -248,15 +230,10 @@ class Comparison:
             "alpha": ALPHA,
             "power": POWER,
             "projections": self._directions(),
-            "noise": self._noise_in_words(),
+            "noise": noise_in_words(next(iter(self.drawings.values())), self.own_noise),
             "left_out": "\n".join(self.left_out),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
-
-    def _noise_in_words(self) -> str:
-        drawing = next(iter(self.drawings.values()))
-        points = "" if drawing.is_plain else f", {drawing.points} points a gradient"
-        return f"{drawing.design}{points}, {'each estimator its own' if self.own_noise else 'common to all estimators'}"
 
     def _refuse_own_minibatches(self) -> None:
         trace, _, _ = inspect_pair(self.program.model, None, (self.batches[0],), {})
