@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import platform
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pplvm.commands.checkpoints import checkpoint_name, freezes, load_checkpoint
 from pplvm.commands.ended_early import marked
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.forecast import forecast_sentence
+from pplvm.commands.printed import print_comparison
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.commands.say import say
@@ -37,9 +37,6 @@ from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import pair_up
-from pplvm.plots.overview import title
-from pplvm.plots.summary import summary
-from pplvm.plots.table import per_estimator, text_table
 from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
@@ -104,7 +101,7 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
     with in_unison():
         if directory is not None:
             write(sections, directory)
-            _print(sections)
+            print_comparison(sections)
             print(f"report: {directory / 'report.html'}")
     if failure is not None and not _by_hand(failure):
         raise failure
@@ -299,22 +296,3 @@ def _circumstances(
         + (f", {size()} processes" if size() > 1 else ""),
         "arviz_version": version("arviz"),
     } | ({} if arguments.budget is None else {"budget": arguments.budget})
-
-
-def _print(sections: list[xr.Dataset]) -> None:
-    width = min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)
-    for section in sections:
-        if len(sections) > 1:
-            print(f"{title(section)}\n{'=' * len(title(section))}")
-        print(text_table(section, width))
-        left_out = [line for line in section.attrs["left_out"].split("\n") if line]
-        lines = [*_notes(section), *left_out, *summary(section)]
-        print("\n".join(lines), end="\n\n" if len(sections) > 1 else "\n")
-
-
-def _notes(section: xr.Dataset) -> list[str]:
-    """What is noted of estimators, one line for all of whom the same is."""
-    names: dict[str, list[str]] = {}
-    for name, note in per_estimator(section, "note").items():
-        names.setdefault(note, []).append(name)
-    return [f"{', '.join(each)}: {note}" for note, each in names.items() if note]

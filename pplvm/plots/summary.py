@@ -4,7 +4,8 @@ import math
 
 import xarray as xr
 
-from pplvm.plots.table import by_target, contenders, is_unfinished, number, per_estimator, ranking, share_of_work
+from pplvm.plots.contest import contenders, is_unfinished, share_of_work
+from pplvm.plots.table import by_target, number, per_estimator, ranking
 from pplvm.plots.weights import weights_sentence
 
 __all__ = ["summary"]

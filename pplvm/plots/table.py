@@ -9,17 +9,16 @@ from typing import Any
 
 import xarray as xr
 
+from pplvm.plots.contest import contenders, is_unfinished, share_of_work
+
 __all__ = [
     "by_target",
-    "contenders",
     "interval",
-    "is_unfinished",
     "number",
     "per_estimator",
     "ranking",
     "relative_work",
     "rows",
-    "share_of_work",
     "shortened",
     "text_table",
     "write_metrics_csv",
@@ -27,7 +26,7 @@ __all__ = [
 ]
 
 LEFT_ALIGNED = ("estimator", "verdict")
-DROPPED_FIRST = ("[95 %]", "cosine", "max |z|", "SNR", "ms", "evals", "K")
+DROPPED_FIRST = ("cosine", "max |z|", "SNR", "[95 %]", "ms", "evals", "K")
 
 
 def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
@@ -68,17 +67,6 @@ def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda each: -len(contenders(ds, each[1]))))
 
 
-def is_unfinished(ds: xr.Dataset) -> bool:
-    """Whether some of the replicates were not drawn, so that there is no verdict."""
-    return "unfinished" in per_estimator(ds, "verdict").values()
-
-
-def contenders(ds: xr.Dataset, names: Sequence[str]) -> list[str]:
-    """Those of the estimators that can win at equal work: not biased, with noise, and timed; in their order."""
-    verdict, work = per_estimator(ds, "verdict"), per_estimator(ds, "work")
-    return [name for name in names if verdict[name] != "biased" and 0 < work[name] < math.inf]
-
-
 def relative_work(ds: xr.Dataset) -> dict[str, float]:
     """Variance x ms of every estimator over that of the best of the same target, the first in the ranking.
 
@@ -90,33 +78,6 @@ def relative_work(ds: xr.Dataset) -> dict[str, float]:
         if 0 < work[name] < math.inf:
             best.setdefault(target[name], work[name])
     return {name: work[name] / best.get(target[name], math.nan) for name in work}
-
-
-def share_of_work(ds: xr.Dataset, name: str, other: str, cost: str = "ms") -> tuple[float, float]:
-    """The 95 % interval of the work of one estimator over that of another; nan where it is not known.
-
-    Arguments:
-        cost: "ms", or "evaluations", which are counted and have no noise.
-
-    Example:
-        >>> import xarray as xr
-        >>> figures = {"work": [1.0, 2.0], "work_low": [0.9, 1.6], "work_high": [1.1, 2.5]}
-        >>> variables = {name: ("estimator", column) for name, column in figures.items()}
-        >>> low, high = share_of_work(xr.Dataset(variables, {"estimator": ["a", "b"]}), "b", "a")
-        >>> round(low, 2), round(high, 2)
-        (1.57, 2.55)
-    """
-    if cost == "ms" and "work_ratio_low" in ds:
-        cell = ds[["work_ratio_low", "work_ratio_high"]].sel(estimator=name, other=other)
-        return float(cell["work_ratio_low"]), float(cell["work_ratio_high"])
-    noisy = "work" if cost == "ms" else "variance"
-    value, low, high = (per_estimator(ds, noisy + end) for end in ("", "_low", "_high"))
-    if not all(0 < each[n] < math.inf for each in (value, low, high) for n in (name, other)):
-        return math.nan, math.nan
-    down, up = ({n: math.log(a[n] / b[n]) for n in (name, other)} for a, b in ((value, low), (high, value)))
-    work = per_estimator(ds, "work" if cost == "ms" else "work_evaluations")
-    ratio = work[name] / work[other]
-    return ratio * math.exp(-math.hypot(down[name], up[other])), ratio * math.exp(math.hypot(up[name], down[other]))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -174,7 +135,7 @@ def rows(ds: xr.Dataset) -> list[dict[str, str]]:
         best = next((n for n in names if relative[n] == 1.0), None)
         for name in names:
             found.append(_row(ds.sel(estimator=name), name, relative[name]))
-            found[-1]["[95 %]"] = "" if best in (None, name) else _between(*share_of_work(ds, name, str(best)))
+            found[-1]["[95 %]"] = "-" if best in (None, name) else _between(*share_of_work(ds, name, str(best)))
     return found
 
 
@@ -247,7 +208,7 @@ def _row(one: xr.Dataset, name: str, relative: float) -> dict[str, str]:
 
 
 def _between(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
+    return "-" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
 
 
 def _verdict(verdict: str, relative_bias: float, detectable: float) -> str:

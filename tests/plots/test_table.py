@@ -62,6 +62,27 @@ def test_biased_rows_and_only_they_are_marked(compared):
     assert text_table(ds).count("BIASED 42%") == 3
 
 
+def test_the_interval_of_var_x_ms_stands_beside_it(compared):
+    ds = compared(3)
+    ds["target"][:], ds["verdict"][:] = "elbo", "unbiased"
+    ds["work"][:], ds["work_low"][:], ds["work_high"][:] = [2.0, 4.0, np.nan], [1.8, 3.6, np.nan], [2.2, 4.4, np.nan]
+    shown = [row["[95 %]"] for row in rows(ds)]
+    assert shown == ["-", "[1.74, 2.30]", "-"]
+    between = (("estimator", "other"), np.full((3, 3), 0.97))
+    measured = ds.assign(work_ratio_low=between, work_ratio_high=between).assign_coords(other=ds["estimator"].values)
+    assert rows(measured)[1]["[95 %]"] == "[0.970, 0.970]"  # what was measured of the pair, both noises in it
+    assert "[1.74, 2.30]" in text_table(ds, 120) and "holds 1 is not told apart" in " ".join(
+        text_table(ds, 120).split()
+    )
+
+
+def test_the_target_with_the_most_that_contend_stands_first(compared):
+    ds = compared(4)
+    ds["target"][:], ds["verdict"][:] = ["log p(x)", "elbo", "elbo", "wake-sleep"], "unbiased"
+    ds["work"][:] = [0.0, 30.0, 20.0, 1e-9]
+    assert [*by_target(ds)][0] == "elbo" and set(by_target(ds)) == {"elbo", "log p(x)", "wake-sleep"}
+
+
 def test_the_legend_names_the_floor_what_could_escape_and_the_limits_of_comparison(compared):
     legend = " ".join(text_table(compared(9)).splitlines()[14:])
     assert "different targets do not compare" in legend
