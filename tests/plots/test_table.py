@@ -67,11 +67,11 @@ def test_the_interval_of_var_x_ms_stands_beside_it(compared):
     ds["target"][:], ds["verdict"][:] = "elbo", "unbiased"
     ds["work"][:], ds["work_low"][:], ds["work_high"][:] = [2.0, 4.0, np.nan], [1.8, 3.6, np.nan], [2.2, 4.4, np.nan]
     shown = [row["[95 %]"] for row in rows(ds)]
-    assert shown == ["-", "[1.74, 2.30]", "-"]
+    assert shown == ["-", "[1.74, 2.31]", "-"]
     between = (("estimator", "other"), np.full((3, 3), 0.97))
     measured = ds.assign(work_ratio_low=between, work_ratio_high=between).assign_coords(other=ds["estimator"].values)
     assert rows(measured)[1]["[95 %]"] == "[0.970, 0.970]"  # what was measured of the pair, both noises in it
-    assert "[1.74, 2.30]" in text_table(ds, 120) and "holds 1 is not told apart" in " ".join(
+    assert "[1.74, 2.31]" in text_table(ds, 120) and "holds 1 is not told apart" in " ".join(
         text_table(ds, 120).split()
     )
 
