@@ -322,10 +322,11 @@ class Comparison:
         timed = max(drawing.singly for drawing in self.drawings.values())
         for draw in draws[:timed]:  # in turn, so that all see the same machine
             draw_of(self.losses, [draw])
-        chunked = self._chunked(x, failures)
-        for draw in draws[timed:]:
+        rest = draws[timed:]
+        chunked = self._chunked(x, failures) if rest else []
+        for draw in rest:
             draw_of([name for name in self.losses if name not in chunked], [draw])
-        draw_of(chunked, draws[timed:])
+        draw_of(chunked, rest)
         self._leave_out(failures)
         if draws:
             seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
