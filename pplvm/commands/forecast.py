@@ -1,5 +1,6 @@
 """How long a comparison will take, told before it begins."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pplvm.evaluation.estimators.forecast import Forecast
@@ -26,9 +27,11 @@ def forecast_sentence(forecast: Forecast, swept: Mapping[str, Mapping[int, objec
         return ""
     about = f"{round(seconds / 60)} minutes" if seconds >= 90 else f"{round(seconds, -1):.0f} seconds"
     times = f"x {forecast.minibatches} minibatches"
-    drawn = {name: draws for name, draws in forecast.reference_draws.items() if name != "tables"}
+    drawn = Counter(each for each in forecast.reference_draws if each[0] != "tables")
     parts = [f"{forecast.replicates} replicates {times} x {forecast.estimators} estimators"]
-    parts += [f"{draws} reference draws of {name} {times}" for name, draws in drawn.items()]
+    for (name, draws), targets in drawn.items():
+        of_each = f"{targets} targets x " if targets > 1 else ""
+        parts.append(f"{of_each}{draws} reference draws of {name} {times}")
     if sweep >= seconds / 10:
         parts.append("the sweep over K")
     options = ["--replicates", *(["--reference-draws"] if drawn else []), "--minibatches"]

@@ -35,7 +35,7 @@ def share_of_work(ds: xr.Dataset, name: str, other: str, cost: str = "ms") -> tu
         >>> variables = {name: ("estimator", column) for name, column in figures.items()}
         >>> low, high = share_of_work(xr.Dataset(variables, {"estimator": ["a", "b"]}), "b", "a")
         >>> round(low, 2), round(high, 2)
-        (1.57, 2.55)
+        (1.57, 2.56)
     """
     if cost == "ms" and "work_ratio_low" in ds:
         cell = ds[["work_ratio_low", "work_ratio_high"]].sel(estimator=name, other=other)

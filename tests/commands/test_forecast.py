@@ -20,22 +20,27 @@ def forecast(seconds, drawn):
 
 
 def test_a_short_comparison_is_not_foretold():
-    assert forecast_sentence(forecast(29.0, {"Pathwise": 250}), {}, 30) == ""
+    assert forecast_sentence(forecast(29.0, [("Pathwise", 250)]), {}, 30) == ""
 
 
 def test_a_long_one_is_with_options_that_matter():
-    assert forecast_sentence(forecast(420.0, {"Pathwise": 250, "tables": 40}), {}, 30) == (
+    assert forecast_sentence(forecast(420.0, [("Pathwise", 250), ("tables", 40)]), {}, 30) == (
         "about 7 minutes: 80 replicates x 4 minibatches x 2 estimators, 250 reference draws of Pathwise x 4 "
         "minibatches; lower --replicates, --reference-draws, --minibatches for less"
     )
-    assert forecast_sentence(forecast(42.0, {"tables": 40}), {}, 30) == (
+    assert forecast_sentence(forecast(42.0, [("tables", 40)]), {}, 30) == (
         "about 40 seconds: 80 replicates x 4 minibatches x 2 estimators; lower --replicates, --minibatches for less"
     )
 
 
+def test_draws_for_several_targets_are_all_told():
+    told = forecast_sentence(forecast(420.0, [("Pathwise", 250)] * 2), {}, 30)
+    assert "estimators, 2 targets x 250 reference draws of Pathwise x 4 minibatches; lower" in told
+
+
 def test_the_sweep_counts_by_its_particles():
     swept = {"a": {1: None, 4: None, 16: None}, "left out": {4: None}}
-    told = forecast_sentence(forecast(20.0, {}), swept, 40)  # 40 x 21 / 4 x 0.05 s more
+    told = forecast_sentence(forecast(20.0, []), swept, 40)  # 40 x 21 / 4 x 0.05 s more
     assert told.startswith("about 30 seconds: ") and told.endswith("--minibatches, --sweep-replicates for less")
     assert "the sweep over K" in told
 
@@ -49,7 +54,7 @@ def test_the_bar_counts_the_reference_draws_that_are_drawn(draws):
         seen[what] = list(steps), total
     assert seen["reference draws"] == (list(range(1, 2 * draws + 1)), 2 * draws)
     assert seen["preparation"][0] == [1] and seen["replicates"][1] == 6
-    assert comparison.forecast.reference_draws == {"Pathwise": draws} and comparison.forecast.seconds > 0
+    assert comparison.forecast.reference_draws == [("Pathwise", draws)] and comparison.forecast.seconds > 0
     assert comparison.result().reference.item().startswith(f"Pathwise, {draws} draws (s.e. ")
 
 

@@ -19,7 +19,7 @@ class Forecast:
     replicates: int  # a minibatch, of each estimator
     minibatches: int
     estimators: int
-    reference_draws: dict[str, int]  # a minibatch, by what is drawn
+    reference_draws: list[tuple[str, int]]  # a minibatch: what is drawn, and how often, for each target
     seconds_each: dict[str, float]  # of one gradient, by estimator
     particles: dict[str, int]  # of each estimator
 
@@ -38,7 +38,7 @@ def forecast_of(
         replicates=replicates,
         minibatches=len(references.batches),
         estimators=len(losses),
-        reference_draws={draw.source: draw.count for draw in references.drawn},
+        reference_draws=[(draw.source, draw.count) for draw in references.drawn],
         seconds_each={name: drawing.seconds_each for name, drawing in drawings.items()},
         particles={name: particles_of(loss) for name, loss in losses.items()},
     )

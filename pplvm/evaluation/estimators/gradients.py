@@ -20,27 +20,24 @@ from torch import Tensor
 
 from pplvm.distributed import my_rows, size, total
 from pplvm.evaluation.estimators.baselines import settle
-from pplvm.evaluation.estimators.bias import POWER, BiasTest
+from pplvm.evaluation.estimators.bias import POWER
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
-from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
+from pplvm.evaluation.estimators.dataset import target_label, to_dataset
 from pplvm.evaluation.estimators.drawing import Drawing, joined, noise_in_words
 from pplvm.evaluation.estimators.failures import Failures, blamed, left_out_sentences, require_finite
 from pplvm.evaluation.estimators.forecast import Forecast, forecast_of
-from pplvm.evaluation.estimators.measurement import Drawn, Measurement, particles_of, pooled_bias, target_of
-from pplvm.evaluation.estimators.moments import over_ranks
+from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Target
 from pplvm.evaluation.estimators.references import References
+from pplvm.evaluation.estimators.rows import require_given_minibatches, row_of, traces_of
 from pplvm.evaluation.estimators.timing import load_average
 from pplvm.evaluation.estimators.unfinished import without_verdicts
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.score_function import ScoreFunction
-from pplvm.particles.contract import sample_sites
-from pplvm.particles.pair import inspect_pair
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 from pplvm.unison import exchanged, turns, words_of
 
@@ -103,7 +100,7 @@ class Comparison:
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         with buffers_kept(self.program):
-            self._refuse_own_minibatches()
+            require_given_minibatches(self.program, self.batches[0])
             self.parameters = Parameters.of(self.program, self.batches[0])
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
@@ -204,20 +201,19 @@ class Comparison:
             if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses), ALPHA)
                 evaluations = self.evaluations[name] * self.drawings[name].points
-                rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
+                rows[name] = row_of(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
         averages = [each for found in exchanged(self._load_averages) for each in found]
-        found = to_dataset(rows, self.parameters, self.entries, self._traces(rows), averages)
+        found = to_dataset(
+            rows,
+            self.parameters,
+            self.entries,
+            traces_of(self.crossed, [name in rows for name in self.losses]),
+            averages,
+        )
         done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
         return without_verdicts(found, self._planned, done).assign_attrs(self._circumstances())
-
-    def _traces(self, rows: Mapping[str, Row]) -> Tensor:
-        """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
-        shown = torch.tensor([name in rows for name in self.losses])
-        finished = [found.traces for found in (over_ranks(c.moments()) for c in self.crossed) if found.count > 1]
-        traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
-        return traces[shown][:, shown]
 
     def _circumstances(self) -> dict[str, str | int | float]:
         return {
@@ -234,15 +230,6 @@ class Comparison:
             "left_out": "\n".join(self.left_out),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
-
-    def _refuse_own_minibatches(self) -> None:
-        trace, _, _ = inspect_pair(self.program.model, None, (self.batches[0],), {})
-        for site in sample_sites(trace).values():
-            if any(f.dim == -1 and f.size != len(self.batches[0]) for f in site["cond_indep_stack"]):
-                raise ValueError(
-                    f"compare_gradients: site {site['name']!r} draws a minibatch of its own from what it is given, so "
-                    "no two gradients are of the same data: give minibatches, subsample_size=len(x)"
-                )
 
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
@@ -389,12 +376,6 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
     for _ in comparison.rounds():
         pass
     return comparison.result()
-
-
-def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
-    objective = loss.objective
-    plain = type(objective) is ScoreFunction and objective.control is None
-    return Row(found, target_of(loss), particles_of(loss), evaluations, test, plain, drawn)
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:
