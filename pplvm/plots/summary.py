@@ -98,7 +98,12 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
         return f"Gradient of {goal}: every estimator that was measured is biased."
     able = contenders(ds, names)
     still = [name for name in names if verdict[name] != "biased" and variance[name] == 0]
-    aside = f" {_listed(still)} {'have' if len(still) > 1 else 'has'} no noise and {OUT}." if still and able else ""
+    aside = f" {_listed(still)} {'have' if len(still) > 1 else 'has'} no noise, so no work to compare." if still else ""
+    if able and len(able) < 2 and still:
+        one = f"{able[0]} is the only one with noise that is not biased"
+        return f"Gradient of {goal}: {one}, so nothing is compared.{aside}"
+    if len(still) > 1 and not able:
+        return f"Gradient of {goal}: nothing is compared.{aside}"
     if len(able) < 2:
         alone = next(name for name in (*able, *still, *names) if verdict[name] != "biased")
         return f"Gradient of {goal}: {alone} is the only one measured that is not biased, so nothing is compared."
@@ -112,9 +117,6 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
         f"Gradient of {goal}: at equal work {first} wins; the runner-up {second} needs {number(factor)} times as many "
         f"milliseconds for the same variance ({_interval(ds, second, first)}).{aside}{_by_evaluations(ds, able, first)}"
     )
-
-
-OUT = "runs no race: what is compared is the work against noise"
 
 
 def _not_told_apart(ds: xr.Dataset, able: list[str], cost: str) -> list[str]:

@@ -150,11 +150,8 @@ def text_table(ds: xr.Dataset, width: int = 120) -> str:
     goals = [row.pop("target") for row in table]
     for row in table:
         row["estimator"] = shortened(row["estimator"], 28)
-    columns, left_out = list(table[0]), []
-    for column in DROPPED_FIRST:
-        if _table_width(table, columns) > width:
-            columns.remove(column)
-            left_out.append(column)
+    columns = _that_fit(table, width)
+    left_out = [column for column in DROPPED_FIRST if column not in columns]
     lines = [_line({c: c for c in columns}, table, columns)]
     lines.append("-" * len(lines[0]))
     for goal in dict.fromkeys(goals):
@@ -263,6 +260,19 @@ def _widths(table: list[dict[str, str]], columns: list[str]) -> list[int]:
 
 def _table_width(table: list[dict[str, str]], columns: list[str]) -> int:
     return sum(_widths(table, columns)) + 2 * (len(columns) - 1)
+
+
+def _that_fit(table: list[dict[str, str]], width: int) -> list[str]:
+    """All columns, or without the less important ones as far as need be."""
+    columns, dropped = list(table[0]), []
+    for column in DROPPED_FIRST:
+        if _table_width(table, columns) > width:
+            columns.remove(column)
+            dropped.append(column)
+    for column in reversed(dropped):  # for which a wider one has made room
+        more = [each for each in table[0] if each in columns or each == column]
+        columns = more if _table_width(table, more) <= width else columns
+    return columns
 
 
 def _line(row: dict[str, str], table: list[dict[str, str]], columns: list[str]) -> str:

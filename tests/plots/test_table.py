@@ -48,6 +48,16 @@ def test_the_table_fits_the_terminal_and_is_aligned(compared, count, width):
     assert width == 80 or {"K", "evals", "ms"} <= set(table[0].split())
 
 
+def test_no_column_is_left_out_for_which_there_is_room(compared):
+    ds = compared(9)
+    for width in range(80, 140):
+        lines = text_table(ds, width).splitlines()
+        told = next((line for line in lines if line.startswith("left out to fit")), "")
+        for column in told.partition("columns: ")[2].rstrip(".").split(", ") if told else []:
+            wider = max(len(column), *(len(row[column]) for row in rows(ds))) + 2
+            assert len(lines[1]) + wider > width, (width, column)
+
+
 def test_rows_stand_under_their_target(compared):
     lines = text_table(compared(9)).splitlines()
     place = {target: lines.index(f"gradient of {target}") for target in ("elbo", "iwae-16")}
