@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
     (folder / "told").write_text(done.stderr)
+    (folder / "printed").write_text(done.stdout)
     return folder
 
 

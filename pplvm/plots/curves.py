@@ -57,7 +57,7 @@ def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Pat
     for ax in panels[len(names) :]:
         ax.set_axis_off()
     figure.supxlabel("step", fontsize=10)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
     return Path(path)
 
 

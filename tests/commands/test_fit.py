@@ -133,7 +133,7 @@ def test_what_a_run_leaves(a_users_folder, monkeypatch):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.yaml", "manifest.json", "metrics.jsonl", "metrics.csv", "model.safetensors", "state.pt", "checkpoints",
-        "figures", "timing.json",
+        "curves.png", "timing.json",
     }  # fmt: skip
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "bound" in line]
@@ -145,4 +145,4 @@ def test_what_a_run_leaves(a_users_folder, monkeypatch):
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["seed"] == 0 and len(manifest["data"]["sha256"]) == 64
     assert yaml.safe_load((whole / "config.yaml").read_text())["steps"] == 23
-    assert (whole / "figures" / "curves.png").stat().st_size > 10_000
+    assert (whole / "curves.png").stat().st_size > 10_000

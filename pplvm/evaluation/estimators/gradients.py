@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from pplvm.bars import bar
 from pplvm.distributed import my_rows, rank, size, total
 from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.bias import POWER, BiasTest
@@ -319,11 +320,14 @@ MOST_BYTES = 2**28
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
 
-def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> xr.Dataset:
+def compare_gradients(
+    losses: Mapping[str, Loss], batches: Sequence[Tensor], *, progress: bool | None = None, **options: Any
+) -> xr.Dataset:
     """Compare gradient estimators of one program at its present parameters.
 
     Arguments:
         losses, batches, options: as for `Comparison`.
+        progress: whether a bar is shown; by default on a terminal and in a notebook.
 
     Returns:
         A dataset with dims chain (minibatch), draw, estimator, coord, group, side; ArviZ reads it as it is.
@@ -338,8 +342,9 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
         True
     """
     comparison = Comparison(losses, batches, **options)
-    for _ in comparison.rounds():
-        pass
+    with bar("replicates", comparison.number_of_rounds, shown=progress) as shown:
+        for done in comparison.rounds():
+            shown.at(done)
     return comparison.result()
 
 
