@@ -24,7 +24,7 @@ minutes."""
 WIDE = 80
 """Columns from which on a bar has room for the speed."""
 
-LEAST = 10
+LEAST = 7
 """Columns for the bar itself, before there is room for figures beside it."""
 
 
@@ -71,10 +71,9 @@ def bar(what: str, total: int, done: int = 0, *, unit: str = "", shown: bool | N
         ...     for i in range(3):
         ...         shown.at(i + 1)
     """
-    in_notebook = _is_in_notebook()
-    if shown is False or not is_first():
+    if shown is False or total <= 0 or not is_first():
         return _Nothing()
-    if in_notebook or sys.stderr.isatty():
+    if (in_notebook := _is_in_notebook()) or sys.stderr.isatty():
         return _Live(what, total, done, unit, in_notebook)
     return _Lines(what, total, done, unit) if shown else _Nothing()
 
@@ -105,9 +104,10 @@ class _Live(Bar):
         speed = ", {rate_noinv_fmt}" if self._columns >= WIDE else ""
         left = " left" if self._columns >= WIDE else ""
         self._tqdm = _tqdm(in_notebook)(
-            desc=what or None, total=total, initial=done, unit=f" {unit or 'it'}", file=sys.stderr, leave=False,
+            desc=f"{what}: " if what else None, total=total, initial=done, unit=f" {unit or 'it'}",
             bar_format="{desc}{n_fmt}/{total_fmt} |{bar}| {remaining}" + left + speed + "{postfix}",
-            ncols=fixed, dynamic_ncols=fixed is None,
+            ncols=fixed and fixed - 1, dynamic_ncols=fixed is None, nrows=20,  # a terminal may say that it has no rows
+            file=sys.stderr, leave=False,
         )  # fmt: skip
 
     def at(self, done: int, told: Mapping[str, float] | None = None) -> None:
@@ -128,12 +128,12 @@ class _Live(Bar):
     def _fitting(self, figures: list[str]) -> list[str]:
         """The first figures that leave room for the bar."""
         total = f"{self._tqdm.total}"
-        taken = len(f"{self._what}: {total}/{total} || 00:00") + LEAST
+        taken = len(self._tqdm.desc + f"{total}/{total} || 00:00") + LEAST
         taken += len(f" left, 9999.99 {self._unit}/s") if self._columns >= WIDE else 0
         kept = []
         for figure in figures:
             taken += len(f", {figure}")
-            if kept and taken > self._columns:
+            if kept and taken >= self._columns:
                 break
             kept.append(figure)
         return kept
