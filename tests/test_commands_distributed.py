@@ -42,6 +42,13 @@ def test_the_codes_are_those_of_one_process(folder):
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
 
 
+def test_the_first_process_alone_tells_how_a_run_ended(folder):
+    """Four runs that wrote something, one of them stopped by a signal that only the second process got."""
+    printed = (folder / "printed").read_text()
+    assert printed.count("training bound ") == printed.count("next  ") == 4
+    assert "next              pplvm fit --resume stopped\n" in printed
+
+
 def test_a_resumed_run_of_two_is_bit_identical_to_one_that_never_stopped(folder):
     names = ["model.safetensors", "state.pt", "manifest.json", "metrics.jsonl"]
     assert [n for n in names if (folder / "whole" / n).read_bytes() != (folder / "stopped" / n).read_bytes()] == []
