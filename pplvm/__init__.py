@@ -4,9 +4,12 @@ Names stand here in the order of the data's path; each is imported when it is fi
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here, and Ctrl-C may come by then
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
     from pplvm.commands.loaded import load
     from pplvm.data.batches import batches
@@ -219,7 +222,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME_OF:
         raise AttributeError(f"module 'pplvm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -4,70 +4,30 @@ Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 num
 129 hung up, 130 interrupted, 143 terminated.
 """
 
-import importlib
-import os
-import re
 import sys
-from collections.abc import Sequence
 
-from pplvm.commands.complaint import complain, lost_peer
-from pplvm.commands.options import build_parser
+TYPE_CHECKING = False  # typing itself takes longer to import than all that is needed to heed Ctrl-C
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
-LONGEST = 2000
-"""Characters of a complaint, which may name a value of any length."""
 
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run one command; the entry point of `pplvm`.
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the entry point of `pplvm`."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    parser = build_parser()
-    arguments = parser.parse_args(words)
-    if arguments.command is None:
-        parser.print_help()
-        return 2
-    name = f"pplvm {arguments.command}"
+    Arguments:
+        argv: its words; by default those of this process, whose SIGINT and SIGTERM are handled then. In a notebook, or
+            wherever words are given, signals stay as they are.
+    """
+    from pplvm.commands.interruption import Interruption
+
+    interruption = Interruption("pplvm")
+    if argv is None:
+        interruption.take()
     try:
-        if getattr(arguments, "config", None) or getattr(arguments, "resume", None):
-            from pplvm.commands.config import with_config
+        from pplvm.commands.dispatch import dispatch
 
-            arguments = with_config(parser, arguments, words)
-        if getattr(arguments, "checkpoint", None):
-            from pplvm.commands.compared_runs import with_runs
-
-            arguments = with_runs(parser, arguments, words)
-        if arguments.command in ("check", "compare", "fit", "verify"):
-            from pplvm.commands.own_code import with_import_paths
-
-            with_import_paths(arguments)
-        code = importlib.import_module(arguments.handler).run(arguments)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        complain(f"{name}: interrupted before anything was finished")
-        return 130
-    except Exception as error:
-        if arguments.debug:
-            raise
-        reason = _reason(error)
-        if isinstance(error, FloatingPointError):
-            code = 3
-        elif isinstance(error, ValueError | OSError) or type(error) is LookupError:
-            code = 2
-        else:
-            code = 1
-            reason = lost_peer(error) or f"{type(error).__name__}: {reason} (--debug shows where)"
-        complain(f"{name}: {reason}")
-        return code
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says, in one line, without the tensors and traces that Pyro adds."""
-    said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
-    said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
-    said = " ".join(said.split()) or "no reason given"
-    return said if len(said) <= LONGEST else f"{said[: LONGEST - 300]} ... {said[-300:]}"
+        return dispatch(sys.argv[1:] if argv is None else list(argv), interruption)
+    finally:
+        interruption.give_back()

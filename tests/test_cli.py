@@ -325,7 +325,7 @@ def test_ctrl_c_writes_what_is_finished(tmp_path, capsys, undrawn):
 def test_ctrl_c_before_anything_is_measured(tmp_path):
     words = ["compare", "--output", "run", "--estimators", "rloo", "--steps", "1000000"]
     code, shown = interrupted_after("training:", words, tmp_path)
-    assert code == 130 and "interrupted before anything was finished" in shown and "Traceback" not in shown
+    assert code == 130 and "pplvm compare: interrupted before it was done" in shown and "Traceback" not in shown
     assert not (tmp_path / "run").exists()  # the same command can be given again
 
 

@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
     (folder / "told").write_text(done.stderr)
+    (folder / "printed").write_text(done.stdout)
     return folder
 
 
@@ -39,6 +40,13 @@ def test_the_codes_are_those_of_one_process(folder):
     assert told.count("whole exists: go on with it by --resume whole") == 1
     assert told.count("No space left") == 1 and "gloo" not in told
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
+
+
+def test_the_first_process_alone_tells_how_a_run_ended(folder):
+    """Four runs that wrote something, one of them stopped by a signal that only the second process got."""
+    printed = (folder / "printed").read_text()
+    assert printed.count("training bound ") == printed.count("next  ") == 4
+    assert "next              pplvm fit --resume stopped\n" in printed
 
 
 def test_a_resumed_run_of_two_is_bit_identical_to_one_that_never_stopped(folder):

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent / "pplvm"
 MAY_IMPORT = {
     "bounds": set(),
     "distributed": set(),
+    "bars": {"distributed"},
     "unison": {"distributed"},
     "import_path": set(),
     "data": {"import_path", "plots"},
@@ -19,7 +20,7 @@ MAY_IMPORT = {
     "plots": set(),
     "programs": {"networks", "distributions"},
     "objectives": {"particles", "bounds", "distributed"},
-    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison", "plots"},
+    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison", "plots", "bars"},
     "catalog": {"import_path", "data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "commands"}

@@ -25,7 +25,7 @@ from pplvm.commands.printed import print_comparison
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.commands.say import say
-from pplvm.commands.style import use_default_style
+from pplvm.commands.style import default_style
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import is_first, join, require_equal, size
@@ -73,9 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     Several processes train alike and share out the replicates; the first of them writes and speaks.
     """
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
-    use_default_style()
     usable_device(arguments.device)
-    with join(arguments.device) as device, Rounds() as rounds:
+    with default_style(), join(arguments.device) as device, Rounds() as rounds:
         return _run(arguments, device, rounds)
 
 

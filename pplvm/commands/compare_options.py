@@ -20,7 +20,7 @@ def add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "compare",
         help="compare gradient estimators: bias, variance, cost",
         usage="pplvm compare [OPTION ...]",
-        description="Compare gradient estimators of a program at frozen parameters on fixed minibatches.\n"
+        description="Compare gradient estimators of a program at frozen parameters, on fixed batches.\n"
         "To share out the replicates put `torchrun --nproc-per-node N -m` in front.",
         examples=EXAMPLES,
     )

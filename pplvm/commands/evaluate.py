@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import sys
+import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -15,17 +16,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from torch import Tensor
-from tqdm import tqdm
 
+from pplvm.commands.annealing import annealing_hint
 from pplvm.commands.building import usable_device
 from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.style import use_default_style
+from pplvm.commands.style import default_style
 from pplvm.commands.trained import Trained, caveats, take_up
 from pplvm.distributed import from_first, is_first, join
-from pplvm.evaluation.evaluate import VARIABLES, Evaluation, evaluate
-from pplvm.evaluation.figures import Figure
+from pplvm.evaluation.evaluate import NO_LATENTS, VARIABLES, Evaluation, evaluate
+from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
 from pplvm.plots.evaluation_page import NOT_COMPARABLE, evaluation_page
@@ -43,12 +44,11 @@ TOGETHER = "rate-distortion.png"
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge each run by itself, then set several beside each other."""
-    use_default_style()
     ks = _ks(arguments.ks)
     if len(arguments.run) > 1 and arguments.output is None:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
     usable_device(arguments.device)
-    with join(arguments.device) as device:
+    with default_style(), join(arguments.device) as device:
         arguments.output = from_first(arguments.output)
         with in_unison():
             every = [take_up(directory, arguments, device) for directory in arguments.run]
@@ -96,33 +96,26 @@ def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
 
 def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
     x = trained.rows(arguments.limit)
-    with tqdm(disable=None if is_first() else True, file=sys.stderr, leave=False) as bar:
-
-        def report(what: str, done: int, total: int) -> None:
-            bar.set_description(what)
-            bar.total, bar.n = total, done
-            bar.refresh()
-
-        found = evaluate(
-            trained.program,
-            x,
-            ks=ks,
-            annealed_data=min(arguments.annealed, len(x)),
-            chains=arguments.chains,
-            annealing_steps=arguments.annealing_steps,
-            levels=trained.data.spec.levels,
-            seed=arguments.seed,
-            compile=arguments.compile,
-            report=report,
-        )
+    found = evaluate(
+        trained.program,
+        x,
+        ks=ks,
+        annealed_data=min(arguments.annealed, len(x)),
+        chains=arguments.chains,
+        annealing_steps=arguments.annealing_steps,
+        levels=trained.data.spec.levels,
+        seed=arguments.seed,
+        compile=arguments.compile,
+        progress=True,
+    )
     with in_unison():
         if is_first():
-            _write(trained, found, directory, ks, arguments, len(x))
+            _write(trained, found, directory, ks, arguments, x)
     return found
 
 
 def _write(
-    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace, count: int
+    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace, x: Tensor
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
     pictures.draw(lambda: prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
@@ -131,17 +124,19 @@ def _write(
         files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **files}
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
-    circumstances = _circumstances(trained, arguments, ks, count)
-    remarks = caveats(trained, arguments.split, count)
+    circumstances = _circumstances(trained, arguments, ks, len(x))
+    remarks = caveats(trained, arguments.split, len(x))
+    hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}
-    page = evaluation_page(told_first, rows, files)
+    page = evaluation_page(told_first | ({"not asked for": hint} if hint else {}), rows, files)
     (directory / "report.html").write_text(page, encoding="utf-8")
     told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
     (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     arrays = _arrays(found, ks)
     save(directory / "evaluation.nc", arrays, one_draw_of(arrays))
     _print(trained, found, remarks, left_out)
+    print(f"\n{hint}" if hint else "")
     print(f"report: {directory / 'report.html'}")
 
 
@@ -187,14 +182,12 @@ def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
 
 def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: list[str]) -> None:
     print(f"{trained.directory}: {trained.settings.program} at step {trained.checkpoint.step}")
-    for title, figures in found.sections.items():
-        print(f"\n{title}")
-        for figure in figures:
-            print(f"  {figure}")
+    print(f"\n{aligned(found.sections)}")
     for heading, sentences in (("not comparable with published figures", remarks), ("left out", left_out)):
         if sentences:
             print(f"\n{heading}")
-            print("\n".join(f"  {sentence}" for sentence in sentences))
+            for sentence in sentences:
+                print(textwrap.fill(sentence, 100, initial_indent="  ", subsequent_indent="    "))
 
 
 def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> None:

@@ -10,7 +10,8 @@ __all__ = ["add_evaluate"]
 
 EXAMPLES = (
     "pplvm evaluate runs/mine",
-    "pplvm evaluate runs/mine --split valid --ks 1,10,100 --weights best",
+    "pplvm evaluate runs/mine --weights best --annealed 20",
+    "pplvm evaluate runs/mine --split valid --ks 1,10,100",
     "pplvm evaluate runs/beta-1 runs/beta-4",
 )
 
@@ -38,10 +39,15 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     group = evaluate.add_argument_group("likelihood")
     group.add_argument("--ks", default="1,10,100,1000,5000", help="particles of log p(x) [%(default)s]")
     group.add_argument(
-        "--annealed", type=at_least(0), default=20, metavar="N", help="data for AIS and BDMC, 0 for none [%(default)s]"
+        "--annealed", type=at_least(0), default=0, metavar="N",
+        help="of the data get annealed importance sampling and its certificate; 20, say, take minutes [%(default)s]",
+    )  # fmt: skip
+    group.add_argument(
+        "--chains", type=at_least(1), default=16, metavar="N", help="of annealing, each datum [%(default)s]"
     )
-    group.add_argument("--chains", type=at_least(1), default=16, metavar="N", help="of AIS, each datum [%(default)s]")
-    group.add_argument("--annealing-steps", type=at_least(1), default=200, metavar="N", help="of AIS [%(default)s]")
+    group.add_argument(
+        "--annealing-steps", type=at_least(1), default=200, metavar="N", help="of annealing [%(default)s]"
+    )
     add_output(evaluate.add_argument_group("output"), "RUN/evaluation-SPLIT", "an evaluation")
     group = evaluate.add_argument_group("machine")
     group.add_argument(

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from pplvm.bars import Bar, bar
 from pplvm.commands.building import usable_device
+from pplvm.commands.ending import Ending, ending
 from pplvm.commands.failure import failure_report
 from pplvm.commands.manifest import another_program, changes, manifest_of, refusal
 from pplvm.commands.plan import Plan, build_plan
@@ -57,8 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         with in_unison():
             files = RunFiles(arguments, None if found is None else found.step, manifest["run"])
         with files:
-            end = _train(plan, files, manifest, request)
-        say(f"{end}; {plan.run.step} steps; run directory {files.directory}")
+            words, told = _train(plan, files, manifest, request)
+        say(f"{words}; {plan.run.step} steps; run directory {files.directory}")
+        if is_first():
+            print(told)
         wait()  # for what the first process writes
         return _exit_code(request)
 
@@ -68,18 +71,21 @@ def _exit_code(request: StopRequest) -> int:
     return int(gathered(torch.tensor([request.exit_code]), size()).max())
 
 
-def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> str:
-    """The run with its time; returns how it ended."""
+def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> tuple[str, str]:
+    """The run with its time; returns how it ended, in short and with its figures."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
     if plan.pair is not None and (sentence := repeats_in_words(plan.loss, plan.x)):
         say(sentence)
     started, first = time.perf_counter(), plan.run.step
-    end = Training(plan, files, manifest).go(request)
+    training = Training(plan, files, manifest)
+    words = training.go(request)
     seconds = time.perf_counter() - started
     rate = round((plan.run.step - first) * plan.epochs.size / seconds)
     with in_unison():
         files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": rate})
-    return f"{end}, {rate} images/s"
+    is_stopped = any_rank(request.received is not None)
+    found = Ending(plan.run.step, seconds, rate, is_stopped, plan.stopping.is_over and not is_stopped)
+    return words, ending(found, files.records(), training.value, plan.arguments, files.directory)
 
 
 def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
@@ -132,13 +138,14 @@ class Training:
     def __init__(self, plan: Plan, files: RunFiles, manifest: dict[str, Any]) -> None:
         self.plan, self.files, self.manifest = plan, files, manifest
         self.skipped = 0
+        self._told: dict[str, float] = {}
         try:
             self._look = Progress(plan.program, plan.x)
         except ProgramError:  # legal for objectives that need no guide
             self._look = None
-        self._value = "bound"
+        self.value = "bound"
         if self._look is not None and self._look.fault:
-            self._value = "objective"
+            self.value = "objective"
             say(f"{self._look.fault}; what is trained is recorded as the objective")
 
     def go(self, request: StopRequest) -> str:
@@ -147,27 +154,28 @@ class Training:
         Raises:
             FloatingPointError: numbers that are not finite; the last checkpoint stands.
         """
-        options = self.plan.arguments
-        of = {"unit": " images", "unit_scale": self.plan.epochs.size}
-        with tqdm(total=options.steps, initial=self.plan.run.step, disable=None if is_first() else True, **of) as bar:
-            return self._go(request, bar)
+        with bar("", self.plan.arguments.steps, self.plan.run.step, unit="steps", shown=True) as shown:
+            return self._go(request, shown)
 
-    def _go(self, request: StopRequest, bar: tqdm) -> str:
+    def _go(self, request: StopRequest, shown: Bar) -> str:
         plan, options = self.plan, self.plan.arguments
         while plan.run.step < options.steps:
             self._step()
             step = plan.run.step
-            bar.update(1)
             is_last = step == options.steps
             if step % options.log_every == 0 or is_last:
-                bar.set_postfix(self._record())
-            is_best = (step % options.validate_every == 0 or is_last) and self._validate()
+                self._record()
+            is_looked_at = step % options.validate_every == 0 or is_last
+            is_best = is_looked_at and self._validate()
+            shown.at(step, self._told)
             if plan.aggressive is not None and plan.epochs.position == plan.epochs.length:
                 plan.aggressive.end_epoch(self._information)
             is_over = plan.stopping.is_over
             is_stopped = any_rank(request.received is not None)
             if step % options.save_every == 0 or is_best or is_over or is_stopped or is_last:
                 self._save(is_best)
+            if is_looked_at or step % options.save_every == 0:
+                self._draw()
             if is_stopped:
                 return f"stopped by a signal and saved: go on with pplvm fit --resume {self.files.directory}"
             if is_over:
@@ -224,21 +232,26 @@ class Training:
         after = "nothing was saved before" if saved is None else f"--resume {run} goes on from step {saved}"
         return FloatingPointError(f"step {step}: {error}; {run}/failure.json tells of the batch, {after}")
 
-    def _record(self) -> dict[str, str]:
-        """Write down what the last steps came to; returns it in short for the progress bar."""
+    def _record(self) -> None:
+        """Write down what the last steps came to."""
         plan = self.plan
         self._require_numbers()
         loss, norm = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
-            self._value: -loss,
+            self.value: -loss,
             "gradient_norm": norm,
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:
             values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
         self._write_down(values)
-        return {name: f"{values[name]:.2f}" for name in (self._value, "rate", "distortion") if name in values}
+        self._tell(**{name: values[name] for name in (self.value, "rate", "distortion") if name in values})
+
+    def _tell(self, **figures: float) -> None:
+        """Figures for the progress bar, in the order of their weight."""
+        found = self._told | figures
+        self._told = {name: found[name] for name in (self.value, "valid", "rate", "distortion") if name in found}
 
     def _write_down(self, values: dict[str, Any]) -> None:
         with in_unison():  # a full disk ends all ranks in its words
@@ -258,7 +271,8 @@ class Training:
             for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
                 found += float(loss(x)) * len(x) / len(plan.valid)
         loss.train(was_training)
-        self._write_down({f"validation/{self._value}": -found})
+        self._write_down({f"validation/{self.value}": -found})
+        self._tell(valid=-found)
         return plan.stopping.observe(found)
 
     def _information(self) -> float:
@@ -267,6 +281,11 @@ class Training:
         assert self.plan.valid is not None
         x = torch.cat(list(batches(self.plan.valid, len(self.plan.valid), shuffle=False, device=self.plan.x.device)))
         return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
+
+    def _draw(self) -> None:
+        """The curves so far, where they are due."""
+        with in_unison():
+            self.files.draw_in_time()
 
     def _save(self, is_best: bool) -> None:
         self._require_numbers()

@@ -28,8 +28,8 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         "fit",
         help="train a program under an objective, with checkpoints",
         usage="pplvm fit [OPTION ...]",
-        description="Train a program. For many processes put `torchrun --nproc-per-node N -m` in front.\n"
-        "Ctrl-C finishes the step, saves, and --resume goes on as if nothing had been.",
+        description="Train a program. Ctrl-C finishes the step, saves, and --resume goes on as if\n"
+        "nothing had been. Many processes: torchrun --nproc-per-node N -m pplvm fit ...",
         examples=EXAMPLES,
     )
     program = fit.add_argument_group("program and data")

@@ -3,8 +3,12 @@
 import argparse
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
+from pplvm.commands.signatures import settings_of_program
 
 __all__ = ["run"]
+
+COLUMN = 25
+"""Where the summaries begin."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -14,6 +18,8 @@ def run(arguments: argparse.Namespace) -> int:
     for title, entries in shown.items():
         print(f"{title}:")
         for name, entry in entries.items():
-            print(f"  {name:<22} {entry.summary}")
+            print(f"  {name:<{COLUMN - 3}} {entry.summary}")
+            for setting in settings_of_program(entry.path) if title == "programs" else ():
+                print(f"{'':{COLUMN}}--set {setting}")
     print("Your own: my_module:MyName, found from the current directory; data also by a path.")
     return 0

@@ -25,32 +25,53 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; `arguments.handler` names the module whose `run` obeys."""
     parser = Parser(
         prog="pplvm",
-        description="Deep latent variable models as Pyro programs.",
-        examples=("pplvm compare", "pplvm fit --output runs/mine", "pplvm evaluate runs/mine", "pplvm fit --help"),
+        usage="pplvm COMMAND [OPTION ...]",
+        description="Deep latent variable models as Pyro programs: train and judge them, compare\n"
+        "gradient estimators. `pplvm COMMAND --help` has its options and examples.",
+        examples=(
+            "pplvm list",
+            "pplvm fit --program vae --output runs/mine",
+            "pplvm evaluate runs/mine",
+            "pplvm compare --program sigmoid-belief-net",
+        ),
     )
     parser.add_argument("--version", action=Version, help="print the version")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", parser_class=Parser, title="commands", prog="pplvm"
+    )
     add_fit(commands)
     add_evaluate(commands)
     _add_sample(commands)
     add_compare(commands)
     _add_check(commands)
     _add_verify(commands)
-    listing = commands.add_parser(
-        "list", help="show programs, objectives and data sets", examples=("pplvm list", "pplvm list objectives")
-    )
-    listing.add_argument("kind", nargs="?", choices=("programs", "objectives", "data"), help="only these")
-    finish(listing, "pplvm.commands.listing")
+    _add_list(commands)
     return parser
+
+
+def _add_list(commands: "argparse._SubParsersAction[Parser]") -> None:
+    listing = commands.add_parser(
+        "list",
+        help="show programs, objectives and data sets by name",
+        usage="pplvm list [KIND] [OPTION ...]",
+        description="Show the names that the other commands know, the programs with what --set takes.",
+        examples=("pplvm list programs", "pplvm list objectives"),
+    )
+    listing.add_argument(
+        "kind", nargs="?", choices=("programs", "objectives", "data"), metavar="KIND",
+        help="programs, objectives or data [all three]",
+    )  # fmt: skip
+    finish(listing, "pplvm.commands.listing")
 
 
 def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
     sample = commands.add_parser(
         "sample",
-        help="draw from a trained program: samples, reconstructions, interpolations, traversals",
+        help="draw pictures from a trained program",
         usage="pplvm sample RUN [OPTION ...]",
-        description="Draw from what pplvm fit left in a run directory: PNG grids, and samples.npz.",
+        description="Draw from what pplvm fit left in a run directory: samples, reconstructions,\n"
+        "interpolations and traversals as PNG grids, the samples also in samples.npz.",
         examples=("pplvm sample runs/mine --count 100",),
     )
     sample.add_argument("run", metavar="RUN", help="a directory that pplvm fit wrote")
@@ -64,10 +85,10 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="SPLIT",
         help="to reconstruct: train, valid, test [%(default)s]",
     )
-    sample.add_argument("--count", type=at_least(1), default=64, metavar="N", help="samples [%(default)s]")
+    sample.add_argument("--count", type=at_least(1), default=64, metavar="N", help="samples of the prior [%(default)s]")
     sample.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
     add_seed(sample)
-    add_output(sample, "RUN/samples", "samples")
+    add_output(sample, "RUN/samples", "a folder of samples")
     add_device(sample)
     add_trust(sample)
     finish(sample, "pplvm.commands.sample")
@@ -78,7 +99,8 @@ def _add_check(commands: "argparse._SubParsersAction[Parser]") -> None:
         "check",
         help="run one batch of a program, show its sites and what it breaks",
         usage="pplvm check [PROGRAM] [OPTION ...]",
-        description="Run one batch of a program with validation on; show sites, parameters and violations.",
+        description="Run one batch of a program with validation on; show its sites and parameters,\n"
+        "and what it breaks.",
         examples=("pplvm check vae", "pplvm check my_story.py --data my_data.npz --key x"),
     )
     check.add_argument(
@@ -99,14 +121,15 @@ def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
         "verify",
         help="prove an estimator on tiny programs whose gradients are known",
         usage="pplvm verify ESTIMATOR [OPTION ...]",
-        description="Enumerate an estimator's draws, or draw many, on tiny programs whose gradients are known; says\n"
-        "unbiased, biased and by how much, or broken. Exit code 0 if unbiased wherever it applies, 1 if not.",
+        description="Enumerate an estimator's draws, or draw many, on tiny programs whose gradients\n"
+        "are known; says unbiased, biased and by how much, or broken. Exit code 0 if\n"
+        "unbiased wherever it applies, 1 if not.",
         examples=("pplvm verify rloo", "pplvm verify my_module:MyEstimator --particles 4"),
     )
     verify.add_argument("estimator", metavar="ESTIMATOR", help="name or module:Name, NAME@setting=value@...")
-    verify.add_argument("--particles", type=at_least(1), default=2, metavar="K", help="if it has it [%(default)s]")
+    verify.add_argument("--particles", type=at_least(1), default=2, metavar="K", help="draws a datum [%(default)s]")
     verify.add_argument(
         "--draws", type=at_least(60), default=120, metavar="N",
-        help="gradients of 2,000 copies, where it draws [%(default)s]",
+        help="gradients, each over 2,000 copies of a datum, where draws cannot be enumerated [%(default)s]",
     )  # fmt: skip
     finish(verify, "pplvm.commands.verify")

@@ -115,7 +115,7 @@ COMPARED = b"command: compare\n"
 RUN = Kind(
     "fit",
     re.compile(
-        r"config\.yaml|metrics\.(jsonl|csv)|model\.safetensors|state\.pt|(manifest|failure|timing)\.json"
+        r"config\.yaml|metrics\.(jsonl|csv)|curves\.png|model\.safetensors|state\.pt|(manifest|failure|timing)\.json"
         r"|figures/(curves\.png)?|tensorboard/(events\.[^/]+)?|checkpoints/(\.lock|latest|best)?"
         r"|checkpoints/\d{8,}(\.\d+)?/(model\.safetensors|state\.pt|manifest\.json)?|(.+/)?\.[^/]+\.new(/.*)?"
     ),

@@ -1,13 +1,11 @@
 """Rounds of work with a progress bar, at whose ends several processes meet."""
 
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from tqdm import tqdm
-
-from pplvm.distributed import is_first, size
+from pplvm.bars import bar
+from pplvm.distributed import size
 from pplvm.training.signals import StopRequest
 from pplvm.unison import in_unison
 
@@ -41,10 +39,9 @@ class Rounds:
         Raises:
             KeyboardInterrupt: one of several processes got Ctrl-C.
         """
-        bar = {"file": sys.stderr, "leave": False, "mininterval": 0.3, "disable": not (is_first() and total)}
-        with tqdm(desc=what, total=total, **bar) as shown:
+        with bar(what, total, shown=True) as progress:
             for done in self._in_step(iter(rounds)):
-                shown.update(done - shown.n)
+                progress.at(done)
                 yield done
 
     def _in_step(self, rounds: Iterator[int]) -> Iterator[int]:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -15,15 +16,20 @@ import yaml
 from pplvm.commands.config import run_of, settings_of
 from pplvm.commands.manifest import another_run
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
-from pplvm.commands.style import use_default_style
+from pplvm.commands.style import default_style
 from pplvm.commands.trust import remember
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
-from pplvm.training.durable import replace_durably, writing
+from pplvm.training.durable import TEMPORARY, replace_durably, writing
 from pplvm.training.records import Records, TensorBoard, require_records
 from pplvm.unison import in_unison
 
 __all__ = ["RunFiles", "last_checkpoint"]
+
+CURVES = "curves.png"
+
+PAUSE, SHARE = 10.0, 0.03
+"""Seconds at least between two drawings of the curves, and the most of a run's time that they may take."""
 
 
 class RunFiles:
@@ -41,6 +47,7 @@ class RunFiles:
         self.directory = Path(from_first(str(arguments.resume or arguments.output or default)))
         self._writes = is_first()
         self.saved_step = resumed_from
+        self._drawn, self._pause = time.monotonic(), PAUSE
         if not self._writes:
             return
         if arguments.tensorboard and not find_spec("tensorboard"):
@@ -63,6 +70,18 @@ class RunFiles:
         for records in self._records if self._writes else ():
             records.write(step, values)
 
+    def records(self) -> list[dict[str, Any]]:
+        """All that is recorded of the run; none on other processes than the first."""
+        if not self._writes:
+            return []
+        with open(self.directory / "metrics.jsonl", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    def draw_in_time(self) -> None:
+        """Draw the curves of the records so far, if that has not been done for a while."""
+        if self._writes and time.monotonic() - self._drawn >= self._pause:
+            self._draw()
+
     def save(
         self, step: int, weights: dict[str, Any], state: dict[str, Any], manifest: dict[str, Any], best: bool
     ) -> None:
@@ -78,7 +97,7 @@ class RunFiles:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Write what is only written at the end: the metrics as a table and, unless there was an error, as curves."""
+        """Write the metrics as a table for good and, unless there was an error, as curves."""
         if kind is None:
             with in_unison():
                 if self._writes:
@@ -93,13 +112,17 @@ class RunFiles:
             records.close()
 
     def _draw(self) -> None:
-        lines = (self.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        if lines:
-            from pplvm.plots.curves import save_curves
+        """Put the curves of all records in the place of those that were drawn before."""
+        if not (records := self.records()):
+            return
+        from pplvm.plots.curves import save_curves
 
-            use_default_style()
-            (self.directory / "figures").mkdir(exist_ok=True)
-            save_curves([json.loads(line) for line in lines], self.directory / "figures" / "curves.png")
+        began, unfinished = time.monotonic(), self.directory / f".{CURVES}{TEMPORARY}"
+        with default_style():
+            save_curves(records, unfinished)
+        unfinished.replace(self.directory / CURVES)
+        self._drawn = time.monotonic()
+        self._pause = max(PAUSE, (self._drawn - began) / SHARE)
 
     def _write(self, name: str, text: str) -> None:
         """A file that is the old or the new one, even on a full disk."""

@@ -9,7 +9,7 @@ import numpy as np
 from pplvm.commands.building import usable_device
 from pplvm.commands.output_directory import SAMPLES, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.style import use_default_style
+from pplvm.commands.style import default_style
 from pplvm.commands.trained import take_up
 from pplvm.distributed import join
 from pplvm.evaluation.samples import prior_samples
@@ -19,9 +19,8 @@ __all__ = ["run"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each."""
-    use_default_style()
     usable_device(arguments.device)
-    with join(arguments.device) as device:
+    with default_style(), join(arguments.device) as device:
         trained = take_up(arguments.run, arguments, device)
         directory = open_output(Path(arguments.output or trained.directory / "samples"), SAMPLES, arguments.overwrite)
         samples = prior_samples(trained.program, trained.rows(1), arguments.count, arguments.seed)

@@ -1,9 +1,6 @@
 """What a command tells beside its results: lines on stderr."""
 
-import sys
-
-from tqdm import tqdm
-
+from pplvm.bars import write
 from pplvm.distributed import is_first
 
 __all__ = ["say"]
@@ -12,4 +9,4 @@ __all__ = ["say"]
 def say(words: str) -> None:
     """A line on stderr, above the progress bar, from one process."""
     if is_first():
-        tqdm.write(words, file=sys.stderr)
+        write(words)

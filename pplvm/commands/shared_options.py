@@ -26,7 +26,11 @@ SPLITS = ("train", "valid", "test")
 
 def add_settings(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="an argument of the program; may repeat"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the program, as latent_size=20 (pplvm list programs); may repeat",
     )
 
 

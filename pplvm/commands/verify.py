@@ -9,6 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pplvm.commands.building import build_objective, takes_particles
+from pplvm.evaluation.estimators.known import KNOWN
 from pplvm.evaluation.estimators.verification import Finding, verify
 
 __all__ = ["run"]
@@ -34,9 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     build(torch.zeros(1, 1))  # a misspelt name is no fault of the estimator
     found = []
-    for finding in verify(build, arguments.draws):
-        found.append(finding)
-        print(_told(finding), flush=True)
+    try:
+        for finding in verify(build, arguments.draws):
+            found.append(finding)
+            print(_told(finding), flush=True)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted after {len(found)} of {len(KNOWN)} programs: no verdict", flush=True)
+        return 130
     verdict = _overall([finding.verdict for finding in found])
     print(f"{name}: {MEANINGS[verdict]}")
     return 0 if verdict == "unbiased" else 1

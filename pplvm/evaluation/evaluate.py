@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pplvm.bars import bar
 from pplvm.distributed import gathered, my_rows, size
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import bidirectional
@@ -23,7 +24,7 @@ from pplvm.graphs.compiled import Tier
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.plots.display import evaluation_html, evaluation_text, or_plain
 
-__all__ = ["VARIABLES", "Evaluation", "evaluate"]
+__all__ = ["NO_LATENTS", "VARIABLES", "Evaluation", "evaluate"]
 
 AT_ONCE = 50
 """Data between two reports of progress; the figures do not depend on it."""
@@ -80,7 +81,7 @@ def evaluate(
     levels: int | None = None,
     seed: int = 0,
     compile: Tier = "auto",
-    report: Report = lambda *progress: None,
+    progress: bool | None = None,
 ) -> Evaluation:
     """Judge a program on data: log p(x), rate and distortion, active units, information, by every rank its share.
 
@@ -94,7 +95,7 @@ def evaluate(
         levels: grey levels of the data, for bits per dimension.
         seed: of all draws; a datum's depend on it, on the datum's values and on how many equal data come before it.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
-        report: is told of progress.
+        progress: whether a bar is shown; by default on a terminal and in a notebook.
 
     Raises:
         FloatingPointError: the program gives a datum no number.
@@ -107,9 +108,14 @@ def evaluate(
         >>> print(found.sections["likelihood"][0].name)
         log p(x), exact
     """
-    return _Evaluator(program, x, seed, compile, report).found(
-        tuple(ks), annealed_data, chains, annealing_steps, levels
-    )
+    with bar("log p(x)", len(x), unit="data", shown=progress) as shown:
+
+        def report(what: str, done: int, total: int) -> None:
+            shown.next(what, total)
+            shown.at(done)
+
+        asked = _Evaluator(program, x, seed, compile, report)
+        return asked.found(tuple(ks), annealed_data, chains, annealing_steps, levels)
 
 
 class _Evaluator:

@@ -1,10 +1,13 @@
 """A figure of a report: a number, its standard error over test points, its unit, and what must be known beside it."""
 
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Figure", "mean_of"]
+__all__ = ["Figure", "aligned", "mean_of"]
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,73 @@ def mean_of(name: str, values: Tensor, unit: str = "nats", note: str = "") -> Fi
     values = values.detach().double().flatten()
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     return Figure(name, float(values.mean()), error, unit, note)
+
+
+def aligned(sections: Mapping[str, Sequence[Figure]], width: int = 100) -> str:
+    """Figures under their headings: numbers and errors on their decimal points, a note beside or below.
+
+    Arguments:
+        width: columns of the longest line.
+
+    Example:
+        >>> rate, units = Figure("rate", 12.345, 0.067, "nats", "KL in closed form"), Figure("units", 9, None, "units")
+        >>> print(aligned({"rate and distortion": [rate, units]}))
+        rate and distortion
+          rate   12.345 +- 0.067  nats    KL in closed form
+          units   9               units
+    """
+    every = [figure for figures in sections.values() for figure in figures]
+    values = _on_points([_value(figure) for figure in every])
+    errors = _on_points(["" if figure.error is None else _error(figure.error) for figure in every])
+    names = max((len(figure.name) for figure in every), default=0)
+    units = max((len(figure.unit) for figure in every), default=0)
+    errors = [f"+- {error}" if error.strip() else f"   {error}" for error in errors]
+    rows = iter(zip(every, values, errors, strict=True))
+    blocks = []
+    for heading, figures in sections.items():
+        lines = [heading]
+        for figure, value, error in (next(rows) for _ in figures):
+            row = f"  {figure.name:<{names}}  {value} {error}  {figure.unit:<{units}}"
+            lines += _with_note(row, figure.note, width)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _with_note(row: str, note: str, width: int) -> Iterator[str]:
+    if not note or len(row) + 3 + len(note) <= width:
+        yield f"{row}   {note}".rstrip()
+        return
+    yield row.rstrip()
+    yield from textwrap.wrap(note, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def _value(figure: Figure) -> str:
+    """With as many decimals as the error has, two where there is none; a count with none."""
+    if figure.unit == "units" and figure.value == round(figure.value):
+        return f"{figure.value:.0f}"
+    return f"{figure.value:.{min(_decimals(figure.error), 4) if figure.error else 2}f}"
+
+
+def _error(error: float) -> str:
+    """Two digits that count.
+
+    Example:
+        >>> _error(123.4), _error(0.2234), _error(0.00483), _error(0.0)
+        ('123', '0.22', '0.0048', '0')
+    """
+    if error and error < 1e-5:
+        return f"{error:.1e}"
+    return f"{error:.{_decimals(error)}f}"
+
+
+def _decimals(error: float | None) -> int:
+    """Of an error of two digits that count."""
+    return max(0, 1 - math.floor(math.log10(error))) if error and math.isfinite(error) else 0
+
+
+def _on_points(numbers: Sequence[str]) -> list[str]:
+    """Filled with blanks so that their decimal points stand below each other."""
+    parts = [number.partition(".") for number in numbers]
+    before = max((len(whole) for whole, _, _ in parts), default=0)
+    after = max((len(point + decimals) for _, point, decimals in parts), default=0)
+    return [f"{whole:>{before}}{point + decimals:<{after}}" for whole, point, decimals in parts]

@@ -10,7 +10,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from io import RawIOBase
+from itertools import chain
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -22,7 +24,7 @@ LINES, TABLE = "metrics.jsonl", "metrics.csv"
 class Records:
     """The metrics of one run, in `metrics.jsonl` and `metrics.csv` of its directory.
 
-    A line is in the file when `write` returns, and outlives a killed process. A resumed run gives the files of
+    A line is in both files when `write` returns, and outlives a killed process. A resumed run gives the files of
     one that never stopped if the records of a step are written before its checkpoint.
 
     Arguments:
@@ -55,6 +57,10 @@ class Records:
         with writing(self._lines, 0):
             replace_durably(self._lines, kept)
             self._file = open(self._lines, "ab", buffering=0)
+        self._columns: dict[str, None] = {}
+        self._table.unlink(missing_ok=True)  # of what is dropped
+        if self._lines.stat().st_size:
+            self.flush()
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
         """Append one line: whole numbers and finite ones as they are, NaN and infinity as null.
@@ -68,24 +74,25 @@ class Records:
         """
         if "step" in values:
             raise ValueError('no value may be named "step": the step itself is')
-        line = json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}})
-        left = f"{line}\n".encode()
-        end = self._file.seek(0, os.SEEK_END)
-        with writing(self._lines, len(left)):
-            try:
-                while left:
-                    left = left[self._file.write(left) :]
-            except OSError:
-                self._file.truncate(end)
-                raise
+        record = {"step": step, **{name: _number(value) for name, value in values.items()}}
+        line = f"{json.dumps(record)}\n".encode()
+        with writing(self._lines, len(line)):
+            _append(self._file, line)
+        if record.keys() <= self._columns.keys() and self._table.is_file():
+            *_, row = _rows([record], list(self._columns))
+            with writing(self._table, len(row)), open(self._table, "ab", buffering=0) as table:
+                _append(table, row)
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Write the table anew, with a column for every name there is in any line."""
         columns = dict.fromkeys(["step"])
         for record in _records(self._lines):
             columns |= dict.fromkeys(record)
+        self._columns = columns
         with writing(self._table, self._lines.stat().st_size):
-            replace_durably(self._table, _rows(self._lines, list(columns)))
+            replace_durably(self._table, _rows(_records(self._lines), list(columns)))
 
     def close(self) -> None:
         """Write the table and close the file; once more changes nothing."""
@@ -175,13 +182,20 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
-def _rows(path: Path, columns: list[str]) -> Iterator[bytes]:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for record in _records(path):
-        writer.writerow(record)
+def _rows(records: Iterable[Mapping[str, Any]], columns: list[str]) -> Iterator[bytes]:
+    """The heading and a row for each record."""
+    for record in chain([dict(zip(columns, columns, strict=True))], records):
+        text = io.StringIO()
+        csv.DictWriter(text, columns, lineterminator="\n").writerow(record)
         yield text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue().encode()
+
+
+def _append(file: RawIOBase, left: bytes) -> None:
+    """All of it or, if the disk is full, nothing."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        while left:
+            left = left[file.write(left) or 0 :]
+    except OSError:
+        file.truncate(end)
+        raise

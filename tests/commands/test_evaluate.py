@@ -221,3 +221,27 @@ def test_what_does_not_compare_with_published_figures(data, binarization, split,
     trained = Trained(Path(), settings, None, None, Data(range(3)), torch.device("cpu"))
     found = caveats(trained, split, 3)
     assert len(found) == (told is not None) and all(told in sentence for sentence in found)
+
+
+def test_annealing_is_asked_for_and_what_it_takes_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    assert main(["evaluate", "net", "--limit=30", "--ks=1,10", "--output=plain"]) == 0
+    told = capsys.readouterr().out
+    hint = re.search(r"^annealed importance sampling .*: --annealed 20 adds it, about \d+ (s|min)$", told, re.MULTILINE)
+    assert hint, told
+    assert "annealed importance sampling" not in figures("plain")[0]["figures"]
+    assert "--annealed 20 adds it, about" in Path("plain/report.html").read_text()
+    assert evaluate("net", "--output=asked", "--annealed=1", "--chains=2", "--annealing-steps=2") == 0
+    assert "adds it" not in capsys.readouterr().out
+
+
+def test_figures_in_the_terminal_are_aligned_and_fit(capsys, monkeypatch):
+    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    assert evaluate("net", "--output=aligned") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line for line in lines if " +- " in line and line.startswith("  ") and not line.startswith("    ")]
+    assert len(rows) > 10 and len({line.index("+-") for line in rows}) == 1
+    numbers = [re.search(r"-?\d+(\.\d+)? +\+-", line) for line in rows]
+    points = {line.index(".", match.start()) for line, match in zip(rows, numbers, strict=True) if match.group(1)}
+    assert len(points) == 1, "numbers stand on their decimal points"

@@ -1,5 +1,6 @@
 """`pplvm fit`: what it leaves, that it goes on as if never stopped, and what it refuses."""
 
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import yaml
 from pplvm.cli import main
 from pplvm.plots.curves import save_curves
 from pplvm.training.checkpoints import read_latest
+from pplvm.training.early_stopping import EarlyStopping
 
 DROPPING = """
     import torch
@@ -133,7 +135,7 @@ def test_what_a_run_leaves(a_users_folder, monkeypatch):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.yaml", "manifest.json", "metrics.jsonl", "metrics.csv", "model.safetensors", "state.pt", "checkpoints",
-        "figures", "timing.json",
+        "curves.png", "timing.json",
     }  # fmt: skip
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "bound" in line]
@@ -145,4 +147,90 @@ def test_what_a_run_leaves(a_users_folder, monkeypatch):
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["seed"] == 0 and len(manifest["data"]["sha256"]) == 64
     assert yaml.safe_load((whole / "config.yaml").read_text())["steps"] == 23
-    assert (whole / "figures" / "curves.png").stat().st_size > 10_000
+    assert (whole / "curves.png").stat().st_size > 10_000
+
+
+def test_curves_and_table_grow_while_it_trains(a_users_folder, monkeypatch):
+    from pplvm.training.run import Run
+
+    monkeypatch.setattr("pplvm.commands.run_files.PAUSE", 0.0)
+    monkeypatch.setattr("pplvm.commands.run_files.SHARE", float("inf"))
+    monkeypatch.setattr("pplvm.plots.curves.save_curves", save_curves)
+    seen, advance = {}, Run.advance
+
+    def advance_and_look(run):
+        if run.step == 14:
+            seen["curves"] = Path("live/curves.png").read_bytes()
+            seen["rows"] = Path("live/metrics.csv").read_text().splitlines()
+        return advance(run)
+
+    monkeypatch.setattr(Run, "advance", advance_and_look)
+    assert fit("--program", a_users_folder, *EVERYTHING, "--output=live") == 0
+    assert seen["curves"].startswith(b"\x89PNG") and seen["curves"] != Path("live/curves.png").read_bytes()
+    assert [line.split(",")[0] for line in seen["rows"]] == ["step", "4", "8", "10", "12"]
+    assert "validation/bound" in seen["rows"][0]
+    monkeypatch.setattr("pplvm.commands.run_files.PAUSE", 1e9)
+    assert fit("--program", a_users_folder, *EVERYTHING, "--output=late") == 0
+    assert Path("live/curves.png").read_bytes() == Path("late/curves.png").read_bytes()
+    assert differing("live", "late") == []
+    assert not [path for path in Path("live").iterdir() if path.name.startswith(".")]
+
+
+def test_curves_are_drawn_rarely_so_that_they_cost_little(a_users_folder, monkeypatch):
+    """The clock stands where drawing takes a second and each look at it another one."""
+    from types import SimpleNamespace
+
+    clock, drawn = [0.0], []
+
+    def draw(records, path):
+        drawn.append(clock[0])
+        clock[0] += 1.0
+        path.write_text("curves")
+
+    def now():
+        clock[0] += 1.0
+        return clock[0]
+
+    monkeypatch.setattr("pplvm.commands.run_files.time", SimpleNamespace(monotonic=now))
+    monkeypatch.setattr("pplvm.plots.curves.save_curves", draw)
+    words = ["--steps=300", "--validate-every=1", "--log-every=1", "--save-every=300", "--set=latent_sizes=2,"]
+    assert main(["fit", "--program=sigmoid-belief-net", *words, "--compile=off", "--output=run"]) == 0
+    assert drawn[0] >= 10 and all(b - a > 30 for a, b in zip(drawn[:-2], drawn[1:-1], strict=True)), drawn
+    assert 5 <= len(drawn) <= 20
+
+
+@pytest.mark.parametrize(
+    "words, stop, first, commands",
+    [
+        (
+            (), None, "done; 23 steps",
+            ["evaluate run --weights best --trust M", "fit --resume run --steps 46 --trust M"],
+        ),
+        ((), 12, "stopped by", ["fit --resume run --trust M", "evaluate run --weights best --trust M"]),
+        (
+            ("--early-stop=1", "--validate-every=2"), None, "stopped early",
+            ["evaluate run --weights best --trust M", "fit --resume run --early-stop 2 --trust M"],
+        ),
+    ],
+)  # fmt: skip
+def test_it_ends_with_figures_and_the_next_commands(a_users_folder, monkeypatch, capsys, words, stop, first, commands):
+    if stop:
+        stop_at(stop, monkeypatch)
+    if "--early-stop=1" in words:  # which sees the loss rise
+        observe, rising = EarlyStopping.observe, itertools.count()
+        monkeypatch.setattr(EarlyStopping, "observe", lambda self, loss: observe(self, loss + 1000 * next(rising)))
+    code = fit("--program", a_users_folder, "--steps=23", *words, "--output=run")
+    shown = capsys.readouterr()
+    assert code == (130 if stop else 0) and shown.err.splitlines()[-1].startswith(first)
+    module = a_users_folder.partition(":")[0]
+    lines = shown.out.splitlines()
+    assert [line.split("pplvm ")[1].replace(module, "M") for line in lines if "pplvm " in line] == commands
+    records = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    best = max((r for r in records if "validation/bound" in r), key=lambda r: r["validation/bound"])
+    assert f"{best['validation/bound']:.2f} nats at step {best['step']}" in lines[2]
+    last = [record for record in records if "bound" in record][-1]
+    assert lines[0].startswith("training bound") and f"{last['bound']:.2f} nats, mean of steps" in lines[0]
+    for line in lines:
+        assert len(line) <= 80 or "pplvm" in line
+    if not stop:
+        assert main(["evaluate", *commands[0].replace("M", module).split()[1:], "--limit=3", "--ks=1,2"]) == 0

@@ -1,12 +1,16 @@
 """Help that a newcomer can use: a short usage, options in groups, and examples that the parser takes."""
 
+import inspect
 import re
 import shlex
 
 import pytest
 
+from pplvm.catalog import PROGRAMS, load
 from pplvm.cli import main
+from pplvm.commands.building import split_settings
 from pplvm.commands.options import build_parser
+from pplvm.commands.signatures import FROM_DATA, settings_of_program
 
 COMMANDS = ("fit", "evaluate", "sample", "compare", "check", "verify", "list")
 
@@ -31,3 +35,30 @@ def test_every_command_has_examples_that_the_parser_takes(command, capsys):
 def test_the_options_of_fit_stand_in_groups_of_a_screenful(capsys):
     groups = help_of(capsys, "fit").split("\n\n")
     assert len(groups) >= 8 and max(len(group.splitlines()) for group in groups) <= 16
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help_fits_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, help_of(capsys, *command).splitlines())) <= 80
+
+
+def test_a_misspelt_command_is_told_under_the_name_of_pplvm(capsys):
+    with pytest.raises(SystemExit):
+        main(["fitt"])
+    assert capsys.readouterr().err.startswith("pplvm: argument COMMAND: invalid choice: 'fitt'")
+    with pytest.raises(SystemExit):
+        main(["fit", "--steps", "many"])
+    assert capsys.readouterr().err.startswith("pplvm fit: argument --steps: ")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_list_of_programs_shows_what_set_takes(name, capsys):
+    path = PROGRAMS[name].path
+    taken = inspect.signature(load(path)).parameters
+    words = [shlex.split(setting)[0] for setting in settings_of_program(path)]
+    found = split_settings(words)
+    assert found == {key: each.default for key, each in taken.items() if key not in FROM_DATA}
+    assert main(["list", "programs"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"--set {setting}\n" in shown for setting in settings_of_program(path))

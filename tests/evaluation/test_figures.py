@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Multinomial
 
+from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.particles.enumeration import enumerate_guide
@@ -76,6 +77,28 @@ CASES = {
     "two experts, the second hardly drawn": (lambda: TwoExperts(0.002), values_of(4, True), 100),
     "principal components, wide guide": (lambda: ppca(1.5), values_of(5, False), 1),
 }
+
+
+def test_figures_stand_on_their_decimal_points():
+    told = aligned(
+        {
+            "likelihood": [
+                Figure("log p(x)", -1234.567, 12.3, "nats", "word " * 30),
+                Figure("bits/dim", 0.41436, 0.00483, "bits/dim"),
+                Figure("rate", 5.0, 0.0, "nats", "exact"),
+                Figure("one datum", 5.25, None, "nats"),
+                Figure("lost", math.nan, math.nan, "nats"),
+            ],
+            "units": [Figure("active units", 14.0, None, "units")],
+        }
+    ).splitlines()
+    assert told[0] == "likelihood" and told[1] == "  log p(x)      -1235      +-  12       nats"
+    assert told[2].startswith("      word word") and told[2].endswith("word") and max(map(len, told)) <= 100
+    assert told[4] == "  bits/dim          0.4144 +-   0.0048  bits/dim"
+    assert told[5] == "  rate              5.00   +-   0       nats       exact"
+    assert told[6] == "  one datum         5.25                nats"
+    assert told[7] == "  lost            nan      +- nan       nats"
+    assert told[8:] == ["", "units", "  active units     14                   units"]
 
 
 def test_equal_data_are_not_one_datum_many_times():

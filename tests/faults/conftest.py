@@ -165,7 +165,7 @@ def a_users_folder(known_state, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run():
-    """A command, run in this process; its exit code and the lines that it wrote, progress bars left out."""
+    """A command, run in this process; its exit code and the lines that it wrote, those of stderr first."""
 
     def run(*words):
         out, err = io.StringIO(), io.StringIO()
@@ -174,7 +174,7 @@ def run():
                 code = main([str(word) for word in words])
             except SystemExit as exit:
                 code = exit.code
-        lines = (out.getvalue() + err.getvalue()).replace("\r", "\n").splitlines()
+        lines = (err.getvalue() + out.getvalue()).replace("\r", "\n").splitlines()
         return code, [line for line in lines if line.strip() and "it/s" not in line and "s/it" not in line]
 
     return run

@@ -68,6 +68,6 @@ def on_a_full_disk() -> int:
 
 
 if __name__ == "__main__":
-    curves.save_curves = lambda records, path: Path(path)  # which takes most of a short run's time
+    curves.save_curves = lambda records, path: Path(path).touch()  # which takes most of a short run's time
     with join("cpu", timeout_seconds=60):  # one group for all of the commands
         sys.stderr.write(f"codes {all_of_it()}\n")  # at once, or the lines of the two mix

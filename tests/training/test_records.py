@@ -40,17 +40,21 @@ def test_numbers_come_back_as_they_were(tmp_path):
     records.close()
 
 
-def test_a_line_is_there_when_write_returns_and_the_table_after_a_flush(tmp_path):
+def test_a_line_and_a_row_are_there_when_write_returns(tmp_path):
     records = Records(tmp_path, None)
     records.write(1, {"bound": -3.0})
     assert lines(tmp_path) == [{"step": 1, "bound": -3.0}]
-    assert not (tmp_path / "metrics.csv").exists()
-    records.flush()
     assert rows(tmp_path) == [{"step": "1", "bound": "-3.0"}]
     records.write(2, {"rate": 1.5})
-    records.close()
-    records.close()
     assert rows(tmp_path) == [{"step": "1", "bound": "-3.0", "rate": ""}, {"step": "2", "bound": "", "rate": "1.5"}]
+    before = (tmp_path / "metrics.csv").stat().st_ino
+    records.write(3, {"bound": 1, "rate": 2})
+    assert (tmp_path / "metrics.csv").stat().st_ino == before, "appended, and not written anew"
+    assert rows(tmp_path)[2:] == [{"step": "3", "bound": "1", "rate": "2"}]
+    live = (tmp_path / "metrics.csv").read_bytes()
+    records.close()
+    records.close()
+    assert (tmp_path / "metrics.csv").read_bytes() == live
 
 
 def test_the_table_has_every_column_even_one_with_a_comma(tmp_path):
@@ -69,6 +73,9 @@ def test_a_resumed_run_gives_the_bytes_of_one_that_never_stopped(tmp_path, stopp
     killed = run(cut, 1, 7)
     with open(cut / "metrics.jsonl", "ab") as file:
         file.write(torn)
+    resumed = run(cut, stopped + 1, stopped, resume=stopped)
+    assert {int(row["step"]) for row in rows(cut)} == set(range(1, stopped + 1)), "the curves go on where they were"
+    resumed.close()
     run(cut, stopped + 1, 9, resume=stopped).close()
     for name in ("metrics.jsonl", "metrics.csv"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
@@ -127,10 +134,8 @@ def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path):
 
 
 def test_a_table_that_finds_the_disk_full_stays_as_it_was(tmp_path, monkeypatch):
-    records = run(tmp_path, 1, 3)
-    records.flush()
+    records = run(tmp_path, 1, 4)
     before = rows(tmp_path)
-    records.write(4, {"bound": -1.0})
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left in .*metrics.csv .need about"):
         records.close()

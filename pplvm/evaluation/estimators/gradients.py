@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplvm.bars import bar
 from pplvm.distributed import my_rows, size, total
 from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.bias import POWER
@@ -355,11 +356,14 @@ MOST_BYTES = 2**28
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
 
-def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> ComparisonResult:
+def compare_gradients(
+    losses: Mapping[str, Loss], batches: Sequence[Tensor], *, progress: bool | None = None, **options: Any
+) -> ComparisonResult:
     """Compare gradient estimators of one program at its present parameters.
 
     Arguments:
         losses, batches, options: as for `Comparison`.
+        progress: whether a bar is shown; by default on a terminal and in a notebook.
 
     Returns:
         An xarray.Dataset with dims chain (minibatch), draw, estimator, coord, group, side, which prints, and which
@@ -375,8 +379,9 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
         True
     """
     comparison = Comparison(losses, batches, **options)
-    for _ in comparison.rounds():
-        pass
+    with bar("replicates", comparison.number_of_rounds, shown=progress) as shown:
+        for done in comparison.rounds():
+            shown.at(done)
     return comparison.result()
 
 

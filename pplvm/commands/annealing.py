@@ -1,0 +1,62 @@
+"""What annealed importance sampling would take, for those who have not asked for it."""
+
+import argparse
+import time
+
+from torch import Tensor, nn
+
+from pplvm.distributed import size
+from pplvm.evaluation.annealed import annealed
+
+__all__ = ["annealing_hint"]
+
+USUAL = 20
+"""Data that are enough for a look at it."""
+
+PASSES = 2.6
+"""Chains forward on the data, and for the certificate forward and backward on data that the model draws; measured."""
+
+SHORT, LONG = 2, 12
+"""Steps of the two short chains whose times tell that of a long one."""
+
+
+def annealing_hint(program: nn.Module, x: Tensor, arguments: argparse.Namespace) -> str | None:
+    """How to ask for annealed importance sampling, and how long it takes; None where it does not apply.
+
+    Arguments:
+        x: the data that are judged (N, *shape).
+        arguments: annealed, chains and annealing_steps, as `pplvm evaluate` has them.
+    """
+    if arguments.annealed:
+        return None
+    data = min(USUAL, len(x))
+    try:
+        _seconds(program, x[:1], arguments.chains, SHORT)  # the first one is slow
+        short, long = (
+            min(_seconds(program, x[:1], arguments.chains, steps) for _ in range(2)) for steps in (SHORT, LONG)
+        )
+    except Exception:  # of a program that can be judged without it; whoever asks for it is told why it fails
+        return None
+    a_step = max(long - short, 0.0) / (LONG - SHORT)
+    seconds = PASSES * data * (short + a_step * (arguments.annealing_steps - SHORT)) / size()
+    return f"annealed importance sampling is left out unless asked for: --annealed {data} adds it, {_about(seconds)}"
+
+
+def _seconds(program: nn.Module, x: Tensor, chains: int, steps: int) -> float:
+    began = time.perf_counter()
+    annealed(program, x, chains=chains, steps=steps)
+    return time.perf_counter() - began
+
+
+def _about(seconds: float) -> str:
+    """A time that nobody takes for exact.
+
+    Example:
+        >>> _about(3), _about(83), _about(400), _about(9000)
+        ('about 10 s', 'about 80 s', 'about 7 min', 'about 2.5 h')
+    """
+    if seconds < 100:
+        return f"about {max(round(seconds, -1), 10):.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

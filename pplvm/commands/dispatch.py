@@ -1,0 +1,93 @@
+"""One command from its words to its exit code, whatever goes wrong on the way told in one line."""
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from pplvm.commands.complaint import complain, lost_peer
+from pplvm.commands.interruption import Interruption
+from pplvm.commands.options import build_parser
+from pplvm.commands.style import agg_backend
+
+__all__ = ["dispatch"]
+
+LONGEST = 2000
+"""Characters of a complaint, which may name a value of any length."""
+
+
+def dispatch(words: Sequence[str], interruption: Interruption) -> int:
+    """Parse the words of a command line, run the command, and tell what it raises.
+
+    Arguments:
+        interruption: is told when all is imported; entered where the process's signals are pplvm's to handle.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    interruption.name = name = f"pplvm {arguments.command}"
+    try:
+        with agg_backend():
+            code = _run(parser, arguments, words, interruption)
+        sys.stdout.flush()
+        return interruption.exit_code if code == 130 else code
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _interrupted(interruption)
+    except Exception as error:
+        if interruption.received is not None:  # a library has swallowed what the signal raised, and stumbled over it
+            return _interrupted(interruption)
+        if arguments.debug:
+            raise
+        code, reason = _fault(error)
+        complain(f"{name}: {reason}")
+        return code
+
+
+def _run(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str], interruption: Interruption
+) -> int:
+    if getattr(arguments, "config", None) or getattr(arguments, "resume", None):
+        from pplvm.commands.config import with_config
+
+        arguments = with_config(parser, arguments, words)
+    if getattr(arguments, "checkpoint", None):
+        from pplvm.commands.compared_runs import with_runs
+
+        arguments = with_runs(parser, arguments, words)
+    if arguments.command in ("check", "compare", "fit", "verify"):
+        from pplvm.commands.own_code import with_import_paths
+
+        with_import_paths(arguments)
+    handler = importlib.import_module(arguments.handler)
+    interruption.begin()
+    return handler.run(arguments)
+
+
+def _interrupted(interruption: Interruption) -> int:
+    complain(f"{interruption.name}: {interruption.words} before it was done")
+    return interruption.exit_code
+
+
+def _fault(error: Exception) -> tuple[int, str]:
+    """The exit code of an exception, and its reason in one line."""
+    reason = _reason(error)
+    if isinstance(error, FloatingPointError):
+        return 3, reason
+    if isinstance(error, ValueError | OSError) or type(error) is LookupError:
+        return 2, reason
+    return 1, lost_peer(error) or f"{type(error).__name__}: {reason} (--debug shows where)"
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line, without the tensors and traces that Pyro adds."""
+    said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+    said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
+    said = " ".join(said.split()) or "no reason given"
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 300]} ... {said[-300:]}"

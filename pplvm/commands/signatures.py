@@ -1,0 +1,55 @@
+"""The arguments of what the catalog names, read from the source, so that nothing heavy is imported."""
+
+import ast
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["settings_of_program"]
+
+FROM_DATA = ("self", "data_size", "data_shape", "data_mean")
+"""Arguments that the data give, and no user."""
+
+
+def settings_of_program(path: str) -> list[str]:
+    """What --set takes for a program, with its defaults, as a shell takes it, and what else a word may be.
+
+    Arguments:
+        path: "module:Name" of a class.
+
+    Example:
+        >>> settings_of_program("pplvm.programs.vae:VAE")[-1]
+        'activation=softplus (or tanh)'
+    """
+    module, _, name = path.partition(":")
+    found = find_spec(module)
+    assert found is not None and found.origin is not None, path
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    owner = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    init = next(node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    taken = (*init.args.posonlyargs, *init.args.args)
+    required = [None] * (len(taken) - len(init.args.defaults))
+    pairs = [
+        *zip(taken, [*required, *init.args.defaults], strict=True),
+        *zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True),
+    ]
+    return [_told(argument, default) for argument, default in pairs if argument.arg not in FROM_DATA]
+
+
+def _told(argument: ast.arg, default: ast.expr | None) -> str:
+    word = "..." if default is None else _plain(default)
+    others = [other for other in _choices(argument.annotation) if other != word]
+    return shlex.quote(f"{argument.arg}={word}") + (f" (or {', '.join(others)})" if others else "")
+
+
+def _choices(annotation: ast.expr | None) -> list[str]:
+    """The words that a `Literal[...]` allows."""
+    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) != "Literal":
+        return []
+    words = annotation.slice
+    return [_plain(word) for word in (words.elts if isinstance(words, ast.Tuple) else [words])]
+
+
+def _plain(value: ast.expr) -> str:
+    """A value as it is typed behind --set: words without their quotes."""
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ast.unparse(value)
