@@ -75,7 +75,7 @@ def _add_optimizer(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--schedule", default="constant",
-        help="of learning rates: constant, cosine, linear, exponential@gamma=G, multistep@milestones=(A,B)@gamma=G "
+        help="of learning rates: constant, cosine, linear, exponential@gamma=G, multistep@milestones=A,B@gamma=G "
         "[%(default)s]",
     )  # fmt: skip
     group.add_argument("--clip", type=positive, metavar="NORM", help="largest norm of the gradient")

@@ -56,7 +56,9 @@ def test_it_shows_how_far_it_is():
 
 
 def test_one_that_is_thrown_away_before_its_first_step_warns_at_that_line():
-    with pytest.warns(RuntimeWarning, match=r"^fit of Sequential was thrown away .* nothing was trained: write fit") as w:
+    with pytest.warns(
+        RuntimeWarning, match=r"^fit of Sequential was thrown away .* nothing was trained: write fit"
+    ) as w:
         training_here()
     assert w[0].filename == __file__ and source_line(w[0].lineno).strip().startswith("fit(loss, ")
 
