@@ -248,7 +248,7 @@ def test_ones_own_program_is_fifteen_lines_and_comes_first():
 
 def test_the_snippets_run_in_order_and_learn(reader, capsys):
     torch.manual_seed(0)
-    own, net, *rest = SNIPPETS
+    own, net, graph, _ = SNIPPETS
     names = {}
     exec(compile(own, "README.md", "exec"), names)
     found = [float(x) for x in re.findall(r"^log p\(x\), k = \d+ (-\d+\.\d+)", capsys.readouterr().out, re.MULTILINE)]
@@ -261,9 +261,19 @@ def test_the_snippets_run_in_order_and_learn(reader, capsys):
     assert len(losses) == 4 and float(losses[-1].split()[0]) < float(losses[0].split()[0]) - 3
     assert -float(re.search(r"log p\(x\), exact (-[\d.]+)", last).group(1)) < BASELINE - 4
     assert (reader / "mine.pt").is_file()
-    for text in rest:
-        exec(compile(text, "README.md", "exec"), names)
+    exec(compile(graph, "README.md", "exec"), names)
     assert names["step"].tier_now == "graph" and float(names["value"]) < BASELINE - 3
+
+
+def test_a_run_is_loaded_as_the_readme_says(reader, capsys):
+    (line,) = (line for line in COMMANDS if line.endswith(" --output runs/mine"))
+    if not Path("runs/mine").exists():
+        run(line, reader)
+    capsys.readouterr()
+    torch.manual_seed(0)
+    exec(compile("import pplvm\n" + SNIPPETS[-1], "README.md", "exec"), {})
+    (found,) = re.findall(r"^log p\(x\), k = 100 (-\d+\.\d+)", capsys.readouterr().out)
+    assert -float(found) < BASELINE - 5
 
 
 def test_every_name_of_the_catalog_stands_there():
