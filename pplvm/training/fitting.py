@@ -66,7 +66,8 @@ class Fitting(Iterator[Tensor]):
         if getattr(self, "_has_started", True) or sys.is_finalizing() or sys.exc_info()[0] is not None:
             return
         # After an exception it is another frame, that which caught it, that drops what this one had.
-        if self._made_in is None or sys._getframe(1).f_code is not self._made_in:
+        dropped_by = sys._getframe().f_back
+        if dropped_by is None or dropped_by.f_code is not self._made_in:
             return
         warnings.warn(
             f"fit of {self._name} was thrown away before its first step, so nothing was trained: "

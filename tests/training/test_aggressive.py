@@ -35,8 +35,8 @@ def aggressive(clip, lr=0.1):
 
 def test_a_guide_that_diverges_in_the_inner_steps_is_blamed_on_the_rate():
     words = (
-        r"^step 0: inner step \d+ of the guide: the (loss|gradient's norm) is (inf|nan): lower the learning rate of 0.1, "
-        r"or clip the gradient to a norm of 5, say: it was [\d.e+]+ one step before$"
+        r"^step 0: inner step \d+ of the guide: the (loss|gradient's norm) is (inf|nan): "
+        r"lower the learning rate of 0.1, or clip the gradient to a norm of 5, say: it was [\d.e+]+ one step before$"
     )
     with pytest.raises(NotFinite, match=words):
         aggressive(clip=None)
