@@ -92,7 +92,7 @@ SLOW = ("compare", "--aggressive", "beta-2")
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(line, marks=pytest.mark.slow if any(part in line for part in SLOW) else ())
+        pytest.param(line, id=line, marks=pytest.mark.slow if any(part in line for part in SLOW) else ())
         for line in COMMANDS
         if line not in SETUP
     ],

@@ -47,7 +47,7 @@ def learned_of_grey(out):
     rate = mnist("train", "DIR").mean().clamp(1e-3, 1 - 1e-3)
     x = mnist("valid", "DIR").rows(torch.arange(10_000)).flatten(1)
     alone = -float((x * rate.log() + (1 - x) * (-rate).log1p()).sum(1).mean())
-    assert validated(newest()) < alone - 1, (validated(newest()), alone)
+    assert validated(newest()) < alone - 0.5, (validated(newest()), alone)
 
 
 def said(*patterns):
