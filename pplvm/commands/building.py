@@ -255,7 +255,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def split_settings(settings: list[str]) -> dict[str, Any]:
-    """`["a=1", "b=x"]` as {"a": 1, "b": "x"}.
+    """`["a=1", "b=x", "c=1,2"]` as {"a": 1, "b": "x", "c": (1, 2)}.
 
     Raises:
         ValueError: a setting has no `=`.
@@ -291,7 +291,7 @@ def _call(maker: Callable[..., Any], what: str, settings: dict[str, Any], known:
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{what} takes no {name!r}{hint}; it takes {', '.join(takes) or 'nothing'}")
         default = takes[name].default if name in takes else None
-        if isinstance(default, tuple) and not isinstance(value, tuple | list):
+        if name in takes and _takes_several(takes[name]) and not isinstance(value, tuple | list):
             settings[name] = (value,)
         elif isinstance(default, int | float) and not isinstance(value, int | float):
             raise ValueError(f"{what}: {name} must be a number, got {value!r}")
@@ -306,5 +306,21 @@ def _call(maker: Callable[..., Any], what: str, settings: dict[str, Any], known:
     try:
         return maker(**given)
     except (TypeError, RuntimeError) as error:
-        said = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "no settings"
+        said = ", ".join(f"{name}={_typed(value)}" for name, value in settings.items()) or "no settings"
         raise ValueError(f"{what} cannot be made with {said}: {str(error).splitlines()[0]}") from error
+
+
+def _takes_several(parameter: inspect.Parameter) -> bool:
+    """Whether an argument takes a sequence, and not one number alone, by its annotation or else its default."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return isinstance(parameter.default, tuple | list)
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return (
+        name.split(".")[-1].partition("[")[0].lower() in ("sequence", "list", "tuple", "iterable") and "|" not in name
+    )
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as it is typed, which every shell takes as it stands: 200,200 and not (200, 200)."""
+    return ",".join(map(_typed, value)) if isinstance(value, tuple | list) else str(value)

@@ -152,7 +152,8 @@ def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, 
     """
     names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
     for name in names:
-        loss = build_loss(name, arguments.particles if name == "rloo" else None, program, data).to(x.device)
+        K = arguments.particles if arguments.objective else max(arguments.particles, 2)  # which rloo cannot do without
+        loss = build_loss(name, K if name == "rloo" else None, program, data).to(x.device)
         try:
             loss(x)
             return loss

@@ -52,8 +52,9 @@ def _add_estimators(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--estimators",
         metavar="NAMES",
-        help="comma-separated names or module:Name, each NAME@setting=value@...; default: every legal "
-        "one, but for mere variations (pplvm list objectives)",
+        help="comma-separated names or module:Name, each NAME@setting=value@...; a number after a comma belongs to the "
+        "setting before it, rloo,tvo@partition=0,0.5,1,vimco; default: every legal one, but for mere variations "
+        "(pplvm list objectives)",
     )
     work = group.add_mutually_exclusive_group()
     work.add_argument(

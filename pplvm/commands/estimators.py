@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +37,10 @@ ON_REQUEST = (
     "pyro-mean-field",
 )
 """Legal, but variations or no rivals of the rest: compared only when named."""
+
+
+BETWEEN_NAMES = r",(?!\s*[-+.\d])(?![^(\[]*[)\]])"
+"""A comma that is not within a setting: before a number, or within brackets."""
 
 
 @dataclass
@@ -83,12 +88,18 @@ class Choice:
 def named_estimators(text: str | None) -> list[str] | None:
     """The names of --estimators; None if it is not given.
 
+    A number after a comma goes on with the setting before it, as no estimator's name begins with one.
+
     Raises:
         ValueError: a name is empty, or there twice.
+
+    Example:
+        >>> named_estimators("rloo,tvo@partition=0,0.5,1@num_particles=2,vimco")
+        ['rloo', 'tvo@partition=0,0.5,1@num_particles=2', 'vimco']
     """
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",")]
+    names = [name.strip() for name in re.split(BETWEEN_NAMES, text)]
     if not all(names):
         raise ValueError(f"--estimators {text!r} has an empty name: separate names by single commas")
     for name in names:

@@ -57,7 +57,9 @@ def _add_objective(group: argparse._ActionsContainer) -> None:
     group.add_argument("--free-bits", type=not_negative, metavar="NATS", help="KL of each latent that costs nothing")
     group.add_argument("--warmup", type=at_least(1), metavar="STEPS", help="raise the KL terms' weight from 0 to 1")
     group.add_argument(
-        "--aggressive", action="store_true", help="train the guide to near convergence before each step of the model"
+        "--aggressive",
+        action="store_true",
+        help="train the guide to near convergence before each step of the model; with sgd, --clip 5",
     )
 
 
@@ -75,7 +77,7 @@ def _add_optimizer(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--schedule", default="constant",
-        help="of learning rates: constant, cosine, linear, exponential@gamma=G, multistep@milestones=(A,B)@gamma=G "
+        help="of learning rates: constant, cosine, linear, exponential@gamma=G, multistep@milestones=A,B@gamma=G "
         "[%(default)s]",
     )  # fmt: skip
     group.add_argument("--clip", type=positive, metavar="NORM", help="largest norm of the gradient")

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from pyro.infer import ELBO
@@ -32,7 +33,7 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
         optimizer, **({"start_factor": 1.0, "end_factor": 0.0, "total_iters": steps} | k)
     ),
     "exponential": lambda optimizer, steps, **k: torch.optim.lr_scheduler.ExponentialLR(optimizer, **k),
-    "multistep": lambda optimizer, steps, **k: torch.optim.lr_scheduler.MultiStepLR(optimizer, **k),
+    "multistep": lambda optimizer, steps, **k: torch.optim.lr_scheduler.MultiStepLR(optimizer, **_milestones(k)),
 }
 
 
@@ -135,6 +136,15 @@ def build_schedulers(words: str, optimizers: dict[str, Optimizer], steps: int) -
         return [SCHEDULES[name](optimizer, steps, **chosen) for optimizer in optimizers.values()]
     except (TypeError, ValueError) as error:
         raise ValueError(f"--schedule {words}: {str(error).splitlines()[0]}") from error
+
+
+def _milestones(settings: dict[str, Any]) -> dict[str, Any]:
+    """A single milestone as a list of one, and all as torch compares them."""
+    found = settings.get("milestones", ())
+    several = found if isinstance(found, tuple | list) else (found,)
+    if not several or not all(isinstance(each, int) and each > 0 for each in several):
+        raise ValueError("milestones must be steps, as in multistep@milestones=1000,2000@gamma=0.1")
+    return settings | {"milestones": several}
 
 
 def build_averaged(decay: float | None, loss: Loss) -> AveragedModel | None:

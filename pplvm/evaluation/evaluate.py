@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +70,17 @@ class Evaluation:
         return {title: [asdict(figure) for figure in figures] for title, figures in self.sections.items()}
 
 
+class Rows(Protocol):
+    """A data set of pplvm: it gives any of its rows at once, as `pplvm.digits("test")` does."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index: Tensor) -> Tensor: ...
+
+
 def evaluate(
     program: nn.Module,
-    x: Tensor,
+    x: Tensor | Rows,
     *,
     ks: Sequence[int] = (1, 10, 100, 1000, 5000),
     annealed_data: int = 0,
@@ -87,7 +95,7 @@ def evaluate(
 
     Arguments:
         program: with methods model(x) and guide(x).
-        x: data (N, *shape), the same on all ranks.
+        x: data (N, *shape), or a data set of pplvm, the same on all ranks.
         ks: particles of the importance-sampled log p(x), rising.
         annealed_data: how many of the data get annealed importance sampling, and how many are simulated for its
             certificate; 0 for none.
@@ -108,6 +116,7 @@ def evaluate(
         >>> print(found.sections["likelihood"][0].name)
         log p(x), exact
     """
+    x = x if isinstance(x, Tensor) else x.rows(torch.arange(len(x)))
     with bar("log p(x)", len(x), unit="data", shown=progress) as shown:
 
         def report(what: str, done: int, total: int) -> None:

@@ -113,12 +113,12 @@ def simple_muprop(num_particles: int = 1) -> ELBO:
     return MuProp(linear=False, num_particles=num_particles)
 
 
-def tvo(num_particles: int = 4, partition: Sequence[float] = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
+def tvo(num_particles: int = 4, partition: Sequence[float] | int = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
     """Leave-one-out on the thermodynamic bound."""
     return LeaveOneOut(tvo_bound(partition), num_particles)
 
 
-def thermodynamic(num_particles: int = 4, partition: Sequence[float] = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
+def thermodynamic(num_particles: int = 4, partition: Sequence[float] | int = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
     """The thermodynamic objective by its covariance gradient."""
     return Thermodynamic(partition, num_particles)
 

@@ -46,8 +46,8 @@ class SigmoidBeliefNet(nn.Module):
         super().__init__()
         if not latent_sizes or any(not isinstance(size, int) or size < 1 for size in latent_sizes):
             raise ValueError(
-                "SigmoidBeliefNet: latent_sizes must name at least one layer, each of a positive size, e.g. (10,), "
-                f"got {latent_sizes!r}"
+                "SigmoidBeliefNet: latent_sizes must name at least one layer, each of a positive size, such as "
+                f"200,200, got {latent_sizes!r}"
             )
         sizes = [*latent_sizes, data_size]
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))

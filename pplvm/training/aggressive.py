@@ -19,6 +19,7 @@ class Aggressive:
     On each batch the guide moves on it and then on fresh batches, until its mean loss over `window` steps rises or
     `most` are taken; then everything but the guide moves once. `end_epoch` asks for the mutual information I_q(x; z)
     on validation data; once it has not grown for `patience` epochs, training goes on as usual, for good.
+    So many steps of plain SGD diverge at rates that Adam would forgive: clip the gradient, at 5 as He et al. do.
 
     Arguments:
         fresh: batches for the inner steps, without end.
@@ -68,8 +69,11 @@ class Aggressive:
     def _train_guide(self, stepper: Stepper, x: Tensor) -> None:
         before = math.inf
         losses: list[Tensor] = []
-        for _ in range(self.most):
-            losses.append(stepper(x, only=[self.guide]).loss)
+        for inner in range(self.most):
+            try:
+                losses.append(stepper(x, only=[self.guide]).loss)
+            except FloatingPointError as error:
+                raise type(error)(f"inner step {inner} of the guide: {error}") from error
             self.inner_steps += 1
             if len(losses) == self.window:
                 mean = float(mean_over_ranks(torch.stack(losses).mean()))  # of all ranks, which must agree

@@ -1,6 +1,7 @@
 """The loop: batches -> loss -> step -> record."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -8,6 +9,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.graphs.compiled import Compiled, Tier, compiled
+from pplvm.training.fitting import Fitting
+from pplvm.training.minibatches import Rows, minibatches
 from pplvm.training.stepper import Optimizers, Step, Stepper
 
 __all__ = ["Rule", "fit", "steps"]
@@ -18,21 +21,27 @@ Rule = Callable[[Stepper, Tensor], Step]
 
 def fit(
     loss: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Iterable[Tensor] | Rows,
     optimizer: Optimizers,
     *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
     schedulers: Iterable[LRScheduler] = (),
     clip: float | None = None,
     averaged: AveragedModel | None = None,
     rule: Rule = Stepper.__call__,
     compile: Tier = "auto",
-) -> Iterator[Tensor]:
-    """Take one step a batch, yielding each step's loss, detached and not yet read.
+) -> Fitting:
+    """One step a batch: `fit(...).run()` takes all of them, `for value in fit(...)` one at a time.
+
+    Nothing happens before; either gives the loss of each step, detached and not yet read.
 
     Arguments:
         loss: a module that maps a batch (B, ...) to a scalar, wrapped for data parallelism or not.
-        batches: as many as there are to be steps.
+        batches: as many as there are to be steps; or data, a tensor (N, ...) or a data set of pplvm, to make them of.
         optimizer: of the loss's parameters, or several, each with a name and parameters of its own.
+        epochs: times that batches or data are gone through, 1 if None.
+        batch_size: of batches made of data, 100 if None; they are shuffled by torch's random state in every epoch.
         schedulers: of learning rates; each takes a step a step.
         clip: the largest norm of the whole gradient.
         averaged: `AveragedModel(loss, ...)` of `torch.optim.swa_utils`, updated after each step.
@@ -43,20 +52,25 @@ def fit(
     Raises:
         TypeError: a batch is no tensor.
         FloatingPointError: the loss, the gradient, or a parameter is not finite; the parameters are those that gave it.
-        ValueError: clip is not positive; two optimizers share a parameter; compile has another name.
+        ValueError: clip is not positive; two optimizers share a parameter; compile has another name; epochs or
+            batch_size does not go with such batches.
 
     Example:
         >>> import torch
         >>> loss = nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.Flatten(0))
-        >>> values = fit(loss, 10 * [torch.ones(1, 2)], torch.optim.SGD(loss.parameters(), lr=0.1))
-        >>> first, *_, last = (float(value) for value in values)
-        >>> last < first
-        True
+        >>> optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+        >>> values = fit(loss, torch.ones(5, 2), optimizer, epochs=3, batch_size=1).run()
+        >>> values.shape, bool(values[-1] < values[0])
+        (torch.Size([15]), True)
     """
+    made, count = minibatches(batches, epochs, batch_size)
+    inner = loss.module if isinstance(loss, DistributedDataParallel) else loss
+    name = type(inner.loss if isinstance(inner, Compiled) else inner).__name__
     if not isinstance(loss, Compiled | DistributedDataParallel):
-        loss = compiled(loss, compile, len(batches) if isinstance(batches, Sized) else None)
+        loss = compiled(loss, compile, count)
     stepper = Stepper(loss, optimizer, schedulers, clip, averaged)
-    return (step.loss for step in steps(stepper, batches, rule))
+    losses = (step.loss for step in steps(stepper, made, rule))
+    return Fitting(losses, name, count, sys._getframe(1).f_code)
 
 
 def steps(stepper: Stepper, batches: Iterable[Tensor], rule: Rule = Stepper.__call__) -> Iterator[Step]:

@@ -73,6 +73,7 @@ class Stepper:
         for scheduler in self.schedulers:
             _require_blind(scheduler)
         self._has_moved = False
+        self._last: Step | None = None  # the last one that moved
         self._parameters = {name: _parameters(each) for name, each in self.optimizers.items()}
         moved = [id(p) for parameters in self._parameters.values() for p in parameters]
         if len(moved) > len(set(moved)):
@@ -93,6 +94,7 @@ class Stepper:
         step = self.gradient(x, only)
         for name in self.optimizers if only is None else only:
             self.optimizers[name].step()
+        self._last = step
         return step
 
     def gradient(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
@@ -198,8 +200,16 @@ class Stepper:
         return next((name for name, p in self.plain.named_parameters() if not p.isfinite().all()), None)
 
     def _cure_of(self, lost: str) -> str:
-        cure = "lower the learning rate" if self._has_moved else "give it numbers to start from"
-        return f"parameter {lost!r} is not finite: {cure}"
+        return f"parameter {lost!r} is not finite: {self._slower() or 'give it numbers to start from'}"
+
+    def _slower(self) -> str:
+        """What to do about steps that were too long; nothing before the first one."""
+        if self._last is None:
+            return "lower the learning rate" if self._has_moved else ""
+        rate = max(float(group["lr"]) for each in self.optimizers.values() for group in each.param_groups)
+        norm = f"it was {float(self._last.gradient_norm):.3g} one step before"
+        clip = "" if self.clip is not None else f", or clip the gradient to a norm of 5, say: {norm}"
+        return f"lower the learning rate of {rate:g}{clip}"
 
     def _cause(self, x: Tensor) -> str | None:
         """What the loss itself says of a batch on which it is not finite, and what to do; None if it has no word."""
@@ -207,7 +217,8 @@ class Stepper:
         if not callable(explain):
             return None
         found = explain(x)
-        return f"{found}{', or lower the learning rate' if self._has_moved else ''}" if found else None
+        slower = self._slower()
+        return f"{found}{slower and ', or ' + slower}" if found else None
 
     def _complaint(self, loss: float, norm: float, x: Tensor) -> str:
         """Why a step cannot be taken, and what to do."""
@@ -221,8 +232,8 @@ class Stepper:
             return f"{what}: {self._cure_of(lost)}"
         if (cause := self._cause(x)) is not None:
             return f"{what}: {cause}"
-        if self._has_moved:
-            return f"{what}: lower the learning rate, or clip the gradient"
+        if slower := self._slower():
+            return f"{what}: {slower}"
         return f"{what} before any step: scale the data, or start from smaller parameters"
 
 

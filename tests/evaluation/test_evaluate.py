@@ -1,10 +1,13 @@
-"""How an evaluation shows itself."""
+"""All that is asked in one go: of a tensor, or of a data set as it stands; and how it shows itself."""
 
 import torch
 
+from pplvm.data.binarization import binarize
+from pplvm.data.images import digits
 from pplvm.evaluation.evaluate import Evaluation, evaluate
 from pplvm.evaluation.figures import Figure
 from pplvm.programs.ppca import ProbabilisticPCA
+from pplvm.programs.vae import VAE
 from tests.plots.test_report import Page
 
 NASTY = "<script>alert('x')</script>"
@@ -30,3 +33,13 @@ def test_hostile_names_are_escaped_and_what_cannot_be_shown_is_printed():
     assert "script" not in page.tags and page.text.count(NASTY) == 5
     broken = Evaluation({"likelihood": [Figure("rate", None, None, "nats")]}, {}, ())
     assert broken._repr_html_().startswith("<pre>") and "Evaluation" in broken._repr_html_()
+
+
+def test_a_data_set_is_evaluated_as_its_rows_are():
+    torch.set_default_dtype(torch.float32)
+    try:
+        data, program = binarize(digits("valid"), "static"), VAE(64, latent_size=2, hidden_sizes=(5,))
+        found = [evaluate(program, x, ks=(1, 5)) for x in (data, data.rows(torch.arange(200)))]
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert found[0].sections == found[1].sections and len(found[0].per_datum["log_p"]) == 200

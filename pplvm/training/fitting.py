@@ -1,0 +1,77 @@
+"""A training that is about to run: an iterator of losses that takes its steps as it is iterated, or all by `run()`."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from types import CodeType
+
+import torch
+from torch import Tensor
+
+__all__ = ["Fitting"]
+
+
+class Fitting(Iterator[Tensor]):
+    """What `fit` returns. Each `next` takes one step and gives its loss, detached and not yet read.
+
+    One that is thrown away before its first step warns, as nothing was trained.
+
+    Arguments:
+        losses: gives the loss of each step as it is taken.
+        name: what is trained, for messages.
+        planned: the number of steps, None if nobody knows.
+        made_in: the code that called `fit`, which is warned if it throws the training away.
+
+    Example:
+        >>> training = Fitting(iter(torch.tensor([3.0, 2.0, 1.0])), "Loss", planned=3)
+        >>> training
+        <fit of Loss: not started, 3 steps planned; call .run(), or loop over it: for value in ...>
+        >>> training.run()
+        tensor([3., 2., 1.])
+        >>> training
+        <fit of Loss: 3 of 3 steps taken, the last loss is 1.00>
+    """
+
+    def __init__(
+        self, losses: Iterator[Tensor], name: str, planned: int | None = None, made_in: CodeType | None = None
+    ) -> None:
+        self._losses, self._name, self._made_in = losses, name, made_in
+        self._has_started, self._last = False, None
+        self.planned, self.taken = planned, 0
+
+    def __next__(self) -> Tensor:
+        self._has_started = True
+        self._last = next(self._losses)
+        self.taken += 1
+        return self._last
+
+    def run(self) -> Tensor:
+        """Take all steps that are left; returns their losses, (steps,).
+
+        Raises:
+            As `fit` does. Batches without end run without end: take some by `itertools.islice`.
+        """
+        losses = [loss.reshape(()) for loss in self]
+        return torch.stack(losses) if losses else torch.empty(0)
+
+    def __repr__(self) -> str:
+        if not self._has_started:
+            planned = "" if self.planned is None else f", {self.planned} steps planned"
+            return f"<fit of {self._name}: not started{planned}; call .run(), or loop over it: for value in ...>"
+        steps = f"{self.taken} steps" if self.planned is None else f"{self.taken} of {self.planned} steps"
+        loss = "" if self._last is None else f", the last loss is {float(self._last):.2f}"
+        return f"<fit of {self._name}: {steps} taken{loss}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_has_started", True) or sys.is_finalizing() or sys.exc_info()[0] is not None:
+            return
+        # After an exception it is another frame, that which caught it, that drops what this one had.
+        dropped_by = sys._getframe().f_back
+        if dropped_by is None or dropped_by.f_code is not self._made_in:
+            return
+        warnings.warn(
+            f"fit of {self._name} was thrown away before its first step, so nothing was trained: "
+            "write fit(...).run(), or loop over it, for value in fit(...)",
+            RuntimeWarning,
+            stacklevel=2,
+        )

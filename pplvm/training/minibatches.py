@@ -1,0 +1,84 @@
+"""Minibatches for `fit`, from batches that are made already or from data of which it makes them."""
+
+import math
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pplvm.distributed import size
+
+__all__ = ["Rows", "minibatches"]
+
+USUAL_SIZE = 100
+"""Data in a batch where nobody says how many."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Data that give any of their rows at once, drawn anew in each epoch perhaps, as `pplvm.digits()` does."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index: Tensor, epoch: int = 0) -> Tensor: ...
+
+
+def minibatches(
+    data: Iterable[Tensor] | Rows, epochs: int | None = None, batch_size: int | None = None
+) -> tuple[Iterable[Tensor], int | None]:
+    """Batches (B, ...), and how many there are if that is known.
+
+    Arguments:
+        data: batches that are made already, or data of which to make them: a tensor (N, ...) or a data set of pplvm.
+        epochs: times that all are gone through.
+        batch_size: of batches that are made here, shuffled by torch's random state in every epoch.
+
+    Raises:
+        ValueError: epochs or batch_size is below 1, or does not go with such data.
+
+    Example:
+        >>> batches, count = minibatches(torch.zeros(5, 2), epochs=2, batch_size=3)
+        >>> [len(x) for x in batches], count
+        ([3, 2, 3, 2], 4)
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if isinstance(data, Tensor) and epochs is batch_size is None:
+        raise ValueError(
+            f"a tensor {tuple(data.shape)} may be data or many batches: give batch_size=100 (or epochs=1) to make "
+            "batches of its rows, or a list of batches"
+        )
+    if isinstance(data, Tensor | Rows):
+        return _from_rows(data, 1 if epochs is None else epochs, batch_size)
+    if batch_size is not None:
+        raise ValueError(
+            f"batch_size is of data, a tensor or a data set of pplvm, and {type(data).__name__} gives batches of its "
+            "own: leave batch_size out"
+        )
+    return _repeated(data, epochs)
+
+
+def _from_rows(data: Any, epochs: int, batch_size: int | None) -> tuple[Iterable[Tensor], int]:
+    count = len(data)
+    B = min(USUAL_SIZE, count) if batch_size is None else batch_size
+    if not B <= count:
+        raise ValueError(f"batch_size {B} is more than the {count} data: use at most {count}")
+    if size() > 1:
+        raise ValueError("many processes must share the data: give pplvm.Epochs(data, size, part=(rank, processes))")
+    rows = data.rows if isinstance(data, Rows) else lambda index, epoch: data[index.to(data.device)]
+    orders = ((epoch, torch.randperm(count).split(B)) for epoch in range(epochs))
+    return (rows(index, epoch) for epoch, order in orders for index in order), epochs * math.ceil(count / B)
+
+
+def _repeated(batches: Iterable[Tensor], epochs: int | None) -> tuple[Iterable[Tensor], int | None]:
+    count = len(batches) if isinstance(batches, Sized) else None
+    if epochs is None:
+        return batches, count
+    if isinstance(batches, Iterator) and epochs > 1:
+        raise ValueError(
+            f"an iterator of batches is used up after one epoch, and {epochs} are asked for: give a list or a "
+            "DataLoader, or the data themselves, fit(loss, data, optimizer, epochs=..., batch_size=...)"
+        )
+    return (x for _ in range(epochs) for x in batches), None if count is None else epochs * count
