@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "distributions": set(),
     "particles": {"bounds"},
     "graphs": {"particles"},
-    "training": {"distributed", "graphs"},
+    "training": {"distributed", "graphs", "bars"},
     "plots": set(),
     "programs": {"networks", "distributions"},
     "objectives": {"particles", "bounds", "distributed"},

@@ -1,6 +1,7 @@
 """A training that is about to run: an iterator of losses that takes its steps as it is iterated, or all by `run()`."""
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from types import CodeType
@@ -8,7 +9,12 @@ from types import CodeType
 import torch
 from torch import Tensor
 
+from pplvm.bars import bar
+
 __all__ = ["Fitting"]
+
+SECONDS_BETWEEN = 0.5
+"""Two figures of a bar, as each has to wait for the step on the device."""
 
 
 class Fitting(Iterator[Tensor]):
@@ -45,13 +51,23 @@ class Fitting(Iterator[Tensor]):
         self.taken += 1
         return self._last
 
-    def run(self) -> Tensor:
+    def run(self, progress: bool | None = None) -> Tensor:
         """Take all steps that are left; returns their losses, (steps,).
+
+        Arguments:
+            progress: show a bar, or in a file a line now and then; None for a bar on a terminal or in a notebook only.
 
         Raises:
             As `fit` does. Batches without end run without end: take some by `itertools.islice`.
         """
-        losses = [loss.reshape(()) for loss in self]
+        losses: list[Tensor] = []
+        told = 0.0
+        with bar("", self.planned or 0, self.taken, unit="steps", shown=progress) as shown:
+            for loss in self:
+                losses.append(loss.reshape(()))
+                if (now := time.monotonic()) - told > SECONDS_BETWEEN:
+                    told = now
+                    shown.at(self.taken, {"loss": float(loss)})
         return torch.stack(losses) if losses else torch.empty(0)
 
     def __repr__(self) -> str:

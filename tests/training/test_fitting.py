@@ -27,6 +27,18 @@ def test_run_takes_all_steps_and_gives_their_losses():
     assert training(steps=0).run().shape == (0,)
 
 
+def test_run_shows_its_progress_where_it_is_asked_to(monkeypatch, capsys):
+    monkeypatch.setattr("pplvm.training.fitting.SECONDS_BETWEEN", -1)
+    monkeypatch.setattr("pplvm.bars.SECONDS", 0)
+    monkeypatch.setattr("pplvm.bars.GROWTH", 0)
+    training().run()
+    assert capsys.readouterr().err == "", "no terminal, and nobody asked"
+    losses = training().run(progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5 and lines[-1].startswith("5 of 5 steps, loss ")
+    assert lines[-1].split()[-1] == f"{losses[-1]:.2f}"
+
+
 def test_run_goes_on_after_a_loop_that_broke_off():
     steps = training()
     for number, _ in enumerate(steps):
