@@ -36,17 +36,28 @@ __all__ = [
 
 
 def build_data(arguments: argparse.Namespace) -> ImageData:
-    """The data set that --data names, binarized as --binarize says.
+    """The data set that --data names, binarized as --binarize says, which is set here where nobody has set it.
+
+    The embedded digits are binarized by threshold unless --binarize says otherwise; no other data are unless it says so.
 
     Raises:
-        ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged.
+        ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged, or read otherwise.
     """
+    if arguments.binarize is None:
+        arguments.binarize = "static" if arguments.data == "digits" else "none"
+    if arguments.data in DATASETS and (arguments.levels or arguments.values):
+        raise ValueError(f"data set {arguments.data!r} has levels of its own: leave --levels and --values out")
+    if arguments.values == "integer" and arguments.binarize != "none":
+        raise ValueError(
+            f"--values integer reads counts or classes as they are, and --binarize {arguments.binarize} takes them for "
+            "grey levels: leave one of them out"
+        )
     data = _named_data(arguments)
     return data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
 
 
 def _named_data(arguments: argparse.Namespace) -> ImageData:
-    name, split = arguments.data, arguments.split
+    name, split, levels, values = arguments.data, arguments.split, arguments.levels, arguments.values
     if name == "digits":
         return find("data set", DATASETS, name)(split)
     if name in DATASETS:
@@ -56,13 +67,13 @@ def _named_data(arguments: argparse.Namespace) -> ImageData:
         return find("data set", DATASETS, name)(split, arguments.data_root, **options)
     path = Path(name)
     if path.is_dir():
-        return from_folder(path, split=split)
+        return from_folder(path, split, levels, values)
     if path.suffix in (".npy", ".npz"):
-        return from_array(path, key=arguments.key, split=split)
+        return from_array(path, arguments.key, split, levels, values)
     if ":" not in name:
         return find("data set", DATASETS, name)
     try:
-        return from_dataset(name, split=split)
+        return from_dataset(name, split, levels, values)
     except TypeError as error:
         raise ValueError(f"data set {name} cannot be made of {name}(), or read: {error}") from error
 
@@ -156,13 +167,21 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     except (RuntimeError, ProgramError) as error:
         raise ValueError(
             f"program {type(program).__name__} cannot run on data set {spec.name!r}, whose data have shape "
-            f"{spec.shape}: {str(error).splitlines()[0]}"
+            f"{spec.shape}: {str(error).splitlines()[0]}{_unscaled(data)}"
         ) from error
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"] and _is_batch(site["value"], x):
             check_site(spec, name, _kind(site), site["fn"].support)
             if spec.levels is None:
                 _check_rows(program, data, x, name, site)
+
+
+def _unscaled(data: ImageData) -> str:
+    """What may be the cause where a program cannot take values that are read as they are."""
+    low, high = data.extremes
+    if data.spec.levels is not None or max(-low, high) < LARGE:
+        return ""
+    return f"; its values run from {low:g} to {high:g}: scale them, or, of grey images, say how many --levels they have"
 
 
 def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site: Any) -> None:
@@ -182,6 +201,9 @@ def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site:
             refuse_row(data.spec, name, _kind(met), fn.support, int(numbers[first]), value)
         return  # the program maps such values into the support, or the support is another for each datum
 
+
+LARGE = 32
+"""A value that networks made for some standard deviations seldom take."""
 
 NUMBERS_AT_ONCE = 2**22
 """Values of the data held against a support at once."""

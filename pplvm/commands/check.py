@@ -19,6 +19,7 @@ __all__ = ["run"]
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; 0 if every rule is kept, 2 if not."""
     data = build_data(arguments)
+    print(f"data: {data.description(arguments.split)}")
     program = build_program(arguments.program, arguments.set, data, arguments.seed)
     x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
     model_trace, guide_trace, broken = inspect_pair(program.model, program.guide, (x,), {})

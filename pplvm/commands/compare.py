@@ -85,6 +85,7 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
         data = build_data(arguments)
         subjects = _subjects(arguments, data, device)
     _agree(subjects)
+    say(f"data: {data.description(arguments.split)}")
     with in_unison():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
     sections: list[xr.Dataset] = []
@@ -273,6 +274,7 @@ def _circumstances(
     return {
         "program": subject.name,
         "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
+        "data_read": data.description(arguments.split),
         "command": "pplvm " + " ".join(sys.argv[1:]),
         "elapsed_seconds": seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}"

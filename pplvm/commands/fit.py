@@ -70,6 +70,7 @@ def _exit_code(request: StopRequest) -> int:
 def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> str:
     """The run with its time; returns how it ended."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
+    say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
     started, first = time.perf_counter(), plan.run.step
     end = Training(plan, files, manifest).go(request)
     seconds = time.perf_counter() - started

@@ -14,36 +14,49 @@ from pplvm.data.array_files import read_array
 from pplvm.data.arrays import from_rows
 from pplvm.data.image_data import ImageData
 from pplvm.data.image_files import read_image
+from pplvm.data.source import Source
 from pplvm.import_path import import_module, shadowed
 
 MOST_FILES = 2**21
 """In a folder and those below it: more are no data set, but a disk."""
 
+LEVELS_OF_FILES = 256
+"""Of grey, in image files of eight bits a channel, which are the only ones that are read."""
+
 MOST_BYTES = 2**35
 """Of all images of a folder in memory, three a pixel if they are in colour."""
 
 
-def from_array(path: str | Path, key: str | None = None, split: str = "train") -> ImageData:
+def from_array(
+    path: str | Path,
+    key: str | None = None,
+    split: str = "train",
+    levels: int | None = None,
+    values: str | None = None,
+) -> ImageData:
     """The rows of an array in a `.npy` or `.npz` file, with levels and splits as `from_rows` finds them.
 
     Arguments:
         path: of the file.
         key: of the array in an `.npz` file; may be left out if it holds one.
         split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
-    Raises FileNotFoundError, and ValueError for a wrong key, no data, NaN or infinity.
+        levels, values: how its numbers are read, as `from_rows` has them.
+    Raises FileNotFoundError, and ValueError for a wrong key and what `from_rows` refuses.
     """
-    return from_rows(read_array(Path(path), key), Path(path).name, split)
+    return from_rows(read_array(Path(path), key), Path(path).name, split, levels=levels, values=values)
 
 
-def from_folder(path: str | Path, split: str = "train") -> ImageData:
-    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour.
+def from_folder(
+    path: str | Path, split: str = "train", levels: int | None = None, values: str | None = None
+) -> ImageData:
+    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour; two-valued or 256 levels.
 
     Transparency is dropped. The labels are the numbers of the subfolders in alphabetic order, if every
     image is in one.
 
     Arguments:
         path: of the folder.
-        split: as in `from_array`.
+        split, levels, values: as in `from_array`.
     Raises FileNotFoundError, and ValueError for no image, the first that is unreadable or differs, and too many.
     """
     from PIL import Image
@@ -73,16 +86,20 @@ def from_folder(path: str | Path, split: str = "train") -> ImageData:
     places = [file.relative_to(folder).parts for file in files]
     names = sorted({place[0] for place in places})
     labels = [names.index(place[0]) for place in places] if all(len(p) > 1 for p in places) else None
-    return from_rows(np.stack(images), folder.name, split, labels)
+    by_split = {} if labels is None else {"all": np.asarray(labels)}
+    source = Source({"all": np.stack(images)}, by_split, LEVELS_OF_FILES)
+    return from_rows(source, folder.name, split, levels=levels, values=values)
 
 
-def from_dataset(import_path: str, split: str = "train") -> ImageData:
+def from_dataset(
+    import_path: str, split: str = "train", levels: int | None = None, values: str | None = None
+) -> ImageData:
     """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched last.
 
     Arguments:
         import_path: "my_module:my_dataset", an instance or a callable that returns one; its items are
             tensors, or tuples that begin with one.
-        split: as in `from_array`.
+        split, levels, values: as in `from_array`.
     Raises ValueError for a path that leads nowhere, items of different shapes and what `from_rows` refuses.
     """
     found = _find(import_path)
@@ -91,7 +108,8 @@ def from_dataset(import_path: str, split: str = "train") -> ImageData:
         raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
     items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
     _check_shapes([f"item {i} of {import_path}" for i in range(len(items))], items)
-    return from_rows(np.stack(items) if items else np.empty(0), import_path, split)
+    stacked = np.stack(items) if items else np.empty(0)
+    return from_rows(stacked, import_path, split, levels=levels, values=values)
 
 
 def _check_shapes(names: list[str], arrays: list[np.ndarray]) -> None:

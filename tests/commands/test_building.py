@@ -63,7 +63,7 @@ def test_a_likelihood_takes_data_within_its_support_and_no_datum_outside(kind):
 
 def test_what_the_program_makes_of_the_data_is_not_held_against_their_levels():
     pixels = from_rows((COUNTS % 256).astype(np.uint8), "mine", "all")
-    with pytest.raises(ValueError, match=r"256 grey levels .* fractions k/255 .* token ids, save them as int32"):
+    with pytest.raises(ValueError, match=r"256 grey levels .* fractions k/255 .* classes, read them with --values integer"):
         check_data(Story(), pixels, first_batch(pixels))
     check_data(Story(made=lambda x: (x * 255).round()), pixels, first_batch(pixels))
     bernoulli = lambda mean, x: dist.Bernoulli(logits=mean)

@@ -99,7 +99,7 @@ class Items(Dataset):
 class Stream(IterableDataset):
     def __iter__(self): return iter([])
 
-grey = TensorDataset(torch.arange(60, dtype=torch.uint8).reshape(20, 3), torch.arange(20))
+grey = TensorDataset(4 * torch.arange(60, dtype=torch.uint8).reshape(20, 3), torch.arange(20))
 bare = Items([torch.full((2,), float(i)) for i in range(20)])
 names = Items(["one", "two"])
 ragged = Items([torch.zeros(3), torch.zeros(3), torch.zeros(4)])
@@ -122,7 +122,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["grey", "made"])
 def test_a_data_set_by_import_path(here, name):
     data = from_dataset(f"mydata:{name}", "all")
-    assert torch.equal(data.images, torch.arange(60, dtype=torch.uint8).reshape(20, 3))
+    assert torch.equal(data.images, 4 * torch.arange(60, dtype=torch.uint8).reshape(20, 3))
     assert (data.spec.name, data.spec.levels) == (f"mydata:{name}", 256)
     assert len(from_dataset(f"mydata:{name}")) == 16
 
