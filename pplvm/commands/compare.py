@@ -85,9 +85,9 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
         data = build_data(arguments)
         subjects = _subjects(arguments, data, device)
     _agree(subjects)
-    say(f"data: {data.description(arguments.split)}")
     with in_unison():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
+    say(f"data: {data.description(arguments.split)}")
     sections: list[xr.Dataset] = []
     failure = None
     try:

@@ -129,7 +129,7 @@ class ImageData(Dataset[Tensor]):
         stored = self.stored
         found = stored.take(index) if isinstance(stored, Stored) else stored[index.to(stored.device)]  # (n, *shape)
         if self.spec.binarization == "static":
-            return self._is_one(found).to(self.spec.dtype)
+            return self._thresholded(found).to(self.spec.dtype)
         x = found.to(self.spec.dtype) / self.top
         if self.spec.binarization != "dynamic":
             return x
@@ -140,10 +140,11 @@ class ImageData(Dataset[Tensor]):
         """All data in their order, some at a time, (n, *shape): as stored, or uint8 0 and 1 if a threshold decides."""
         for part in in_parts((len(self), *self.spec.shape)):
             found = self.stored.take(part) if isinstance(self.stored, Stored) else self.stored[part]
-            yield self._is_one(found).to(torch.uint8) if self.spec.binarization == "static" else found
+            yield self._thresholded(found) if self.spec.binarization == "static" else found
 
-    def _is_one(self, found: Tensor) -> Tensor:
-        return found > self.threshold * self.top
+    def _thresholded(self, found: Tensor) -> Tensor:
+        """0 and 1 as uint8; torch makes floats of those in a sixth of the time that it takes for booleans."""
+        return (found > self.threshold * self.top).view(torch.uint8)
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same data held on a device, so that no batch has to be carried there; on the CPU they stay in a file."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-VALUES_AT_ONCE = 2**20
-"""Values of a data set that are converted at once wherever all of it is gone through: 8 MB in float64."""
+VALUES_AT_ONCE = 2**18
+"""Values of a data set that are converted at once wherever all of it is gone through: 2 MB in float64, which caches hold."""
 
 
 class Stored:
