@@ -38,7 +38,7 @@ __all__ = [
 def build_data(arguments: argparse.Namespace) -> ImageData:
     """The data set that --data names, binarized as --binarize says, which is set here where nobody has set it.
 
-    The embedded digits are binarized by threshold unless --binarize says otherwise; no other data are unless it says so.
+    The embedded digits are binarized by threshold unless --binarize says otherwise; others only if it says so.
 
     Raises:
         ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged, or read otherwise.

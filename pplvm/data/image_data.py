@@ -114,7 +114,7 @@ class ImageData(Dataset[Tensor]):
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The lowest and the highest value, as `images` has them; of all splits of the data set, where they are known."""
+        """The lowest and the highest value, as `images` has them; of all splits of the data set, where known."""
         if isinstance(self.stored, Stored):
             return self.stored.extremes
         low, high = self.stored.aminmax()

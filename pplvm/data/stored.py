@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 VALUES_AT_ONCE = 2**18
-"""Values of a data set that are converted at once wherever all of it is gone through: 2 MB in float64, which caches hold."""
+"""Values that are converted at once wherever all of a data set is gone through: 2 MB in float64, which caches hold."""
 
 
 class Stored:

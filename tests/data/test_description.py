@@ -51,8 +51,12 @@ def test_a_binarization_and_what_comes_of_it_are_told():
 
 
 def test_the_digits_and_tensors_are_told():
-    assert repr(digits("valid")) == "<digits: 200 of shape (8, 8), grey, 17 levels, stored as 0 to 16; binarization: none>"
-    assert repr(ImageData.of(torch.tensor([[0.5, 2.0]]))).startswith("<a tensor: 1 of shape (2,), real values from 0.5 to 2")
+    assert (
+        repr(digits("valid")) == "<digits: 200 of shape (8, 8), grey, 17 levels, stored as 0 to 16; binarization: none>"
+    )
+    assert repr(ImageData.of(torch.tensor([[0.5, 2.0]]))).startswith(
+        "<a tensor: 1 of shape (2,), real values from 0.5 to 2"
+    )
 
 
 def test_the_data_are_gone_through_once(monkeypatch):
