@@ -90,12 +90,11 @@ class ImageData(Dataset[Tensor]):
             split: that they are of, to stand after the name.
         """
         spec, how = self.spec, self.spec.binarization
-        levels = self.top + 1 if how in ("static", "dynamic") and not self.is_floating_point else spec.levels
-        levels = None if how in ("static", "dynamic") and self.is_floating_point else levels
-        fractions = self.is_floating_point or (isinstance(self.stored, Stored) and self.stored.factor != 1)
-        values = values_in_words(
-            levels, self.extremes, self.top, fractions, not self.is_floating_point, is_rgb(spec.shape)
-        )
+        floats, levels = self.is_floating_point, spec.levels
+        if how in ("static", "dynamic"):
+            levels = None if floats else self.top + 1  # before it
+        fractions = floats or (isinstance(self.stored, Stored) and self.stored.factor != 1)
+        values = values_in_words(levels, self.extremes, self.top, fractions, not floats, is_rgb(spec.shape))
         share = float(self.mean().mean()) if spec.levels == 2 else None
         name = spec.name if split is None else f"{spec.name}, {split}"
         shape = f"{len(self):,} of shape {spec.shape}"

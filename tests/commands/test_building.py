@@ -171,9 +171,7 @@ def small_digits(tmp_path, monkeypatch, single_precision):
     np.save("mine.npy", load_digits().images.astype(np.uint8))
 
 
-LINE = (
-    "data: mine.npy, train: 1,439 of shape (8, 8), grey, 17 levels, stored as 0 to 16; binarization: static (x > 0.5)"
-)
+READ = "mine.npy, train: 1,439 of shape (8, 8), grey, 17 levels, stored as 0 to 16; binarization: static (x > 0.5)"
 
 
 @pytest.mark.parametrize("command", [["check", "vae"], ["fit"], ["compare"]])

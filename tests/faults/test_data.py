@@ -138,13 +138,9 @@ def test_03_grey_pixels_in_ones_own_loop(pyros_own_validation):
 def test_04_pixels_that_the_likelihood_does_not_know(refused, kind, words):
     rows = np.random.default_rng(0).integers(0, 256, (60, 7))
     rows[0], rows[1] = 0, 255
-    array = (
-        rows * 3
-        if kind.startswith("whole numbers")
-        else rows * 0.999
-        if kind.startswith("floats")
-        else rows.astype("uint8")
-    )
+    array = rows.astype("uint8")
+    if kind.startswith(("whole numbers", "floats")):
+        array = rows * (3 if kind.startswith("whole") else 0.999)
     np.save("rows.npy", array)
     words_of_kind = ["--binarize=static"] if kind in ("floats 0..255", "whole numbers") else []
     program = "--program=mine:Counts" if kind == "counts" else "--program=vae"
