@@ -167,7 +167,7 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     except (RuntimeError, ProgramError) as error:
         raise ValueError(
             f"program {type(program).__name__} cannot run on data set {spec.name!r}, whose data have shape "
-            f"{spec.shape}: {str(error).splitlines()[0]}{_unscaled(data)}"
+            f"{spec.shape}: {str(error).splitlines()[0]}{_unscaled(program, data, x)}"
         ) from error
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"] and _is_batch(site["value"], x):
@@ -176,12 +176,16 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
                 _check_rows(program, data, x, name, site)
 
 
-def _unscaled(data: ImageData) -> str:
-    """What may be the cause where a program cannot take values that are read as they are."""
+def _unscaled(program: nn.Module, data: ImageData, x: Tensor) -> str:
+    """What to do where a program fails on values as they are read, and does not on the same ones in [-1, 1]."""
     low, high = data.extremes
-    if data.spec.levels is not None or max(-low, high) < LARGE:
+    if data.spec.levels is not None or max(-low, high) <= 1:
         return ""
-    return f"; its values run from {low:g} to {high:g}: scale them, or, of grey images, say how many --levels they have"
+    try:
+        inspect_pair(program.model, program.guide, (x / max(-low, high),), {})
+    except (RuntimeError, ProgramError):
+        return ""
+    return f"; its values run from {low:g} to {high:g}: scale them, or, if they are grey images, give their --levels"
 
 
 def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site: Any) -> None:
@@ -201,9 +205,6 @@ def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site:
             refuse_row(data.spec, name, _kind(met), fn.support, int(numbers[first]), value)
         return  # the program maps such values into the support, or the support is another for each datum
 
-
-LARGE = 32
-"""A value that networks made for some standard deviations seldom take."""
 
 NUMBERS_AT_ONCE = 2**22
 """Values of the data held against a support at once."""

@@ -37,11 +37,11 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
         "--split", default="train", choices=SPLITS, metavar="SPLIT", help="train, valid, test [%(default)s]"
     )
     group.add_argument(
-        "--levels", type=at_least(2, 2**16), metavar="N", help="stored 0 to N-1 are grey levels [found, 8 bits: 256]"
+        "--levels", type=at_least(2, 2**16), metavar="N", help="stored 0 to N-1 are N grey levels [found]"
     )
     group.add_argument(
         "--values", choices=("grey", "integer", "real"), metavar="KIND",
-        help="numbers are grey levels, integer (counts, classes) or real [found]",
+        help="stored numbers are grey, integer (counts, classes) or real [found]",
     )  # fmt: skip
     group.add_argument(
         "--binarize", choices=("static", "dynamic", "none"), metavar="HOW",

@@ -37,7 +37,7 @@ def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float
     if low < 0 or high > top:
         raise ValueError(
             f"data set {name!r} has values from {low:g} to {high:g} that are not in [0, 1] and cannot be binarized: "
-            "scale them, or say how many grey levels they are (--levels), or keep them as they are (--binarize none)"
+            "scale them, or, if they are grey images, give their --levels, or keep them as they are (--binarize none)"
         )
     if top == 1 and not data.is_floating_point:
         return ImageData(data.stored, name, 2, data.labels)
@@ -60,6 +60,6 @@ def _top(data: ImageData, low: float, high: float) -> int:
     if low < 0 or high > 255:
         raise ValueError(
             f"data set {name!r} has values from {low:g} to {high:g} that are not grey levels from 0 to 255 and cannot "
-            "be binarized: keep them as they are (--binarize none), or say how many levels they are (--levels)"
+            "be binarized: keep them as they are (--binarize none), or, if they are grey images, give their --levels"
         )
     return levels_of_integers(low, high, name, "--binarize none to keep them as they are") - 1

@@ -58,6 +58,8 @@ class ImageData(Dataset[Tensor]):
         self.seed, self.threshold = seed, threshold
         how = binarization if binarization is not None else "given" if levels == 2 else "none"
         self.spec = DataSpec(name, len(images), tuple(images.shape[1:]), levels=levels, binarization=how)
+        self._extremes = images.extremes if isinstance(images, Stored) else None
+        self._as_fractions = self.is_floating_point or (isinstance(images, Stored) and images.factor != 1)
         self._mean: Tensor | None = None
 
     @classmethod
@@ -93,8 +95,7 @@ class ImageData(Dataset[Tensor]):
         floats, levels = self.is_floating_point, spec.levels
         if how in ("static", "dynamic"):
             levels = None if floats else self.top + 1  # before it
-        fractions = floats or (isinstance(self.stored, Stored) and self.stored.factor != 1)
-        values = values_in_words(levels, self.extremes, self.top, fractions, not floats, is_rgb(spec.shape))
+        values = values_in_words(levels, self.extremes, self.top, self._as_fractions, not floats, is_rgb(spec.shape))
         share = float(self.mean().mean()) if spec.levels == 2 else None
         name = spec.name if split is None else f"{spec.name}, {split}"
         shape = f"{len(self):,} of shape {spec.shape}"
@@ -114,10 +115,10 @@ class ImageData(Dataset[Tensor]):
     @property
     def extremes(self) -> tuple[float, float]:
         """The lowest and the highest value, as `images` has them; of all splits of the data set, where known."""
-        if isinstance(self.stored, Stored):
-            return self.stored.extremes
-        low, high = self.stored.aminmax()
-        return low.item(), high.item()
+        if self._extremes is None:
+            low, high = self.images.aminmax()
+            self._extremes = low.item(), high.item()
+        return self._extremes
 
     def rows(self, index: Tensor, epoch: int = 0) -> Tensor:
         """The data of `index` (n,) as the specification promises them, (n, *shape) float32.
@@ -147,7 +148,7 @@ class ImageData(Dataset[Tensor]):
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same data held on a device, so that no batch has to be carried there; on the CPU they stay in a file."""
-        found = copy.copy(self)
+        found = copy.copy(self)  # with what is known of them
         if not isinstance(self.stored, Stored) or torch.device(device).type != "cpu":
             found.stored = self.stored.to(device)
         return found

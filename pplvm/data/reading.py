@@ -77,8 +77,8 @@ def _grey(found: Findings, name: str, levels: int) -> Reading:
         raise ValueError(f"there are no {levels} grey levels: use 2 to {MOST_LEVELS}")
     if not found.whole:
         raise ValueError(
-            f"data set {name!r} holds other than whole numbers, from {found.low:g} to {found.high:g}, and --levels "
-            f"{levels} reads 0 to {levels - 1}: leave it out, or read them with --values real"
+            f"data set {name!r} holds numbers from {found.low:g} to {found.high:g} that are not whole, and --levels "
+            f"{levels} reads 0 to {levels - 1}: leave it out, or scale them to whole numbers"
         )
     if found.low < 0 or found.high >= levels:
         raise ValueError(
@@ -124,7 +124,7 @@ def levels_of_integers(low: float, high: float, name: str, otherwise: str) -> in
 def _integer(found: Findings, name: str) -> Reading:
     if not found.whole:
         raise ValueError(
-            f"data set {name!r} holds other than whole numbers, from {found.low:g} to {found.high:g}: leave "
+            f"data set {name!r} holds numbers from {found.low:g} to {found.high:g} that are not whole: leave "
             "--values integer out, or round them"
         )
     if max(-found.low, found.high) > LARGEST_INTEGER:

@@ -127,7 +127,7 @@ def _advice_for(value: float | None, support: Constraint) -> str:
         likelihood = "a likelihood of such integers (e.g. Poisson, NegativeBinomial, Categorical of more classes)"
     else:
         likelihood = "a likelihood on the real line (e.g. Normal, Laplace)"
-    return f"use {likelihood}, or map the data to the support, or, of grey images, say how many --levels they have"
+    return f"use {likelihood}, or map the data to the support, or, if they are grey images, give their --levels"
 
 
 def _advice(levels: int, support: Constraint) -> str:

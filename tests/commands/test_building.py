@@ -243,10 +243,10 @@ class OfNineClasses(Story):
         super().__init__(lambda mean, x: dist.Categorical(logits=mean.unsqueeze(-1) * torch.ones(9)))
 
 
-def test_large_values_are_suspected_where_a_program_cannot_take_them(small_digits, capsys):
+def test_large_values_are_named_where_they_are_the_cause(small_digits, capsys):
     np.save("mine.npy", GREY.astype(np.int64)[:, 0] * 3)
     assert main(["fit", "--data=mine.npy", "--output=run"]) == 2
-    assert (
-        "; its values run from 0 to 765: scale them, or, of grey images, say how many --levels"
-        in capsys.readouterr().err
-    )
+    told = "; its values run from 0 to 765: scale them, or, if they are grey images, give their --levels"
+    assert told in capsys.readouterr().err
+    assert main(["fit", "--data=mine.npy", "--output=run", "--set=data_size=5"]) == 2
+    assert "its values run" not in capsys.readouterr().err

@@ -1,8 +1,12 @@
 """Data in memory: what an item is, dynamic draws, and the mean."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 
+from pplvm.data.arrays import from_rows
 from pplvm.data.binarization import binarize
 from pplvm.data.image_data import ImageData
 
@@ -62,3 +66,14 @@ def test_dynamic_draws_change_with_epoch_and_seed_and_items_are_those_of_epoch_z
 def test_no_data_are_refused(shape):
     with pytest.raises(ValueError, match="data set 'nothing' is empty"):
         ImageData(torch.zeros(shape), "nothing", None)
+
+
+def test_data_on_a_device_are_those_in_a_file(tmp_path):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 256, (30, 2, 3), dtype=np.uint8) / 255)
+    data = from_rows(np.load(tmp_path / "mine.npy", mmap_mode="r"), "mine", "train")
+    assert data.to("cpu").stored is data.stored  # still in the file
+    held = copy.copy(data)
+    held.stored = data.stored.to("cpu")  # as `to` does for any other device
+    assert held.description() == data.description() and torch.equal(held.mean(), data.mean())
+    assert torch.equal(held.rows(torch.arange(24)), data.rows(torch.arange(24)))
+    assert data.to("meta").images.device.type == "meta" and data.to("meta").description() == data.description()

@@ -130,7 +130,7 @@ def test_03_grey_pixels_in_ones_own_loop(pyros_own_validation):
             "has real values, 247.752 in row 1 of its split, but site 'x' is a Bernoulli",
         ),
         ("whole numbers", "has values from 0 to 765 that are not grey levels from 0 to 255 and cannot be binarized: "),
-        ("whole numbers, as they are", "its values run from 0 to 765: scale them, or, of grey images, say how many "),
+        ("whole numbers, as they are", "its values run from 0 to 765: scale them, or, if they are grey images, give "),
         ("uint8", "'rows.npy' has 256 grey levels in [0, 1], but site 'x' is a Bernoulli"),
         ("counts", "the data are fractions k/255 and not integers; use a likelihood for grey values"),
     ],
