@@ -87,7 +87,7 @@ def from_folder(
     names = sorted({place[0] for place in places})
     labels = [names.index(place[0]) for place in places] if all(len(p) > 1 for p in places) else None
     by_split = {} if labels is None else {"all": np.asarray(labels)}
-    source = Source({"all": np.stack(images)}, by_split, LEVELS_OF_FILES)
+    source = Source({"all": np.stack(images)}, by_split, levels=LEVELS_OF_FILES)
     return from_rows(source, folder.name, split, levels=levels, values=values)
 
 
