@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -170,4 +171,4 @@ def _sum(part: Tensor) -> Tensor:
     """Over data (n, *shape), in float64; on the CPU by numpy, as so few values do not pay for torch's threads."""
     if part.device.type != "cpu" or part.dtype == torch.bfloat16:  # which numpy does not know
         return part.sum(0, dtype=torch.float64)
-    return torch.as_tensor(part.numpy(force=True).sum(0, dtype="f8"))
+    return torch.from_numpy(np.asarray(part.numpy(force=True).sum(0, dtype="f8")))

@@ -39,6 +39,14 @@ def test_the_mean_is_flat_and_of_the_values_not_of_the_storage():
     assert data.mean().shape == (6,)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_the_mean_is_the_same_wherever_it_is_asked_for(dtype):
+    rows = torch.rand(50, 3).mul(200).to(dtype)
+    with torch.device("meta"):  # as where a program is made only to be measured
+        found = ImageData(rows, "mine", None).mean()
+    assert found.dtype == torch.float32 and torch.equal(found, rows.double().mean(0).float())
+
+
 def test_dynamic_draws_average_to_the_grey_values():
     data = grey(5)
     dynamic = binarize(data, "dynamic", seed=1)
