@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "distributed": set(),
     "unison": {"distributed"},
     "import_path": set(),
-    "data": {"import_path"},
+    "data": {"import_path", "plots"},
     "networks": set(),
     "distributions": set(),
     "particles": {"bounds"},
@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "plots": set(),
     "programs": {"networks", "distributions"},
     "objectives": {"particles", "bounds", "distributed"},
-    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison"},
+    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison", "plots"},
     "catalog": {"import_path", "data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "commands"}

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -125,8 +126,11 @@ def _write(
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
     pictures.draw(lambda: prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
-    files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **pictures.files}
-    left_out = [*found.left_out, *pictures.left_out]
+    files, left_out = dict(pictures.files), [*found.left_out, *pictures.left_out]
+    try:
+        files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **files}
+    except ValueError as error:  # one k makes no curve
+        left_out.append(f"convergence.png: {error}")
     circumstances = _circumstances(trained, arguments, ks, count)
     remarks = caveats(trained, arguments.split, count)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
@@ -207,8 +211,12 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         points.append(_point(trained, beta, rate, distortion))
         name = str(trained.directory)[-29:]
         print(f"{name:30}{shown:>12}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
-    path = save_rate_distortion(points, directory / TOGETHER)
-    print(f"rate against distortion: {path}")
+    finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
+    if len(finite) < len(points):
+        unknown = ", ".join(str(point["label"]) for point in points if point not in finite)
+        print(f"left out of {TOGETHER}, as rate or distortion is not finite: {unknown}")
+    if finite:
+        print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
 
 
 def _point(trained: Trained, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:

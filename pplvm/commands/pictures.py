@@ -1,6 +1,7 @@
 """The pictures of a trained program: what it draws, rebuilds, passes through and moves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,25 +52,45 @@ class Pictures:
             lambda: torch.stack([x, reconstructions(program, x, seed)]),
             ["data", "model"],
         )
+        pairs = _pairs(len(x))
         for how, words in (("linear", "straight"), ("spherical", "along the sphere")):
             self._save(
                 f"interpolation-{how}",
-                f"From one datum to another, {words} in the latents",
+                f"From one datum to another, {words} in the latents; above, the share of the way gone",
                 lambda how=how: interpolations(program, starts, ends, STEPS, how, seed=seed),
+                [f"{a} to {b}" for a, b in pairs],
+                [f"{step / (STEPS - 1):g}" for step in range(STEPS)],
             )
         for site, size in self._units():
-            units = list(range(min(size, MOST_UNITS)))
-            self._save(
-                f"traversal-{site}",
-                f"One unit of {site} moved, a row each",
-                lambda site=site, units=units: traversals(program, x[:1], site, units, seed=seed).images,
-                [f"{site}[{unit}]" for unit in units],
-            )
+            self._try(f"traversal-{site}", partial(self._traverse, site, list(range(min(size, MOST_UNITS)))))
 
-    def _save(self, name: str, title: str, images: Callable[[], Tensor], row_labels: list[str] | None = None) -> None:
-        try:
+    def _traverse(self, site: str, units: list[int]) -> None:
+        found = traversals(self._program, self._x[:1], site, units, seed=self._seed)
+        images, values = found.images.cpu().numpy(), found.values.tolist()
+        told = [[f"{value + 0.0:.3g}" for value in row] for row in values]
+        same = all(row == told[0] for row in told)
+        title = f"One unit of {site} moved, a row each, to the value above the {'column' if same else 'image'}"
+        shown = {"column_labels": told[0]} if same else {"cell_labels": told}
+        path = self._directory / f"traversal-{site}.png"
+        self.files[title] = save_grid(images, path, [f"{site}[{unit}]" for unit in units], **shown)
+
+    def _save(
+        self,
+        name: str,
+        title: str,
+        images: Callable[[], Tensor],
+        row_labels: Sequence[str] = (),
+        column_labels: Sequence[str] = (),
+    ) -> None:
+        def save() -> None:
             array = images().cpu().numpy()
-            self.files[title] = save_grid(array, self._directory / f"{name}.png", row_labels or [])
+            self.files[title] = save_grid(array, self._directory / f"{name}.png", row_labels, column_labels)
+
+        self._try(name, save)
+
+    def _try(self, name: str, draw: Callable[[], None]) -> None:
+        try:
+            draw()
         except (ValueError, RuntimeError, NotImplementedError) as error:
             self.left_out.append(f"{name}.png: {' '.join(str(error).split())}")
 
@@ -80,6 +101,13 @@ class Pictures:
         for name, site in drawn.items():
             own = coordinates(site["fn"]).event_shape if is_enumerable(site) else torch.Size()
             yield name, site["value"].numel() // own.numel()
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """The numbers of the data that are gone from and to, counted from 0."""
+    if count == 2 * PAIRS:
+        return [(i, i + PAIRS) for i in range(PAIRS)]
+    return [(i, count - 1 - i) for i in range(count)]
 
 
 def _in_rows(images: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
     """What is trained on and, of a training split that has one, what validates it."""
     data = build_data(arguments)
     try:
-        valid = build_data(argparse.Namespace(**vars(arguments) | {"split": "valid"}))
+        valid = build_data(argparse.Namespace(**vars(arguments) | {"split": "valid"}), quiet=True)
     except ValueError:
         valid = None
     if arguments.split != "train":

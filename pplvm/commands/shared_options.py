@@ -29,10 +29,12 @@ def add_settings(group: argparse._ActionsContainer) -> None:
 
 def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     """The data set, how its values are read, and the size of a batch."""
-    group.add_argument("--data", default="digits", help="name, .npy, .npz, folder, or module:Name [%(default)s]")
+    group.add_argument("--data", default="digits", help="name, .npy, .npz, .csv, folder, or module:Name [%(default)s]")
     group.add_argument("--data-root", metavar="DIR", help="where mnist, fashion-mnist and binarized-mnist lie")
     group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
-    group.add_argument("--key", help="the array's name in an .npz")
+    group.add_argument("--key", help="the data's array in an .npz, or entry in items that are dicts")
+    group.add_argument("--test-key", metavar="KEY", help="the test set's array in an .npz, beside --key")
+    group.add_argument("--valid-key", metavar="KEY", help="the validation set's array, likewise")
     group.add_argument(
         "--split", default="train", choices=SPLITS, metavar="SPLIT", help="train, valid, test [%(default)s]"
     )

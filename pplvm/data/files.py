@@ -1,123 +1,106 @@
-"""The user's own data: an array file, a folder of images, or any torch data set by import path."""
+"""The user's own data: an array file, a table, a folder, or any data set by import path."""
 
-__all__ = ["from_array", "from_dataset", "from_folder"]
+__all__ = ["from_array", "from_dataset", "from_folder", "from_table"]
 
-from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-from torch.utils.data import Dataset
-
-from pplvm.data.array_files import read_array
 from pplvm.data.arrays import from_rows
+from pplvm.data.dataset_splits import read_dataset
+from pplvm.data.folders import read_folder
 from pplvm.data.image_data import ImageData
-from pplvm.data.image_files import read_image
+from pplvm.data.named_arrays import Keys, read_named_arrays
 from pplvm.data.source import Source
+from pplvm.data.tables import read_table
 from pplvm.import_path import import_module, shadowed
-
-MOST_FILES = 2**21
-"""In a folder and those below it: more are no data set, but a disk."""
-
-LEVELS_OF_FILES = 256
-"""Of grey, in image files of eight bits a channel, which are the only ones that are read."""
-
-MOST_BYTES = 2**35
-"""Of all images of a folder in memory, three a pixel if they are in colour."""
 
 
 def from_array(
     path: str | Path,
     key: str | None = None,
     split: str = "train",
-    levels: int | None = None,
-    values: str | None = None,
+    *,
+    test_key: str | None = None,
+    valid_key: str | None = None,
+    **reading: Any,
 ) -> ImageData:
-    """The rows of an array in a `.npy` or `.npz` file, with levels and splits as `from_rows` finds them.
+    """The rows of an array in a `.npy` or `.npz` file.
+
+    Splits that an `.npz` names are honoured, as those of x_train and x_test, and y, y_train, labels are the labels:
+    `pplvm.data.named_arrays.choose` has the rules.
 
     Arguments:
         path: of the file.
-        key: of the array in an `.npz` file; may be left out if it holds one.
-        split: "train", "valid", "test" (80, 10 and 10 of a hundred rows, by a constant seed) or "all".
-        levels, values: how its numbers are read, as `from_rows` has them.
-    Raises FileNotFoundError, and ValueError for a wrong key and what `from_rows` refuses.
+        key: of the array in an `.npz` file; may be left out if it holds one, or a set of named splits.
+        split: "train", "valid" or "test", by name, or 80, 10 and 10 of a hundred rows by a constant seed; "all".
+        test_key: of the array that is the test set.
+        valid_key: of the array that is the validation set.
+        reading: as of `from_rows`.
+    Raises FileNotFoundError, and ValueError for a wrong key, no data, NaN or infinity.
     """
-    return from_rows(read_array(Path(path), key), Path(path).name, split, levels=levels, values=values)
+    source = read_named_arrays(Path(path), Keys(key, valid_key, test_key))
+    return _data(source, Path(path).name, split, reading)
+
+
+def from_table(path: str | Path, split: str = "train", **reading: Any) -> ImageData:
+    """The rows of a table such as `.csv` or `.tsv`, a column called label, class, target or y apart as labels.
+
+    Arguments:
+        path: of the file.
+        split: as in `from_array`.
+        reading: as of `from_rows`.
+    Raises FileNotFoundError, and ValueError for words, missing values and rows of different lengths.
+    """
+    return _data(read_table(Path(path)), Path(path).name, split, reading)
 
 
 def from_folder(
-    path: str | Path, split: str = "train", levels: int | None = None, values: str | None = None
+    path: str | Path,
+    split: str = "train",
+    *,
+    key: str | None = None,
+    test_key: str | None = None,
+    valid_key: str | None = None,
+    **reading: Any,
 ) -> ImageData:
-    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour; two-valued or 256 levels.
+    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour.
 
-    Transparency is dropped. The labels are the numbers of the subfolders in alphabetic order, if every
-    image is in one.
+    Folders train/, test/ and the like are honoured as splits; the labels are the numbers of the subfolders in
+    alphabetic order, if every image is in one. Transparency is dropped. A folder without images may hold train.npy and
+    test.npy, or other array files and tables that are named so.
 
     Arguments:
         path: of the folder.
-        split, levels, values: as in `from_array`.
-    Raises FileNotFoundError, and ValueError for no image, the first that is unreadable or differs, and too many.
+        split: as in `from_array`.
+        key: the name of an array file without its ending, where there are several sets of them.
+        test_key: of the test set, likewise.
+        valid_key: of the validation set, likewise.
+        reading: as of `from_rows`.
+    Raises FileNotFoundError, and ValueError for no image, the first that is unreadable or differs, too many, and
+    splits that are not plain.
     """
-    from PIL import Image
-
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: give the path of a folder of images")
-    endings = Image.registered_extensions()
-    files: list[Path] = []
-    for number, file in enumerate(folder.rglob("*")):
-        if number == MOST_FILES:
-            raise ValueError(f"folder {folder} holds more than {MOST_FILES:,} files: name one that holds images")
-        if file.suffix.lower() in endings and not file.name.startswith("."):
-            files.append(file)
-    files.sort()
-    if not files:
-        raise ValueError(f"folder {folder} has no images: put files such as .png or .jpg into it")
-    images: list[np.ndarray] = []
-    for file in files:
-        images.append(read_image(file))
-        _check_shapes([str(files[0]), str(file)], [images[0], images[-1]])
-        if images[0].nbytes * len(files) > MOST_BYTES:
-            raise ValueError(
-                f"folder {folder} holds {len(files):,} images of shape {images[0].shape}, more than fit in "
-                f"{MOST_BYTES / 2**30:g} GiB: make them smaller"
-            )
-    places = [file.relative_to(folder).parts for file in files]
-    names = sorted({place[0] for place in places})
-    labels = [names.index(place[0]) for place in places] if all(len(p) > 1 for p in places) else None
-    by_split = {} if labels is None else {"all": np.asarray(labels)}
-    source = Source({"all": np.stack(images)}, by_split, levels=LEVELS_OF_FILES)
-    return from_rows(source, folder.name, split, levels=levels, values=values)
+    return _data(read_folder(Path(path), Keys(key, valid_key, test_key)), Path(path).resolve().name, split, reading)
 
 
-def from_dataset(
-    import_path: str, split: str = "train", levels: int | None = None, values: str | None = None
-) -> ImageData:
-    """Any finite `torch.utils.data.Dataset`, read into memory; the current directory is searched last.
+def from_dataset(import_path: str, split: str = "train", key: str | None = None, **reading: Any) -> ImageData:
+    """Any finite data set with `__len__` and `__getitem__`, read into memory; the current directory is searched last.
 
     Arguments:
-        import_path: "my_module:my_dataset", an instance or a callable that returns one; its items are
-            tensors, or tuples that begin with one.
-        split, levels, values: as in `from_array`.
+        import_path: "my_module:my_dataset", an instance, a mapping of such by split, or a callable that returns
+            either; if it takes `split=` or `train=`, it is called once a split. Its items are tensors, arrays or PIL
+            images, tuples that begin with one, or mappings that hold one.
+        split: as in `from_array`.
+        key: of the datum in items that are mappings; may be left out where one entry can be meant.
+        reading: as of `from_rows`.
     Raises ValueError for a path that leads nowhere, items of different shapes and what `from_rows` refuses.
     """
-    found = _find(import_path)
-    dataset = found() if callable(found) else found
-    if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
-        raise ValueError(f"{import_path} is not a torch.utils.data.Dataset that has a length: name one that is")
-    items = [_item(dataset[i], f"item {i} of {import_path}") for i in range(len(dataset))]
-    _check_shapes([f"item {i} of {import_path}" for i in range(len(items))], items)
-    stacked = np.stack(items) if items else np.empty(0)
-    return from_rows(stacked, import_path, split, levels=levels, values=values)
+    return _data(read_dataset(_find(import_path), import_path, key), import_path, split, reading)
 
 
-def _check_shapes(names: list[str], arrays: list[np.ndarray]) -> None:
-    for name, array in zip(names, arrays, strict=True):
-        if array.shape != arrays[0].shape:
-            raise ValueError(
-                f"{name} has shape {array.shape}, but {names[0]} has {arrays[0].shape}: give all one shape"
-            )
+def _data(source: Source, name: str, split: str, reading: dict[str, Any]) -> ImageData:
+    data = from_rows(source, name, split, **reading)
+    data.remarks = source.remarks
+    return data
 
 
 def _find(import_path: str) -> Any:
@@ -136,14 +119,3 @@ def _find(import_path: str) -> Any:
         public = ", ".join(other for other in vars(found) if not other.startswith("_"))
         raise ValueError(f"module {module!r} has no {name!r}{shadowed(found)}: it has {public}")
     return getattr(found, name)
-
-
-def _item(item: Any, name: str) -> np.ndarray:
-    tensor = item[0] if isinstance(item, tuple | list) and item else item
-    if not isinstance(tensor, Tensor):
-        raise ValueError(
-            f"{name} begins with a {type(tensor).__name__}: return a tensor, or a tuple that begins with one "
-            "(torchvision's ToTensor makes one of an image)"
-        )
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

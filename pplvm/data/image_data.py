@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pplvm.data.description import binarization_in_words, is_rgb, values_in_words
+from pplvm.data.shown import Shown
 from pplvm.data.spec import DataSpec
 from pplvm.data.stored import Stored, in_parts
 from pplvm.data.streams import uniforms
 
 
-class ImageData(Dataset[Tensor]):
+class ImageData(Shown, Dataset[Tensor]):
     """Images with their specification; `data[i]` is one of them, float32, and nothing else.
 
     Arguments:
@@ -38,6 +39,9 @@ class ImageData(Dataset[Tensor]):
         >>> data
         <toy: 2 of shape (2,), grey, 5 levels, stored as 0 to 4, found 0 to 3; binarization: none>
     """
+
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how the data were read, a sentence each."""
 
     def __init__(
         self,
@@ -84,7 +88,10 @@ class ImageData(Dataset[Tensor]):
         return self.rows(torch.tensor([range(len(self))[i]]))[0]
 
     def __repr__(self) -> str:
-        return f"<{self.description()}>"
+        try:
+            return f"<{self.description()}>"
+        except Exception:  # of one that is half made, as a debugger may show it
+            return object.__repr__(self)
 
     def description(self, split: str | None = None) -> str:
         """One line: how many data of which shape, levels, range (of all splits, where known) and binarization.

@@ -1,11 +1,15 @@
 """Image files that anyone may have written: opened only as what they are meant to be, and measured before decoding."""
 
-__all__ = ["read_image"]
+__all__ = ["pixels_of", "read_image"]
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # as PIL names them; others may start programs
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -27,14 +31,22 @@ def read_image(path: Path) -> np.ndarray:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise ValueError(f"it has {size:,} bytes, and {MOST_BYTES:,} are the most")
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS:,} are the most")
-            if image.mode not in EIGHT_BIT_MODES:
-                raise ValueError(f"its mode is {image.mode}, and only eight-bit images are read")
-            grey = image.mode in GREY_MODES
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))  # (H, W) or (H, W, 3)
+            return pixels_of(image)
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"image {path} cannot be read (as {', '.join(FORMATS)}): replace or remove it") from error
     except Exception as error:  # whatever a decoder makes of bytes that someone else may have written
         raise ValueError(f"image {path} cannot be read ({error}): replace or remove it") from error
-    return pixels if grey else pixels.transpose(2, 0, 1)
+
+
+def pixels_of(image: "Image.Image") -> np.ndarray:
+    """The pixels of an image that PIL has opened, (H, W) if grey and (3, H, W) if in colour, uint8.
+
+    Raises ValueError for one that is too large or has more than eight bits a channel.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS:,} are the most")
+    if image.mode not in EIGHT_BIT_MODES:
+        raise ValueError(f"its mode is {image.mode}, and only eight-bit images are read")
+    if image.mode in GREY_MODES:
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

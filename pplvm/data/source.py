@@ -1,8 +1,8 @@
 """Arrays as they were read, by split where they are named for one, and the rule that splits those that are not."""
 
-__all__ = ["SPLITS", "Source"]
+__all__ = ["SPLITS", "Source", "label_numbers"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ class Source:
     Arguments:
         arrays: (N, ...) by "train", "valid" and "test", of which "valid" or "test" may lack, or {"all": array}.
         labels: (N,) integers by the same names, where known.
+        remarks: what a user should know of how it was read, a sentence each.
         levels: of grey that the format of the files has, 256 of images of eight bits; None if only the numbers tell.
     Raises ValueError for arrays of other shapes than each other's, and for other names.
 
@@ -30,6 +31,7 @@ class Source:
 
     arrays: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     levels: int | None = None
 
     def __post_init__(self) -> None:
@@ -62,10 +64,27 @@ class Source:
         if split in self.arrays and not (split == "train" and "valid" not in self.arrays):
             return split, np.arange(len(self.arrays[split]))
         if split in ("test", "all"):
-            there = ", ".join(self.arrays)
-            raise ValueError(f"data set {name!r} names its splits, {there}, and has no {split!r}: use train or valid")
+            there, usable = ", ".join(self.arrays), ", ".join(dict.fromkeys(["train", "valid", *self.arrays]))
+            raise ValueError(f"data set {name!r} names its splits, {there}, and has no {split!r}: use {usable}")
         size, tenth = len(self.arrays["train"]), len(self.arrays["train"]) // 10
         return "train", _shuffled(size, {"valid": (0, tenth), "train": (tenth, size)}[split], split, name)
+
+
+def label_numbers(labels: Mapping[str, Sequence[str | int] | np.ndarray]) -> dict[str, np.ndarray]:
+    """Labels as integers, by split: words are numbered in alphabetical order, once for all splits.
+
+    Example:
+        >>> label_numbers({"train": ["cat", "dog"], "test": ["bird", "dog"]})["test"].tolist()
+        [0, 2]
+    """
+    if all(_is_integer(label) for part in labels.values() for label in part):
+        return {split: np.asarray(part, np.int64) for split, part in labels.items()}
+    number = {word: i for i, word in enumerate(sorted({str(label) for part in labels.values() for label in part}))}
+    return {split: np.array([number[str(label)] for label in part], np.int64) for split, part in labels.items()}
+
+
+def _is_integer(label: str | int) -> bool:
+    return isinstance(label, int | np.integer | np.bool_) and -(2**63) <= int(label) < 2**63
 
 
 def _shuffled(size: int, edges: tuple[int, int], split: str, name: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """All that is asked of a trained program in one go: figures by section, and each datum's terms behind them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.contract import ProgramError, sample_sites
+from pplvm.plots.display import evaluation_html, evaluation_text, or_plain
 
 __all__ = ["VARIABLES", "Evaluation", "evaluate"]
 
@@ -40,9 +41,9 @@ Report = Callable[[str, int, int], None]
 """Told what is being done, how many data are done, and of how many."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What was found.
+    """What was found; printed, or shown by a notebook, as tables of figures with their errors.
 
     Arguments:
         sections: figures under their headings, in the order of a report.
@@ -53,6 +54,19 @@ class Evaluation:
     sections: dict[str, list[Figure]]
     per_datum: dict[str, Tensor]
     left_out: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        try:
+            return evaluation_text(self._rows, self.left_out)
+        except Exception:  # looking at a result must not end in an error
+            return f"Evaluation({self.sections}, left_out={self.left_out})"
+
+    def _repr_html_(self) -> str:
+        return or_plain(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)
+
+    @property
+    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+        return {title: [asdict(figure) for figure in figures] for title, figures in self.sections.items()}
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from pplvm.plots.table import by_target, number, per_estimator
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Combination", "best_combination", "combination_sentence", "correlation_map"]
+__all__ = ["Combination", "best_combination", "combination_sentence", "correlation_map", "has_correlations"]
 
 
 class Combination(NamedTuple):
@@ -49,6 +49,18 @@ def correlation_map(ds: xr.Dataset, ax: Axes) -> None:
     ax.tick_params(length=0)
     ax.set_title("Correlation of gradients at equal seeds", loc="left", fontsize=12)
     ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=30)
+
+
+def has_correlations(ds: xr.Dataset) -> bool:
+    """Whether two estimators have noise, whose correlation is known.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+    """
+    varying = ds["variance"].values > 0  # (E,)
+    if "correlation" not in ds or varying.sum() < 2:
+        return False
+    return bool(ds["correlation"].notnull().values[varying][:, varying].any())
 
 
 def best_combination(ds: xr.Dataset) -> Combination | None:

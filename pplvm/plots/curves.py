@@ -14,13 +14,22 @@ from pplvm.plots.table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["save_convergence", "save_curves"]
+__all__ = ["convergence_figure", "curves_figure", "save_convergence", "save_curves"]
 
 DOTS_PER_INCH = 150
 VALIDATION = "validation/"
 FIRST = ("loss", "bound", "objective", "rate", "distortion")
 NO_QUANTITY = {"step", "epoch"}
+NATS = "nats per datum"
+UNITS = {
+    **dict.fromkeys(("loss", "bound", "objective", "elbo", "rate", "distortion", "reconstruction", "kl"), NATS),
+    "bits_per_dim": "bits/dim",
+    "gradient_norm": "norm, before clipping",
+    "active_units": "units",
+}
+"""Of what a training run records, as its axis says; a part of one, as "rate_z", has the same."""
 MOST_POINTS = 200  # of a line before it is smoothed
 BEGINNING = 0.05  # of a run, which may leave the panel where it would take more than half of it
 TRAINING_COLOUR, VALIDATION_COLOUR = OKABE_ITO[:2]
@@ -30,15 +39,33 @@ def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Pat
     """Write a PNG of training curves; its path.
 
     Arguments:
-        records: each with "step" and any of "loss", "bound", "rate", ..., "validation/bound", ...; what a record lacks
-            or has not finite is left out of the curve, and words are left out altogether. Validation is drawn beside
-            what it validates. Long noisy curves are pale, with their running mean over a fiftieth of them on top.
+        records: as for `curves_figure`.
         path: the file to write, in a folder that exists.
 
     Raises:
-        ValueError: a record has no step, or no record has anything else.
+        ValueError: as of `curves_figure`.
     """
-    from matplotlib.figure import Figure
+    curves_figure(records).savefig(path, dpi=DOTS_PER_INCH, format="png")
+    return Path(path)
+
+
+def curves_figure(records: Sequence[Mapping[str, float]]) -> Figure:
+    """Training curves, a panel a quantity.
+
+    Arguments:
+        records: each with "step" and any of "loss", "bound", "rate", ..., "validation/bound", ...; what a record lacks
+            or has not finite is left out of the curve, and words are left out altogether. Validation is drawn beside
+            what it validates. Long noisy curves are pale, with their running mean over a fiftieth of them on top.
+
+    Raises:
+        ValueError: a record has no step, or no record has anything else.
+
+    Example:
+        >>> figure = curves_figure([{"step": 1, "bound": -30.0}, {"step": 2, "bound": -25.0}])
+        >>> figure.axes[0].get_ylabel()
+        'nats per datum'
+    """
+    from pplvm.plots.inline import InlineFigure
 
     if any("step" not in record for record in records):
         raise ValueError("save_curves: a record has no 'step': give one to each")
@@ -48,17 +75,15 @@ def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Pat
         raise ValueError("save_curves: no record has a finite number beside its step: there is nothing to draw")
     columns = min(len(names), 2)
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(1 + 3.5 * columns, 0.4 + 2.3 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    figure = InlineFigure(figsize=(1 + 3.5 * columns, 0.4 + 2.3 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, columns)
     steps = np.concatenate([points[:, 0] for points in curves.values()])
-    for ax, name in zip(panels, names, strict=False):
+    for place, name in enumerate(names):
+        ax = figure.add_subplot(grid[place // columns, place % columns])
         _panel(ax, name, curves)
         _step_axis(ax, steps.min(), steps.max())
-    for ax in panels[len(names) :]:
-        ax.set_axis_off()
     figure.supxlabel("step", fontsize=10)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return Path(path)
+    return figure
 
 
 def save_convergence(
@@ -69,35 +94,63 @@ def save_convergence(
     exact: float | None = None,
     name: str = "log p(x)",
 ) -> Path:
-    """Write a PNG of log p(x), or what stands for it, as it is estimated from ever more draws; its path.
+    """Write a PNG of `convergence_figure`; its path.
 
     Arguments:
-        ks: draws a datum, each at least 1.
+        ks, means, errors, exact, name: as for `convergence_figure`.
+        path: the file to write, in a folder that exists.
+
+    Raises:
+        ValueError: as of `convergence_figure`.
+    """
+    convergence_figure(ks, means, errors, exact, name).savefig(path, dpi=DOTS_PER_INCH)
+    return Path(path)
+
+
+def convergence_figure(
+    ks: Sequence[int],
+    means: Sequence[float],
+    errors: Sequence[float],
+    exact: float | None = None,
+    name: str = "log p(x)",
+) -> Figure:
+    """log p(x), or what stands for it, as it is estimated from ever more draws.
+
+    Arguments:
+        ks: draws a datum, each at least 1, two of them at least.
         means: of log p(x) over test points, in nats.
         errors: their standard errors over test points.
-        path: the file to write, in a folder that exists.
         exact: the true mean of log p(x) of the same points, where it is known.
         name: of what is estimated.
-    """
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    Raises:
+        ValueError: fewer than two of the means are finite, which make no curve.
+    """
+    from pplvm.plots.inline import InlineFigure
+
+    seen = np.isfinite(means)
+    if seen.sum() < 2:
+        raise ValueError(
+            f"{name} against the number of draws needs two numbers of draws with a finite figure, and there are "
+            f"{seen.sum()}: ask for more, as --ks 1,10,100"
+        )
+    x, y = np.asarray(ks)[seen], np.asarray(means, dtype=float)[seen]
+    figure = InlineFigure(figsize=(6.4, 4), layout="constrained")
     ax = figure.subplots()
     tidy(ax)
     ax.grid(color=PALE, zorder=0)
-    ax.set(xscale="log", xlabel="draws a datum, k (bars: one standard error over data)", ylabel="nats a datum")
-    ax.errorbar(ks, means, yerr=errors, fmt="o-", color=TRAINING_COLOUR, capsize=3, markersize=5, zorder=3)
-    ax.set_xticks(ks, [f"{k:,}" for k in ks])
+    ax.set(xscale="log", xlabel="draws a datum, k (bars: one standard error over data)", ylabel=f"{name}, {NATS}")
+    ax.errorbar(x, y, np.asarray(errors)[seen], fmt="o-", color=TRAINING_COLOUR, capsize=3, markersize=5, zorder=3)
+    ax.set_xticks(x, [f"{k:,}" for k in x])
     ax.minorticks_off()
     ax.margins(x=0.08)
     if exact is not None:
         ax.axhline(exact, color=GREY, linestyle="--", linewidth=1.2, zorder=2)
         beside(ax, exact, f"exact\n{_words(exact)}", 6, color=GREY)
     else:
-        beside(ax, means[-1], _words(means[-1]), 6, color=TRAINING_COLOUR)
+        beside(ax, y[-1], _words(y[-1]), 6, color=TRAINING_COLOUR)
     ax.set_title(f"{name} as it is estimated from ever more draws", loc="left", fontsize=11)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return Path(path)
+    return figure
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
@@ -108,6 +161,11 @@ def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
             if name not in NO_QUANTITY and isinstance(value, int | float) and math.isfinite(value):
                 found.setdefault(name, []).append((record["step"], value))
     return {name: np.array(points) for name, points in found.items()}
+
+
+def _unit(name: str) -> str:
+    whole = name.split("/")[0]
+    return UNITS.get(name) or next((u for known, u in UNITS.items() if whole.startswith(f"{known}_")), "")
 
 
 def _in_order(curves: Mapping[str, np.ndarray]) -> list[str]:
@@ -121,6 +179,7 @@ def _panel(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
     tidy(ax)
     ax.grid(color=PALE, zorder=0)
     ax.set_title(label(name.replace("_", " ")), loc="left", fontsize=11)
+    ax.set_ylabel(_unit(name), fontsize=9)
     if training is not None:
         _line(ax, training)
     if validation is not None:
@@ -162,8 +221,11 @@ def _step_axis(ax: Axes, first: float, last: float) -> None:
 
 
 def _focus(ax: Axes, drawn: np.ndarray) -> None:
-    """Leave the very beginning out of view where all else would be squeezed by it, and say so."""
+    """Leave out the very beginning where all else would be squeezed by it, and say so; start a constant's axis at 0."""
     steps, values = drawn.T
+    if np.ptp(values) == 0 and values[0] != 0:
+        ax.set_ylim(*sorted((0.0, 2 * values[0])))
+        return
     late = values[steps > steps.min() + BEGINNING * np.ptp(steps)]
     if len(late) < 2 or np.ptp(late) == 0 or np.ptp(values) < 2 * np.ptp(late):
         return

@@ -1,37 +1,118 @@
-"""What the figures of a gradient comparison share: colours, names that fit, rows under headings."""
+"""What the figures of a gradient comparison share: a colour for each rule, names that fit, rows under headings."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from pplvm.plots.table import by_target, per_estimator, shortened
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
-__all__ = ["GREY", "PALE", "beside", "label", "looks", "name_rows", "remark", "tidy"]
+__all__ = [
+    "GREY",
+    "PALE",
+    "beside",
+    "label",
+    "looks",
+    "name_rows",
+    "plain_numbers",
+    "remark",
+    "rule_handles",
+    "rule_looks",
+    "tidy",
+]
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is too pale for lines on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", ":", "-.")
 GREY, PALE = "#666666", "#ECECEC"
 MARKS = {"biased": "BIASED", "undecided": "undecided", "unbiased": ""}
 
+RULES = {
+    "score function": ("#D55E00", "o"),
+    "pathwise": ("#0072B2", "s"),
+    "antithetic draws": ("#009E73", "^"),
+    "control variate": ("#CC79A7", "D"),
+    "enumeration": ("#000000", "*"),
+    "measure-valued": ("#56B4E9", "v"),
+    "wake-sleep": ("#E69F00", "P"),
+    "biased relaxation": ("#882255", "X"),
+    "Pyro's own": ("#707070", "<"),
+    "another rule": ("#332288", "h"),
+}
+"""Colour and marker of a rule, the same in every figure and report: Okabe and Ito's and, for the last three, a grey and
+two of Tol's "muted" (2021), which those who see two colours only can tell from the others."""
+
 
 def looks(ds: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Colour, marker and line of every estimator, the same in every figure."""
-    count = len(OKABE_ITO)
+    """Colour, marker and line of every estimator, the same in every figure: those of its rule, dashed if biased.
+
+    Arguments:
+        ds: what `compare_gradients` returned; where it names no rules, those of the same target look the same.
+    """
+    rule, verdict = _rules(ds), per_estimator(ds, "verdict")
+    found = list(RULES.values())
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(rule.values()))}
+    own = {name: RULES.get(kind) or found[numbers[kind] % len(found)] for name, kind in rule.items()}
     return {
-        str(name): {
-            "color": OKABE_ITO[i % count],
-            "marker": MARKERS[i // count % len(MARKERS)],
-            "linestyle": LINES[i // count % len(LINES)],
-        }
-        for i, name in enumerate(ds["estimator"].values)
+        name: {"color": colour, "marker": marker, "linestyle": "--" if verdict[name] == "biased" else "-"}
+        for name, (colour, marker) in own.items()
     }
+
+
+def rule_looks(ds: xr.Dataset) -> dict[str, dict[str, str]]:
+    """Colour and marker of every rule that there is, in the order of `RULES`.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+    """
+    rule, look = _rules(ds), looks(ds)
+    own = {kind: {"color": look[name]["color"], "marker": look[name]["marker"]} for name, kind in rule.items()}
+    return {kind: own[kind] for kind in dict.fromkeys([*RULES, *own]) if kind in own}
+
+
+def rule_handles(ds: xr.Dataset, hatched: bool = True) -> list[Artist]:
+    """Entries of a legend: a patch of colour for every rule that there is and, if any is biased, a hatched one.
+
+    Arguments:
+        ds: what `compare_gradients` returned.
+        hatched: whether the figure hatches what is biased.
+    """
+    from matplotlib.patches import Patch
+
+    handles: list[Artist] = [Patch(color=look["color"], label=label(rule)) for rule, look in rule_looks(ds).items()]
+    if hatched and "biased" in per_estimator(ds, "verdict").values():
+        handles.append(Patch(facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0.8, label="hatched: biased"))
+    return handles
+
+
+def plain_numbers(axis: Axis, values: ArrayLike) -> None:
+    """Ticks of a logarithmic axis as plain numbers, one or a few a decade, as many as the values' range needs.
+
+    Arguments:
+        axis: x or y, logarithmic.
+        values: what it shows; those that are not positive and finite count for nothing.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    array = np.asarray(values, dtype=float)
+    seen = array[(array > 0) & np.isfinite(array)]
+    decades = math.log10(seen.max() / seen.min()) if seen.size else 0.0
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 0.7 else (1.0, 2.0, 5.0) if decades < 1.7 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.5g}" if 1e-4 <= value < 1e6 else f"{value:.0e}"))
+
+
+def _rules(ds: xr.Dataset) -> dict[str, str]:
+    return per_estimator(ds, "rule" if "rule" in ds else "target")
 
 
 def label(name: str) -> str:

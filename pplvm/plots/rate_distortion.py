@@ -12,9 +12,10 @@ from pplvm.plots.looks import GREY, OKABE_ITO, label, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-__all__ = ["save_rate_distortion"]
+__all__ = ["rate_distortion_figure", "save_rate_distortion"]
 
 DOTS_PER_INCH = 150
 DISTANCES, ANGLES = (8, 20, 34, 50, 68, 88, 110), (0, 45, -45, 90, -90, 135, -135, 180, 22, -22, 157, -157)
@@ -22,14 +23,27 @@ DISTANCES, ANGLES = (8, 20, 34, 50, 68, 88, 110), (0, 45, -45, 90, -90, 135, -13
 
 
 def save_rate_distortion(points: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write a PNG of the rate against the distortion of each run; its path.
+    """Write a PNG of `rate_distortion_figure`; its path.
+
+    Arguments:
+        points: as for `rate_distortion_figure`.
+        path: the file to write, in a folder that exists.
+
+    Raises:
+        ValueError: as of `rate_distortion_figure`.
+    """
+    rate_distortion_figure(points).savefig(path, dpi=DOTS_PER_INCH)
+    return Path(path)
+
+
+def rate_distortion_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """The rate against the distortion of each run.
 
         -elbo = rate + distortion   is the same along each grey diagonal, and better further left and down
 
     Arguments:
         points: each with "rate" and "distortion", in nats, and if known "label", "beta", "rate_error" and
-            "distortion_error"; those with a beta are joined in its order.
-        path: the file to write, in a folder that exists.
+            "distortion_error"; those with a beta are joined in its order if no two have the same.
 
     Raises:
         ValueError: there is no point, or one lacks its rate or distortion or has it not finite.
@@ -38,30 +52,31 @@ def save_rate_distortion(points: Sequence[Mapping[str, Any]], path: str | Path) 
         Alemi, Poole, Fischer, Dillon, Saurous and Murphy, Fixing a broken ELBO, 2018, arXiv:1711.00464
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from pplvm.plots.inline import InlineFigure
 
     for point in points:
         if not all(math.isfinite(point.get(what, math.nan)) for what in ("rate", "distortion")):
             raise ValueError(f"save_rate_distortion: {dict(point)} lacks a finite rate or distortion: leave it out")
     if not points:
         raise ValueError("save_rate_distortion: there is no point to draw")
-    figure = Figure(figsize=(6.8, 5.4), layout="constrained")
+    figure = InlineFigure(figsize=(6.8, 5.4), layout="constrained")
     ax = figure.subplots()
     tidy(ax)
     _draw(ax, points)
     _limits(ax, points)
     _diagonals(ax)
-    ax.set(xlabel="distortion  −E log p(x | z), nats", ylabel="rate  KL(q(z | x) ‖ p(z)), nats")
+    ax.set(xlabel="distortion  −E log p(x | z), nats per datum", ylabel="rate  KL(q(z | x) ‖ p(z)), nats per datum")
     ax.set_title("Rate against distortion; −elbo along the grey lines", loc="left", fontsize=11)
     figure.draw_without_rendering()  # so that the places are known
     _label(ax, points, FigureCanvasAgg(figure).get_renderer())
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return Path(path)
+    return figure
 
 
 def _draw(ax: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     curve = sorted((point for point in points if "beta" in point), key=lambda point: point["beta"])
-    ax.plot(*_places(curve), color=OKABE_ITO[0], linewidth=1, alpha=0.5, zorder=2)
+    if len({point["beta"] for point in curve}) == len(curve):  # runs of one beta are no curve
+        ax.plot(*_places(curve), color=OKABE_ITO[0], linewidth=1, alpha=0.5, zorder=2)
     for point in points:
         errors = (point.get("distortion_error"), point.get("rate_error"))
         ax.errorbar(point["distortion"], point["rate"], errors[1], errors[0], "o", color=OKABE_ITO[0], zorder=3)

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -10,13 +11,14 @@ from typing import Any
 import xarray as xr
 
 from pplvm.plots.correlations import combination_sentence
+from pplvm.plots.gradients import figures_left_out
 from pplvm.plots.overview import title
 from pplvm.plots.summary import summary
 from pplvm.plots.table import by_target, interval, number, per_estimator, ranking, rows, z_score
 
-__all__ = ["html_report", "inlined"]
+__all__ = ["dots_across", "html_report", "inlined", "rendered"]
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+PALETTE = Path(__file__).with_name("palette.css")
 COLUMNS_A_BLOCK = 6
 COLUMNS = (
     "estimator",
@@ -35,12 +37,13 @@ CAPTIONS = {
     "work": "What a given precision costs: the variance of one gradient times the milliseconds it takes, "
     "with 95 % intervals. Halving it halves the time to a gradient of given variance. The axis is "
     "logarithmic: compare where bars end, not how long they are, and only under the same heading. "
+    "Colours tell the rule by which an estimator finds its gradient, the same in all figures. "
     "Hatched bars belong to biased estimators, whose low variance is no merit.",
     "snr": "Signal-to-noise ratio against the number of particles, for the model's and the guide's "
-    "parameters. Grey lines show the slopes of theory for the reparametrised importance-weighted "
-    "bound: the model gains as √K, the guide loses as 1/√K. Below the dashed line (shaded: its "
-    "range over estimators) the signal cannot be told from zero with the replicates drawn: such "
-    "points are hollow, and drawn at the floor if not positive.",
+    "parameters, a row a target; estimators whose lines lie on each other share a label. Grey lines show the slopes "
+    "of theory for the reparametrised importance-weighted bound: the model gains as √K, the guide loses as 1/√K. Below "
+    "the dotted line (shaded: its range over estimators) the signal cannot be told from zero with the replicates "
+    "drawn: such points are hollow, and drawn at the floor if not positive.",
     "forest": "How long the mean gradient is along the reference, with 95 % intervals: 1 is unbiased, 0 is "
     "no signal, below 0 points the wrong way. It shows bias along the reference only; the verdict "
     "also tests all other directions. An arrow at the rim gives a value that lies outside.",
@@ -55,6 +58,13 @@ CAPTIONS = {
     "overview": "Variance × milliseconds of one gradient, and in brackets its factor over the best of the same target "
     "and column; green is the best, violet a thousand times worse, grey biased or not measured. Read along a row how "
     "an estimator fares from checkpoint to checkpoint, down a column who wins there.",
+}
+FIGURES = {
+    "work": "the work to a given precision",
+    "snr": "signal against particles",
+    "forest": "the size of the mean gradient",
+    "correlation": "correlations",
+    "weights": "the health of the weights",
 }
 MEASURED = {
     "program": "program",
@@ -90,19 +100,31 @@ def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview:
         Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better", 2018, arXiv:1802.04537.
         Vehtari et al., "Pareto Smoothed Importance Sampling", 2024, arXiv:1507.02646.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     first = sections[0][0]
     programs = dict.fromkeys(ds.attrs.get("program", "a program") for ds, _ in sections)
-    return template.render(
+    return rendered(
+        "report.html.j2",
         program=", ".join(programs),
         data=first.attrs.get("data", "unnamed data"),
         columns=COLUMNS,
         sections=[_section(ds, figures, i) for i, (ds, figures) in enumerate(sections)],
-        overview=overview and (CAPTIONS["overview"], inlined(Path(overview))),
+        overview=overview and (CAPTIONS["overview"], inlined(Path(overview)), _width(Path(overview))),
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this folder with its values, which are escaped, and the colours that all pages share.
+
+    Arguments:
+        template: the name of its file.
+        values: all that it names but "palette".
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    source = PALETTE.with_name(template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(palette=Markup(PALETTE.read_text(encoding="utf-8")), **values)
 
 
 def inlined(path: Path) -> str:
@@ -125,12 +147,28 @@ def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, A
         "notes": [(name, note) for name, note in per_estimator(ds, "note").items() if note],
         "left_out": [line for line in ds.attrs.get("left_out", "").split("\n") if line],
         "details": [_details(ds.sel(estimator=name), name) for name in cells],
-        "figures": [(path.stem, _caption(ds, path.stem), inlined(path)) for path in map(Path, figures)],
+        "figures": [(path.stem, _caption(ds, path.stem), inlined(path), _width(path)) for path in map(Path, figures)],
+        "empty": [(FIGURES[name], why) for name, why in figures_left_out(ds).items()],
         "blocks": _group_blocks(ds),
         "unusual": _unusual_z(ds),
         "alpha": ds.attrs.get("alpha", ALPHA),
         "measured": _measured(ds),
     }
+
+
+def dots_across(png: Path) -> int:
+    """The width of a picture, by its file's header.
+
+    Arguments:
+        png: the file, which exists.
+    """
+    with open(png, "rb") as file:
+        return struct.unpack(">16xI", file.read(20))[0]
+
+
+def _width(png: Path) -> int:
+    """Of a figure on the page: it is drawn with 150 dots an inch, about 1.5 times a screen's."""
+    return min(1000, round(dots_across(png) / 1.5))
 
 
 def _caption(ds: xr.Dataset, stem: str) -> str:

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from pplvm.plots.looks import GREY, PALE, beside, tidy
+from pplvm.plots.looks import GREY, OKABE_ITO, PALE, beside, tidy
 from pplvm.plots.table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["weight_scatter", "weights_sentence"]
+__all__ = ["has_tails", "weight_scatter", "weights_sentence"]
+
+
+def has_tails(ds: xr.Dataset) -> bool:
+    """Whether a datum's weights were measured and have a tail, which is what the picture is about.
+
+    Arguments:
+        ds: with or without what `weight_health` returned.
+    """
+    return "weight_khat" in ds and bool(ds["weight_khat"].notnull().any())
 
 
 def weight_scatter(ds: xr.Dataset, ax: Axes) -> None:
@@ -28,9 +37,9 @@ def weight_scatter(ds: xr.Dataset, ax: Axes) -> None:
     ax.grid(color=PALE, zorder=0)
     ax.set(xscale="log", xlabel="effective draws over draws", ylabel="Pareto k-hat of the weights")
     bad = khat > limit
-    for chosen, colour in ((~bad, "#0072B2"), (bad, "#D55E00")):
-        ax.plot(ess[chosen], khat[chosen], "o", markersize=4, alpha=0.6, color=colour, zorder=2)
     none = np.isnan(khat)
+    for chosen, colour, mark in ((~bad & ~none, OKABE_ITO[0], "o"), (bad, OKABE_ITO[1], "D")):
+        ax.plot(ess[chosen], khat[chosen], mark, markersize=4, alpha=0.6, color=colour, zorder=2)
     ax.plot(ess[none], np.full(none.sum(), 0.02), "|", color=GREY, transform=ax.get_xaxis_transform(), zorder=2)
     _percent(ax)
     ax.axhline(limit, color=GREY, linewidth=1.2, linestyle="--")

@@ -12,8 +12,11 @@ import torch
 import xarray as xr
 
 from pplvm.cli import main
+from pplvm.commands.evaluate import _compare
 from pplvm.commands.trained import Trained, caveats
 from pplvm.data.spec import DataSpec
+from pplvm.evaluation.evaluate import Evaluation
+from pplvm.evaluation.figures import Figure
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,27 @@ def test_several_runs_stand_beside_each_other(capsys):
     assert Path("both/rate-distortion.png").stat().st_size > 5_000
     assert Path("both/net/report.html").exists() and Path("both/ppca/evaluation.json").exists()
     assert re.search(r"^net +-\d", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_one_number_of_draws_makes_no_empty_curve(capsys):
+    assert main(["evaluate", "net", "--limit=10", "--ks=10", "--annealed=0", "--output=one-k"]) == 0
+    told, _ = figures("one-k")
+    assert not Path("one-k/convergence.png").exists() and "against the number of draws" not in capsys.readouterr().err
+    assert any("convergence.png" in sentence and "--ks 1,10,100" in sentence for sentence in told["left_out"])
+
+
+def test_a_run_whose_distortion_is_infinite_stands_in_the_table_and_not_in_the_picture(capsys):
+    shown = Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", 20.0, 0.1, "nats")
+    none = Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", float("inf"), None, "nats")
+    runs = [
+        argparse.Namespace(directory=Path(name), settings=argparse.Namespace(beta=None)) for name in ("good", "broken")
+    ]
+    found = [Evaluation({"rate and distortion": list(pair)}, {}, ()) for pair in (shown, none)]
+    for count, told in ((2, "rate against distortion: "), (1, "")):
+        _compare(runs[-count:], found[-count:], Path())
+        printed = capsys.readouterr().out
+        assert "not finite: broken" in printed and "inf" in printed and told in printed
+    assert "rate against distortion:" not in printed
 
 
 def test_annealing_stands_beside_importance_sampling_on_the_same_data():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from pplvm.data import files, image_files
+from pplvm.data import folders, image_files
 from pplvm.data.files import from_folder
 from pplvm.data.image_files import read_image
 
@@ -61,7 +61,7 @@ def test_bytes_are_counted_before_they_are_read(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a.png cannot be read .it has 1,099,511,627,776 bytes, and 134,217,728"):
         read_image(tmp_path / "a.png")
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    monkeypatch.setattr(files, "MOST_BYTES", 30)
+    monkeypatch.setattr(folders, "MOST_BYTES", 30)
     assert len(from_folder(tmp_path, "all")) == 1
     Image.fromarray(GREY).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"holds 2 images of shape \(4, 5\), more than fit in"):
@@ -88,7 +88,7 @@ def test_a_disk_is_no_folder_of_images(tmp_path, monkeypatch):
     for i in range(3):
         Image.fromarray(GREY).save(tmp_path / f"{i}.png")
     assert len(from_folder(tmp_path, "all")) == 3
-    monkeypatch.setattr(files, "MOST_FILES", 3)
+    monkeypatch.setattr(folders, "MOST_FILES", 3)
     with pytest.raises(ValueError, match="holds more than 3 files: name one that holds images"):
         from_folder(tmp_path)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pplvm.data.arrays import from_rows
-from pplvm.data.source import Source
+from pplvm.data.source import Source, label_numbers
 
 TRAIN, TEST = np.arange(40.0)[:, None] - 0.5, 100 + np.arange(7.0)[:, None]
 
@@ -30,3 +30,16 @@ def test_other_names_and_shapes_are_refused():
         Source({"test": TEST})
     with pytest.raises(ValueError, match="give all one shape"):
         Source({"train": TRAIN, "test": TEST.reshape(1, 7)})
+
+
+def test_labels_are_numbered_once_for_all_splits():
+    found = label_numbers({"train": ["cat", "dog", 3], "test": ["bird", "dog"]})
+    assert {split: numbers.tolist() for split, numbers in found.items()} == {"train": [2, 3, 0], "test": [1, 3]}
+    kept = label_numbers({"train": [5, 7], "test": np.array([-1], np.int8)})
+    assert {split: numbers.tolist() for split, numbers in kept.items()} == {"train": [5, 7], "test": [-1]}
+    assert label_numbers({"train": [10**30, 5]})["train"].tolist() == [0, 1], "beyond 64 bits they are words"
+
+
+def test_what_may_be_asked_for_is_told():
+    with pytest.raises(ValueError, match="names its splits, train, test, and has no 'all': use train, valid, test"):
+        from_rows(Source({"train": TRAIN, "test": TEST}), "mine", "all")

@@ -14,6 +14,13 @@ NAMES = (
 BIASED = {"pyro-renyi", "straight-through", "gumbel-softmax"}
 WITHOUT_PARTICLES = {"straight-through", "nvil"}
 IMPORTANCE_WEIGHTED = {"vimco", "pyro-renyi", "doubly-reparameterized", "reweighted-wake-sleep"}
+RULES = {
+    "pathwise": "pathwise", "sticking-the-landing": "pathwise", "doubly-reparameterized": "pathwise",
+    "disarm": "antithetic draws", "arm": "antithetic draws", "arms": "antithetic draws",
+    "rebar": "control variate", "relax": "control variate", "muprop": "control variate",
+    "straight-through": "biased relaxation", "gumbel-softmax": "biased relaxation", "wake-sleep": "wake-sleep",
+    "reweighted-wake-sleep": "wake-sleep", "measure-valued": "measure-valued",
+}  # fmt: skip
 GROUPS = ("encoder.0.weight", "encoder.0.bias", "encoder.loc.weight", "decoder.0.weight", "decoder.0.bias")
 SIDES = ("model", "guide")
 SWEPT = (1, 4, 16, 64)
@@ -75,6 +82,7 @@ def _figures(names, random):
         "kurtosis": random.uniform(2, 12, count),
         "effective_replicates": np.full(count, 5.8),
         "reference": ["exact" if i % 2 else "pathwise (s.e. 0.1 %)" for i in range(count)],
+        "rule": [RULES.get(n, "Pyro's own" if n.startswith("pyro") else "score function") for n in names],
         "note": ["the gradient of a tempered bound" if n in BIASED else "" for n in names],
     }
     return {name: ("estimator", _column(values)) for name, values in figures.items()}

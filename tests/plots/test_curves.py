@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pplvm.plots.curves import save_convergence, save_curves
+from pplvm.plots.curves import convergence_figure, curves_figure, save_convergence, save_curves
 
 
 @pytest.fixture
@@ -87,3 +87,34 @@ def test_convergence_has_a_logarithmic_axis_bars_and_the_truth(written, tmp_path
     assert [text.get_text() for text in ax.texts] == ["exact\n−1.850"]
     save_convergence([1, 10], [-3.0, -2.0], [0.1, 0.2], tmp_path / "k.png")
     assert [text.get_text() for text in written[1].axes[0].texts] == ["−2.000"]
+
+
+def test_axes_say_the_unit():
+    record = {
+        "step": 1, "loss": 1.0, "bound": 1.0, "objective": 1.0, "elbo": 1.0, "rate": 1.0, "rate_z": 1.0,
+        "distortion": 1.0, "validation/bound": 2.0, "bits_per_dim": 1.0, "active_units": 3, "mine": 1.0,
+    }  # fmt: skip
+    units = {ax.get_title(loc="left"): ax.get_ylabel() for ax in curves_figure([record]).axes}
+    nats = {name for name, unit in units.items() if unit == "nats per datum"}
+    assert nats == {"loss", "bound", "objective", "elbo", "rate", "rate z", "distortion"}
+    assert units["bits per dim"] == "bits/dim" and units["active units"] == "units" and units["mine"] == ""
+    (ax,) = convergence_figure([1, 10], [-3.0, -2.0], [0.1, 0.2]).axes
+    assert ax.get_ylabel() == "log p(x), nats per datum"
+
+
+def test_no_panel_stands_empty_beside_an_odd_number_of_quantities():
+    figure = curves_figure([{"step": s, "loss": s, "rate": s, "distortion": s} for s in range(3)])
+    assert len(figure.axes) == 3 and all(ax.lines for ax in figure.axes)
+
+
+def test_what_never_changes_is_drawn_on_an_axis_from_zero():
+    (ax,) = curves_figure([{"step": s, "learning_rate": 0.001} for s in range(3)]).axes
+    assert ax.get_ylim() == (0, 0.002)
+    (ax,) = curves_figure([{"step": s, "bound": -20.0} for s in range(3)]).axes
+    assert ax.get_ylim() == (-40, 0)
+
+
+@pytest.mark.parametrize("means", [[-3.0], [], [-3.0, float("nan")]])
+def test_one_number_of_draws_makes_no_curve(means):
+    with pytest.raises(ValueError, match="needs two numbers of draws with a finite figure"):
+        convergence_figure([1, 10][: len(means)], means, [0.1] * len(means))

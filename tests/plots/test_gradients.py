@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pplvm.plots.gradients import forest, save_figures, snr_against_particles, work_bars
-from pplvm.plots.looks import looks
+from pplvm.plots.gradients import figures_left_out, forest, gradient_figures, save_figures, work_bars
+from pplvm.plots.report import html_report
 
 
 def drawn(plot, ds, panels=1):
@@ -77,57 +77,22 @@ def test_an_estimator_without_work_has_no_bar(compared):
     assert "no figure" in texts(ax) and "0×" in texts(ax)
 
 
-def test_points_below_the_floor_are_hollow(compared):
-    ds = compared(1)
-    ds["sweep_floor"][:] = 0.1
-    ds["sweep_snr"].loc[{"side": "model"}] = [[0.5, 0.2, 0.05, np.nan]]
-    ax = drawn(snr_against_particles, ds, 2)[0]
-    filled, hollow = (
-        [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())][i] for i in (0, 1)
-    )
-    assert filled.get_ydata().tolist() == [0.5, 0.2]
-    assert hollow.get_ydata().tolist() == [0.05, 0.1] and hollow.get_markerfacecolor() == "white"
-
-
-def test_guide_lines_have_the_slopes_of_theory(compared):
-    ax = drawn(snr_against_particles, compared(4), 2)[1]
-    guides = [line for line in ax.lines if line.get_color() == "#BBBBBB"]
-    slopes = [float(np.diff(np.log(line.get_ydata()))[0] / np.diff(np.log(line.get_xdata()))[0]) for line in guides]
-    assert slopes == pytest.approx([0.5, -0.5])
-    assert texts(ax) == ["∝ √K", "∝ 1/√K"]
-
-
-def test_every_estimator_that_was_swept_is_in_the_legend(compared):
-    ds = compared(14)
-    ds["sweep_snr"].loc[{"estimator": "disarm"}] = np.nan
-    ds["sweep_floor"].loc[{"estimator": "disarm"}] = np.nan
-    shown = [t.get_text() for t in drawn(snr_against_particles, ds, 2)[1].get_legend().get_texts()]
-    assert "disarm" not in shown and "pyro-renyi (biased)" in shown and len(shown) == 14
-
-
-def test_a_sweep_that_was_not_run_is_said_to_be_missing(compared):
-    for ds in (compared(4).isel(k=[]), compared(4).where(False).assign(verdict=compared(4)["verdict"])):
-        assert [texts(ax) for ax in drawn(snr_against_particles, ds, 2)] == [["not measured"]] * 2
-
-
 def test_forest_tells_absent_gradients_and_outliers(compared):
     ds = compared(4)
     ds["alignment_se"].loc[{"estimator": "rloo", "side": "model"}] = np.nan
     ds["alignment"].loc[{"estimator": "pathwise", "side": "guide"}] = -7.3
+    ds["alignment_se"].loc[{"estimator": "sticking-the-landing"}] = np.nan
+    ds["reference"].loc[{"estimator": "sticking-the-landing"}] = "none"
     ax = drawn(forest, ds)
-    assert {"no gradient of the model", "-7.3"} <= set(texts(ax))
+    assert {"no gradient of the model", "no reference for the model", "no reference for the guide", "-7.3"} <= set(
+        texts(ax)
+    )
     assert ax.get_xlim() == (-0.5, 2.5)
 
 
 def test_dollar_signs_in_names_start_no_formula(compared):
     ds = compared(4).assign_coords(estimator=["$\\broken{$", "b", "c", "d"])
     drawn(work_bars, ds)
-
-
-def test_as_many_estimators_as_there_may_be_look_different(compared):
-    found = looks(compared(28)).values()
-    assert len({tuple(look.values()) for look in found}) == 28
-    assert len({(look["color"], look["marker"]) for look in found}) == 28  # also where only points are drawn
 
 
 @pytest.mark.parametrize("plot", [work_bars, forest])
@@ -142,7 +107,63 @@ def test_rows_do_not_overlap(compared, tmp_path, plot):
     assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(boxes))
 
 
-def test_what_was_not_measured_has_no_figure(compared, tmp_path):
-    ds = compared(4).drop_vars(["correlation", "weight_khat"])
-    assert [path.stem for path in save_figures(ds, tmp_path)] == ["work", "snr", "forest"]
-    assert "correlation" not in [path.stem for path in save_figures(compared(1), tmp_path)]
+def without(ds, *names):
+    """A comparison in which what the named figures show was not measured."""
+    lost = {
+        "work": lambda ds: ds.assign(work=ds["work"] * np.nan),
+        "snr": lambda ds: ds.isel(k=[]),
+        "forest": lambda ds: ds.assign(alignment=ds["alignment"] * np.nan),
+        "correlation": lambda ds: ds.drop_vars("correlation"),
+        "weights": lambda ds: ds.assign(weight_khat=ds["weight_khat"].copy(data=np.full(60, np.nan))),
+    }
+    for name in names:
+        ds = lost[name](ds)
+    return ds
+
+
+ALL = ("work", "snr", "forest", "correlation", "weights")
+
+
+@pytest.mark.parametrize("missing", [*((name,) for name in ALL), ALL, ()])
+def test_a_figure_without_data_is_left_out_and_the_report_says_why(compared, missing):
+    ds = without(compared(4), *missing)
+    assert list(gradient_figures(ds)) == [name for name in ALL if name not in missing]
+    reasons = figures_left_out(ds)
+    assert tuple(reasons) == missing
+    page = html_report([(ds, [])]).replace("&#39;", "'")
+    assert all(why in page for why in reasons.values())
+    assert ("No figure of" in page) == bool(missing)
+
+
+def test_a_lone_estimator_has_no_correlation(compared):
+    assert list(figures_left_out(compared(1))) == ["correlation"]
+    assert list(figures_left_out(compared(4).drop_vars(["sweep_snr", "sweep_floor"]))) == ["snr"]
+
+
+@pytest.mark.parametrize("count", [1, 4, 28])
+def test_no_panel_is_empty(compared, count):
+    """Each has lines, bars, points or an image."""
+    for name, figure in gradient_figures(compared(count)).items():
+        for ax in figure.axes:
+            drawn = [*ax.lines, *ax.patches, *ax.collections, *ax.images]
+            assert any(len(getattr(a, "get_xdata", lambda: [0])()) for a in drawn), name
+
+
+def test_bars_have_the_colour_of_their_rule_which_the_legend_names(compared):
+    ds = compared(28)
+    figure = gradient_figures(ds)["work"]
+    (ax,) = figure.axes
+    entries = {
+        t.get_text(): h for t, h in zip(figure.legends[0].get_texts(), figure.legends[0].get_patches(), strict=True)
+    }
+    assert len(entries) == len(figure.legends[0].get_texts()) == len(set(ds["rule"].values)) + 1
+    for label, bar in zip(ax.get_yticklabels(), by_height(ax.patches), strict=True):
+        one = ds.sel(estimator=label.get_text())
+        if one["verdict"].item() != "biased":
+            assert bar.get_facecolor() == entries[one["rule"].item()].get_facecolor()
+    assert entries["hatched: biased"].get_hatch()
+
+
+def test_a_comparison_that_names_no_rules_is_coloured_by_target(compared):
+    figure = gradient_figures(compared(9).drop_vars("rule"))["work"]
+    assert {"elbo", "iwae-16"} <= {text.get_text() for text in figure.legends[0].get_texts()}

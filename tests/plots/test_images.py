@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pplvm.plots.images import save_grid
+from pplvm.plots.images import grid_figure, save_grid
 
 PIXELS = np.random.default_rng(0).random((2, 3, 8, 8)).round()
 
@@ -96,6 +96,7 @@ def test_large_images_are_not_enlarged_beyond_measure(tmp_path):
         ((0, 3, 8, 8), {}, "none of them zero"),
         ((2, 3, 8, 8), {"row_labels": ["one"]}, "1 row labels for 2 rows"),
         ((2, 3, 8, 8), {"column_labels": ["one"]}, "1 column labels for 3 columns"),
+        ((2, 3, 8, 8), {"cell_labels": [["a"] * 3]}, "cell labels must be 2 rows of 3"),
     ],
 )
 def test_what_is_no_grid_is_refused(tmp_path, shape, labels, told):
@@ -106,3 +107,27 @@ def test_what_is_no_grid_is_refused(tmp_path, shape, labels, told):
 def test_what_is_no_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         save_grid(np.where(PIXELS > 0, np.nan, PIXELS), tmp_path / "grid.png")
+
+
+@pytest.mark.parametrize("word", ["3", "-1.25e-05"])
+def test_words_above_each_image_stand_over_it_and_touch_nothing(word):
+    rows = [[f"{word}{r}{c}" for c in range(5)] for r in range(3)]
+    figure = grid_figure(np.zeros((3, 5, 8, 8)), ["z[0]", "z[1]", "z[2]"], cell_labels=rows)
+    figure.draw_without_rendering()
+    found = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    boxes = [found[word] for row in rows for word in row]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    pixels = np.asarray(figure.axes[0].images[0].get_array())  # (height, width, 3), black where an image is
+    frame = figure.axes[0].get_window_extent()
+    for box in boxes:
+        top, bottom = (round(frame.y1 - y) for y in (box.y1, box.y0))
+        left, right = (round(x - frame.x0) for x in (box.x0, box.x1))
+        assert (pixels[max(top, 0) : bottom, max(left, 0) : right] == 1).all(), "a word lies on an image"
+        assert (pixels[bottom + 8, (left + right) // 2] == 0).all(), "the image beneath its word"
+
+
+def test_a_figure_is_shown_by_a_notebook_and_kept_by_nobody():
+    import matplotlib.pyplot as plt
+
+    png = grid_figure(PIXELS)._repr_png_()
+    assert png.startswith(b"\x89PNG") and not plt.get_fignums()

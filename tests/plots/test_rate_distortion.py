@@ -33,6 +33,12 @@ def test_points_are_joined_in_the_order_of_beta(drawn):
     assert {"β = 0.1", "β = 0.5", "β = 1", "β = 4", "another"} <= names
 
 
+def test_runs_of_one_beta_are_no_curve_and_axes_are_in_nats(drawn):
+    ax = drawn([point | {"beta": 1.0} for point in CURVE])
+    assert not any(line.get_linestyle() == "-" and len(line.get_xdata()) > 2 for line in ax.lines[:4])
+    assert "nats per datum" in ax.get_xlabel() and "nats per datum" in ax.get_ylabel()
+
+
 def test_the_diagonals_are_of_one_elbo(drawn):
     ax = drawn(CURVE)
     totals = [float(t.get_text()) for t in ax.texts if "β" not in t.get_text()]

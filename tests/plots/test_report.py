@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from pplvm.plots.evaluation_page import evaluation_page
 from pplvm.plots.gradients import save_figures
 from pplvm.plots.overview import save_overview
 from pplvm.plots.report import html_report
@@ -146,3 +147,52 @@ def test_what_not_to_rely_on_is_said(known):
     heavy, repeated = summary(many)[-2:]
     assert heavy.startswith("Heavy tails: gradients of score-function have a kurtosis above 50")
     assert repeated.startswith("Repeated noise: the 200 gradients kept of sticking-the-landing are")
+
+
+def test_pages_have_a_night_and_their_text_can_be_read_by_day_and_by_night(compared):
+    pages = [html_report([(compared(9), [])]), evaluation_page({"program": "vae"}, {}, {})]
+    for html in pages:
+        day, night = palettes(html)
+        assert day != night and day.keys() == night.keys()
+        used = set(re.findall(r"var\(--([a-z-]+)\)", html))
+        assert used <= day.keys()
+        assert not re.findall(r"#[0-9a-fA-F]{3,6}\b", html.split("</style>")[0].split("* { box-sizing")[1])
+        for colours in (day, night):
+            grounds = {
+                "paper": ("ink", "quiet", "link", "alarm"), "box": ("ink",), "alarm-box": ("ink", "quiet", "alarm"),
+            }  # fmt: skip
+            for ground, inks in grounds.items():
+                for ink in inks:
+                    assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+            assert contrast("#666666", colours["card"]) >= 4.5, "the grey words of figures"
+
+
+def palettes(html):
+    """The colours of the page by day and by night, by name."""
+    css = html[html.index(":root") : html.index("* { box-sizing")]
+    day, night = css.split("@media screen and (prefers-color-scheme: dark)")
+    return [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part)) for part in (day, night)]
+
+
+def contrast(one, other):
+    """As the Web Content Accessibility Guidelines 2.1 define it."""
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return float(
+        np.dot([0.2126, 0.7152, 0.0722], np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4))
+    )
+
+
+def test_contrast_is_measured_as_the_guidelines_do():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21) and contrast("#777777", "#ffffff") < 4.5
+
+
+def test_figures_lie_on_a_light_card_and_scroll_on_a_phone(compared, tmp_path):
+    ds = compared(4)
+    html = html_report([(ds, save_figures(ds, tmp_path))])
+    assert html.count('<div class="frame"><img') == 5
+    assert "overflow-x: auto" in html.split(".frame {")[1].split("}")[0]

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from pplvm.plots.weights import weight_scatter, weights_sentence
+from pplvm.plots.weights import has_tails, weight_scatter, weights_sentence
 
 
 def test_the_sentence_counts_what_lies_above_the_limit(compared):
@@ -27,5 +27,13 @@ def test_every_datum_is_a_point_those_without_tail_at_the_bottom(compared):
     weight_scatter(ds, ax)
     points = {line.get_marker(): 0 for line in ax.lines}
     for line in ax.lines:
-        points[line.get_marker()] += int(np.isfinite(line.get_ydata()).sum()) if line.get_marker() in "o|" else 0
-    assert points["|"] == 7 and points["o"] == 53
+        points[line.get_marker()] += int(np.isfinite(line.get_ydata()).sum()) if line.get_marker() in "oD|" else 0
+    assert points["|"] == 7 and points["o"] + points["D"] == 53
+    assert points["D"] == int((ds["weight_khat"] > 2 / 3).sum())
+
+
+def test_weights_without_a_tail_make_no_picture(compared):
+    assert has_tails(compared(1)) and not has_tails(compared(1).drop_vars("weight_khat"))
+    ds = compared(1)
+    ds["weight_khat"][:] = np.nan
+    assert not has_tails(ds)

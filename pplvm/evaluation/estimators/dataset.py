@@ -40,6 +40,7 @@ MEANINGS = {
     "r2": "share of the variance of the score function without baseline, of the same target and K, that is removed",
     "kurtosis": "of one entry of the gradient within a minibatch, median over the entries kept; 3 if normal",
     "drawn": "how the replicates were drawn: one by one, or how many at a time through the estimator's graph",
+    "rule": "family of the gradient rule: pathwise, score function, antithetic draws, ...",
     "milliseconds": "of a step that was taken by itself; nan of a replicate that was drawn with others",
     "cosine": "between one replicate gradient and the reference",
 }
@@ -56,6 +57,7 @@ class Row:
     test: BiasTest | None
     plain: bool  # the score function without a baseline, by which control variates are measured
     drawn: str  # one by one, or how many at a time
+    rule: str  # the family of the gradient rule, as of `rule_of`
 
 
 def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: int) -> str:
@@ -118,6 +120,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
         "work_evaluations": variance * row.evaluations,
         "kurtosis": _kurtosis(found),
         "drawn": row.drawn,
+        "rule": row.rule,
         "note": "",
     }
 

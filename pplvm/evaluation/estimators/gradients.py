@@ -15,7 +15,6 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from pplvm.distributed import my_rows, rank, size, total
@@ -31,6 +30,8 @@ from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
 from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.result import ComparisonResult, ShownComparison
+from pplvm.evaluation.estimators.rules import rule_of
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
@@ -43,7 +44,7 @@ from pplvm.unison import exchanged, in_unison, turns, words_of
 __all__ = ["Comparison", "compare_gradients"]
 
 
-class Comparison:
+class Comparison(ShownComparison):
     """A running comparison: `rounds()` draws, `result()` says what is known so far; all ranks call them alike.
 
     Arguments:
@@ -158,7 +159,7 @@ class Comparison:
         fewest = min(found[0].stream.count for found in self.measurements.values())
         return int(total(torch.tensor(fewest))) > 1
 
-    def result(self) -> xr.Dataset:
+    def result(self) -> ComparisonResult:
         """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
         Raises:
@@ -172,7 +173,8 @@ class Comparison:
                 rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        return to_dataset(rows, self.parameters, self.entries, self._traces(rows)).assign_attrs(self._circumstances())
+        found = to_dataset(rows, self.parameters, self.entries, self._traces(rows))
+        return ComparisonResult.of(found.assign_attrs(self._circumstances()))
 
     def _traces(self, rows: Mapping[str, Row]) -> Tensor:
         """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
@@ -319,14 +321,15 @@ MOST_BYTES = 2**28
 PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
 
-def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> xr.Dataset:
+def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **options: Any) -> ComparisonResult:
     """Compare gradient estimators of one program at its present parameters.
 
     Arguments:
         losses, batches, options: as for `Comparison`.
 
     Returns:
-        A dataset with dims chain (minibatch), draw, estimator, coord, group, side; ArviZ reads it as it is.
+        An xarray.Dataset with dims chain (minibatch), draw, estimator, coord, group, side, which prints, and which
+        notebooks show, as its ranked table; ArviZ reads it as it is.
 
     Example:
         >>> from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
@@ -346,7 +349,8 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
 def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
     objective = loss.objective
     plain = type(objective) is ScoreFunction and objective.control is None
-    return Row(found, target_of(loss), getattr(objective, "num_particles", 1), evaluations, test, plain, drawn)
+    particles = getattr(objective, "num_particles", 1)
+    return Row(found, target_of(loss), particles, evaluations, test, plain, drawn, rule_of(objective))
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:

@@ -1,0 +1,150 @@
+"""Which arrays of a file or folder are the data, which the splits, and which the labels: told by their names."""
+
+__all__ = ["NO_KEYS", "Choice", "Keys", "choose", "read_named_arrays", "remarks"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pplvm.data.array_files import ArrayHeader, listing, read_array, read_headers
+from pplvm.data.source import Source
+from pplvm.data.split_names import NameParts, name_parts
+
+
+class Keys(NamedTuple):
+    """Names of arrays that the user gives: of the data or the training data, the validation and the test data."""
+
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+
+    def given(self) -> dict[str, str]:
+        return {split: name for split, name in self._asdict().items() if name is not None}
+
+
+NO_KEYS = Keys()
+
+
+class Choice(NamedTuple):
+    """Names of arrays by split, or by "all"."""
+
+    data: dict[str, str]
+    labels: dict[str, str]
+
+
+def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
+    """The arrays of an `.npy` or `.npz` file, with splits and labels as `choose` finds them.
+
+    Arguments:
+        path: of the file.
+        keys: of the data, where the names do not tell.
+    Raises FileNotFoundError, and ValueError for a wrong key and a file that cannot be read.
+    """
+    headers = read_headers(path)
+    if "" in headers:  # an .npy file
+        for key in keys.given().values():
+            raise ValueError(f"{path} has no array {key!r}: its keys are none")
+        return Source({"all": read_array(path)})
+    choice = choose(headers, str(path), keys)
+    arrays = {split: read_array(path, name) for split, name in choice.data.items()}
+    labels = {split: read_array(path, name).reshape(-1).astype("int64") for split, name in choice.labels.items()}
+    return Source(arrays, labels, remarks(choice, path.name))
+
+
+def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) -> Choice:
+    """The arrays that are meant, by these rules:
+
+    1. Keys that are given are obeyed.
+    2. Names with the word train (or training), valid (val, validation, dev) or test (testing), and equal but for it,
+       are splits of one data set: x_train and x_test, train_images and test_images. The key of the data alone brings
+       the others with it, if it says train. Training data without others are one array, split by the rule for all.
+    3. Without keys the only such set of names is taken, or the only array. What has no more than one dimension is not
+       data beside other arrays.
+    4. Labels are integers, one a datum, with the same word for the split and one of y, label(s), target(s), class(es).
+
+    Arguments:
+        arrays: shape and type by name.
+        where: what messages call the file.
+        keys: that are given.
+    Raises ValueError for a wrong key, no key where several arrays may be meant, and a test set without training data.
+    """
+    data = _given(arrays, where, keys.given()) if keys.given() else _only(arrays, where)
+    if list(data) == ["train"]:
+        data = {"all": data["train"]}
+    return Choice(data, {split: found for split, name in data.items() if (found := _labels_of(arrays, name))})
+
+
+def remarks(choice: Choice, name: str) -> tuple[str, ...]:
+    """What was chosen, in a sentence, unless it is one array and nothing else."""
+    if "all" in choice.data and not choice.labels:
+        return ()
+    parts = [found if split == "all" else f"{split} is {found}" for split, found in choice.data.items()]
+    labels = f", labels are {', '.join(choice.labels.values())}" if choice.labels else ""
+    return (f"{name}: {'data are ' if 'all' in choice.data else ''}{', '.join(parts)}{labels}",)
+
+
+def _given(arrays: Mapping[str, ArrayHeader], where: str, keys: dict[str, str]) -> dict[str, str]:
+    """The arrays that keys name, by split; "train" alone is not split yet."""
+    for key in keys.values():
+        if key not in arrays:
+            raise ValueError(f"{where} has no array {key!r}: its keys are {listing(arrays)}")
+    if "train" not in keys:
+        raise ValueError(f"{where}: a key of {next(iter(keys))} data needs the key of the training data beside it")
+    if len(set(keys.values())) < len(keys):
+        raise ValueError(f"{where}: one key is given for two splits, {' and '.join(keys)}: name two arrays")
+    if len(keys) > 1 or name_parts(keys["train"]).split != "train":
+        return keys
+    stem = name_parts(keys["train"]).stem
+    family = [key for key in arrays if (parts := name_parts(key)).stem == stem and parts.split not in (None, "train")]
+    return keys | _by_split(family, where, arrays)
+
+
+def _only(arrays: Mapping[str, ArrayHeader], where: str) -> dict[str, str]:
+    """The arrays that are data without doubt, by split; "train" alone is not split yet."""
+    if len(arrays) == 1:
+        return {"all": next(iter(arrays))}
+    if not any(header.numbers for header in arrays.values()):
+        raise ValueError(f"{where} holds no numbers: its keys are {listing(arrays)}")
+    data = [key for key in arrays if arrays[key].numbers and len(arrays[key].shape) > 1 and not _may_label(arrays, key)]
+    stems = {name_parts(key).stem for key in data if name_parts(key).split is not None}
+    loose = [key for key in data if name_parts(key).split is None]
+    if len(loose) == 1 and not stems:
+        return {"all": loose[0]}
+    if loose or len(stems) != 1:
+        raise ValueError(f"{where} needs a key: its keys are {listing(arrays)}")
+    found = _by_split(data, where, arrays)
+    if "train" not in found:
+        raise ValueError(
+            f"{where} has {', '.join(found.values())} and no training data beside it: its keys are {listing(arrays)}; "
+            "name one as key"
+        )
+    return found
+
+
+def _by_split(keys: list[str], where: str, arrays: Mapping[str, ArrayHeader]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: ("train", "valid", "test").index(name_parts(key).split or "train")):
+        split = name_parts(key).split or "train"
+        if split in found:
+            raise ValueError(f"{where} has two arrays for {split}, {found[split]} and {key}: {listing(arrays)}")
+        found[split] = key
+    return found
+
+
+def _may_label(arrays: Mapping[str, ArrayHeader], key: str) -> bool:
+    (shape, dtype), parts = arrays[key], name_parts(key)
+    return parts.labels and dtype.kind in "biu" and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+
+
+def _labels_of(arrays: Mapping[str, ArrayHeader], name: str) -> str | None:
+    """The only array that labels another by its name and length."""
+    parts: NameParts = name_parts(name)
+    found = [
+        key
+        for key, header in arrays.items()
+        if key != name
+        and _may_label(arrays, key)
+        and name_parts(key).split == parts.split
+        and header.shape[:1] == arrays[name].shape[:1]
+    ]
+    return found[0] if len(found) == 1 else None
