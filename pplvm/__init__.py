@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
+    from pplvm.commands.loaded import load
     from pplvm.data.batches import batches
     from pplvm.data.binarization import binarize
     from pplvm.data.epochs import Epochs
@@ -109,6 +110,7 @@ _HOMES = {
     "pplvm.training.run": ("Run",),
     "pplvm.training.stepper": ("Stepper",),
     "pplvm.training.fit": ("fit",),
+    "pplvm.commands.loaded": ("load",),
     "pplvm.evaluation.estimators.gradients": ("compare_gradients",),
     "pplvm.evaluation.evaluate": ("evaluate",),
     "pplvm.evaluation.evidence": ("log_evidence",),
@@ -203,6 +205,7 @@ __all__ = [
     "interpolations",
     "iwae",
     "jackknife",
+    "load",
     "log_evidence",
     "mnist",
     "prior_samples",

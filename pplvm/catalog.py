@@ -103,9 +103,9 @@ def find(kind: str, names: dict[str, Entry], wanted: str) -> Any:
     if ":" in wanted:
         return load(wanted)
     if wanted not in names:
+        near = _closest(wanted, [*names, *(found.name for found in Path.cwd().glob("*.py"))])
         raise LookupError(
-            f"unknown {kind} {wanted!r}{_closest(wanted, list(names))}; `pplvm list` shows all, "
-            "my_module:MyName names your own"
+            f"unknown {kind} {wanted!r}{near}; `pplvm list` shows all, my_module.py or my_module:MyName names your own"
         )
     return load(names[wanted].path)
 

@@ -33,6 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from pplvm.commands.config import with_config
 
             arguments = with_config(parser, arguments, words)
+        if getattr(arguments, "checkpoint", None):
+            from pplvm.commands.compared_runs import with_runs
+
+            arguments = with_runs(parser, arguments, words)
+        if arguments.command in ("check", "compare", "fit", "verify"):
+            from pplvm.commands.own_code import with_import_paths
+
+            with_import_paths(arguments)
         code = importlib.import_module(arguments.handler).run(arguments)
         sys.stdout.flush()
         return code

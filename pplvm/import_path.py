@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, ModuleType
 
-__all__ = ["import_module", "shadowed"]
+__all__ = ["import_module", "locate", "shadowed"]
 
 
 def import_module(name: str) -> ModuleType:
@@ -25,6 +25,41 @@ def import_module(name: str) -> ModuleType:
     if FINDER not in sys.meta_path:
         sys.meta_path.append(FINDER)  # the last to be asked
     return importlib.import_module(name)
+
+
+def locate(name: str) -> list[str] | None:
+    """Where `import_module` would find a module, and the packages that it is in, the outermost first; nothing is run.
+
+    Files, of which folders are real paths, and folders of packages that have no file; None if there is no such module.
+
+    Example:
+        >>> [Path(place).name for place in locate("email.mime.text")]
+        ['__init__.py', '__init__.py', 'text.py']
+    """
+    found: list[str] = []
+    folders: list[str] | None = None
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = _spec(".".join(parts[:depth]), folders)
+        if spec is None:
+            return None
+        folders = list(spec.submodule_search_locations or ())
+        place = Path(spec.origin) if spec.has_location and spec.origin else None
+        found.append(str(spec.origin or folders) if place is None else str(place.parent.resolve() / place.name))
+    return found
+
+
+def _spec(fullname: str, folders: list[str] | None) -> ModuleSpec | None:
+    """How a module is imported whose package lies in folders, None for a module in none."""
+    if (loaded := sys.modules.get(fullname)) is not None and loaded.__spec__ is not None:
+        return loaded.__spec__
+    try:
+        for finder in (each for each in sys.meta_path if each is not FINDER):
+            if (spec := finder.find_spec(fullname, folders)) is not None:
+                return spec
+    except (ImportError, ValueError):
+        return None
+    return PathFinder.find_spec(fullname, [os.getcwd()]) if folders is None else None
 
 
 def shadowed(module: ModuleType) -> str:
@@ -50,10 +85,18 @@ class _WorkingDirectory(MetaPathFinder):
         folder = os.getcwd() if importer == __name__ else self.folders.get(importer.partition(".")[0])
         if path is not None or folder is None:  # submodules are found by way of their package
             return None
-        spec = PathFinder.find_spec(fullname, [folder])
-        if spec is not None:
-            self.folders[fullname] = folder
-        return spec
+        for each in dict.fromkeys([folder, *_own_folder(importer)]):
+            spec = PathFinder.find_spec(fullname, [each])
+            if spec is not None:
+                self.folders[fullname] = each
+                return spec
+        return None
+
+
+def _own_folder(importer: str) -> list[str]:
+    """Where a module of a folder below the working directory lies, whose neighbours it may import by their names."""
+    file = getattr(sys.modules.get(importer), "__file__", None)
+    return [os.path.dirname(file)] if file and importer != __name__ else []
 
 
 def _importer() -> str:

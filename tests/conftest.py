@@ -1,5 +1,7 @@
 """What holds for every test: float64, a fixed seed, validation on, and global state left as it was."""
 
+import os
+
 import matplotlib
 import pyro
 import pytest
@@ -7,6 +9,12 @@ import torch
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # tensors this small only wait for each other
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_home(tmp_path_factory):
+    """What users have trusted is remembered in a folder of the tests' own, never in the home of who runs them."""
+    os.environ["PPLVM_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)

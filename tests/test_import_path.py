@@ -35,6 +35,17 @@ def test_a_module_finds_its_siblings_at_once_and_later():
     assert later() == "sistercousin"
 
 
+def test_a_module_in_a_folder_finds_its_neighbours():
+    Path("stories").mkdir()
+    Path("stories/mine.py").write_text("import nets, sister\nname = nets.name + sister.name\n")
+    Path("stories/nets.py").write_text("import layers\nname = layers.name\n")
+    Path("stories/layers.py").write_text("name = 'layers of stories, '\n")
+    Path("sister.py").write_text("name = 'sister'\n")
+    assert load("stories.mine:name") == "layers of stories, sister"
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("nets_of_nobody")
+
+
 def test_nobody_else_finds_it(tmp_path):
     Path("mine.py").write_text("name = 1\n")
     Path("cupy.py").write_text(LEAVES_A_TRACE)  # a dependency that others import if it is there

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
@@ -31,6 +32,7 @@ __all__ = [
     "build_objective",
     "build_program",
     "check_data",
+    "run_once",
     "split_settings",
     "takes_particles",
     "usable_device",
@@ -180,6 +182,21 @@ def takes_particles(name: str) -> bool:
     return callable(maker) and "num_particles" in inspect.signature(maker).parameters and "num_particles=" not in name
 
 
+def run_once(program: nn.Module, data: ImageData, x: Tensor) -> tuple[Trace, Trace | None, list[str]]:
+    """As `inspect_pair` on a batch of the data.
+
+    Raises:
+        ValueError: torch or Pyro refuse the program on these data.
+    """
+    try:
+        return inspect_pair(program.model, program.guide, (x,), {})
+    except (RuntimeError, ProgramError) as error:
+        raise ValueError(
+            f"program {type(program).__name__} cannot run on data set {data.spec.name!r}, whose data have shape "
+            f"{data.spec.shape}: {str(error).splitlines()[0]}{_unscaled(program, data, x)}"
+        ) from error
+
+
 def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     """Hold the program's observed sites against the data, before anything is trained.
 
@@ -190,13 +207,7 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
         ValueError: values of the data fall outside a site's support, or sizes differ.
     """
     spec = data.spec
-    try:
-        model_trace, _, _ = inspect_pair(program.model, program.guide, (x,), {})
-    except (RuntimeError, ProgramError) as error:
-        raise ValueError(
-            f"program {type(program).__name__} cannot run on data set {spec.name!r}, whose data have shape "
-            f"{spec.shape}: {str(error).splitlines()[0]}{_unscaled(program, data, x)}"
-        ) from error
+    model_trace, _, _ = run_once(program, data, x)
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"] and _is_batch(site["value"], x):
             check_site(spec, name, _kind(site), site["fn"].support)

@@ -5,13 +5,15 @@ from typing import Any
 
 from pyro.poutine import Trace
 
-from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.building import build_data, build_program, check_data, run_once
+from pplvm.commands.default_data import default_data_told
 from pplvm.data.batches import fixed_batch
 from pplvm.particles.agreement import data_disagree, particles_disagree
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.halves import users
-from pplvm.particles.pair import inspect_pair, pair_up
+from pplvm.particles.pair import pair_up
 from pplvm.particles.paths import has_path
+from pplvm.particles.supports import support_in_words
 
 __all__ = ["run"]
 
@@ -22,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"data: {data.description(arguments.split)}")
     program = build_program(arguments.program, arguments.set, data, arguments.seed)
     x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
-    model_trace, guide_trace, broken = inspect_pair(program.model, program.guide, (x,), {})
+    with default_data_told(arguments, arguments.program):
+        model_trace, guide_trace, broken = run_once(program, data, x)
     print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}\n")
     rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
     rows += [_site_row("guide", site) for site in _sites(guide_trace)]
@@ -38,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     try:
-        check_data(program, data, x)
+        with default_data_told(arguments, arguments.program):
+            check_data(program, data, x)
     except ValueError as error:
         broken.append(str(error))
     if not broken:
@@ -74,11 +78,8 @@ def _site_row(half: str, site: Any) -> tuple[str, ...]:
     plates = ", ".join(
         f"{frame.name}[{frame.size}]@{frame.dim}" for frame in site["cond_indep_stack"] if frame.vectorized
     )
-    support = fn.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
     shapes = (str(tuple(fn.batch_shape)), str(tuple(fn.event_shape)))
-    return half, site["name"], type(inner).__name__, *shapes, str(support), how, plates or "none"
+    return half, site["name"], type(inner).__name__, *shapes, support_in_words(fn.support), how, plates or "none"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

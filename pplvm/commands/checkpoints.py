@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_loss
+from pplvm.commands.compared_runs import read_from_run, run_around
 from pplvm.commands.rounds import Rounds
 from pplvm.data.batches import batches
 from pplvm.data.image_data import ImageData
@@ -43,11 +44,14 @@ def stops(arguments: argparse.Namespace) -> list[int]:
 
 
 def load_checkpoint(path: str) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save(program.state_dict(), path)` wrote; no code of it is run.
+    """The tensors of a run directory or a checkpoint of one, or of a file that `torch.save(program.state_dict(), path)`
+    wrote; no code of it is run.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it holds something else.
     """
+    if (run := run_around(path)) is not None:
+        return read_from_run(path, run).weights
     if not Path(path).is_file():
         raise FileNotFoundError(f"--checkpoint {path}: there is no such file")
     try:
@@ -66,11 +70,14 @@ SAVED_BY = "is no file that torch.save(program.state_dict(), FILE) wrote"
 def misfit(state: dict[str, Tensor], program: nn.Module) -> str | None:
     """Why a checkpoint does not fit a program, None if it does."""
     own = program.state_dict()
+    longer = {name: next((each for each in state if each.endswith(f".{name}")), None) for name in own.keys() - state}
     for name, value in own.items():
-        if name not in state:
+        if longer.get(name, "") is None:
             return f"it lacks {name!r}"
-        if state[name].shape != value.shape:
+        if name in state and state[name].shape != value.shape:
             return f"{name!r} has shape {tuple(state[name].shape)} there and {tuple(value.shape)} in the program"
+    if name := next((name for name in own if name in longer), None):
+        return f"it has {longer[name]!r} for {name!r}, and other names as they are: give all the program's own"
     unknown = [name for name in state if name not in own]
     return f"the program has no {unknown[0]!r}" if unknown else None
 

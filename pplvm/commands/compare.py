@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pplvm.commands.building import build_data, build_program, check_data, usable_device
 from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer, unwrapped
+from pplvm.commands.default_data import default_data_told
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
@@ -166,7 +167,8 @@ def _subject(
 ) -> Subject:
     program = build_program(name, arguments.set, data, arguments.seed).to(device)
     minibatches = _minibatches(data, arguments, device)
-    check_data(program, data, minibatches[0])
+    with default_data_told(arguments, name):
+        check_data(program, data, minibatches[0])
     if not latents(pair_up(program.model, program.guide, (minibatches[0],), {}).run_guide(1, (minibatches[0],), {})):
         raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
     choice = choose_estimators(arguments, program, data, minibatches[0])

@@ -3,15 +3,15 @@
 import argparse
 
 from pplvm.commands.parser import Parser, Repeated
-from pplvm.commands.shared_options import add_data, add_device, add_output, add_seed, add_settings, finish
+from pplvm.commands.shared_options import add_data, add_device, add_output, add_seed, add_settings, add_trust, finish
 from pplvm.commands.values import at_least, positive
 
 __all__ = ["add_compare"]
 
 EXAMPLES = (
     "pplvm compare --estimators rloo,vimco,pyro-renyi --particles 8 --steps 2000",
-    "pplvm compare --program my_story:MyProgram --data my_data.npz --key x",
-    "pplvm compare --checkpoint mine.pt",
+    "pplvm compare --program my_story.py --data my_data.npz --key x",
+    "pplvm compare --checkpoint runs/mine",
 )
 
 
@@ -29,13 +29,13 @@ def add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--program",
         action=Repeated,
         default=["sigmoid-belief-net"],
-        help="name or module:Name; may repeat [sigmoid-belief-net]",
+        help="name, my_story.py or module:Name; may repeat [sigmoid-belief-net]",
     )
     add_settings(program)
     add_data(program, batch_size=100)
     _add_estimators(compare.add_argument_group("estimators"))
     _add_measurement(compare.add_argument_group("measurement"))
-    _add_checkpoints(compare.add_argument_group("checkpoints: training before the freeze, or files"))
+    _add_checkpoints(compare.add_argument_group("checkpoints: training before the freeze, or runs and files"))
     add_output(compare.add_argument_group("output"), "runs/compare-DATE-TIME", "a comparison")
     machine = compare.add_argument_group("machine")
     machine.add_argument(
@@ -100,8 +100,10 @@ def _add_checkpoints(group: argparse._ActionsContainer) -> None:
         "--checkpoint",
         action=Repeated,
         default=[],
-        metavar="FILE",
-        help="written by torch.save(program.state_dict(), FILE); may repeat",
+        metavar="RUN",
+        help="a run of pplvm fit, its program and data too, or a FILE of torch.save(program.state_dict(), FILE); "
+        "may repeat",
     )
+    add_trust(group)
     group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
     group.add_argument("--learning-rate", type=positive, default=3e-3, metavar="RATE", help="of Adam [%(default)s]")

@@ -8,19 +8,18 @@ from typing import Any
 
 import yaml
 
-__all__ = ["as_words", "read_config", "run_of", "settings_of", "untrusted", "with_config"]
+from pplvm.commands.trust import own_modules, remember, remembered
+
+__all__ = ["as_words", "read_config", "run_of", "settings_of", "trusted_config", "untrusted", "with_config"]
 
 RUN = "run"
 """What a run calls itself in its config.yaml, beside its settings; its checkpoints' manifests say the same."""
 
-UNSAID = ("command", "config", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
+UNSAID = ("command", "config", "data_given", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
 """Options that say how to start, and not what is computed."""
 
 LARGEST = 2**16
 """Bytes of a configuration: a hundred times what a run writes."""
-
-NAMING_CODE = {"program": "", "objective": "@", "data": "", "optimizer": "@"}
-"""Options whose value may be an import path, and what ends it there; those within pplvm can be made to run any code."""
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -38,9 +37,7 @@ def with_config(
             options that --resume leaves no room for.
     """
     path = Path(arguments.config) if arguments.resume is None else _config_of_run(arguments)
-    config = read_config(path)
-    if reason := untrusted(config, words, arguments.trust):
-        raise ValueError(f"{path}: {reason}")
+    config = trusted_config(path, words, arguments.trust)
     typed = list(words)[list(words).index(arguments.command) + 1 :]
     return parser.parse_args([arguments.command, *as_words(config, settings_of(arguments), path), *typed])
 
@@ -62,6 +59,24 @@ def read_config(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file. ValueError: it is no YAML mapping of names to plain values.
     """
     return {name: value for name, value in _parsed(path).items() if name != RUN}
+
+
+def trusted_config(path: Path, typed: Sequence[str], trusted: Sequence[str]) -> dict[str, Any]:
+    """As `read_config`, of a file whose code the user has typed or trusts, or has trusted before for this run.
+
+    What is trusted by name, all of it, is remembered for the run.
+
+    Raises:
+        As `read_config`. ValueError: it names code that the user has not.
+    """
+    found = _parsed(path)
+    config = {name: value for name, value in found.items() if name != RUN}
+    run = str(found[RUN]) if RUN in found and path.name == "config.yaml" else None
+    if (reason := untrusted(config, typed, trusted)) and not remembered(path.parent, run, config):
+        raise ValueError(f"{path}: {reason}")
+    if trusted and untrusted(config, (), trusted) is None:  # not what is typed in its place
+        remember(path.parent, run, config)
+    return config
 
 
 def run_of(path: Path) -> str | None:
@@ -162,11 +177,8 @@ def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence
         "its program is evil.code:Story, which would run that module's code: if you trust it, add --trust evil.code"
         >>> untrusted({"program": "my_module:Story"}, [], ["my_module"])
     """
-    for name, end in NAMING_CODE.items():
-        value = str(config.get(name) or "")
-        module, colon, _ = (value.partition(end)[0] if end else value).partition(":")
-        if not colon or any(word.partition("=")[0] == f"--{name}" for word in typed):
-            continue
-        if module not in trusted:
-            return f"its {name} is {value}, which would run that module's code: if you trust it, add --trust {module}"
+    for name, module in own_modules(config).items():
+        if module not in trusted and not any(word.partition("=")[0] == f"--{name}" for word in typed):
+            told = f"its {name} is {config[name]}, which would run that module's code"
+            return f"{told}: if you trust it, add --trust {module}"
     return None

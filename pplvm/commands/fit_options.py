@@ -18,7 +18,7 @@ __all__ = ["add_fit"]
 
 EXAMPLES = (
     "pplvm fit --program vae --objective iwae --particles 8 --output runs/mine",
-    "pplvm fit --program my_story:MyProgram --data my_data.npz --key x",
+    "pplvm fit --program my_story.py --data my_data.npz --key x",
     "pplvm fit --resume runs/mine --steps 5000",
 )
 
@@ -33,7 +33,7 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         examples=EXAMPLES,
     )
     program = fit.add_argument_group("program and data")
-    program.add_argument("--program", default="vae", help="name or module:Name [%(default)s]")
+    program.add_argument("--program", default="vae", help="name, my_story.py or module:Name [%(default)s]")
     add_settings(program)
     add_data(program, batch_size=100)
     _add_objective(fit.add_argument_group("objective"))

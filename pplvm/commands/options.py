@@ -79,10 +79,14 @@ def _add_check(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="run one batch of a program, show its sites and what it breaks",
         usage="pplvm check [PROGRAM] [OPTION ...]",
         description="Run one batch of a program with validation on; show sites, parameters and violations.",
-        examples=("pplvm check vae", "pplvm check my_story:MyProgram --data my_data.npz --key x"),
+        examples=("pplvm check vae", "pplvm check my_story.py --data my_data.npz --key x"),
     )
     check.add_argument(
-        "program", nargs="?", default="sigmoid-belief-net", metavar="PROGRAM", help="name or module:Name [%(default)s]"
+        "program",
+        nargs="?",
+        default="sigmoid-belief-net",
+        metavar="PROGRAM",
+        help="name, my_story.py or module:Name [%(default)s]",
     )
     add_settings(check)
     add_data(check.add_argument_group("data"), batch_size=8)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.default_data import default_data_told
 from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
@@ -17,6 +18,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
 from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
+from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
@@ -110,9 +112,12 @@ def build_plan(
         say(f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch")
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
-    check_data(program, data, x)
+    with default_data_told(arguments, arguments.program):
+        check_data(program, data, x)
     loss = build_training_loss(arguments, program, data, x)
     pair = _checked_pair(program, x)
+    if pair is not None and (fault := _many_refused(pair, x)):
+        say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")
     optimizers = build_optimizers(arguments, loss, x)
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
@@ -164,3 +169,11 @@ def _checked_pair(program: nn.Module, x: Tensor) -> Pair | None:
         return None
     finally:
         program.train(was_training)
+
+
+def _many_refused(pair: Pair, x: Tensor) -> str | None:
+    """Why many particles at once are refused, to be told before hours are spent on a program; None if they are not."""
+    try:
+        return particles_disagree(pair, (x,), {})
+    except (ProgramError, torch.OutOfMemoryError):  # told where they are met
+        return None

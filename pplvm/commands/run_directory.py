@@ -34,7 +34,7 @@ def open_directory(arguments: argparse.Namespace, found: dict[str, Any]) -> Path
     """
     default = f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}"
     directory = open_output(Path(arguments.output or default), COMPARISON, arguments.overwrite)
-    unsaid = ("command", "debug", "overwrite", "handler", "version")
+    unsaid = ("command", "data_given", "debug", "overwrite", "handler", "trust", "version")
     settings = {k: v for k, v in vars(arguments).items() if k not in unsaid}
     settings |= {"output": str(directory), **found}
     settings["versions"] = {name: version(name) for name in ("pplvm", "torch", "pyro-ppl", "numpy", "xarray", "arviz")}

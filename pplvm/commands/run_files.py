@@ -16,6 +16,7 @@ from pplvm.commands.config import run_of, settings_of
 from pplvm.commands.manifest import another_run
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
 from pplvm.commands.style import use_default_style
+from pplvm.commands.trust import remember
 from pplvm.distributed import from_first, is_first
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import replace_durably, writing
@@ -53,6 +54,7 @@ class RunFiles:
         if arguments.resume is None:
             clear(self.directory, keep=("checkpoints", "checkpoints/.lock"))  # the lock is this process's
         self._write("config.yaml", yaml.safe_dump({"run": run, **settings_of(arguments)}, sort_keys=False))
+        remember(self.directory, run, settings_of(arguments))  # all code that it names was typed, or is trusted
         self._records: list[Records | TensorBoard] = [Records(self.directory, resumed_from)]
         if arguments.tensorboard:
             self._records.append(TensorBoard(self.directory / "tensorboard", resumed_from))

@@ -1,6 +1,8 @@
 """Options that several commands have: the program, its data, the machine, what is trusted."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from pplvm.commands.values import at_least
 
@@ -12,6 +14,7 @@ __all__ = [
     "add_seed",
     "add_settings",
     "add_trust",
+    "data_options",
     "finish",
 ]
 
@@ -29,7 +32,10 @@ def add_settings(group: argparse._ActionsContainer) -> None:
 
 def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     """The data set, how its values are read, and the size of a batch."""
-    group.add_argument("--data", default="digits", help="name, .npy, .npz, .csv, folder, or module:Name [%(default)s]")
+    group.set_defaults(data_given=False)
+    group.add_argument(
+        "--data", action=_Given, default="digits", help="name, .npy, .npz, .csv, folder, or module:Name [%(default)s]"
+    )
     group.add_argument("--data-root", metavar="DIR", help="where mnist, fashion-mnist and binarized-mnist lie")
     group.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     group.add_argument("--key", help="the data's array in an .npz, or entry in items that are dicts")
@@ -52,6 +58,24 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
 
 
+class _Given(argparse.Action):
+    """Stores a value, and that it was given, as NAME_given."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: Any, *rest: object) -> None:
+        setattr(found, self.dest, value)
+        setattr(found, f"{self.dest}_given", True)
+
+
+def data_options() -> list[str]:
+    """The names of all options that say which data are read and how, without the split and the size of a batch."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_data(parser, batch_size=1)
+    return [name for name in vars(parser.parse_args([])) if name not in ("data_given", "split", "batch_size")]
+
+
 def add_seed(group: argparse._ActionsContainer) -> None:
     group.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="of all randomness [%(default)s]")
 
@@ -67,7 +91,11 @@ def add_device(group: argparse._ActionsContainer) -> None:
 
 def add_trust(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE", help="run code that a file names; may repeat"
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run this module's code, if a run names it; may repeat",
     )
 
 

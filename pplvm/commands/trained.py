@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from pplvm.commands.building import build_data, build_program, check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
-from pplvm.commands.config import as_words, read_config, run_of, settings_of, untrusted
+from pplvm.commands.config import as_words, run_of, settings_of, trusted_config
 from pplvm.commands.manifest import another_run
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say
@@ -74,11 +74,9 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
 def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no directory {path}: name one that pplvm fit wrote")
-    config = read_config(path / "config.yaml")
+    config = trusted_config(path / "config.yaml", [], arguments.trust)
     if arguments.data_root is not None:
         config["data_root"] = arguments.data_root
-    if reason := untrusted(config, [], arguments.trust):
-        raise ValueError(f"{path / 'config.yaml'}: {reason}")
     parser = build_parser()
     known = settings_of(parser.parse_args(["fit"]))
     return parser.parse_args(["fit", *as_words(config, known, path / "config.yaml")])

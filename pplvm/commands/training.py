@@ -17,6 +17,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.particles.side_effects import undone
+from pplvm.training.optimizer_state import why_no_step
 
 __all__ = ["build_averaged", "build_optimizers", "build_schedulers", "build_training_loss", "learning_rates"]
 
@@ -108,6 +109,8 @@ def _optimizer(words: str, parameters: list[nn.Parameter], rate: float) -> Optim
         raise ValueError(f"--optimizer {words}: {str(error).splitlines()[0]}") from error
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"--optimizer {name} gives {type(optimizer).__name__}, no torch.optim.Optimizer")
+    if reason := why_no_step(optimizer):
+        raise ValueError(f"--optimizer {words} cannot take the steps of such a run: {reason}")
     return optimizer
 
 

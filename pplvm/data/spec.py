@@ -115,8 +115,8 @@ def _support_words(support: Constraint) -> str:
     if support is constraints.boolean:
         return "{0, 1}"
     if isinstance(support, constraints.integer_interval | constraints.interval):
-        low = float(torch.as_tensor(support.lower_bound).min())
-        high = float(torch.as_tensor(support.upper_bound).max())
+        low = float(torch.as_tensor(support.lower_bound).detach().min())
+        high = float(torch.as_tensor(support.upper_bound).detach().max())
         return f"the integers {low:g} to {high:g}" if support.is_discrete else f"[{low:g}, {high:g}]"
     return str(support)
 

@@ -15,19 +15,11 @@ from torch import Tensor
 
 from pplvm.particles.containment import Still, contained
 from pplvm.particles.contract import ProgramError, latents
+from pplvm.particles.cures import cure_of
 from pplvm.particles.layers import Calls, Place, first_apart, place_of, within_rounding
 from pplvm.particles.pair import Pair, owners
 
 __all__ = ["Comparison"]
-
-WRAP = "wrap it as pplvm.LeadingDims(layer, n), n the dimensions of one input, or count its dimensions from the right"
-
-COUNT = (
-    "count dimensions from the right and keep those of plates, as z.sum(-2, keepdim=True) and not z.sum(0), and give "
-    "what is joined with a draw the draw's dimensions, as x.expand(*z.shape[:-1], -1)"
-)
-
-OWN = f"wrap the layer as pplvm.LeadingDims(layer, n), n the dimensions of one input, or {COUNT}"
 
 
 @dataclass
@@ -143,15 +135,14 @@ class Comparison:
     def _difference(self, site: str, row: int, figures: tuple[float, float], place: Place) -> str:
         return (
             f"{self.what}, {site} gives datum {row} a log-density of {figures[0]:.4g}, and of {figures[1]:.4g} at the "
-            f"same draw {self.alone}{'; ' * bool(place.words)}{place.words}: {WRAP if place.is_torchs else COUNT}"
+            f"same draw {self.alone}{'; ' * bool(place.words)}{place.words}: {cure_of(place)}"
         )
 
     def _failure(self, error: Exception) -> str:
         said = " ".join(str(error).partition("Trace Shapes:")[0].split()) or type(error).__name__
         reached = f" after site {self.progress.site!r}" if self.progress.site else ""
         place = place_of(error, self._names)
-        cure = WRAP if place.is_torchs else OWN if place.is_own else COUNT
-        return f"{self.what}, the program fails{reached}{place.words} ({said.rstrip('.')}): {cure}"
+        return f"{self.what}, the program fails{reached}{place.words} ({said.rstrip('.')}): {cure_of(place, said)}"
 
     @property
     def _names(self) -> dict[int, str]:

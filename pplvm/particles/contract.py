@@ -1,5 +1,6 @@
 """What a program must obey to become log-weights (K, B), and the words in which it is told."""
 
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -238,7 +239,8 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).partition(", but found invalid values")[0].split())
+    said = " ".join(str(error).partition(", but found invalid values")[0].split())
+    return re.sub(r"tensor\([^()]*\)", "tensor(...)", said)
 
 
 def _frame_size(frame: tuple[int, int, int | None]) -> str:

@@ -21,11 +21,27 @@ Names = Mapping[int, str]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a program goes wrong, in words: in a layer of torch's, which can only be wrapped, or in one of its own."""
+    """Where a program goes wrong: in a layer, of torch's or its own, or in a method of the program.
+
+    Arguments:
+        words: that say so.
+        layer: the innermost.
+        function: the name of a method of the program that takes one argument, if it is not called by torch or Pyro.
+    """
 
     words: str = ""
-    is_torchs: bool = False
-    is_own: bool = False
+    layer: nn.Module | None = None
+    function: str = ""
+
+    @property
+    def is_torchs(self) -> bool:
+        """Whether it is in a layer of torch's, which can only be wrapped or made otherwise."""
+        return self.layer is not None and type(self.layer).__module__.startswith("torch.nn")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is in a layer that the program's author wrote."""
+        return self.layer is not None and not self.is_torchs
 
 
 class Calls:
@@ -68,29 +84,31 @@ def first_apart(together: Calls, alone: Calls, sizes: tuple[int, ...], index: tu
         if False in before:
             return Place(f"what enters {_called(layer, names)} differs")
         if all(before) and not all(after):
-            return Place(f"what leaves {_called(layer, names)} differs", _is_torchs(layer))
+            return Place(f"what leaves {_called(layer, names)} differs", layer)
     return Place()
 
 
 def place_of(error: Exception, names: Names) -> Place:
     """Where an error arose: the innermost layer, and the program's own line."""
-    inside, at, is_torchs = "", "", False
+    inside, at, function, innermost = "", "", "", None
     for frame, line in traceback.walk_tb(error.__traceback__):
         layer = frame.f_locals.get("self")
         if isinstance(layer, nn.Module) and id(layer) in names:
-            inside, is_torchs = f" in {_called(layer, names)}", _is_torchs(layer)
+            inside, innermost = f" in {_called(layer, names)}", layer
         if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
             at = f" at {Path(frame.f_code.co_filename).name}, line {line}"
-    return Place(inside + at, is_torchs, is_own=bool(inside) and not is_torchs)
+            is_method = isinstance(layer, nn.Module) and frame.f_code.co_argcount == 2
+            function = frame.f_code.co_name if is_method and frame.f_code.co_name not in ENTRIES else ""
+    return Place(inside + at, innermost, function)
+
+
+ENTRIES = ("model", "guide", "forward")
+"""Methods that are called by others than the program, whose argument is the batch or of any number of dimensions."""
 
 
 def _called(layer: nn.Module, names: Names) -> str:
     path, kind = names.get(id(layer)), type(layer).__name__
     return f"layer {path!r} ({kind})" if path else f"a layer {kind}"
-
-
-def _is_torchs(layer: nn.Module) -> bool:
-    return type(layer).__module__.startswith("torch.nn")
 
 
 def _copies(tree: Any) -> list[Tensor]:

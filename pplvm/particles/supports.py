@@ -14,8 +14,23 @@ def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
 
 
 def support_in_words(support: constraints.Constraint) -> str:
-    """The support of single coordinates, as torch names it."""
-    return str(_of_coordinates(support))
+    """The support of single coordinates, as torch names it, bounds that differ by coordinate from the least up.
+
+    Example:
+        >>> support_in_words(torch.distributions.Uniform(torch.zeros(3), torch.tensor([1.0, 2.0, 4.0])).support)
+        'Interval(lower_bound=0, upper_bound=1 to 4)'
+    """
+    support = _of_coordinates(support)
+    ends = {end: getattr(support, end, None) for end in ("lower_bound", "upper_bound")}
+    if not any(isinstance(value, torch.Tensor) and value.numel() for value in ends.values()):
+        return str(support)
+    told = [f"{end}={_bound_in_words(value)}" for end, value in ends.items() if value is not None]
+    return f"{type(support).__name__.removeprefix('_')}({', '.join(told)})"
+
+
+def _bound_in_words(value: Any) -> str:
+    value = torch.as_tensor(value).detach()
+    return " to ".join(dict.fromkeys(f"{float(end):g}" for end in (value.min(), value.max())))
 
 
 def _signature(support: constraints.Constraint) -> tuple[Any, ...]:

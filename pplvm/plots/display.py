@@ -28,7 +28,6 @@ __all__ = [
     "images_html",
     "or_plain",
     "run_html",
-    "run_text",
     "spec_facts",
 ]
 
@@ -178,35 +177,11 @@ def run_html(
         step: of the checkpoint.
         directory: of the run.
     """
-    facts = _run_facts(program, objective, step, directory) | dict(data)
+    where = {"run": directory} if directory else {}
+    facts = {**where, "program": program, "objective": objective, "step": f"{step:,}"} | dict(data)
     chosen = {name: value for name, value in settings.items() if value is not None}
     more = f"<details><summary>settings</summary>{_facts(chosen)}</details>" if chosen else ""
     return _block([_facts(facts), more])
-
-
-def run_text(
-    *,
-    program: str,
-    objective: str,
-    data: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    step: int,
-    directory: str = "",
-) -> str:
-    """The same as aligned text.
-
-    Arguments:
-        program, objective, data, settings, step, directory: as for `run_html`.
-    """
-    facts = _run_facts(program, objective, step, directory) | dict(data)
-    facts |= {name: value for name, value in settings.items() if value is not None and name not in facts}
-    wide = max(map(len, facts))
-    return "\n".join(f"{name:<{wide}}  {value}" for name, value in facts.items())
-
-
-def _run_facts(program: str, objective: str, step: int, directory: str) -> dict[str, Any]:
-    where = {"run": directory} if directory else {}
-    return {**where, "program": program, "objective": objective, "step": f"{step:,}"}
 
 
 def _block(parts: Iterable[str]) -> str:

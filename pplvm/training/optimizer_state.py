@@ -1,6 +1,6 @@
 """The state of an optimizer that was read from a file, held against that of one that has taken a step."""
 
-__all__ = ["require_own_form"]
+__all__ = ["require_own_form", "why_no_step"]
 
 import inspect
 
@@ -32,6 +32,24 @@ def require_own_form(optimizer: Optimizer) -> None:
                 shape = p.shape if usual[name] else torch.Size()
                 if usual[name] is not None and not (isinstance(value, Tensor) and value.shape == shape):
                     raise ValueError(f"the optimizer's {name} is no tensor of shape {tuple(shape)}")
+
+
+def why_no_step(optimizer: Optimizer) -> str | None:
+    """Why one of torch's optimizers takes no step on a dense gradient by `step()`, None if it does or is not torch's.
+
+    Example:
+        >>> p = torch.ones(2, requires_grad=True)
+        >>> why_no_step(torch.optim.SparseAdam([p]))
+        'SparseAdam does not support dense gradients, please consider Adam instead'
+        >>> why_no_step(torch.optim.Adam([p]))
+    """
+    if not type(optimizer).__module__.startswith("torch.optim."):
+        return None
+    try:
+        _after_a_step(optimizer, optimizer.param_groups[0])
+    except Exception as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def _after_a_step(optimizer: Optimizer, group: dict) -> dict[str, bool | None]:

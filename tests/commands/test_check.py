@@ -61,7 +61,7 @@ def check(tmp_path, monkeypatch, capsys):
 def test_particles_that_fail_at_once_are_a_violation(check):
     code, told = check("Wrong")
     assert code == 2 and "violation: with K > 1 particles at once, the program fails after site 'z' in layer" in told
-    assert "(Conv1d) at particular.py, line" in told and "pplvm.LeadingDims(layer, n)" in told
+    assert "(Conv1d) at particular.py, line" in told and "pplvm.LeadingDims(layer, 2)" in told
     assert "1 violations" in told
     assert check("Right")[0] == 0
 
@@ -71,3 +71,14 @@ def test_data_that_depend_on_each_other_are_noted(check):
     assert code == 0 and "no violations" in told
     assert "note: objectives that credit each datum by itself refuse this program: model site 'x'" in told
     assert "note" not in check("Right")[1]
+
+
+def test_fit_says_before_the_first_step_that_many_particles_will_be_refused(check, capsys):
+    check("Right")
+    for name, is_told in (("Wrong", True), ("Right", False)):
+        words = ["--data=mine.npz", "--key=x", "--steps=1", "--objective=pathwise", f"--output={name}"]
+        assert main(["fit", f"--program=particular:{name}", *words]) == 0
+        told = capsys.readouterr().err
+        line = "pplvm evaluate, compare and objectives of many particles will refuse it: with K > 1 particles at once"
+        assert (line in told) == is_told
+        assert not is_told or told.index(line) < told.index("training particular:Wrong")

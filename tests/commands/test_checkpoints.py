@@ -68,6 +68,13 @@ def test_names_that_wrappers_put_before_a_programs_own_are_taken_off(how):
 def test_what_is_missing_or_of_another_shape_is_still_told():
     program = torch.nn.Linear(2, 1)
     lacking = {"module.weight": torch.ones(1, 2)}
-    assert misfit(unwrapped(lacking, program), program) == "it lacks 'weight'"
+    assert misfit(unwrapped(lacking, program), program) == "it lacks 'bias'"
     wrong = {"module.weight": torch.ones(1, 3), "module.bias": torch.ones(1)}
     assert "'weight' has shape (1, 3) there" in misfit(unwrapped(wrong, program), program)
+
+
+def test_names_of_which_some_are_wrapped_are_told():
+    program = torch.nn.Linear(2, 1)
+    mixed = {"bias": torch.ones(1), "module.weight": torch.ones(1, 2)}
+    told = "it has 'module.weight' for 'weight', and other names as they are: give all the program's own"
+    assert misfit(unwrapped(mixed, program), program) == told

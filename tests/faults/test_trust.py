@@ -19,6 +19,11 @@ def evil(**changes):
 NAMED = {
     "program": {"program": "evil:Story"},
     "odd program": {"program": "odd@evil:Story"},
+    "a file": {"program": "evil.py"},
+    "a program of a file": {"program": "evil.py:Story"},
+    "a file elsewhere": {"program": "./evil.py"},
+    "a bare module": {"program": "evil"},
+    "an objective of a file": {"objective": "evil.py@num_particles=2"},
     "objective": {"objective": "evil:Story@num_particles=2"},
     "data": {"data": "evil:Story"},
     "odd data": {"data": "odd@evil:Story"},
