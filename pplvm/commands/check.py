@@ -5,7 +5,8 @@ from typing import Any
 
 from pyro.poutine import Trace
 
-from pplvm.commands.building import build_data, build_program, check_data, run_once
+from pplvm.commands.building import build_program, check_data, run_once
+from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
 from pplvm.data.batches import fixed_batch
 from pplvm.particles.agreement import data_disagree, particles_disagree

@@ -16,8 +16,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pplvm.commands.building import build_data, build_program, check_data, usable_device
+from pplvm.commands.building import build_program, check_data, usable_device
 from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer, unwrapped
+from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.commands.rounds import Rounds

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pplvm.cli import main
-from pplvm.commands.building import build_data
+from pplvm.commands.data import build_data
 from pplvm.commands.options import build_parser
 
 CODE = """
