@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pplvm.cli import main
@@ -64,12 +65,15 @@ def test_options_that_contradict_each_other_or_the_data(words, told, tmp_path):
 
 
 @pytest.fixture
-def small_digits(tmp_path, monkeypatch, single_precision):
+def small_digits(tmp_path, monkeypatch):
     """scikit-learn's digits as anyone would save them: uint8, 0 to 16."""
     from sklearn.datasets import load_digits
 
     monkeypatch.chdir(tmp_path)
     np.save("mine.npy", load_digits().images.astype(np.uint8))
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float64)
 
 
 READ = "mine.npy, train: 1,439 of shape (8, 8), grey, 17 levels, stored as 0 to 16; binarization: static (x > 0.5)"
