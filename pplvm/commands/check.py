@@ -22,12 +22,12 @@ __all__ = ["run"]
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; 0 if every rule is kept, 2 if not."""
     data = build_data(arguments)
-    print(f"data: {data.description(arguments.split)}")
     program = build_program(arguments.program, arguments.set, data, arguments.seed)
     x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
     with default_data_told(arguments, arguments.program):
         model_trace, guide_trace, broken = run_once(program, data, x)
-    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}\n")
+    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}")
+    print(f"data: {data.description(arguments.split)}\n")
     rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
     rows += [_site_row("guide", site) for site in _sites(guide_trace)]
     print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
