@@ -18,7 +18,7 @@ from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.training.fit import fit
 
-__all__ = ["freezes", "load_checkpoint", "misfit", "stops", "trainer", "unwrapped"]
+__all__ = ["checkpoint_name", "freezes", "load_checkpoint", "misfit", "stops", "trainer", "unwrapped"]
 
 DEFAULT_STEPS = 500
 
@@ -104,6 +104,11 @@ WRAPPERS = ("module.", "loss.", "program.")
 """What data parallelism and averages, `Compiled` and `Loss` put before the names of what they hold."""
 
 
+def checkpoint_name(stop: int) -> str:
+    """What a program is called after so many steps of training."""
+    return f"{stop} steps" if stop else "fresh"
+
+
 def freezes(
     arguments: argparse.Namespace,
     trained: Loss,
@@ -131,7 +136,7 @@ def freezes(
             pass
         done = stop
         states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []
-        yield f"{stop} steps" if stop else "fresh", stop
+        yield checkpoint_name(stop), stop
         torch.set_rng_state(states[0])
         torch.cuda.set_rng_state_all(states[1])
     for name, state in files.items():

@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import platform
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -17,10 +16,13 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pplvm.commands.building import build_program, check_data, usable_device
-from pplvm.commands.checkpoints import freezes, load_checkpoint, misfit, stops, trainer, unwrapped
+from pplvm.commands.checkpoints import checkpoint_name, freezes, load_checkpoint, misfit, stops, trainer, unwrapped
 from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
+from pplvm.commands.ended_early import marked
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.forecast import forecast_sentence
+from pplvm.commands.printed import print_comparison
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.commands.say import say
@@ -37,9 +39,6 @@ from pplvm.evaluation.weights import weight_health
 from pplvm.objectives.objective import Loss
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import pair_up
-from pplvm.plots.overview import title
-from pplvm.plots.summary import summary
-from pplvm.plots.table import text_table
 from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
@@ -101,14 +100,21 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
         if not sections:
             raise
         failure = error
+        sections = marked(sections, _planned(arguments, subjects), error)
     with in_unison():
         if directory is not None:
             write(sections, directory)
-            _print(sections)
+            print_comparison(sections)
             print(f"report: {directory / 'report.html'}")
     if failure is not None and not _by_hand(failure):
         raise failure
     return 130 if failure is not None else 0
+
+
+def _planned(arguments: argparse.Namespace, subjects: list[Subject]) -> list[tuple[str, str]]:
+    """Program and checkpoint of every section that was asked for."""
+    steps = [checkpoint_name(stop) for stop in stops(arguments)]
+    return [(subject.name, checkpoint) for subject in subjects for checkpoint in (*steps, *subject.files)]
 
 
 def _stop(error: BaseException, sections: list[xr.Dataset], directory: Path) -> None:
@@ -223,6 +229,7 @@ def _measure(
             subject.choice.losses(x.device),
             subject.minibatches,
             replicates=arguments.replicates,
+            reference_draws=arguments.reference_draws,
             seed=arguments.seed,
             kept=arguments.kept,
             compile=arguments.compile,
@@ -234,17 +241,26 @@ def _measure(
         swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
         sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
         try:
-            for _ in rounds.shown("replicates", comparison.rounds(), comparison.number_of_rounds):
-                pass
-            sweep.keep(comparison.losses)
-            for _ in rounds.shown("particles", sweep.rounds(), sweep.number_of_rounds):
-                pass
+            _draw(arguments, comparison, sweep, rounds)
         finally:
             if comparison.has_result:
                 section = _section(arguments, subject, comparison, sweep)
                 known = {"checkpoint": checkpoint} | ({} if steps is None else {"steps": steps})
                 seconds = round(time.perf_counter() - started, 1)
                 sections.append(section.assign_attrs(_circumstances(arguments, subject, data, seconds), **known))
+
+
+def _draw(arguments: argparse.Namespace, comparison: Comparison, sweep: ParticleSweep, rounds: Rounds) -> None:
+    """All that is drawn, under bars; the time that it takes is told once a draw of each estimator is known."""
+    for what, steps, total in comparison.phases():
+        if what == "reference draws" and is_first():
+            sentence = forecast_sentence(comparison.forecast, sweep.losses, arguments.sweep_replicates)
+            _tell(sentence) if sentence else None
+        for _ in rounds.shown(what, steps, total):
+            pass
+    sweep.keep(comparison.losses)
+    for _ in rounds.shown("particles", sweep.rounds(), sweep.number_of_rounds):
+        pass
 
 
 def _section(
@@ -260,7 +276,8 @@ def _section(
     measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
     left_out = [*subject.choice.left_out, *comparison.left_out, *sweep.left_out, *unknown]
     found = xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
-    return found.assign_attrs(left_out="\n".join(left_out))
+    unfinished = [line for line in (measured.attrs["unfinished"], sweep.unfinished) if line]
+    return found.assign_attrs(left_out="\n".join(left_out), unfinished="\n".join(unfinished))
 
 
 def _weights(arguments: argparse.Namespace, subject: Subject) -> tuple[xr.Dataset, list[str]]:
@@ -284,13 +301,3 @@ def _circumstances(
         + (f", {size()} processes" if size() > 1 else ""),
         "arviz_version": version("arviz"),
     } | ({} if arguments.budget is None else {"budget": arguments.budget})
-
-
-def _print(sections: list[xr.Dataset]) -> None:
-    width = min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)
-    for section in sections:
-        if len(sections) > 1:
-            print(f"{title(section)}\n{'=' * len(title(section))}")
-        print(text_table(section, width))
-        left_out = [line for line in section.attrs["left_out"].split("\n") if line]
-        print("\n".join([*left_out, *summary(section)]), end="\n\n" if len(sections) > 1 else "\n")

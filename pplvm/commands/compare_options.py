@@ -74,6 +74,10 @@ def _add_measurement(group: argparse._ActionsContainer) -> None:
         "--replicates", type=at_least(2), default=80, metavar="N", help="gradients each, a minibatch [%(default)s]"
     )
     group.add_argument(
+        "--reference-draws", type=at_least(2), default=250, metavar="N",
+        help="of what the bias is held against where no gradient is exact, a minibatch [%(default)s]",
+    )  # fmt: skip
+    group.add_argument(
         "--sweep-replicates", type=at_least(2), default=30, metavar="N", help="gradients each, a K [%(default)s]"
     )
     group.add_argument(

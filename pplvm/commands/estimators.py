@@ -12,12 +12,11 @@ from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.data.image_data import ImageData
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
-from pplvm.objectives.local_expectation import LocalExpectation
-from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.particles.contract import ProgramError, latents
-from pplvm.particles.pair import cuda_devices, pair_up
-from pplvm.particles.paths import has_path
+from pplvm.evaluation.estimators.failures import left_out_sentences
+from pplvm.objectives.objective import Loss, Objective, ObjectiveError
+from pplvm.objectives.ruled_sites import learning_sites, repeats_pathwise
+from pplvm.particles.contract import ProgramError, Site
+from pplvm.particles.side_effects import cuda_devices
 from pplvm.unison import exchanged, words_of
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
@@ -48,13 +47,19 @@ class Choice:
     particles: dict[str, int | None] = field(default_factory=dict)  # K by estimator, None without
     failed: set[str] = field(default_factory=set)  # of the names, those that failed when they were run
     notes: dict[str, str] = field(default_factory=dict)  # by estimator
-    left_out: list[str] = field(default_factory=list)  # a sentence each
+    reasons: dict[str, str] = field(default_factory=dict)  # by estimator that is left out
+    repeats: list[str] = field(default_factory=list)  # estimators of the catalog that are pathwise on this guide
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each reason."""
+        return [*left_out_sentences(self.reasons), *([_repeating(self.repeats)] if self.repeats else [])]
 
     def agree(self) -> None:
         """Leave out, on all ranks, what any of them leaves out; called by all alike."""
-        for names, sentences in exchanged((list(self.particles), self.left_out)):
+        for names, reasons, repeats in exchanged((list(self.particles), self.reasons, self.repeats)):
             self.particles = {name: K for name, K in self.particles.items() if name in names}
-            self.left_out = list(dict.fromkeys([*self.left_out, *sentences]))
+            self.reasons, self.repeats = reasons | self.reasons, list(dict.fromkeys([*self.repeats, *repeats]))
 
     def build(self, name: str, particles: int | None, device: torch.device) -> Loss:
         return build_loss(name, particles, self.program, self.data).to(device)
@@ -101,16 +106,18 @@ def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: I
         ValueError: an estimator that was asked for is not legal and this is the only program; or none is left.
     """
     named, alone = named_estimators(arguments.estimators), len(arguments.program) == 1
-    choice = Choice(program, data)
+    choice, sites = Choice(program, data), _sites(program, x)
     for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
         try:
             with torch.random.fork_rng(cuda_devices((x,))):
-                _add(choice, name, arguments, x, catalog=named is None)
+                _add(choice, name, arguments, x, None if named is not None else sites)
+                if sites is not None and name in choice.particles:
+                    _mark(choice, name, sites, x)
         except (ObjectiveError, ProgramError) as error:
             if named is not None and alone:
                 raise ValueError(f"objective {name}: {error}") from error
             if named is not None:
-                choice.left_out.append(f"{name} is left out: {error}")
+                choice.reasons[name] = " ".join(str(error).split())
     if not choice.particles:
         raise ValueError(_nothing_left(choice, arguments.budget))
     return choice
@@ -141,10 +148,12 @@ def sweep_particles(text: str) -> list[int]:
     return found
 
 
-def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, catalog: bool) -> None:
+def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, sites: dict[str, Site] | None) -> None:
+    """Take up an estimator, or the reason why not; of the catalog, with `sites`, none that only repeats another."""
     particles = arguments.particles if takes_particles(name) else None
     loss = choice.build(name, particles, x.device)
-    if catalog and _only_repeats(loss, choice.program, x):
+    if sites is not None and isinstance(loss.objective, Objective) and repeats_pathwise(loss.objective, sites):
+        choice.repeats.append(name)
         return
     try:
         loss(x)
@@ -153,7 +162,7 @@ def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, ca
         raise
     except Exception as error:
         choice.failed.add(name)
-        choice.left_out.append(f"{name} is left out: {words_of(error)}")
+        choice.reasons[name] = words_of(error)
         return
     if arguments.budget is None:
         choice.particles[name] = particles
@@ -165,10 +174,8 @@ def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, ca
 
 def _keep_or_leave_out(choice: Choice, name: str, cost: float, budget: int) -> None:
     if cost > budget:
-        choice.left_out.append(
-            f"{name} is left out: it has no particles to set and costs {cost:g} evaluations a datum, above the "
-            f"budget of {budget}"
-        )
+        costs = f"it has no particles to set and costs {cost:g} evaluations a datum, above the budget of {budget}"
+        choice.reasons[name] = costs
         return
     choice.particles[name] = None
     choice.notes[name] = f"has no particles to set: it takes {cost:g} of the {budget} evaluations, in one draw"
@@ -183,14 +190,29 @@ def _fit(choice: Choice, name: str, budget: int, x: Tensor) -> None:
 
     particles = particles_within(budget, cost)
     if particles is None:
-        choice.left_out.append(f"{name} is left out: at no K does it cost {budget} evaluations a datum or fewer")
+        choice.reasons[name] = f"at no K does it cost {budget} evaluations a datum or fewer"
     else:
         choice.particles[name] = particles
 
 
-def _only_repeats(loss: Loss, program: nn.Module, x: Tensor) -> bool:
-    """Score-function rules on a guide whose sites all have paths are pathwise gradients again."""
-    if not isinstance(loss.objective, ScoreFunction | LeaveOneOut | LocalExpectation):
-        return False
-    trace = pair_up(program.model, program.guide, (x,), {}).run_guide(1, (x,), {})
-    return all(has_path(site["fn"]) for site in latents(trace).values())
+REPEATS = "no site of this guide uses its rule, so it is the pathwise gradient of its bound here"
+
+
+def _repeating(names: list[str]) -> str:
+    whose, each = ("its", "it") if len(names) == 1 else ("their", "each")
+    return f"{', '.join(names)}: no site of this guide uses {whose} rule, {each} is pathwise here"
+
+
+def _mark(choice: Choice, name: str, sites: dict[str, Site], x: Tensor) -> None:
+    """Say in its row of an estimator that it is pathwise here under another name."""
+    objective = choice.build(name, choice.particles[name], x.device).objective
+    if repeats_pathwise(objective, sites):
+        choice.notes[name] = "; ".join(note for note in (choice.notes.get(name), REPEATS) if note)
+
+
+def _sites(program: nn.Module, x: Tensor) -> dict[str, Site] | None:
+    """The guide's learning latents; None of a program that breaks a rule, and is legal for few objectives."""
+    try:
+        return learning_sites(program, x)
+    except Exception:  # the estimators will tell of it
+        return None

@@ -22,6 +22,7 @@ from pplvm.data.batches import batches
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
 from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.ruled_sites import repeats_in_words
 from pplvm.particles.contract import ProgramError
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.optimizer_state import require_own_form
@@ -71,6 +72,8 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     """The run with its time; returns how it ended."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
     say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
+    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, plan.x)):
+        say(sentence)
     started, first = time.perf_counter(), plan.run.step
     end = Training(plan, files, manifest).go(request)
     seconds = time.perf_counter() - started

@@ -41,7 +41,7 @@ class Rounds:
         Raises:
             KeyboardInterrupt: one of several processes got Ctrl-C.
         """
-        bar = {"file": sys.stderr, "leave": False, "mininterval": 0.3, "disable": not is_first()}
+        bar = {"file": sys.stderr, "leave": False, "mininterval": 0.3, "disable": not (is_first() and total)}
         with tqdm(desc=what, total=total, **bar) as shown:
             for done in self._in_step(iter(rounds)):
                 shown.update(done - shown.n)

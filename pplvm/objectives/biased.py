@@ -142,6 +142,9 @@ class BiasedPathwise(Pathwise):
         arXiv:1308.3432
     """
 
+    def takes(self, site: Site) -> bool:
+        return bool(site["fn"].has_rsample) and not has_path(site["fn"])
+
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         return super().draw(replace(pair, straight_through=True), *args, **kwargs)
 

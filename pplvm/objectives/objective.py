@@ -26,7 +26,7 @@ from pplvm.objectives.left_out import why_not_summed_out
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.autoguides import automatic_guides, same_rows
-from pplvm.particles.contract import latents
+from pplvm.particles.contract import Site, latents
 from pplvm.particles.faults import first_fault, first_steep_site
 from pplvm.particles.halves import users
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
@@ -73,6 +73,9 @@ class Objective(ELBO):
     uses_guide = True
     """Whether the guide is run at all."""
 
+    leaves_paths = False
+    """Whether sites that the rule does not take are differentiated along their path, and nothing else is done."""
+
     least_particles = 1
     """The smallest K at which the estimator is defined."""
 
@@ -115,6 +118,10 @@ class Objective(ELBO):
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
         return loss.item()
+
+    def takes(self, site: Site) -> bool:
+        """Whether the gradient of a site of the guide is made by the rule."""
+        return True
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         """K particles from the guide."""

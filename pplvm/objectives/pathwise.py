@@ -17,7 +17,7 @@ from torch.distributions import kl_divergence
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
-from pplvm.particles.contract import latents, sample_sites
+from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
@@ -50,6 +50,8 @@ class Pathwise(Objective):
         Rezende, Mohamed and Wierstra, Stochastic backpropagation, 2014, arXiv:1401.4082
     """
 
+    leaves_paths = True
+
     def __init__(self, bound: Bound = elbo, num_particles: int = 1) -> None:
         super().__init__(num_particles)
         self.bound = bound
@@ -57,6 +59,9 @@ class Pathwise(Objective):
     @property
     def target(self) -> Bound:
         return self.bound
+
+    def takes(self, site: Site) -> bool:
+        return False
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = self.draw(pair, *args, **kwargs)

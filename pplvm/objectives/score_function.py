@@ -17,8 +17,10 @@ from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.particles.contract import Site
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import Pair, Particles, gather
+from pplvm.particles.paths import has_path
 
 __all__ = ["LeaveOneOut", "ScoreFunction"]
 
@@ -26,11 +28,15 @@ __all__ = ["LeaveOneOut", "ScoreFunction"]
 class _Scored(Objective):
     """Objectives that weigh the score of each site by a credit."""
 
+    leaves_paths = True
     bound: Bound
 
     @property
     def target(self) -> Bound:
         return self.bound
+
+    def takes(self, site: Site) -> bool:
+        return not has_path(site["fn"])
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)

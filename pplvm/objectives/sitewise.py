@@ -47,6 +47,7 @@ class Sitewise(Objective):
     """
 
     rules_by_site = True
+    leaves_paths = True
 
     any_bound = False
     """Whether the rule holds for other bounds than the elbo."""
@@ -77,6 +78,9 @@ class Sitewise(Objective):
     def claims(self, site: Site) -> bool:
         """Whether the rule takes a site that does not name one."""
         return not has_path(site["fn"])
+
+    def takes(self, site: Site) -> bool:
+        return self.rule_of(site) is not None
 
     def rule_of(self, site: Site) -> "Sitewise | None":
         """The rule that a site follows; None leaves it to its path."""

@@ -42,7 +42,7 @@ class _Tempered(Objective):
             )
         self.bound: Bound = objective.bound if isinstance(objective, _Tempered) else _bound_of(objective, name)
         self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
-        self.rules_by_site = objective.rules_by_site
+        self.rules_by_site, self.leaves_paths = objective.rules_by_site, objective.leaves_paths
         super().__init__(objective.num_particles)
         self.inner, self.control = objective, objective.control
 
@@ -62,6 +62,9 @@ class _Tempered(Objective):
                 "itself: draw by pplvm.particles.pair.gather, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
+
+    def takes(self, site: Site) -> bool:
+        return self.inner.takes(site)
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         return self.inner.draw(pair, *args, **kwargs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from pplvm.plots.contest import contenders, is_unfinished, share_of_work
 from pplvm.plots.looks import GREY, PALE, label
 from pplvm.plots.table import by_target, number, per_estimator, relative_work
 
@@ -33,6 +34,8 @@ def title(section: xr.Dataset) -> str:
 def work_map(sections: Sequence[xr.Dataset], ax: Axes) -> None:
     """Variance x milliseconds, a row an estimator, a column a section; the colour says how far from the best.
 
+    ≈ marks factors that are not told apart from one.
+
     Arguments:
         sections: what `compare_gradients` returned, at least one.
         ax: the axes to draw on.
@@ -49,7 +52,8 @@ def work_map(sections: Sequence[xr.Dataset], ax: Axes) -> None:
             if name in work and name in by_target(section).get(target, ()):
                 relative[i, j] = math.log10(factor[name]) if factor[name] > 0 else math.nan
                 biased = verdict[name] == "biased"
-                text = f"{number(work[name])} ({number(factor[name])}×)" + (" biased" if biased else "")
+                near = "≈" if name in _near_the_best(section, target) else ""
+                text = f"{number(work[name])} ({near}{number(factor[name])}×)" + (" biased" if biased else "")
                 dark = relative[i, j] > 1.4 and not biased
                 ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
                 relative[i, j] = math.nan if biased else relative[i, j]
@@ -75,6 +79,12 @@ def save_overview(sections: Sequence[xr.Dataset], directory: str | Path) -> Path
     return path
 
 
+def _near_the_best(section: xr.Dataset, target: str) -> list[str]:
+    """Estimators of a target that are not told apart from its best."""
+    able = contenders(section, by_target(section)[target])
+    return [name for name in able[1:] if not share_of_work(section, name, able[0])[0] > 1]
+
+
 def _rows(sections: Sequence[xr.Dataset]) -> list[tuple[str, str]]:
     """Target and name of every estimator of any section, target by target."""
     found: dict[str, dict[str, None]] = {}
@@ -85,7 +95,11 @@ def _rows(sections: Sequence[xr.Dataset]) -> list[tuple[str, str]]:
 
 
 def _name_axes(ax: Axes, rows: list[tuple[str, str]], sections: Sequence[xr.Dataset]) -> None:
-    ax.set_xticks(range(len(sections)), [label(title(section)).replace(", ", "\n") for section in sections], fontsize=9)
+    names = [
+        label(title(section)).replace(", ", "\n") + ("\nunfinished" if is_unfinished(section) else "")
+        for section in sections
+    ]
+    ax.set_xticks(range(len(sections)), names, fontsize=9)
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(rows)), [label(name) for _, name in rows], fontsize=9.5)
     ax.tick_params(length=0)

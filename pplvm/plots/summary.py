@@ -4,6 +4,7 @@ import math
 
 import xarray as xr
 
+from pplvm.plots.contest import contenders, is_unfinished, share_of_work
 from pplvm.plots.table import by_target, number, per_estimator, ranking
 from pplvm.plots.weights import weights_sentence
 
@@ -17,7 +18,24 @@ REPEATED = 3
 
 
 def summary(ds: xr.Dataset) -> list[str]:
-    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided."""
+    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided.
+
+    One that is unfinished says what is missing, and has no verdict on what was not finished.
+    """
+    weights = [weights_sentence(ds)] if "weight_khat" in ds else []
+    return [*_unfinished(ds), *([] if is_unfinished(ds) else _verdicts(ds)), *weights, *_alarms(ds)]
+
+
+def _unfinished(ds: xr.Dataset) -> list[str]:
+    missing = [line for line in str(ds.attrs.get("unfinished", "")).split("\n") if line]
+    missing += [str(ds.attrs["ended"])] if ds.attrs.get("ended") else []
+    sentences = [f"Unfinished: {line.removesuffix('.')}." for line in missing]
+    if is_unfinished(ds):
+        sentences.append("So nothing is said of bias, and no winner is named: figures are those of what was drawn.")
+    return sentences
+
+
+def _verdicts(ds: xr.Dataset) -> list[str]:
     verdict = per_estimator(ds, "verdict")
     sentences = [_winner(ds, goal, names) for goal, names in by_target(ds).items()]
     for kind, meaning in (
@@ -28,15 +46,13 @@ def summary(ds: xr.Dataset) -> list[str]:
             sentences.append(f"{meaning}: {', '.join(names)}.")
     if "biased" not in verdict.values():
         sentences.append("No estimator was found biased.")
-    if "weight_khat" in ds:
-        sentences.append(weights_sentence(ds))
-    return sentences + _alarms(ds)
+    return sentences
 
 
 def _alarms(ds: xr.Dataset) -> list[str]:
     """Why figures may not be what they seem; n draws of a minibatch cannot show a kurtosis above n."""
-    sentences = []
-    heavy = min(HEAVY, max(10, ds.sizes["draw"] / 2))
+    sentences = [_busy(ds)] if ds.attrs.get("busy") else []
+    heavy = min(HEAVY, max(10, ds.sizes.get("draw", 0) / 2))
     if "kurtosis" in ds and (names := _above(ds, "kurtosis", heavy)):
         sentences.append(
             f"Heavy tails: gradients of {', '.join(names)} have a kurtosis above {heavy:g} at the median entry: rare "
@@ -53,30 +69,84 @@ def _alarms(ds: xr.Dataset) -> list[str]:
     return sentences
 
 
+def _busy(ds: xr.Dataset) -> str:
+    """What a busy machine means for the figures."""
+    share, spread, load = (float(ds.attrs.get(key, math.nan)) for key in ("cpu_share", "timing_spread", "load_average"))
+    signs = []
+    if not math.isnan(share):
+        signs.append(f"a step that was timed had the processor for {number(100 * share, 2)} % of its time")
+    if not math.isnan(load):
+        signs.append(f"{number(load, 2)} programs wanted its {int(ds.attrs['cores'])} cores")
+    if not math.isnan(spread):
+        signs.append(f"times of one step differed by a factor of {number(spread, 2)}")
+    return (
+        f"Busy machine: {', '.join(signs)}. So milliseconds and var x ms are those under this load, their intervals "
+        "hold CPU time as well, and a winner is named only where both clocks agree: repeat on a quiet machine for "
+        "times to quote. Variance and bias are not touched."
+    )
+
+
 def _above(ds: xr.Dataset, variable: str, limit: float) -> list[str]:
     values = per_estimator(ds, variable)
     return [name for name in ranking(ds) if values[name] > limit]
 
 
 def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
-    verdict, work = per_estimator(ds, "verdict"), per_estimator(ds, "work")
-    able = [name for name in names if verdict[name] != "biased" and work[name] >= 0]
-    if not able:
+    """Who wins at equal work; nobody whom the intervals do not carry."""
+    verdict, variance = per_estimator(ds, "verdict"), per_estimator(ds, "variance")
+    if all(verdict[name] == "biased" for name in names):
         return f"Gradient of {goal}: every estimator that was measured is biased."
-    if len(able) == 1:
-        return f"Gradient of {goal}: {able[0]} is the only one measured that is not biased, so nothing is compared."
+    able = contenders(ds, names)
+    still = [name for name in names if verdict[name] != "biased" and variance[name] == 0]
+    aside = f" {_listed(still)} {'have' if len(still) > 1 else 'has'} no noise, so no work to compare." if still else ""
+    if able and len(able) < 2 and still:
+        one = f"{able[0]} is the only one with noise that is not biased"
+        return f"Gradient of {goal}: {one}, so nothing is compared.{aside}"
+    if len(still) > 1 and not able:
+        return f"Gradient of {goal}: nothing is compared.{aside}"
+    if len(able) < 2:
+        alone = next(name for name in (*able, *still, *names) if verdict[name] != "biased")
+        return f"Gradient of {goal}: {alone} is the only one measured that is not biased, so nothing is compared."
+    ahead = _not_told_apart(ds, able, "ms")
+    if len(ahead) > 1:
+        sentence = f"Gradient of {goal}: at equal work {_listed(ahead)} are not told apart{_next(ds, able, ahead)}."
+        return f"{sentence}{aside}{_by_evaluations(ds, able, None)}"
     first, second = able[:2]
-    if work[first] == 0:
-        return f"Gradient of {goal}: {first} has no variance; {second} is next."
-    factor = work[second] / work[first]
-    sentence = (
-        f"Gradient of {goal}: at equal work {first} wins; the runner-up {second} needs "
-        f"{number(factor)} times as many milliseconds for the same variance"
+    factor = per_estimator(ds, "work")[second] / per_estimator(ds, "work")[first]
+    return (
+        f"Gradient of {goal}: at equal work {first} wins; the runner-up {second} needs {number(factor)} times as many "
+        f"milliseconds for the same variance ({_interval(ds, second, first)}).{aside}{_by_evaluations(ds, able, first)}"
     )
-    apart = per_estimator(ds, "work_high")[first] < per_estimator(ds, "work_low")[second]
-    sentence += "." if apart else ", but their 95 % intervals overlap, so the order is not settled."
-    counted = {name: value for name, value in per_estimator(ds, "work_evaluations").items() if name in able}
-    cheapest = min(able, key=lambda name: (math.isnan(counted[name]), counted[name]))
-    if cheapest == first:
-        return sentence
-    return f"{sentence} Counted in model evaluations instead of milliseconds, {cheapest} would win."
+
+
+def _not_told_apart(ds: xr.Dataset, able: list[str], cost: str) -> list[str]:
+    """The best, and those whose work over its may be one; `able` is in order of work."""
+    first = able[0]
+    return [first, *(name for name in able[1:] if not share_of_work(ds, name, first, cost)[0] > 1)]
+
+
+def _next(ds: xr.Dataset, able: list[str], ahead: list[str]) -> str:
+    """Of those that surely need more work than the best, the one that needs least."""
+    if not (behind := [name for name in able if name not in ahead]):
+        return ""
+    work = per_estimator(ds, "work")
+    factor = number(work[behind[0]] / work[ahead[0]])
+    return f"; next is {behind[0]}, with {factor} times the work of {ahead[0]} ({_interval(ds, behind[0], ahead[0])})"
+
+
+def _interval(ds: xr.Dataset, name: str, other: str) -> str:
+    return "95 % interval {} to {}".format(*map(number, share_of_work(ds, name, other)))
+
+
+def _by_evaluations(ds: xr.Dataset, able: list[str], first: str | None) -> str:
+    """Who else wins where model evaluations are counted instead of milliseconds, if anybody surely does."""
+    counted = per_estimator(ds, "work_evaluations")
+    ordered = sorted(able, key=lambda name: (math.isnan(counted[name]), counted[name]))
+    if ordered[0] == first or len(_not_told_apart(ds, ordered, "evaluations")) > 1:
+        return ""
+    return f" Counted in model evaluations instead of milliseconds, {ordered[0]} would win."
+
+
+def _listed(names: list[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -9,6 +9,8 @@ from typing import Any
 
 import xarray as xr
 
+from pplvm.plots.contest import contenders, is_unfinished, share_of_work
+
 __all__ = [
     "by_target",
     "interval",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 LEFT_ALIGNED = ("estimator", "verdict")
-DROPPED_FIRST = ("cosine", "max |z|", "SNR", "ms", "evals", "K")
+DROPPED_FIRST = ("cosine", "max |z|", "SNR", "[95 %]", "ms", "evals", "K")
 
 
 def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def ranking(ds: xr.Dataset) -> list[str]:
 
 
 def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
-    """The estimators of every target, best first; the target of the best comes first.
+    """The estimators of every target, best first; the target with the most that contend comes first.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -62,7 +64,7 @@ def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
     target, found = per_estimator(ds, "target"), {}
     for name in ranking(ds):
         found.setdefault(target[name], []).append(name)
-    return found
+    return dict(sorted(found.items(), key=lambda each: -len(contenders(ds, each[1]))))
 
 
 def relative_work(ds: xr.Dataset) -> dict[str, float]:
@@ -128,8 +130,13 @@ def shortened(name: str, width: int) -> str:
 
 def rows(ds: xr.Dataset) -> list[dict[str, str]]:
     """The cells of the table by column, one row an estimator, target by target, best first."""
-    relative = relative_work(ds)
-    return [_row(ds.sel(estimator=n), n, relative[n]) for names in by_target(ds).values() for n in names]
+    relative, found = relative_work(ds), []
+    for names in by_target(ds).values():
+        best = next((n for n in names if relative[n] == 1.0), None)
+        for name in names:
+            found.append(_row(ds.sel(estimator=name), name, relative[name]))
+            found[-1]["[95 %]"] = "-" if best in (None, name) else _between(*share_of_work(ds, name, str(best)))
+    return found
 
 
 def text_table(ds: xr.Dataset, width: int = 120) -> str:
@@ -143,11 +150,8 @@ def text_table(ds: xr.Dataset, width: int = 120) -> str:
     goals = [row.pop("target") for row in table]
     for row in table:
         row["estimator"] = shortened(row["estimator"], 28)
-    columns, left_out = list(table[0]), []
-    for column in DROPPED_FIRST:
-        if _table_width(table, columns) > width:
-            columns.remove(column)
-            left_out.append(column)
+    columns = _that_fit(table, width)
+    left_out = [column for column in DROPPED_FIRST if column not in columns]
     lines = [_line({c: c for c in columns}, table, columns)]
     lines.append("-" * len(lines[0]))
     for goal in dict.fromkeys(goals):
@@ -200,6 +204,10 @@ def _row(one: xr.Dataset, name: str, relative: float) -> dict[str, str]:
     }
 
 
+def _between(low: float, high: float) -> str:
+    return "-" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
+
+
 def _verdict(verdict: str, relative_bias: float, detectable: float) -> str:
     if verdict != "biased":
         escaped = verdict == "undecided" and math.isfinite(detectable)
@@ -215,9 +223,12 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
     return {
         "variance [95 %]": "variance: of one gradient at a fixed minibatch, summed over coordinates.",
         "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
+        "[95 %]": "[95 %]: of var x ms, the noise of variance and time together; one that holds 1 is not told apart.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
-        "verdict": f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
+        "verdict": "verdict: none, as the comparison was not finished."
+        if is_unfinished(ds)
+        else f"verdict: by Hotelling's test and by the norm, at level {alpha:g}; undecided <x%: a bias below "
         f"x % of the model's or the guide's gradient, along it, could have escaped (power {power:g})"
         f"{_in_any_direction(ds)}.",
     }
@@ -249,6 +260,19 @@ def _widths(table: list[dict[str, str]], columns: list[str]) -> list[int]:
 
 def _table_width(table: list[dict[str, str]], columns: list[str]) -> int:
     return sum(_widths(table, columns)) + 2 * (len(columns) - 1)
+
+
+def _that_fit(table: list[dict[str, str]], width: int) -> list[str]:
+    """All columns, or without the less important ones as far as need be."""
+    columns, dropped = list(table[0]), []
+    for column in DROPPED_FIRST:
+        if _table_width(table, columns) > width:
+            columns.remove(column)
+            dropped.append(column)
+    for column in reversed(dropped):  # for which a wider one has made room
+        more = [each for each in table[0] if each in columns or each == column]
+        columns = more if _table_width(table, more) <= width else columns
+    return columns
 
 
 def _line(row: dict[str, str], table: list[dict[str, str]], columns: list[str]) -> str:

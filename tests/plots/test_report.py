@@ -114,18 +114,28 @@ def known(compared):
 
 def test_the_verdict_names_winner_factor_and_runner_up(known):
     first, *others = summary(known.drop_vars("weight_khat"))
-    assert "pathwise wins; the runner-up score-function needs 2.50 times" in first and "overlap" not in first
+    assert "at equal work pathwise wins; the runner-up score-function needs 2.50 times as many milliseconds" in first
+    assert first.endswith("for the same variance (95 % interval 2.17 to 2.88).") and "not told apart" not in first
     assert others == [
         "Biased: rloo.",
         "Undecided, no bias found but a small one could have escaped: sticking-the-landing.",
     ]
 
 
-def test_the_verdict_admits_overlap_and_another_winner_by_evaluations(known):
-    known["work_high"][0], known["work_evaluations"][0] = 4.8, 9.0
+def test_the_verdict_names_nobody_whom_the_intervals_do_not_carry(known):
+    known["work_high"][0] = 6.0
     sentence = summary(known)[0]
-    assert "their 95 % intervals overlap, so the order is not settled" in sentence
-    assert "Counted in model evaluations instead of milliseconds, score-function would win" in sentence
+    assert "at equal work pathwise and score-function are not told apart; next is sticking-the-landing" in sentence
+    assert "with 10.0 times the work of pathwise (95 % interval 3.32 to " in sentence and " wins" not in sentence
+
+
+def test_the_verdict_tells_of_another_winner_by_evaluations_if_that_is_sure(known):
+    known["variance"][:], known["variance_low"][:], known["variance_high"][:] = 1.0, 0.9, 1.1
+    known["work_evaluations"][:] = [9.0, 5.0, 20.0, 1.0]
+    words = "Counted in model evaluations instead of milliseconds, score-function would win."
+    assert words in summary(known)[0]
+    known["work_evaluations"][0] = 5.5
+    assert "would win" not in summary(known)[0]
 
 
 def test_the_verdict_compares_within_a_target_only(known):

@@ -48,6 +48,16 @@ def test_the_table_fits_the_terminal_and_is_aligned(compared, count, width):
     assert width == 80 or {"K", "evals", "ms"} <= set(table[0].split())
 
 
+def test_no_column_is_left_out_for_which_there_is_room(compared):
+    ds = compared(9)
+    for width in range(80, 140):
+        lines = text_table(ds, width).splitlines()
+        told = next((line for line in lines if line.startswith("left out to fit")), "")
+        for column in told.partition("columns: ")[2].rstrip(".").split(", ") if told else []:
+            wider = max(len(column), *(len(row[column]) for row in rows(ds))) + 2
+            assert len(lines[1]) + wider > width, (width, column)
+
+
 def test_rows_stand_under_their_target(compared):
     lines = text_table(compared(9)).splitlines()
     place = {target: lines.index(f"gradient of {target}") for target in ("elbo", "iwae-16")}
@@ -60,6 +70,27 @@ def test_biased_rows_and_only_they_are_marked(compared):
     biased = {row["estimator"] for row in rows(ds) if "BIASED" in row["verdict"]}
     assert biased == {"pyro-renyi", "straight-through", "gumbel-softmax"}
     assert text_table(ds).count("BIASED 42%") == 3
+
+
+def test_the_interval_of_var_x_ms_stands_beside_it(compared):
+    ds = compared(3)
+    ds["target"][:], ds["verdict"][:] = "elbo", "unbiased"
+    ds["work"][:], ds["work_low"][:], ds["work_high"][:] = [2.0, 4.0, np.nan], [1.8, 3.6, np.nan], [2.2, 4.4, np.nan]
+    shown = [row["[95 %]"] for row in rows(ds)]
+    assert shown == ["-", "[1.74, 2.31]", "-"]
+    between = (("estimator", "other"), np.full((3, 3), 0.97))
+    measured = ds.assign(work_ratio_low=between, work_ratio_high=between).assign_coords(other=ds["estimator"].values)
+    assert rows(measured)[1]["[95 %]"] == "[0.970, 0.970]"  # what was measured of the pair, both noises in it
+    assert "[1.74, 2.31]" in text_table(ds, 120) and "holds 1 is not told apart" in " ".join(
+        text_table(ds, 120).split()
+    )
+
+
+def test_the_target_with_the_most_that_contend_stands_first(compared):
+    ds = compared(4)
+    ds["target"][:], ds["verdict"][:] = ["log p(x)", "elbo", "elbo", "wake-sleep"], "unbiased"
+    ds["work"][:] = [0.0, 30.0, 20.0, 1e-9]
+    assert [*by_target(ds)][0] == "elbo" and set(by_target(ds)) == {"elbo", "log p(x)", "wake-sleep"}
 
 
 def test_the_legend_names_the_floor_what_could_escape_and_the_limits_of_comparison(compared):

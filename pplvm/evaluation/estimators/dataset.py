@@ -1,7 +1,7 @@
 """A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from pplvm.evaluation.estimators.bias import BiasTest
 from pplvm.evaluation.estimators.measurement import Measurement
 from pplvm.evaluation.estimators.parameters import SIDES, Parameters
 from pplvm.evaluation.estimators.reference import Target
+from pplvm.evaluation.estimators.work import work_of
 from pplvm.objectives.targets import Tabulated
 
 __all__ = ["Row", "target_label", "to_dataset"]
@@ -33,7 +34,15 @@ MEANINGS = {
     "relative_bias": "debiased norm of measured minus reference gradient over that of the reference, of the model's or "
     "the guide's side, the larger; nan where neither stands above its noise",
     "alignment": "inner product of measured and reference gradient over the squared norm of the reference",
+    "ms": "median milliseconds of a gradient, over the steps in which all estimators were timed in turn",
+    "ms_low": "lower end of its 95 % interval, on a busy machine with that of CPU time",
+    "ms_high": "upper end of its 95 % interval, on a busy machine with that of CPU time",
+    "ms_cpu": "the same of CPU time, of all threads together",
     "work": "variance times median milliseconds",
+    "work_low": "lower end of its 95 % interval, which holds the noise of variance and time",
+    "work_high": "upper end of its 95 % interval, which holds the noise of variance and time",
+    "work_ratio_low": "lower end of the 95 % interval of an estimator's work over that of another",
+    "work_ratio_high": "upper end of the 95 % interval of an estimator's work over that of another",
     "work_evaluations": "variance times likelihood evaluations per datum",
     "group_z": "largest projection of a tensor's bias, in standard errors",
     "correlation": "trace of the covariance between two estimators at equal seeds over the root of both variances",
@@ -72,13 +81,20 @@ def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: in
     return label if num_particles == 1 else f"{label}, K={num_particles}"
 
 
-def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor, traces: Tensor) -> xr.Dataset:
+def to_dataset(
+    rows: Mapping[str, Row],
+    parameters: Parameters,
+    entries: Tensor,
+    traces: Tensor,
+    load_averages: Sequence[float] = (),
+) -> xr.Dataset:
     """One dataset with dims chain (minibatch), draw, estimator, other, coord, group (parameter tensor) and side.
 
     Arguments:
         rows: by estimator, at least one.
         entries: of the parameter vector whose single draws were kept.
         traces: of the covariances between estimators, in the order of rows, (E, E).
+        load_averages: of the system during the run.
     """
     summaries = {name: _summary(row) for name, row in rows.items()}
     variables = {
@@ -86,23 +102,23 @@ def to_dataset(rows: Mapping[str, Row], parameters: Parameters, entries: Tensor,
     }
     data = xr.Dataset(variables, coords={"estimator": list(rows)})
     data = data.merge(_groups(parameters, rows)).merge(_sides(rows)).merge(_draws(parameters, entries, rows))
-    data = data.merge(_between_estimators(rows, traces))
+    work = _work(rows, load_averages)
+    data = data.merge(_between_estimators(rows, traces)).merge(work)
+    data["work_evaluations"] = data["variance"] * data["evaluations"]
     for name, meaning in MEANINGS.items():
         data[name].attrs["long_name"] = meaning
-    return data.transpose("chain", "draw", "estimator", ...)
+    return data.transpose("chain", "draw", "estimator", ...).assign_attrs(work.attrs)
 
 
 def _summary(row: Row) -> dict[str, float | str | int]:
     found = row.found
     variance, error = _variance(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
-    milliseconds = float(np.nanmedian(np.concatenate([m.milliseconds for m in found])))
     cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
     return {
         "target": target_label(*row.target),
         "particles": row.particles,
         "evaluations": row.evaluations,
-        "ms": milliseconds,
         "replicates": sum(m.gradient.count for m in found),
         "variance": variance,
         "variance_low": variance / spread,
@@ -114,15 +130,25 @@ def _summary(row: Row) -> dict[str, float | str | int]:
         "cosine_q05": float(np.quantile(cosines, 0.05)),
         "cosine_q95": float(np.quantile(cosines, 0.95)),
         **_verdict(row.test, found),
-        "work": variance * milliseconds,
-        "work_low": variance / spread * milliseconds,
-        "work_high": variance * spread * milliseconds,
-        "work_evaluations": variance * row.evaluations,
         "kurtosis": _kurtosis(found),
         "drawn": row.drawn,
         "rule": row.rule,
         "note": "",
     }
+
+
+def _work(rows: Mapping[str, Row], load_averages: Sequence[float]) -> xr.Dataset:
+    """Of the minibatches that all have, in turn: what was timed in one round stands in one column."""
+    variance, error = np.array([_variance(row.found) for row in rows.values()]).T
+    chains = min(len(row.found) for row in rows.values())
+    times = []
+    for clock in ("milliseconds", "cpu_milliseconds"):
+        of_each = [[getattr(m, clock) for m in row.found[:chains]] for row in rows.values()]
+        draws = [min(len(found[chain]) for found in of_each) for chain in range(chains)]
+        cut = [np.concatenate([m[:n] for m, n in zip(found, draws, strict=True)]) for found in of_each]
+        times.append(np.array(cut, float))
+    share = error / np.where(variance > 0, variance, 1.0)
+    return work_of(list(rows), variance, np.minimum(share, 50 / 1.96), (times[0], times[1]), load_averages)
 
 
 def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float | str]:

@@ -1,7 +1,6 @@
 """How the replicates of one estimator are drawn: one by one, or in chunks through its graph where that pays."""
 
 import math
-import time
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from pplvm.evaluation.estimators.measurement import Drawn
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.streams import Gradient
+from pplvm.evaluation.estimators.timing import now
 from pplvm.graphs.chunks import Chunk, Dense, Factors
 from pplvm.graphs.compiled import Compiled, Tier
 from pplvm.graphs.designs import Design
@@ -18,10 +18,13 @@ from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
-__all__ = ["Drawing", "joined", "random_state"]
+__all__ = ["Drawing", "joined", "noise_in_words", "random_state"]
 
 SINGLE = 20
 """Replicates that are drawn one by one, so that a step's time is known."""
+
+AGAIN = 6
+"""As many on each further minibatch, so that it is known how the machine was through the whole run."""
 
 WORTH = 3.0
 """Seconds of replicates still to come for which a graph is made, twice what that takes at most."""
@@ -50,14 +53,16 @@ class Drawing:
         points: int = 1,
     ) -> None:
         self.loss, self.parameters, self.tier = loss, parameters, tier
-        self.most, self.left = replicates, replicates * minibatches
+        self.most, self.left, self.whole = replicates, replicates * minibatches, replicates * minibatches
         self.design, self.points, self.is_plain = design, points, design == "independent" and points == 1
         self._step = Compiled(loss, "off" if tier == "auto" else tier, tell=lambda words: None)
         self._graphs: dict[tuple[torch.Size, torch.dtype], Replicates] = {}
         self._milliseconds: list[float] = []
+        self._singly = SINGLE
         self._repeated: Drawn | None = None  # of an objective without noise
         self._unmoved = 0  # draws in a row that moved no random state and gave one value
         self._last: float | None = None
+        self.seconds_each, self.seconds_ahead = 0.0, 0.0  # of one replicate, of all; known once one was tried out
 
     @property
     def plan(self) -> str:
@@ -75,6 +80,15 @@ class Drawing:
         return self.is_plain and self._repeated is None and len(self._milliseconds) < SINGLE
 
     @property
+    def singly(self) -> int:
+        """How many of the next replicates are drawn one by one to be timed, whatever pays."""
+        return self._singly if self.is_plain and self._repeated is None else 0
+
+    def is_chunked(self, x: Tensor) -> bool:
+        """Whether the next replicates come from a graph, several at a time, or are not drawn at all."""
+        return self._repeated is not None or self._graph_for(x) is not None
+
+    @property
     def size(self) -> int:
         """Replicates that are best taken in at a time."""
         if self.is_plain and self.tier == "off":
@@ -90,22 +104,31 @@ class Drawing:
         return self._one_by_one(x, seeds) if graph is None else self._chunked(graph, x, seeds)
 
     def try_out(self, x: Tensor, seed: int) -> Drawn:
-        """One replicate that does not count, in the way in which they will be drawn; the random state is kept."""
+        """One replicate that does not count, in the way in which they will be drawn; the random state is kept.
+
+        It is drawn twice: the first time of an estimator is not that of the next ones, which `seconds_ahead` adds up.
+        """
         with torch.random.fork_rng(cuda_devices([x])):
+            if not self.is_plain:
+                graph = self._graph_for(x)
+                assert graph is not None
+            draw = (lambda: self._single(x, seed)) if self.is_plain else (lambda: self._chunked(graph, x, [seed]))
+            first, began = draw(), now(x)[0]
+            draw()
+            is_noiseless = self._unmoved == 2 and self.most > TIMED
+            self.seconds_each = now(x)[0] - began
+            self.seconds_ahead = self.seconds_each * self.left * (TIMED / self.most if is_noiseless else 1.0)
             if self.is_plain:
-                drawn = self._single(x, seed)
                 self.forget()
-                return drawn
-            graph = self._graph_for(x)
-            assert graph is not None
-            return self._chunked(graph, x, [seed])
+            return first
 
     def forget(self) -> None:
         """Begin another minibatch: what had no noise is drawn anew."""
         self._repeated, self._unmoved, self._last = None, 0, None
+        self._singly = SINGLE if self.left == self.whole else AGAIN
 
     def _graph_for(self, x: Tensor) -> Replicates | None:
-        if self.is_plain and (self.tier == "off" or len(self._milliseconds) < SINGLE):
+        if self.is_plain and (self.tier == "off" or self._singly > 0):
             return None
         kind = x.shape, x.dtype
         if kind not in self._graphs:
@@ -121,9 +144,9 @@ class Drawing:
         parts = []
         for start in range(0, len(seeds), graph.size):
             own = list(seeds[start : start + graph.size])
-            began = _now(x)
+            began, _ = now(x)
             (found,) = graph.draw(own, x)
-            spent = math.nan if self.is_plain else (_now(x) - began) * 1e3 / len(own)
+            spent = math.nan if self.is_plain else (now(x)[0] - began) * 1e3 / len(own)
             gradient = Gradient.of(found.gradients, self.parameters)
             parts.append(Drawn(found.values.double().cpu(), gradient, [spent] * len(own)))
         return joined(parts)
@@ -131,6 +154,7 @@ class Drawing:
     def _one_by_one(self, x: Tensor, seeds: Sequence[int]) -> Drawn:
         drawn = joined([self._single(x, seed) for seed in seeds])
         self._milliseconds += drawn.milliseconds
+        self._singly -= len(seeds)
         if self._unmoved >= TIMED:  # nothing was drawn, so all draws are this one
             self._repeated = drawn.repeated(1)
         return drawn
@@ -140,13 +164,14 @@ class Drawing:
         reseed(seed)
         self.loss.program.zero_grad(set_to_none=True)
         with buffers_kept(self.loss):  # each replicate begins where the program stands
-            state, start = random_state(x), _now(x)
+            state, (start, cpu_start) = random_state(x), now(x)
             value = self._step.backward(x)
-            spent = (_now(x) - start) * 1e3
+            end, cpu_end = now(x)
         is_same = torch.equal(state, random_state(x)) and self._last in (None, float(value))  # or it has its own noise
         self._unmoved, self._last = self._unmoved + 1 if is_same else 0, float(value)
         chunks = [None if p.grad is None else Dense(p.grad.unsqueeze(0)) for p in self.parameters.tensors]
-        return Drawn(value.double().cpu().reshape(1), Gradient.of(chunks, self.parameters), [spent])
+        spent, cpu_spent = [(end - start) * 1e3], [(cpu_end - cpu_start) * 1e3]
+        return Drawn(value.double().cpu().reshape(1), Gradient.of(chunks, self.parameters), spent, cpu_spent)
 
 
 MOST = 16
@@ -163,7 +188,8 @@ def joined(parts: Sequence[Drawn]) -> Drawn:
     chunks = [_after_one_another(each) for each in zip(*[part.gradient.chunks for part in parts], strict=True)]
     squares = torch.cat([part.gradient.squares for part in parts])
     milliseconds = [each for part in parts for each in part.milliseconds]
-    return Drawn(torch.cat([part.losses for part in parts]), Gradient(chunks, squares), milliseconds)
+    cpu = [each for part in parts for each in part.cpu_milliseconds or [math.nan] * len(part.milliseconds)]
+    return Drawn(torch.cat([part.losses for part in parts]), Gradient(chunks, squares), milliseconds, cpu)
 
 
 def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
@@ -177,13 +203,12 @@ def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
     return Dense(torch.cat([chunk.dense().values for chunk in chunks]))
 
 
+def noise_in_words(drawing: Drawing, is_own: bool) -> str:
+    """How the noise of replicates is laid out, and whether each estimator has its own."""
+    points = "" if drawing.is_plain else f", {drawing.points} points a gradient"
+    return f"{drawing.design}{points}, {'each estimator its own' if is_own else 'common to all estimators'}"
+
+
 def random_state(x: Tensor) -> Tensor:
     """From which the draws of a program on x follow."""
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-
-
-def _now(x: Tensor) -> float:
-    """Seconds, once the device is done."""
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()

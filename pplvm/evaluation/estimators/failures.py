@@ -1,12 +1,12 @@
 """Estimators that fail on a program, noted while the others go on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pplvm.evaluation.estimators.measurement import Drawn
 from pplvm.unison import errors_of_any, words_of
 
-__all__ = ["Failures", "blamed", "require_finite"]
+__all__ = ["Failures", "blamed", "left_out_sentences", "require_finite"]
 
 
 class Failures:
@@ -37,6 +37,23 @@ class Failures:
     def over_ranks(self) -> dict[str, Exception]:
         """With those of the other ranks, the same on each; called by all ranks alike."""
         return errors_of_any(self._errors)
+
+
+def left_out_sentences(reasons: Mapping[str, str], of: str = "") -> list[str]:
+    """One sentence for all estimators that are left out for the same reason.
+
+    Arguments:
+        reasons: by estimator.
+        of: what they are left out of, where that is not the whole comparison.
+
+    Example:
+        >>> left_out_sentences({"rebar": "view size is not compatible", "arm": "K is odd", "relax": "K is odd"})
+        ['rebar is left out: view size is not compatible', 'arm, relax are left out: K is odd']
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(n)} {'is' if len(n) == 1 else 'are'} left out{of}: {why}" for why, n in names.items()]
 
 
 def blamed(name: str, error: Exception) -> Exception:

@@ -10,36 +10,36 @@ has the milliseconds of the rank that drew it.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pplvm.distributed import my_rows, rank, size, total
+from pplvm.distributed import my_rows, size, total
 from pplvm.evaluation.estimators.baselines import settle
-from pplvm.evaluation.estimators.bias import POWER, BiasTest
+from pplvm.evaluation.estimators.bias import POWER
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
 from pplvm.evaluation.estimators.crossing import Crossing
-from pplvm.evaluation.estimators.dataset import Row, target_label, to_dataset
-from pplvm.evaluation.estimators.drawing import Drawing, joined
-from pplvm.evaluation.estimators.failures import Failures, blamed, require_finite
+from pplvm.evaluation.estimators.dataset import target_label, to_dataset
+from pplvm.evaluation.estimators.drawing import Drawing, joined, noise_in_words
+from pplvm.evaluation.estimators.failures import Failures, blamed, left_out_sentences, require_finite
+from pplvm.evaluation.estimators.forecast import Forecast, forecast_of
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias, target_of
-from pplvm.evaluation.estimators.moments import over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
-from pplvm.evaluation.estimators.reference import Reference, Target, references_for
+from pplvm.evaluation.estimators.reference import Target
+from pplvm.evaluation.estimators.references import References
 from pplvm.evaluation.estimators.result import ComparisonResult, ShownComparison
-from pplvm.evaluation.estimators.rules import rule_of
+from pplvm.evaluation.estimators.rows import require_given_minibatches, row_of, traces_of
+from pplvm.evaluation.estimators.timing import load_average
+from pplvm.evaluation.estimators.unfinished import without_verdicts
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.designs import Design
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.score_function import ScoreFunction
-from pplvm.particles.contract import sample_sites
-from pplvm.particles.pair import inspect_pair
-from pplvm.particles.side_effects import buffers_kept
-from pplvm.unison import exchanged, in_unison, turns, words_of
+from pplvm.particles.side_effects import buffers_kept, cuda_devices
+from pplvm.unison import exchanged, turns, words_of
 
 __all__ = ["Comparison", "compare_gradients"]
 
@@ -51,7 +51,8 @@ class Comparison(ShownComparison):
         losses: estimators by name, all on one program.
         batches: fixed minibatches, each (B, ...), at least one.
         replicates: gradients per estimator and minibatch.
-        reference_draws: a minibatch, of an estimator that must serve as reference.
+        reference_draws: a minibatch, of an estimator that must serve as reference where none is exact; with fewer a
+            larger bias escapes, as `detectable_bias` says.
         warm_up: steps in which baselines learn before they are frozen.
         seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
         kept: replicates per minibatch whose single values are kept for the record.
@@ -63,7 +64,8 @@ class Comparison(ShownComparison):
         tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
 
     Raises:
-        ValueError: no estimator, no batch, fewer than 2 replicates or than ranks; losses of different programs.
+        ValueError: no estimator, no batch, fewer than 2 replicates, reference draws or replicates than ranks; losses
+            of different programs.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Comparison(ShownComparison):
     ) -> None:
         if not losses or not batches or replicates < 2:
             raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
+        if reference_draws < 2:
+            raise ValueError(f"reference_draws must be at least 2, to know how far off they are; got {reference_draws}")
         if replicates < size():
             raise ValueError(f"{replicates} replicates are fewer than the {size()} processes: start fewer")
         programs = {id(loss.program) for loss in losses.values()}
@@ -96,20 +100,25 @@ class Comparison(ShownComparison):
         self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         with buffers_kept(self.program):
-            self._refuse_own_minibatches()
+            require_given_minibatches(self.program, self.batches[0])
             self.parameters = Parameters.of(self.program, self.batches[0])
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
         self.crossed: list[Crossing] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
+        self._load_averages: list[float] = []
         if compile == "auto" and size() > 1:
             compile = "off"  # decided by time, which ranks would not agree on
         counts = len(turns(replicates)), len(batches)
         self.drawings = {
             name: Drawing(loss, self.parameters, *counts, compile, noise, points) for name, loss in losses.items()
         }
-        self._ahead: list[list[Reference | None]] = []  # of this minibatch and the next, one a rank
+        self.references: References | None = None  # once the estimators are prepared
+
+    @property
+    def _planned(self) -> int:
+        return len(self.batches) * self.replicates
 
     @property
     def number_of_rounds(self) -> int:
@@ -117,25 +126,44 @@ class Comparison(ShownComparison):
 
     def rounds(self) -> Iterator[int]:
         """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
+        for what, steps, _ in self.phases():
+            for done in steps:
+                if what == "replicates":
+                    yield done
+
+    def phases(self) -> Iterator[tuple[str, Iterator[int], int]]:
+        """What is done, one after the other: its name, its rounds, each to be run to its end, and how many they are.
+
+        The second, of references that must be drawn, may have no round. Before it `forecast` is known.
+        """
+        yield "preparation", self._leaving_no_trace(self._prepare()), len(self.losses)
+        assert self.references is not None
+        yield "reference draws", self._leaving_no_trace(self.references.rounds()), self.references.number_of_rounds
+        yield "replicates", self._leaving_no_trace(self._replicate()), self.number_of_rounds
+
+    def _leaving_no_trace(self, steps: Iterator[int]) -> Iterator[int]:
         state = torch.get_rng_state()
         try:
-            yield from self._rounds()
+            yield from steps
         finally:
             torch.set_rng_state(state)
 
-    def _rounds(self) -> Iterator[int]:
-        self._prepare()
-        generator = torch.Generator().manual_seed(self.seed)
-        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
-        projection = Projection(self.parameters, self._directions(), self.seed)
+    @property
+    def forecast(self) -> Forecast:
+        """What the replicates and the references will take, once the estimators are prepared."""
+        assert self.references is not None
+        return forecast_of(self.losses, self.drawings, self.references, self.replicates)
+
+    def _replicate(self) -> Iterator[int]:
+        assert self.references is not None
         done = 0
         for number, x in enumerate(self.batches):
-            references = self._references(number, projection)
+            references = self.references[number]
             for name, loss in self.losses.items():
                 reference = references[target_of(loss)]
-                seen = projection
+                seen = self.references.projection
                 if reference is not None and reference.relative_error < PRECISE:
-                    seen = projection.towards(reference.gradient)
+                    seen = seen.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
                 if number:
                     self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
@@ -148,6 +176,7 @@ class Comparison(ShownComparison):
             while mine:
                 now, mine = mine[: (count := self._at_once())], mine[count:]
                 self._take_in(x, number, [draw for draw in now if draw < self.replicates])
+                self._load_averages += load_average()
                 done += len(now)
                 yield done
 
@@ -162,6 +191,8 @@ class Comparison(ShownComparison):
     def result(self) -> ComparisonResult:
         """Everything that all ranks know so far, estimators with fewer than two replicates left out.
 
+        Until all replicates are drawn every verdict is "unfinished", and the attribute of this name tells how many are.
+
         Raises:
             ValueError: nothing was measured yet.
         """
@@ -170,18 +201,20 @@ class Comparison(ShownComparison):
             if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses), ALPHA)
                 evaluations = self.evaluations[name] * self.drawings[name].points
-                rows[name] = _row(self.losses[name], found, evaluations, test, self.drawings[name].plan)
+                rows[name] = row_of(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        found = to_dataset(rows, self.parameters, self.entries, self._traces(rows))
+        averages = [each for found in exchanged(self._load_averages) for each in found]
+        found = to_dataset(
+            rows,
+            self.parameters,
+            self.entries,
+            traces_of(self.crossed, [name in rows for name in self.losses]),
+            averages,
+        )
+        done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
+        found = without_verdicts(found, self._planned, done)
         return ComparisonResult.of(found.assign_attrs(self._circumstances()))
-
-    def _traces(self, rows: Mapping[str, Row]) -> Tensor:
-        """Traces of the covariances between estimators, the mean over minibatches: (E, E)."""
-        shown = torch.tensor([name in rows for name in self.losses])
-        finished = [found.traces for found in (over_ranks(c.moments()) for c in self.crossed) if found.count > 1]
-        traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
-        return traces[shown][:, shown]
 
     def _circumstances(self) -> dict[str, str | int | float]:
         return {
@@ -194,37 +227,38 @@ class Comparison(ShownComparison):
             "alpha": ALPHA,
             "power": POWER,
             "projections": self._directions(),
-            "noise": self._noise_in_words(),
+            "noise": noise_in_words(next(iter(self.drawings.values())), self.own_noise),
             "left_out": "\n".join(self.left_out),
             **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
         }
-
-    def _noise_in_words(self) -> str:
-        drawing = next(iter(self.drawings.values()))
-        points = "" if drawing.is_plain else f", {drawing.points} points a gradient"
-        return f"{drawing.design}{points}, {'each estimator its own' if self.own_noise else 'common to all estimators'}"
-
-    def _refuse_own_minibatches(self) -> None:
-        trace, _, _ = inspect_pair(self.program.model, None, (self.batches[0],), {})
-        for site in sample_sites(trace).values():
-            if any(f.dim == -1 and f.size != len(self.batches[0]) for f in site["cond_indep_stack"]):
-                raise ValueError(
-                    f"compare_gradients: site {site['name']!r} draws a minibatch of its own from what it is given, so "
-                    "no two gradients are of the same data: give minibatches, subsample_size=len(x)"
-                )
 
     def _directions(self) -> int:
         """Projections per tensor: few enough for the draws to estimate their covariance."""
         return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> Iterator[int]:
         """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
         torch.manual_seed(self.seed)
         failures = Failures()
-        for name in self.losses:
+        for done, name in enumerate(self.losses, start=1):
             with failures.of(name):
                 self.evaluations[name] = self._settled(name)
+            with torch.random.fork_rng(cuda_devices([self.batches[0]])):
+                yield done
         self._leave_out(failures)
+        generator = torch.Generator().manual_seed(self.seed)
+        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
+        self.references = References(
+            self.program,
+            self.parameters,
+            self.batches,
+            list(dict.fromkeys(target_of(loss) for loss in self.losses.values())),
+            self.reference_draws,
+            Projection(self.parameters, self._directions(), self.seed),
+            lambda number: _stream(self.seed, number, -1),
+            self._no_reference,
+        )
+        self.references.rehearse()
 
     def _settled(self, name: str) -> float:
         """Likelihood evaluations of an estimator, which is ready from then on."""
@@ -245,12 +279,13 @@ class Comparison(ShownComparison):
         errors = failures.over_ranks()
         if len(errors) == len(self.losses):
             raise blamed(*next(iter(errors.items())))
-        for name, error in errors.items():
+        for name in errors:
             for crossing in self.crossed:
                 crossing.drop(list(self.losses).index(name))
             for held in (self.losses, self.drawings, self.measurements):
                 held.pop(name, None)
-            self._note(f"{name} is left out: {words_of(error)}")
+        for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
+            self._note(sentence)
 
     def _no_reference(self, target: Target, error: Exception) -> None:
         goal = target_label(*target)
@@ -261,39 +296,38 @@ class Comparison(ShownComparison):
             self.left_out.append(sentence)
             self._tell(sentence)
 
-    def _references(self, number: int, projection: Projection) -> dict[Target, Reference | None]:
-        """Of one minibatch; each rank finds those of another, since draws of one stream cannot be shared out."""
-        targets = list(dict.fromkeys(target_of(loss) for loss in self.losses.values()))
-        if number % size() == 0:
-            with in_unison():
-                mine = self._found(number + rank(), targets, projection)
-            self._ahead = exchanged(mine)
-        return dict(zip(targets, self._ahead[number % size()], strict=True))
-
-    def _found(self, number: int, targets: list[Target], projection: Projection) -> list[Reference | None]:
-        if number >= len(self.batches):
-            return []
-        torch.manual_seed(_stream(self.seed, number, -1))
-        x = self.batches[number]
-        with buffers_kept(self.program):
-            given = (targets, self.reference_draws, projection, self._no_reference)
-            found = references_for(self.program, self.parameters, x, *given)
-        return [found[target] for target in targets]
-
     def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
-        in_turn = any(drawing.is_timed for drawing in self.drawings.values())  # so that all see the same machine
         drawn: dict[str, list[Drawn]] = {name: [] for name in self.losses}
         failures = Failures()
-        for part in [[draw] for draw in draws] if in_turn else [draws]:
-            for name in self.losses:
+
+        def draw_of(names: Iterable[str], part: Sequence[int]) -> None:
+            for name in names:
                 if part and name not in failures:
                     with failures.of(name):
                         drawn[name].append(self._draw(name, x, number, part))
+
+        timed = max(drawing.singly for drawing in self.drawings.values())
+        for draw in draws[:timed]:  # in turn, so that all see the same machine
+            draw_of(self.losses, [draw])
+        rest = draws[timed:]
+        chunked = self._chunked(x, failures) if rest else []
+        for draw in rest:
+            draw_of([name for name in self.losses if name not in chunked], [draw])
+        draw_of(chunked, rest)
         self._leave_out(failures)
         if draws:
             seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
             self.crossed[-1].add(seen)
+
+    def _chunked(self, x: Tensor, failures: Failures) -> list[str]:
+        """Estimators that are drawn several replicates at a time."""
+        found = []
+        for name, drawing in self.drawings.items():
+            with failures.of(name):
+                if name not in failures and drawing.is_chunked(x):
+                    found.append(name)
+        return found
 
     def _draw(self, name: str, x: Tensor, number: int, draws: Sequence[int]) -> Drawn:
         """Some replicates of one estimator."""
@@ -344,13 +378,6 @@ def compare_gradients(losses: Mapping[str, Loss], batches: Sequence[Tensor], **o
     for _ in comparison.rounds():
         pass
     return comparison.result()
-
-
-def _row(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
-    objective = loss.objective
-    plain = type(objective) is ScoreFunction and objective.control is None
-    particles = getattr(objective, "num_particles", 1)
-    return Row(found, target_of(loss), particles, evaluations, test, plain, drawn, rule_of(objective))
 
 
 def _stream(seed: int, minibatch: int, draw: int, own: int = 0) -> int:

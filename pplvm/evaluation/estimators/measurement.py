@@ -1,7 +1,8 @@
 """What streams in from one gradient estimator, and whether its mean is where it should be."""
 
 import copy
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
@@ -21,7 +22,7 @@ from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.particles.tempering import TemperedBound
 from pplvm.unison import in_order
 
-__all__ = ["Drawn", "Measurement", "pooled_bias", "target_of"]
+__all__ = ["Drawn", "Measurement", "particles_of", "pooled_bias", "target_of"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class Drawn:
     losses: Tensor  # (C,)
     gradient: Gradient
     milliseconds: list[float]  # of each
+    cpu_milliseconds: list[float] = field(default_factory=list)  # of each, of the process; empty if not known
 
     def repeated(self, count: int) -> "Drawn":
-        """The first replicate, several times."""
-        return Drawn(self.losses[:1].expand(count), self.gradient.repeated(count), self.milliseconds[:1] * count)
+        """The first replicate, several times; nothing is drawn and nothing timed."""
+        return Drawn(self.losses[:1].expand(count), self.gradient.repeated(count), [math.nan] * count)
 
 
 class Measurement:
@@ -52,6 +54,7 @@ class Measurement:
         self.spread = Moments(1)  # of the squared distance to the reference
         self.alignment = Moments(2)  # with the reference, on the model's and the guide's side
         self.milliseconds: list[float] = []  # of the kept draws, as are the next
+        self.cpu_milliseconds: list[float] = []
         self.records: list[dict[str, float]] = []
         self.entries: list[Tensor] = []
 
@@ -83,6 +86,7 @@ class Measurement:
             records = [{"loss": loss, "grad_norm": norm, "cosine": cosine} for loss, norm, cosine in single]
             self.records += records[:room]
             self.milliseconds += drawn.milliseconds[:room]
+            self.cpu_milliseconds += (drawn.cpu_milliseconds or [math.nan] * len(norms))[:room]
             self.entries += list(drawn.gradient.entries(entries, self.parameters)[:room])
         return figures.seen
 
@@ -93,7 +97,7 @@ class Measurement:
         whole._merged_spectrum = over_ranks(self.spectrum)
         whole.spread, whole.alignment = over_ranks(self.spread), over_ranks(self.alignment)
         whole.milliseconds, whole.records = in_order(self.milliseconds), in_order(self.records)
-        whole.entries = in_order(self.entries)
+        whole.cpu_milliseconds, whole.entries = in_order(self.cpu_milliseconds), in_order(self.entries)
         return whole
 
     def _along_reference(self) -> Tensor:
@@ -202,6 +206,11 @@ def target_of(loss: Loss) -> Target:
     kind = getattr(loss.objective, "target", known)
     bound = kind.bound if isinstance(kind, TemperedBound) else kind
     return kind, 1 if bound is elbo or isinstance(kind, Tabulated) else loss.objective.num_particles
+
+
+def particles_of(loss: Loss) -> int:
+    """How many particles a loss draws; 1 of an objective that has none."""
+    return getattr(loss.objective, "num_particles", 1)
 
 
 PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)

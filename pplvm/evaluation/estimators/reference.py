@@ -8,8 +8,9 @@ of `pplvm.objectives.targets`:
 A bound of K > 1 particles is an expectation over S^K states; it is drawn from the tables, many times over.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -32,7 +33,7 @@ from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import buffers_kept
 from pplvm.particles.tempering import TemperedBound
 
-__all__ = ["Reference", "Target", "references_for"]
+__all__ = ["Draw", "Reference", "Target", "reference_draws", "references_for"]
 
 MOST_STATES = 2**14
 """Tables above this size are not built: 16,384 states by a batch of 50 by 64 pixels are 0.2 GB."""
@@ -58,6 +59,18 @@ class Reference:
         return float(self.error.sum().sqrt() / self.gradient.norm())
 
 
+class Draw(NamedTuple):
+    """One draw of a reference that is itself an estimate."""
+
+    target: Target
+    source: str  # whose draws they are, in words
+    count: int  # how many the reference is the mean of
+
+
+Drawing = Generator[tuple[str, int], None, Reference | None]
+"""Finds a reference; pauses after each draw of it, of which it tells the source and how many there will be."""
+
+
 def references_for(
     program: nn.Module,
     parameters: Parameters,
@@ -75,39 +88,69 @@ def references_for(
         project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
         failed: is told of a target whose reference fails, which then has none.
     """
+    steps = reference_draws(program, parameters, x, targets, draws, project, failed)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def reference_draws(
+    program: nn.Module,
+    parameters: Parameters,
+    x: Tensor,
+    targets: Collection[Target],
+    draws: int,
+    project: Project,
+    failed: Callable[[Target, Exception], None],
+) -> Generator[Draw, None, dict[Target, Reference | None]]:
+    """The same step by step: pauses after each draw of a reference that is itself an estimate; returns all."""
     with pyro.get_param_store().scope():
+        found: dict[Target, Reference | None] = dict.fromkeys(targets)
         try:
             pair = pair_up(program.model, program.guide, (x,), {})
         except ProgramError:  # legal for some objectives only, such as Exact with a guide of the rest
-            return dict.fromkeys(targets)
+            return found
         find = _finder(pair, program, parameters, x, draws, project)
-        found: dict[Target, Reference | None] = dict.fromkeys(targets)
         for target in targets:
             try:
-                found[target] = find(target)
+                found[target] = yield from _told_of(target, find(target))
             except Exception as error:  # of many particles at a time, say, where the program cannot be run with them
                 failed(target, error)
         return found
 
 
+def _told_of(target: Target, drawing: Drawing) -> Generator[Draw, None, Reference | None]:
+    while True:
+        try:
+            source, count = next(drawing)
+        except StopIteration as end:
+            return end.value
+        yield Draw(target, source, count)
+
+
 def _finder(
     pair: Pair, program: nn.Module, parameters: Parameters, x: Tensor, draws: int, project: Project
-) -> Callable[[Target], Reference | None]:
+) -> Callable[[Target], Drawing]:
     guide_trace = pair.run_guide(1, (x,), {})
     states = latent_states(guide_trace)
     score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(LocalExpectation().refusal(site) is None for site in score_sites)
 
-    def drawn(target: Target) -> Reference | None:
+    def drawn(target: Target) -> Drawing:
         loss = _serving(program, target, bool(score_sites), countable)
-        label = "" if loss is None else f"{type(loss.objective).__name__}, {draws} draws"
-        return loss and _averaged((_gradient(loss, parameters, x) for _ in range(draws)), project, label)
+        if loss is None:
+            return None
+        name = type(loss.objective).__name__
+        gradients = (_gradient(loss, parameters, x) for _ in range(draws))
+        return (yield from _averaged(gradients, project, f"{name}, {draws} draws", (name, draws)))
 
-    def summed_out(target: Target) -> Reference | None:
+    def summed_out(target: Target) -> Drawing:
         try:
-            return _from_tables(parameters, *_tables(pair, target, x), target, project)
+            return (yield from _from_tables(parameters, *_tables(pair, target, x), target, project))
         except TooManyStates:  # for memory
-            return drawn(target)
+            return (yield from drawn(target))
 
     if states is None or states > MOST_STATES:
         return drawn
@@ -134,19 +177,18 @@ def _tables(pair: Pair, target: Target, x: Tensor) -> tuple[Tensor, Tensor]:
     return enumerate_guide(pair, (x,), {})
 
 
-def _averaged(gradients: Iterable[Tensor], project: Project, label: str) -> Reference:
+def _averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tuple[str, int]) -> Drawing:
     moments, projected = None, []
     for gradient in gradients:
         moments = moments or Moments(len(gradient))
         moments.add(gradient)
         projected.append(project(gradient.double()))
+        yield told
     assert moments is not None
     return Reference(moments.mean, moments.standard_error.square(), torch.stack(projected), label)
 
 
-def _from_tables(
-    parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project
-) -> Reference | None:
+def _from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Drawing:
     kind, K = target
     B = log_p.shape[-1]
     log_w = log_p - log_q
@@ -158,7 +200,8 @@ def _from_tables(
         bound = (log_q.exp() * log_w).sum()
     else:
         gradients = (_drawn(parameters, log_w, log_q, kind, K) for _ in range(ROUNDS))
-        return _averaged(gradients, project, f"{ROUNDS * DRAWS_AT_ONCE:,} draws from tables")
+        label = f"{ROUNDS * DRAWS_AT_ONCE:,} draws from tables"
+        return (yield from _averaged(gradients, project, label, ("tables", ROUNDS)))
     gradient = parameters.gradient_of(-bound / B).double()
     return Reference(gradient, torch.zeros_like(gradient), None, "exact")
 

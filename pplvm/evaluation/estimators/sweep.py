@@ -18,7 +18,7 @@ from torch import Tensor
 from pplvm.distributed import size
 from pplvm.evaluation.estimators.baselines import settle
 from pplvm.evaluation.estimators.drawing import random_state
-from pplvm.evaluation.estimators.failures import Failures
+from pplvm.evaluation.estimators.failures import Failures, left_out_sentences
 from pplvm.evaluation.estimators.moments import Moments, over_ranks
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.objectives.objective import Loss
@@ -45,7 +45,21 @@ class ParticleSweep:
         programs = [loss.program for by_particles in losses.values() for loss in by_particles.values()]
         self.parameters = Parameters.of(programs[0], x) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
-        self.left_out: list[str] = []  # a sentence each
+        self._reasons: dict[str, str] = {}  # by what is left out
+        self._done = 0  # of the rounds
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each reason."""
+        return left_out_sentences(self._reasons, " of the sweep")
+
+    @property
+    def unfinished(self) -> str:
+        """What is missing, in words; empty if nothing is."""
+        cells, known = sum(map(len, self.losses.values())), len({(name, K) for name, K, _ in self.signal})
+        if self._done >= self.number_of_rounds:
+            return ""
+        return f"signal-to-noise against K was measured for {known} of {cells} pairs of estimator and K"
 
     def keep(self, names: Container[str]) -> None:
         """Go without the other estimators."""
@@ -58,12 +72,12 @@ class ParticleSweep:
 
     def rounds(self) -> Iterator[int]:
         """Draw one replicate of one estimator at one K at a time, on each rank; yields how many rounds are done."""
-        done = 0
+        self._done = 0
         for name, by_particles in self.losses.items():
             for K, loss in by_particles.items():
                 for _ in self._measure(name, K, loss):
-                    done += 1
-                    yield done
+                    self._done += 1
+                    yield self._done
 
     def _measure(self, name: str, K: int, loss: Loss) -> Iterator[None]:
         assert self.parameters is not None
@@ -78,7 +92,7 @@ class ParticleSweep:
                     moments.add(self._draw(loss, draw))
             yield
         if error := failures.over_ranks().get(what):
-            self.left_out.append(f"{what} is left out of the sweep: {words_of(error)}")
+            self._reasons[what] = words_of(error)
         else:
             self._keep(name, K, over_ranks(moments))
 

@@ -1,0 +1,51 @@
+"""Who contends at equal work, and how surely one estimator's work is above that of another."""
+
+import math
+from collections.abc import Sequence
+
+import xarray as xr
+
+__all__ = ["contenders", "is_unfinished", "share_of_work"]
+
+ENDS = ("", "_low", "_high")
+"""Of the names of a figure and of the ends of its interval."""
+
+
+def is_unfinished(ds: xr.Dataset) -> bool:
+    """Whether some of the replicates were not drawn, so that there is no verdict."""
+    return bool((ds["verdict"] == "unfinished").any())
+
+
+def contenders(ds: xr.Dataset, names: Sequence[str]) -> list[str]:
+    """Those of the estimators that can win at equal work: not biased, with noise, and timed; in their order."""
+    ds = ds[["verdict", "work"]].sel(estimator=list(names))
+    able = (ds["verdict"] != "biased") & (ds["work"] > 0) & (ds["work"] < math.inf)
+    return [str(name) for name in ds["estimator"].values[able.values]]
+
+
+def share_of_work(ds: xr.Dataset, name: str, other: str, cost: str = "ms") -> tuple[float, float]:
+    """The 95 % interval of the work of one estimator over that of another; nan where it is not known.
+
+    Arguments:
+        cost: "ms", or "evaluations", which are counted and have no noise.
+
+    Example:
+        >>> import xarray as xr
+        >>> figures = {"work": [1.0, 2.0], "work_low": [0.9, 1.6], "work_high": [1.1, 2.5]}
+        >>> variables = {name: ("estimator", column) for name, column in figures.items()}
+        >>> low, high = share_of_work(xr.Dataset(variables, {"estimator": ["a", "b"]}), "b", "a")
+        >>> round(low, 2), round(high, 2)
+        (1.57, 2.56)
+    """
+    if cost == "ms" and "work_ratio_low" in ds:
+        cell = ds[["work_ratio_low", "work_ratio_high"]].sel(estimator=name, other=other)
+        return float(cell["work_ratio_low"]), float(cell["work_ratio_high"])
+    noisy = "work" if cost == "ms" else "variance"
+    of_both = ds.sel(estimator=[name, other])
+    value, low, high = (dict(zip((name, other), of_both[noisy + end].values, strict=True)) for end in ENDS)
+    if not all(0 < each[n] < math.inf for each in (value, low, high) for n in (name, other)):
+        return math.nan, math.nan
+    down, up = ({n: math.log(a[n] / b[n]) for n in (name, other)} for a, b in ((value, low), (high, value)))
+    work = of_both["work" if cost == "ms" else "work_evaluations"].values
+    ratio = float(work[0] / work[1])
+    return ratio * math.exp(-math.hypot(down[name], up[other])), ratio * math.exp(math.hypot(up[name], down[other]))
