@@ -50,7 +50,8 @@ def refused(capsys, *words, code=2):
     except SystemExit as exit:
         found = exit.code
     shown = capsys.readouterr()
-    lines = [line for line in shown.err.splitlines() if line.strip() and "it/s" not in line and "s/it" not in line]
+    told = [line for line in shown.err.splitlines() if line.strip() and not line.startswith("data: ")]
+    lines = [line for line in told if "it/s" not in line and "s/it" not in line]
     assert found == code, shown.err
     assert len(lines) == 1 and "Traceback" not in shown.err, shown.err
     return lines[0]

@@ -1,11 +1,9 @@
-"""From words to objects: data, program and estimators as the command line names them."""
+"""From words to objects: program and estimators as the command line names them, held against the data."""
 
-import argparse
 import ast
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,21 +11,16 @@ from pyro.infer import ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS, find
-from pplvm.commands.say import say
+from pplvm.catalog import OBJECTIVES, PROGRAMS, find
 from pplvm.commands.sizes import only_parameters_of
-from pplvm.data.binarization import binarize
-from pplvm.data.files import from_array, from_dataset, from_folder, from_table
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import check_site, first_outside, refuse_row
-from pplvm.data.tables import is_table
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.random_state import seed_all
 
 __all__ = [
-    "build_data",
     "build_loss",
     "build_objective",
     "build_program",
@@ -37,63 +30,6 @@ __all__ = [
     "takes_particles",
     "usable_device",
 ]
-
-
-def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
-    """The data set that --data names, binarized as --binarize says.
-
-    Arguments:
-        quiet: do not tell how it is read, which was told already.
-
-    Raises:
-        ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged.
-    """
-    data = _named_data(arguments)
-    for remark in () if quiet else data.remarks:
-        say(remark)
-    return data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
-
-
-def _named_data(arguments: argparse.Namespace) -> ImageData:
-    name, split, path = arguments.data, arguments.split, Path(arguments.data)
-    keys = {"key": arguments.key, "valid_key": arguments.valid_key, "test_key": arguments.test_key}
-    if name in DATASETS:
-        _refuse(keys, "is read by its name")
-        return _known_data(arguments)
-    if path.is_dir():
-        return from_folder(path, split=split, **keys)
-    if path.suffix.lower() in (".npy", ".npz"):
-        return from_array(path, split=split, **keys)
-    if is_table(path):
-        _refuse(keys, "is a table, which holds no arrays by name")
-        return from_table(path, split=split)
-    if ":" not in name:
-        return find("data set", DATASETS, name)
-    key = keys.pop("key")
-    _refuse(keys, "names its splits itself, in a mapping or by split= or train=")
-    try:
-        return from_dataset(name, split=split, key=key)
-    except TypeError as error:
-        raise ValueError(f"data set {name} cannot be made of {name}(), or read: {error}") from error
-
-
-def _refuse(keys: Mapping[str, str | None], reason: str) -> None:
-    """Refuse options that name arrays, for data that have none."""
-    for option, key in keys.items():
-        if key is not None:
-            raise ValueError(
-                f"--{option.replace('_', '-')} {key} has no meaning for --data that {reason}: leave it out"
-            )
-
-
-def _known_data(arguments: argparse.Namespace) -> ImageData:
-    name, split = arguments.data, arguments.split
-    if name == "digits":
-        return find("data set", DATASETS, name)(split)
-    if arguments.data_root is None:
-        raise ValueError(f"data set {name!r} is read from files: say where with --data-root DIR")
-    options = {} if name == "binarized-mnist" else {"download": arguments.download}
-    return find("data set", DATASETS, name)(split, arguments.data_root, **options)
 
 
 def build_program(
@@ -181,7 +117,7 @@ def run_once(program: nn.Module, data: ImageData, x: Tensor) -> tuple[Trace, Tra
     except (RuntimeError, ProgramError) as error:
         raise ValueError(
             f"program {type(program).__name__} cannot run on data set {data.spec.name!r}, whose data have shape "
-            f"{data.spec.shape}: {str(error).splitlines()[0]}"
+            f"{data.spec.shape}: {str(error).splitlines()[0]}{_unscaled(program, data, x)}"
         ) from error
 
 
@@ -201,6 +137,18 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
             check_site(spec, name, _kind(site), site["fn"].support)
             if spec.levels is None:
                 _check_rows(program, data, x, name, site)
+
+
+def _unscaled(program: nn.Module, data: ImageData, x: Tensor) -> str:
+    """What to do where a program fails on values as they are read, and does not on the same ones in [-1, 1]."""
+    low, high = data.extremes
+    if data.spec.levels is not None or max(-low, high) <= 1:
+        return ""
+    try:
+        inspect_pair(program.model, program.guide, (x / max(-low, high),), {})
+    except (RuntimeError, ProgramError):
+        return ""
+    return f"; its values run from {low:g} to {high:g}: scale them, or, if they are grey images, give their --levels"
 
 
 def _check_rows(program: nn.Module, data: ImageData, x: Tensor, name: str, site: Any) -> None:

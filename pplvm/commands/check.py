@@ -5,7 +5,8 @@ from typing import Any
 
 from pyro.poutine import Trace
 
-from pplvm.commands.building import build_data, build_program, check_data, run_once
+from pplvm.commands.building import build_program, check_data, run_once
+from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
 from pplvm.data.batches import fixed_batch
 from pplvm.particles.agreement import data_disagree, particles_disagree
@@ -25,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
     with default_data_told(arguments, arguments.program):
         model_trace, guide_trace, broken = run_once(program, data, x)
-    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}\n")
+    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}")
+    print(f"data: {data.description(arguments.split)}\n")
     rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
     rows += [_site_row("guide", site) for site in _sites(guide_trace)]
     print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))

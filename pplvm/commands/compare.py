@@ -15,8 +15,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pplvm.commands.building import build_data, build_program, check_data, usable_device
+from pplvm.commands.building import build_program, check_data, usable_device
 from pplvm.commands.checkpoints import checkpoint_name, freezes, load_checkpoint, misfit, stops, trainer, unwrapped
+from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
 from pplvm.commands.ended_early import marked
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
@@ -86,6 +87,7 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
     _agree(subjects)
     with in_unison():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
+    say(f"data: {data.description(arguments.split)}")
     sections: list[xr.Dataset] = []
     failure = None
     try:
@@ -291,6 +293,7 @@ def _circumstances(
     return {
         "program": subject.name,
         "data": f"{data.spec.name}, {arguments.split}, binarization: {data.spec.binarization}",
+        "data_read": data.description(arguments.split),
         "command": "pplvm " + " ".join(sys.argv[1:]),
         "elapsed_seconds": seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.device}"

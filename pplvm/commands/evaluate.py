@@ -148,6 +148,7 @@ def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[in
         "checkpoint": f"{trained.checkpoint.path}, step {trained.checkpoint.step}, {arguments.weights}",
         **({"newer checkpoints": "; ".join(trained.checkpoint.skipped)} if trained.checkpoint.skipped else {}),
         "data": f"{spec.name}, split {arguments.split}, {count:,} of {len(trained.data):,}",
+        "data read": trained.data.description(arguments.split),
         "binarization": f"{spec.binarization}{f', seed {settings.seed}' if spec.binarization == 'dynamic' else ''}",
         "draws a datum": f"k = {', '.join(map(str, ks))}; seed {arguments.seed}",
         "command": "pplvm " + " ".join(sys.argv[1:]),

@@ -74,6 +74,7 @@ def _exit_code(request: StopRequest) -> int:
 def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> tuple[str, str]:
     """The run with its time; returns how it ended, in short and with its figures."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
+    say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
     if plan.pair is not None and (sentence := repeats_in_words(plan.loss, plan.x)):
         say(sentence)
     started, first = time.perf_counter(), plan.run.step

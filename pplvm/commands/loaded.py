@@ -11,8 +11,9 @@ import torch
 from pyro.infer import ELBO
 from torch import nn
 
-from pplvm.commands.building import build_data, usable_device
+from pplvm.commands.building import usable_device
 from pplvm.commands.config import settings_of
+from pplvm.commands.data import build_data
 from pplvm.commands.trained import Trained, take_up
 from pplvm.commands.training import build_training_loss
 from pplvm.data.image_data import ImageData

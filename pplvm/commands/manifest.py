@@ -79,8 +79,11 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
 
 
 def data_checksum(data: ImageData) -> str:
-    """The sha256 of the data as they are held, (N, ...)."""
-    return hashlib.sha256(data.images.cpu().contiguous().numpy().tobytes()).hexdigest()
+    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold."""
+    found = hashlib.sha256()
+    for part in data.parts():
+        found.update(part.cpu().contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.building import build_program, check_data
+from pplvm.commands.data import build_data
 from pplvm.commands.default_data import default_data_told
 from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss

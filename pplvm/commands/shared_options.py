@@ -49,8 +49,15 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
         "--split", default="train", choices=SPLITS, metavar="SPLIT", help="train, valid, test [%(default)s]"
     )
     group.add_argument(
-        "--binarize", default="static", choices=("static", "dynamic", "none"), metavar="HOW",
-        help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [%(default)s]",
+        "--levels", type=at_least(2, 2**16), metavar="N", help="stored 0 to N-1 are N grey levels [found]"
+    )
+    group.add_argument(
+        "--values", choices=("grey", "integer", "real"), metavar="KIND",
+        help="stored numbers are grey, integer (counts, classes) or real [found]",
+    )  # fmt: skip
+    group.add_argument(
+        "--binarize", choices=("static", "dynamic", "none"), metavar="HOW",
+        help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [static for digits, else none]",
     )  # fmt: skip
     group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pplvm.commands.building import build_data, build_program, check_data
+from pplvm.commands.building import build_program, check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
 from pplvm.commands.config import as_words, run_of, settings_of, trusted_config
+from pplvm.commands.data import build_data
 from pplvm.commands.manifest import another_run
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say

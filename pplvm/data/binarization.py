@@ -2,25 +2,27 @@
 
 __all__ = ["binarize"]
 
-import torch
 from torch import Tensor
 
 from pplvm.data.image_data import ImageData
+from pplvm.data.reading import levels_of_integers
 
 
 def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
-    """The data made binary; data that are binary already pass unchanged.
+    """The data made binary where they are read; data that are binary already pass unchanged.
 
     Arguments:
-        data: a data set, or a tensor (N, *shape), with values in [0, 1], or integers in 0 to 255, which are taken for
-            grey levels.
+        data: a data set, or a tensor (N, *shape), with values in [0, 1], or integers from 0 to 128 or more, 255 at
+            most, which are taken for 256 grey levels.
         how: "none"; "static", 1 where x > threshold; "dynamic", x is the probability of a 1, drawn
             anew in every epoch.
         seed: of the dynamic draws.
         threshold: of the static ones.
-    Raises ValueError for another `how` and for values outside [0, 1].
+    Raises ValueError for another `how`, values outside [0, 1], small integers that nothing says are grey levels, and a
+        threshold that no value or every value is above.
 
     Example:
+        >>> import torch
         >>> grey = ImageData(torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8), "toy", levels=5)
         >>> binarize(grey, "static")[0]
         tensor([0., 1.])
@@ -30,15 +32,34 @@ def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float
     data = ImageData.of(data)
     if how == "none" or data.spec.levels == 2:
         return data
-    top = data.top if data.spec.levels is not None or data.images.is_floating_point() else 255
-    low, high = (float(value) / top for value in data.images.aminmax())
-    if low < 0 or high > 1:
-        grey, cure = ("grey levels from 0 to 255", "") if top == 255 else ("in [0, 1]", "scale them, or ")
+    name, (low, high) = data.spec.name, data.extremes
+    top = _top(data, low, high)
+    if low < 0 or high > top:
         raise ValueError(
-            f"data set {data.spec.name!r} has values from {low * top:g} to {high * top:g} that are not {grey} and "
-            f"cannot be binarized: {cure}keep them as they are (--binarize none)"
+            f"data set {name!r} has values from {low:g} to {high:g} that are not in [0, 1] and cannot be binarized: "
+            "scale them, or, if they are grey images, give their --levels, or keep them as they are (--binarize none)"
         )
-    if how == "dynamic":
-        return ImageData(data.images, data.spec.name, 2, data.labels, top, how, seed)
-    ones = (data.images > threshold * top).to(torch.uint8)
-    return ImageData(ones, data.spec.name, 2, data.labels, binarization=how)
+    if top == 1 and not data.is_floating_point:
+        return ImageData(data.stored, name, 2, data.labels)
+    if how == "static" and (low > threshold * top or high <= threshold * top):
+        value = int(low > threshold * top)
+        raise ValueError(
+            f"data set {name!r} has values from {low / top:.3g} to {high / top:.3g} in [0, 1], so that all are {value} "
+            f"by the threshold {threshold:g}: binarize dynamically (--binarize dynamic), or by another threshold"
+        )
+    return ImageData(data.stored, name, 2, data.labels, top, how, seed, threshold)
+
+
+def _top(data: ImageData, low: float, high: float) -> int:
+    """The stored value that means 1; of integers of which nothing is said, the one that they look like."""
+    if data.spec.levels is not None or data.is_floating_point:
+        return data.top
+    if low >= 0 and high <= 1:
+        return 1
+    name = data.spec.name
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"data set {name!r} has values from {low:g} to {high:g} that are not grey levels from 0 to 255 and cannot "
+            "be binarized: keep them as they are (--binarize none), or, if they are grey images, give their --levels"
+        )
+    return levels_of_integers(low, high, name, "--binarize none to keep them as they are") - 1

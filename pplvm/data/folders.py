@@ -18,6 +18,9 @@ from pplvm.data.tables import TABLE_ENDINGS, Table, is_table, table_of
 MOST_FILES = 2**21
 """In a folder and those below it: more are no data set, but a disk."""
 
+LEVELS_OF_FILES = 256
+"""Of grey, in image files of eight bits a channel, which are the only ones that are read."""
+
 MOST_BYTES = 2**35
 """Of all images of a folder in memory, three a pixel if they are in colour."""
 
@@ -91,7 +94,7 @@ def _images(folder: Path, files: list[Path]) -> Source:
         )
     arrays = {split: _decoded(part.files, first, shape) for split, part in splits.items()}
     classes = {split: found for split, part in splits.items() if (found := _classes(part)) is not None}
-    return Source(arrays, label_numbers(classes), _told(folder, splits, classes))
+    return Source(arrays, label_numbers(classes), _told(folder, splits, classes), LEVELS_OF_FILES)
 
 
 def _splits(folder: Path, files: list[Path]) -> dict[str, Part]:

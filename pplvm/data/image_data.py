@@ -1,16 +1,20 @@
-"""A data set held in memory, stored as found and yielded as float32."""
+"""A data set, stored as found, in memory or in a file, and yielded as float32."""
 
 __all__ = ["ImageData"]
 
 import copy
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pplvm.data.description import binarization_in_words, is_rgb, values_in_words
 from pplvm.data.shown import Shown
 from pplvm.data.spec import DataSpec
+from pplvm.data.stored import Stored, in_parts
 from pplvm.data.streams import uniforms
 
 
@@ -25,12 +29,15 @@ class ImageData(Shown, Dataset[Tensor]):
         top: the stored value that means 1; levels - 1 for uint8 and 1 for float32, unless given.
         binarization: as in `DataSpec`; "given" for binary and "none" for other data, unless given.
         seed: of the draws, if the binarization is dynamic.
+        threshold: above which a value is 1, if the binarization is static.
     Raises ValueError for no data.
 
     Example:
         >>> data = ImageData(torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8), "toy", levels=5)
         >>> data[0]
         tensor([0.0000, 0.7500])
+        >>> data
+        <toy: 2 of shape (2,), grey, 5 levels, stored as 0 to 4, found 0 to 3; binarization: none>
     """
 
     remarks: tuple[str, ...] = ()
@@ -38,23 +45,27 @@ class ImageData(Shown, Dataset[Tensor]):
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | Stored,
         name: str,
         levels: int | None,
         labels: Tensor | None = None,
         top: int | None = None,
         binarization: str | None = None,
         seed: int = 0,
+        threshold: float = 0.5,
     ) -> None:
-        if images.numel() == 0:
+        if 0 in images.shape:
             raise ValueError(f"data set {name!r} is empty: give it at least one datum of at least one value")
-        self.images = images
+        self.stored = images
         self.labels = labels
-        highest = 1 if levels is None or images.is_floating_point() else levels - 1
+        highest = 1 if levels is None or self.is_floating_point else levels - 1
         self.top = highest if top is None else top
-        self.seed = seed
+        self.seed, self.threshold = seed, threshold
         how = binarization if binarization is not None else "given" if levels == 2 else "none"
         self.spec = DataSpec(name, len(images), tuple(images.shape[1:]), levels=levels, binarization=how)
+        self._extremes = images.extremes if isinstance(images, Stored) else None
+        self._as_fractions = self.is_floating_point or (isinstance(images, Stored) and images.factor != 1)
+        self._mean: Tensor | None = None
 
     @classmethod
     def of(cls, data: "ImageData | Tensor") -> "ImageData":
@@ -71,10 +82,51 @@ class ImageData(Shown, Dataset[Tensor]):
         return data
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.stored)
 
     def __getitem__(self, i: int) -> Tensor:
         return self.rows(torch.tensor([range(len(self))[i]]))[0]
+
+    def __repr__(self) -> str:
+        try:
+            return f"<{self.description()}>"
+        except Exception:  # of one that is half made, as a debugger may show it
+            return object.__repr__(self)
+
+    def description(self, split: str | None = None) -> str:
+        """One line: how many data of which shape, levels, range (of all splits, where known) and binarization.
+
+        Arguments:
+            split: that they are of, to stand after the name.
+        """
+        spec, how = self.spec, self.spec.binarization
+        floats, levels = self.is_floating_point, spec.levels
+        if how in ("static", "dynamic"):
+            levels = None if floats else self.top + 1  # before it
+        values = values_in_words(levels, self.extremes, self.top, self._as_fractions, not floats, is_rgb(spec.shape))
+        share = float(self.mean().mean()) if spec.levels == 2 else None
+        name = spec.name if split is None else f"{spec.name}, {split}"
+        shape = f"{len(self):,} of shape {spec.shape}"
+        return f"{name}: {shape}, {values}; {binarization_in_words(how, self.threshold, share)}"
+
+    @property
+    def images(self) -> Tensor:
+        """All data as they are stored, (N, ...), before any binarization; read into memory if they lie in a file."""
+        return self.stored.to("cpu") if isinstance(self.stored, Stored) else self.stored
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether stored values are floats, and not integers."""
+        stored = self.stored
+        return stored.is_floating_point if isinstance(stored, Stored) else stored.is_floating_point()
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest value, as `images` has them; of all splits of the data set, where known."""
+        if self._extremes is None:
+            low, high = self.images.aminmax()
+            self._extremes = low.item(), high.item()
+        return self._extremes
 
     def rows(self, index: Tensor, epoch: int = 0) -> Tensor:
         """The data of `index` (n,) as the specification promises them, (n, *shape) float32.
@@ -82,19 +134,48 @@ class ImageData(Shown, Dataset[Tensor]):
         Dynamically binarized data are drawn anew in every epoch; a datum's draw depends on nothing else
         than (seed, epoch, index).
         """
-        x = self.images[index.to(self.images.device)].to(self.spec.dtype) / self.top  # (n, *shape)
+        stored = self.stored
+        found = stored.take(index) if isinstance(stored, Stored) else stored[index.to(stored.device)]  # (n, *shape)
+        if self.spec.binarization == "static":
+            return self._thresholded(found).to(self.spec.dtype)
+        x = found.to(self.spec.dtype) / self.top
         if self.spec.binarization != "dynamic":
             return x
         draws = uniforms(self.seed, epoch, index, math.prod(self.spec.shape))  # (n, D)
         return (draws.reshape(x.shape).to(x.device) < x).to(x.dtype)
 
+    def parts(self) -> Iterator[Tensor]:
+        """All data in their order, some at a time, (n, *shape): as stored, or uint8 0 and 1 if a threshold decides."""
+        for part in in_parts((len(self), *self.spec.shape)):
+            found = self.stored.take(part) if isinstance(self.stored, Stored) else self.stored[part]
+            yield self._thresholded(found) if self.spec.binarization == "static" else found
+
+    def _thresholded(self, found: Tensor) -> Tensor:
+        """0 and 1 as uint8, of which torch makes floats in a sixth of the time that it takes for booleans."""
+        bound = self.threshold * self.top
+        if found.is_floating_point() or found.device.type != "cpu":
+            return (found > bound).view(torch.uint8)
+        ones = found.numpy() > math.floor(bound)  # bytes with a whole number: a twentieth of torch's time
+        return torch.from_numpy(ones).view(torch.uint8)
+
     def to(self, device: torch.device | str) -> "ImageData":
-        """The same data held on a device, so that no batch has to be carried there."""
-        found = copy.copy(self)
-        found.images = self.images.to(device)
+        """The same data held on a device, so that no batch has to be carried there; on the CPU they stay in a file."""
+        found = copy.copy(self)  # with what is known of them
+        if not isinstance(self.stored, Stored) or torch.device(device).type != "cpu":
+            found.stored = self.stored.to(device)
         return found
 
     def mean(self) -> Tensor:
         """The mean datum, flattened, (prod(shape),) float32; of dynamic draws, their expectation."""
-        total = self.images.sum(0, dtype=torch.float64)  # (*shape)
-        return (total / (len(self) * self.top)).flatten().to(self.spec.dtype)
+        if self._mean is None:
+            total = sum(map(_sum, self.parts()))  # (*shape)
+            top = 1 if self.spec.binarization == "static" else self.top
+            self._mean = (total / (len(self) * top)).flatten().to(self.spec.dtype)
+        return self._mean.clone()
+
+
+def _sum(part: Tensor) -> Tensor:
+    """Over data (n, *shape), in float64; on the CPU by numpy, as so few values do not pay for torch's threads."""
+    if part.device.type != "cpu" or part.dtype == torch.bfloat16:  # which numpy does not know
+        return part.sum(0, dtype=torch.float64)
+    return torch.from_numpy(np.asarray(part.numpy(force=True).sum(0, dtype="f8")))

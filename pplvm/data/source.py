@@ -21,6 +21,7 @@ class Source:
         arrays: (N, ...) by "train", "valid" and "test", of which "valid" or "test" may lack, or {"all": array}.
         labels: (N,) integers by the same names, where known.
         remarks: what a user should know of how it was read, a sentence each.
+        levels: of grey that the format of the files has, 256 of images of eight bits; None if only the numbers tell.
     Raises ValueError for arrays of other shapes than each other's, and for other names.
 
     Example:
@@ -31,6 +32,7 @@ class Source:
     arrays: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         names = set(self.arrays)

@@ -127,7 +127,7 @@ def _advice_for(value: float | None, support: Constraint) -> str:
         likelihood = "a likelihood of such integers (e.g. Poisson, NegativeBinomial, Categorical of more classes)"
     else:
         likelihood = "a likelihood on the real line (e.g. Normal, Laplace)"
-    return f"use {likelihood}, or map the data to the support, or save grey images as uint8"
+    return f"use {likelihood}, or map the data to the support, or, if they are grey images, give their --levels"
 
 
 def _advice(levels: int, support: Constraint) -> str:
@@ -138,6 +138,6 @@ def _advice(levels: int, support: Constraint) -> str:
     if support.is_discrete:
         return (
             f"the data are fractions k/{levels - 1} and not integers; use {FOR_GREY}, or, if they are counts or "
-            "token ids, save them as int32"
+            "classes, read them with --values integer"
         )
     return f"use {FOR_GREY}"

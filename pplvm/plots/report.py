@@ -71,6 +71,7 @@ MEASURED = {
     "program": "program",
     "parameters": "parameters",
     "data": "data",
+    "data_read": "data as read",
     "batch_size": "batch size",
     "checkpoint": "checkpoint",
     "steps": "training steps before measuring",

@@ -63,7 +63,9 @@ def test_a_likelihood_takes_data_within_its_support_and_no_datum_outside(kind):
 
 def test_what_the_program_makes_of_the_data_is_not_held_against_their_levels():
     pixels = from_rows((COUNTS % 256).astype(np.uint8), "mine", "all")
-    with pytest.raises(ValueError, match=r"256 grey levels .* fractions k/255 .* token ids, save them as int32"):
+    with pytest.raises(
+        ValueError, match=r"256 grey levels .* fractions k/255 .* classes, read them with --values integer"
+    ):
         check_data(Story(), pixels, first_batch(pixels))
     check_data(Story(made=lambda x: (x * 255).round()), pixels, first_batch(pixels))
     bernoulli = lambda mean, x: dist.Bernoulli(logits=mean)
@@ -101,3 +103,29 @@ def test_counts_are_trained_on_from_the_command_line(dtype, tmp_path, monkeypatc
     assert "no violations" in capsys.readouterr().out
     few = ["--steps=2", "--output=run", "--compile=off"]
     assert main(["fit", f"--program={__name__}:Story", *words, *few]) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])
+def test_bytes_are_a_way_for_classes_too(dtype, tmp_path, monkeypatch, capsys, single_precision):
+    monkeypatch.chdir(tmp_path)
+    np.save("mine.npy", (COUNTS % 9).astype(dtype))
+    words = ["--data=mine.npy", "--values=integer", "--batch-size=4"]
+    assert main(["check", f"{__name__}:OfNineClasses", *words]) == 0
+    assert "integers from 0 to 8; binarization: none" in capsys.readouterr().out
+    few = ["--steps=2", "--output=run", "--compile=off"]
+    assert main(["fit", f"--program={__name__}:OfNineClasses", *words, *few]) == 0
+
+
+class OfNineClasses(Story):
+    def __init__(self):
+        super().__init__(lambda mean, x: dist.Categorical(logits=mean.unsqueeze(-1) * torch.ones(9)))
+
+
+def test_large_values_are_named_where_they_are_the_cause(tmp_path, monkeypatch, capsys, single_precision):
+    monkeypatch.chdir(tmp_path)
+    np.save("mine.npy", np.arange(960).reshape(60, 4, 4) % 256 * 3)
+    assert main(["fit", "--data=mine.npy", "--output=run"]) == 2
+    told = "; its values run from 0 to 765: scale them, or, if they are grey images, give their --levels"
+    assert told in capsys.readouterr().err
+    assert main(["fit", "--data=mine.npy", "--output=run", "--set=data_size=5"]) == 2
+    assert "its values run" not in capsys.readouterr().err

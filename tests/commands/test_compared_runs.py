@@ -123,7 +123,16 @@ def test_what_is_no_run_is_told(capsys):
 
 def test_code_of_ones_own_is_trusted_once_and_a_strangers_is_not(capsys):
     Path("net_of_mine.py").write_text(OWN)
-    words = ["fit", "--program=net_of_mine.py", SET, *FEW, "--data=nine.npz", "--key=x", "--output=own"]
+    words = [
+        "fit",
+        "--program=net_of_mine.py",
+        SET,
+        *FEW,
+        "--data=nine.npz",
+        "--key=x",
+        "--binarize=static",
+        "--output=own",
+    ]
     assert main(words) == 0
     assert compare("--checkpoint=own") == 0 and compare("--checkpoint=own", "--program=net_of_mine.py") == 0
     shutil.copytree("own", "given", symlinks=True)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pplvm.cli import main
-from pplvm.commands.building import build_data
+from pplvm.commands.data import build_data
 from pplvm.commands.options import build_parser
 
 CODE = """
@@ -37,7 +37,7 @@ CODE = """
 
     def dictionaries():
         def items(count, start):
-            return [{"image": torch.full((3,), start + i), "mask": torch.zeros(3), "label": i} for i in range(count)]
+            return [{"image": torch.full((3,), start + i), "mask": torch.eye(3)[i % 3], "y": i} for i in range(count)]
         return {"train": items(30, 0), "validation": items(4, 100), "test": items(5, 200)}
 """
 D = 36
@@ -113,7 +113,7 @@ def test_items_that_are_dictionaries():
     sizes = [len(data_of("--data", "watching:dictionaries", "--split", s)) for s in ("train", "valid", "test")]
     assert sizes == [30, 4, 5]
     assert data_of("--data", "watching:dictionaries", "--split", "test").images.min() == 200
-    assert data_of("--data", "watching:dictionaries", "--key", "mask").images.max() == 0
+    assert data_of("--data", "watching:dictionaries", "--key", "mask").images[0].tolist() == [255, 0, 0]
 
 
 REFUSED = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pplvm.data.arrays import from_rows
+from pplvm.data.source import Source
 
 GREY = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
 
@@ -68,9 +69,12 @@ def test_the_first_bad_row_is_named(bad):
         (np.zeros((3, 0)), "'mine' is empty"),
         (np.float32(3.0).reshape(()), r"'mine' is empty, its shape is \(\)"),
         (np.arange(60), r"'mine' is one row of 60 numbers: give it rows, as \(60, 1\)"),
-        (np.array([[2**24 + 1]]), "'mine' holds integers beyond 2.24, which float32 cannot tell apart: scale them"),
-        (np.array([[-(2**63)]]), "integers beyond 2.24"),
-        (np.array([[2**64 - 1]], np.uint64), "integers beyond 2.24"),
+        (
+            np.array([[0], [2**24 + 1]]),
+            "'mine' holds integers beyond 2.24, which float32 cannot tell apart: scale them",
+        ),
+        (np.array([[0], [-(2**63)]]), "integers beyond 2.24"),
+        (np.array([[0], [2**64 - 1]], np.uint64), "integers beyond 2.24"),
         (np.array([["a"]]), "holds <U1: save images as uint8 and other numbers as float32"),
         (np.array([[1j]]), "holds complex128: save images as uint8 and other numbers as float32"),
     ],
@@ -85,3 +89,62 @@ def test_splits_that_are_not_there_are_refused():
         from_rows(GREY, "mine", "dev")
     with pytest.raises(ValueError, match="has 9 rows, too few for a split 'valid': it takes 10"):
         from_rows(GREY[:9], "mine", "valid")
+
+
+BYTES = np.arange(60, dtype=np.uint8).reshape(20, 3)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_what_small_bytes_mean_is_asked_of_all_splits_together(split):
+    source = Source({"train": BYTES, "test": BYTES[:4] + 130})
+    assert from_rows(source, "mine", split).spec.levels == 256
+    assert from_rows(source, "mine", split).extremes == (0, 141)
+    with pytest.raises(ValueError, match="from 0 to 59, and nothing says which number is white: give --levels 60"):
+        from_rows(Source({"train": BYTES, "test": BYTES[:4] % 2}), "mine", split)
+    ink = {"train": BYTES % 2, "test": BYTES[:4] % 2}
+    assert from_rows(Source(ink), "mine", split).spec.levels == 2
+    assert from_rows(Source(ink | {"test": BYTES[:4]}), "mine", split, levels=60).spec.levels == 60
+    floats = {"train": BYTES / 255, "test": BYTES[:4] / 250}
+    assert from_rows(Source(floats), "mine", split).spec.levels is None
+
+
+def test_levels_and_values_are_taken_at_their_word():
+    grey = from_rows(BYTES, "mine", "all", levels=60)
+    assert grey.spec.levels == 60 and torch.equal(grey[19], torch.tensor([57.0, 58, 59]).float() / 59)
+    for values in ("integer", "real"):
+        read = from_rows(BYTES, "mine", "all", values=values)
+        assert read.spec.levels is None and read[19].tolist() == [57.0, 58.0, 59.0]
+    wide = from_rows(BYTES.astype(np.float64) * 100, "mine", "all", levels=5901)
+    assert wide.spec.levels == 5901 and torch.equal(wide.images, torch.from_numpy(BYTES.astype(np.int32) * 100))
+
+
+def test_splits_of_other_kinds_are_refused():
+    with pytest.raises(ValueError, match="'mine' has train as uint8 and test as float64: save all its splits alike"):
+        from_rows(Source({"train": BYTES, "test": BYTES[:4] / 255}), "mine", "train")
+
+
+@pytest.mark.parametrize("value", [0, 7, 255, -1.5, 0.5, True])
+def test_one_value_throughout_is_nothing_to_learn(value):
+    array = np.full((20, 3), value)
+    with pytest.raises(ValueError, match=f"'mine' holds the value {float(value):g} and no other: there is nothing to"):
+        from_rows(array, "mine", "train")
+    with pytest.raises(ValueError, match="there is nothing to learn"):
+        from_rows(Source({"train": array, "test": np.eye(3).astype(array.dtype)}), "mine", "test")
+
+
+def test_constant_rows_and_columns_are_data():
+    array = GREY.copy()
+    array[:, 1], array[3] = 200, 7
+    assert from_rows(array, "mine", "all").spec.levels == 256
+
+
+@pytest.mark.parametrize("make", [lambda a: a, lambda a: a / 255, lambda a: a * 0.37, lambda a: a.astype(">i4")])
+def test_a_file_is_read_where_it_lies(make, tmp_path):
+    np.save(tmp_path / "mine.npy", make(GREY))
+    mapped = np.load(tmp_path / "mine.npy", mmap_mode="r")
+    for split in ("all", "train", "test"):
+        found, expected = from_rows(mapped, "mine", split), from_rows(make(GREY), "mine", split)
+        assert np.shares_memory(found.stored._array, mapped)
+        order = torch.randperm(len(expected))
+        assert torch.equal(found.rows(order), expected.rows(order)) and torch.equal(found.images, expected.images)
+        assert torch.equal(found.mean(), expected.mean()) and found.spec == expected.spec

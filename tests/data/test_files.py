@@ -54,6 +54,24 @@ def test_black_and_white_images_are_binary(tmp_path):
     assert np.array_equal(data[3].numpy(), (GREY[3] > 127).astype(np.float32))
 
 
+def test_dark_images_are_in_256_levels_by_their_format(tmp_path):
+    save(tmp_path, GREY // 4)
+    data = from_folder(tmp_path, split="all")
+    assert data.spec.levels == 256 and np.array_equal(data[3].numpy(), (GREY[3] // 4).astype(np.float32) / 255)
+    assert from_folder(tmp_path, "all", levels=64).spec.levels == 64
+    assert from_folder(tmp_path, "all", values="integer")[3].max() == GREY[3].max() // 4
+
+
+def test_levels_and_values_may_be_told(tmp_path, here):
+    np.save(tmp_path / "mine.npy", GREY // 16)
+    with pytest.raises(ValueError, match="from 0 to 15, and nothing says which number is white: give --levels 16"):
+        from_array(tmp_path / "mine.npy")
+    assert from_array(tmp_path / "mine.npy", levels=17).spec.levels == 17
+    assert from_array(tmp_path / "mine.npy", values="integer").spec.levels is None
+    assert from_dataset("mydata:bare", levels=20)[15].tolist() == [1.0, 1.0]
+    assert from_dataset("mydata:grey", values="integer").extremes == (0, 236)
+
+
 def test_transparency_is_dropped(tmp_path):
     Image.fromarray(np.dstack([COLOUR[0], GREY[0]])).save(tmp_path / "a.png")
     assert np.array_equal(from_folder(tmp_path, "all").images[0].numpy(), COLOUR[0].transpose(2, 0, 1))
@@ -99,7 +117,7 @@ class Items(Dataset):
 class Stream(IterableDataset):
     def __iter__(self): return iter([])
 
-grey = TensorDataset(torch.arange(60, dtype=torch.uint8).reshape(20, 3), torch.arange(20))
+grey = TensorDataset(4 * torch.arange(60, dtype=torch.uint8).reshape(20, 3), torch.arange(20))
 bare = Items([torch.full((2,), float(i)) for i in range(20)])
 names = Items(["one", "two"])
 ragged = Items([torch.zeros(3), torch.zeros(3), torch.zeros(4)])
@@ -122,7 +140,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["grey", "made"])
 def test_a_data_set_by_import_path(here, name):
     data = from_dataset(f"mydata:{name}", "all")
-    assert torch.equal(data.images, torch.arange(60, dtype=torch.uint8).reshape(20, 3))
+    assert torch.equal(data.images, 4 * torch.arange(60, dtype=torch.uint8).reshape(20, 3))
     assert (data.spec.name, data.spec.levels) == (f"mydata:{name}", 256)
     assert len(from_dataset(f"mydata:{name}")) == 16
 

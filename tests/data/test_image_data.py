@@ -1,8 +1,12 @@
 """Data in memory: what an item is, dynamic draws, and the mean."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 
+from pplvm.data.arrays import from_rows
 from pplvm.data.binarization import binarize
 from pplvm.data.image_data import ImageData
 
@@ -35,6 +39,14 @@ def test_the_mean_is_flat_and_of_the_values_not_of_the_storage():
     assert data.mean().shape == (6,)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_the_mean_is_the_same_wherever_it_is_asked_for(dtype):
+    rows = torch.rand(50, 3).mul(200).to(dtype)
+    with torch.device("meta"):  # as where a program is made only to be measured
+        found = ImageData(rows, "mine", None).mean()
+    assert found.dtype == torch.float32 and torch.equal(found, rows.double().mean(0).float())
+
+
 def test_dynamic_draws_average_to_the_grey_values():
     data = grey(5)
     dynamic = binarize(data, "dynamic", seed=1)
@@ -62,3 +74,14 @@ def test_dynamic_draws_change_with_epoch_and_seed_and_items_are_those_of_epoch_z
 def test_no_data_are_refused(shape):
     with pytest.raises(ValueError, match="data set 'nothing' is empty"):
         ImageData(torch.zeros(shape), "nothing", None)
+
+
+def test_data_on_a_device_are_those_in_a_file(tmp_path):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 256, (30, 2, 3), dtype=np.uint8) / 255)
+    data = from_rows(np.load(tmp_path / "mine.npy", mmap_mode="r"), "mine", "train")
+    assert data.to("cpu").stored is data.stored  # still in the file
+    held = copy.copy(data)
+    held.stored = data.stored.to("cpu")  # as `to` does for any other device
+    assert held.description() == data.description() and torch.equal(held.mean(), data.mean())
+    assert torch.equal(held.rows(torch.arange(24)), data.rows(torch.arange(24)))
+    assert data.to("meta").images.device.type == "meta" and data.to("meta").description() == data.description()

@@ -55,7 +55,7 @@ def test_keys_name_the_splits_of_other_names(tmp_path):
 
 def test_a_key_alone_is_that_array_split_by_the_rule_for_all(tmp_path):
     np.savez(tmp_path / "mine.npz", x=TRAIN, other=TEST, x_test=TEST)
-    assert [len(data) for data in splits_of(tmp_path / "mine.npz", key="x").values()] == [32, 4, 4]
+    assert [len(data) for data in splits_of(tmp_path / "mine.npz", key="x", levels=256).values()] == [32, 4, 4]
     assert len(from_array(tmp_path / "mine.npz", "x_test", "all")) == 9
 
 
@@ -68,16 +68,16 @@ def test_a_key_that_says_train_brings_the_test_set_of_its_name(tmp_path):
 def test_labels_beside_a_single_array(tmp_path):
     for name in ("y", "labels", "target"):
         np.savez(tmp_path / "mine.npz", **{"x": TRAIN, name: LABELS[:, None]})
-        data = from_array(tmp_path / "mine.npz")
+        data = from_array(tmp_path / "mine.npz", levels=256)
         assert len(data) == 32 and (data.labels.numpy() == data.images[:, 0].numpy() // 3 % 5).all()
     for labels in (LABELS[:9], LABELS + 0.5, np.array(["a"] * 40)):
         np.savez(tmp_path / "mine.npz", x=TRAIN, y=labels, number=3)
-        assert from_array(tmp_path / "mine.npz").labels is None
+        assert from_array(tmp_path / "mine.npz", levels=256).labels is None
 
 
 def test_training_data_alone_are_split_by_the_rule_for_all(tmp_path):
     np.savez(tmp_path / "mine.npz", x_train=TRAIN, y_train=LABELS)
-    assert [len(data) for data in splits_of(tmp_path / "mine.npz").values()] == [32, 4, 4]
+    assert [len(data) for data in splits_of(tmp_path / "mine.npz", levels=256).values()] == [32, 4, 4]
 
 
 BOTH = {"x_train": TRAIN, "x_test": TEST}

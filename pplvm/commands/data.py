@@ -1,0 +1,83 @@
+"""The data set that the command line names, read and binarized as its options say."""
+
+__all__ = ["build_data"]
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from pplvm.catalog import DATASETS, find
+from pplvm.commands.say import say
+from pplvm.data.binarization import binarize
+from pplvm.data.files import from_array, from_dataset, from_folder, from_table
+from pplvm.data.image_data import ImageData
+from pplvm.data.tables import is_table
+
+
+def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
+    """The data set that --data names, binarized as --binarize says, which is set here where nobody has set it.
+
+    The embedded digits are binarized by threshold unless --binarize says otherwise; others only if it says so.
+
+    Arguments:
+        quiet: do not tell how it is read, which was told already.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: there is no such data, or it is damaged, or read otherwise.
+    """
+    if arguments.binarize is None:
+        arguments.binarize = "static" if arguments.data == "digits" else "none"
+    if arguments.data in DATASETS and (arguments.levels or arguments.values):
+        raise ValueError(f"data set {arguments.data!r} has levels of its own: leave --levels and --values out")
+    if arguments.values == "integer" and arguments.binarize != "none":
+        raise ValueError(
+            f"--values integer reads counts or classes as they are, and --binarize {arguments.binarize} takes them for "
+            "grey levels: leave one of them out"
+        )
+    data = _named_data(arguments)
+    for remark in () if quiet else data.remarks:
+        say(remark)
+    return data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
+
+
+def _named_data(arguments: argparse.Namespace) -> ImageData:
+    name, split, path = arguments.data, arguments.split, Path(arguments.data)
+    keys = {"key": arguments.key, "valid_key": arguments.valid_key, "test_key": arguments.test_key}
+    reading = {"levels": arguments.levels, "values": arguments.values}
+    if name in DATASETS:
+        _refuse(keys, "is read by its name")
+        return _known_data(arguments)
+    if path.is_dir():
+        return from_folder(path, split=split, **keys, **reading)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return from_array(path, split=split, **keys, **reading)
+    if is_table(path):
+        _refuse(keys, "is a table, which holds no arrays by name")
+        return from_table(path, split=split, **reading)
+    if ":" not in name:
+        return find("data set", DATASETS, name)
+    key = keys.pop("key")
+    _refuse(keys, "names its splits itself, in a mapping or by split= or train=")
+    try:
+        return from_dataset(name, split=split, key=key, **reading)
+    except TypeError as error:
+        raise ValueError(f"data set {name} cannot be made of {name}(), or read: {error}") from error
+
+
+def _refuse(keys: Mapping[str, str | None], reason: str) -> None:
+    """Refuse options that name arrays, for data that have none."""
+    for option, key in keys.items():
+        if key is not None:
+            raise ValueError(
+                f"--{option.replace('_', '-')} {key} has no meaning for --data that {reason}: leave it out"
+            )
+
+
+def _known_data(arguments: argparse.Namespace) -> ImageData:
+    name, split = arguments.data, arguments.split
+    if name == "digits":
+        return find("data set", DATASETS, name)(split)
+    if arguments.data_root is None:
+        raise ValueError(f"data set {name!r} is read from files: say where with --data-root DIR")
+    options = {} if name == "binarized-mnist" else {"download": arguments.download}
+    return find("data set", DATASETS, name)(split, arguments.data_root, **options)

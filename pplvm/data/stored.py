@@ -1,0 +1,76 @@
+"""Rows of an array that stays where it lies, in memory or in a file, converted as they are read."""
+
+__all__ = ["VALUES_AT_ONCE", "Stored"]
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VALUES_AT_ONCE = 2**18
+"""Values that are converted at once wherever all of a data set is gone through: 2 MB in float64, which caches hold."""
+
+
+class Stored:
+    """Some rows of an array, read as another dtype; the array is neither copied nor written to.
+
+    Arguments:
+        array: (N, ...) numbers, perhaps an `np.memmap`.
+        rows: (n,) which of them, in which order; all unless given.
+        dtype: of what is read: uint8, int32 or float32.
+        factor: by which stored values are multiplied, and then rounded: 255 for fractions k/255.
+        extremes: the lowest and the highest value of the array, or of all splits of the data set.
+
+    Example:
+        >>> Stored(np.array([[0.0], [0.4], [1.0]]), None, np.uint8, 255, (0, 1)).take(torch.tensor([2, 1])).tolist()
+        [[255], [102]]
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        rows: np.ndarray | None,
+        dtype: type[np.generic],
+        factor: int,
+        extremes: tuple[float, float],
+    ) -> None:
+        self._array, self._rows, self._dtype = np.asarray(array), rows, np.dtype(dtype)
+        self.factor = factor
+        self.extremes = (extremes[0] * factor, extremes[1] * factor)
+        self.shape = (len(self._array) if rows is None else len(rows), *self._array.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether what is read are float32 values."""
+        return self._dtype.kind == "f"
+
+    def take(self, index: Tensor | slice) -> Tensor:
+        """The rows of an index (n,), in memory of their own, (n, ...)."""
+        which = index if isinstance(index, slice) else index.numpy(force=True)
+        found = self._array[which if self._rows is None else self._rows[which]]
+        if self.factor != 1:
+            found = np.rint(found.astype(np.float32) * np.float32(self.factor))
+        own = not np.may_share_memory(found, self._array)
+        return torch.from_numpy(found.astype(self._dtype, order="C", copy=not own))
+
+    def to(self, device: torch.device | str) -> Tensor:
+        """All rows, in the memory of a device."""
+        kept: Tensor | None = None
+        start = 0
+        for part in in_parts(self.shape):
+            found = self.take(part)
+            kept = found.new_empty(self.shape, device=device) if kept is None else kept
+            kept[start : start + len(found)] = found.to(device)
+            start += len(found)
+        return torch.empty(self.shape) if kept is None else kept
+
+
+def in_parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices that together are all rows of an array of this shape, few enough values each to be converted at once."""
+    size = max(1, VALUES_AT_ONCE // max(1, math.prod(shape[1:])))
+    return (slice(start, min(start + size, shape[0])) for start in range(0, shape[0], size))
