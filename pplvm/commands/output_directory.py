@@ -112,12 +112,19 @@ def _is_comparison(directory: Path) -> bool:
 COMPARED = b"command: compare\n"
 """How the configuration of a comparison begins."""
 
+PICTURES = r"(samples|draws|reconstructions|interpolation-[^/]+|traversal-[^/]+)\.png"
+
+EVALUATED = rf"evaluation\.(json|nc)|report\.html|convergence\.png|{PICTURES}"
+
+SAMPLED = rf"samples\.npz|{PICTURES}"
+
 RUN = Kind(
     "fit",
     re.compile(
         r"config\.yaml|metrics\.(jsonl|csv)|curves\.png|model\.safetensors|state\.pt|(manifest|failure|timing)\.json"
         r"|figures/(curves\.png)?|tensorboard/(events\.[^/]+)?|checkpoints/(\.lock|latest|best)?"
         r"|checkpoints/\d{8,}(\.\d+)?/(model\.safetensors|state\.pt|manifest\.json)?|(.+/)?\.[^/]+\.new(/.*)?"
+        rf"|evaluation-(train|valid|test)/({EVALUATED})?|samples/({SAMPLED})?"  # of the run, by the other commands
     ),
     is_one=lambda directory: (directory / "checkpoints").is_dir(),
     links=re.compile(r"model\.safetensors|state\.pt|manifest\.json|checkpoints/(latest|best)|(.+/)?\.[^/]+\.new"),
@@ -133,14 +140,10 @@ COMPARISON = Kind(
     is_one=_is_comparison,
 )
 
-PICTURES = r"(samples|draws|reconstructions|interpolation-[^/]+|traversal-[^/]+)\.png"
-
 EVALUATION = Kind(
     "evaluate",
-    re.compile(rf"evaluation\.(json|nc)|report\.html|convergence\.png|{PICTURES}"),
+    re.compile(EVALUATED),
     is_one=lambda directory: (directory / "evaluation.json").is_file(),
 )
 
-SAMPLES = Kind(
-    "sample", re.compile(rf"samples\.npz|{PICTURES}"), is_one=lambda directory: (directory / "samples.npz").is_file()
-)
+SAMPLES = Kind("sample", re.compile(SAMPLED), is_one=lambda directory: (directory / "samples.npz").is_file())

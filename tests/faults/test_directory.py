@@ -204,6 +204,16 @@ def test_24_a_run_is_resumed_wherever_it_was_moved(fit):
     assert read_latest(Path("moved")).step == 5 and not Path("run").exists()
 
 
+def test_24_a_run_that_was_judged_and_sampled_may_be_replaced(fit, run, refused):
+    assert fit()[0] == 0
+    assert run("evaluate", "run", "--ks=1", "--limit=5")[0] == 0 and run("sample", "run", "--count=4")[0] == 0
+    Path("run/evaluation-test/mine.txt").write_text("mine")
+    assert "evaluation-test/mine.txt" in refused("--overwrite")
+    Path("run/evaluation-test/mine.txt").unlink()
+    assert fit("--overwrite", "--steps=2")[0] == 0
+    assert not Path("run/evaluation-test").exists() and not Path("run/samples").exists()
+
+
 def test_24_pictures_of_ones_own_are_not_replaced(fit, run):
     assert fit()[0] == 0
     Path("mine").mkdir()
