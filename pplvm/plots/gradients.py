@@ -126,7 +126,7 @@ def figures_left_out(ds: xr.Dataset) -> dict[str, str]:
     work = ds["work"].values
     reasons = {
         "work": ("no estimator has a variance and a time above zero", (np.isfinite(work) & (work > 0)).any()),
-        "snr": ("no signal was measured against the number of particles (--sweep 1,4,16)", has_signal(ds)),
+        "snr": ("no signal was measured against the number of particles (--sweep K=1,4,16)", has_signal(ds)),
         "forest": (
             "no estimator was held against a reference",
             np.isfinite(ds["alignment"] * ds["alignment_se"]).any(),
