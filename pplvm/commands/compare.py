@@ -30,7 +30,7 @@ from pplvm.commands.style import default_style
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import is_first, join, require_equal, size
-from pplvm.evaluation.estimators.gradients import Comparison
+from pplvm.evaluation.estimators.comparison import Comparison
 from pplvm.evaluation.estimators.repeats import effective_replicates
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.evaluation.one_by_one import frozen

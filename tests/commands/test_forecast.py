@@ -8,8 +8,8 @@ import torch
 
 from pplvm.cli import main
 from pplvm.commands.forecast import forecast_sentence
+from pplvm.evaluation.estimators.comparison import Comparison
 from pplvm.evaluation.estimators.forecast import Forecast
-from pplvm.evaluation.estimators.gradients import Comparison
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.programs.vae import VAE
