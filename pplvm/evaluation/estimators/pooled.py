@@ -9,13 +9,22 @@ from pplvm.evaluation.estimators.parameters import SIDES
 
 __all__ = ["kurtosis_of", "relative_bias", "signal_to_noise", "variance_between", "variance_of"]
 
+NORMAL = 1.96
+"""Standard errors to either end of a 95 % interval, where they are known."""
+
 
 def variance_of(found: list[Measurement]) -> tuple[float, float]:
-    """The trace of the covariance within minibatches, and its standard error."""
+    """The trace of the covariance within minibatches, and an error of which 1.96 to either side hold 95 %.
+
+    It is the standard error, widened by Student's quantile over the normal one, as it is itself known from these draws.
+    """
+    from scipy import stats
+
     M = len(found)
     variance = sum(float(m.gradient.variance.sum()) for m in found) / M
     error = math.sqrt(sum(float(m.spread.standard_error) ** 2 for m in found)) / M
-    return variance, error
+    freedom = sum(m.gradient.count for m in found) - M
+    return variance, error * float(stats.t.ppf(0.975, freedom)) / NORMAL
 
 
 def kurtosis_of(found: list[Measurement]) -> float:
