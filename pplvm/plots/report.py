@@ -58,7 +58,8 @@ CAPTIONS = {
     "a few values, as those of few discrete states do, have no tail to fit: they are the ticks at the bottom.",
     "overview": "Variance × milliseconds of one gradient, and in brackets its factor over the best of the same target "
     "and column, ≈ where it is not told apart from one; green is the best, violet a thousand times worse, grey biased, "
-    "without noise or not measured. Read along a row how an estimator fares from checkpoint to checkpoint, down a column who wins.",
+    "without noise or not measured. Read along a row how an estimator fares from checkpoint to checkpoint, down a "
+    "column who wins.",
 }
 FIGURES = {
     "work": "the work to a given precision",
