@@ -6,39 +6,33 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-from torch import Tensor, nn
 
-from pplvm.commands.building import build_program, check_data, usable_device
-from pplvm.commands.checkpoints import checkpoint_name, freezes, load_checkpoint, misfit, stops, trainer, unwrapped
+from pplvm.commands.building import usable_device
+from pplvm.commands.checkpoints import checkpoint_name, freezes, stops
+from pplvm.commands.compared_subjects import Subject, subjects_of
 from pplvm.commands.data import build_data
-from pplvm.commands.default_data import default_data_told
 from pplvm.commands.ended_early import marked
-from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.estimators import sweep_particles
 from pplvm.commands.forecast import forecast_sentence
 from pplvm.commands.printed import print_comparison
 from pplvm.commands.rounds import Rounds
 from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.commands.say import say
 from pplvm.commands.style import default_style
-from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.distributed import is_first, join, require_equal, size
-from pplvm.evaluation.estimators.gradients import Comparison
+from pplvm.evaluation.estimators.comparison import Comparison
 from pplvm.evaluation.estimators.repeats import effective_replicates
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
-from pplvm.objectives.objective import Loss
-from pplvm.particles.contract import latents
-from pplvm.particles.pair import pair_up
 from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
@@ -51,21 +45,6 @@ POINTS = {"independent": 1, "antithetic": 2, "sobol": 8}
 
 ALIKE = "each trains by itself from one seed, so give all the same threads and machines, and deterministic programs"
 """What keeps processes together."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A program, and what is to be measured of it."""
-
-    name: str
-    minibatches: list[Tensor]
-    choice: Choice
-    trained: Loss
-    files: dict[str, dict[str, Tensor]]  # checkpoints that fit it
-
-    @property
-    def program(self) -> nn.Module:
-        return self.trained.program
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,7 +62,7 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
     started = time.perf_counter()
     with in_unison():
         data = build_data(arguments)
-        subjects = _subjects(arguments, data, device)
+        subjects = subjects_of(arguments, data, device)
     _agree(subjects)
     with in_unison():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
@@ -127,31 +106,6 @@ def _by_hand(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
-def _subjects(arguments: argparse.Namespace, data: ImageData, device: torch.device) -> list[Subject]:
-    """Everything that can be refused is refused here, before anything is computed.
-
-    Raises:
-        ValueError, LookupError, OSError: bad input.
-    """
-    for option, words in (("program", arguments.program), ("checkpoint", arguments.checkpoint)):
-        if twice := [word for word in words if words.count(word) > 1]:
-            raise ValueError(f"--{option} {twice[0]} is given twice")
-    if arguments.replicates < size():
-        raise ValueError(f"--replicates {arguments.replicates} is fewer than the {size()} processes: start fewer")
-    if arguments.noise == "antithetic" and (arguments.points or 2) % 2:
-        raise ValueError(f"--noise antithetic takes points in pairs: give an even --points, got {arguments.points}")
-    stops(arguments)
-    sweep_particles(arguments.sweep)
-    files = {path: load_checkpoint(path) for path in arguments.checkpoint}
-    subjects = [_subject(arguments, name, data, files, device) for name in arguments.program]
-    for path, state in files.items():
-        if not any(path in subject.files for subject in subjects):
-            raise ValueError(
-                f"--checkpoint {path} does not fit {subjects[0].name}: {misfit(state, subjects[0].program)}"
-            )
-    return subjects
-
-
 def _agree(subjects: list[Subject]) -> None:
     """The same estimators on all ranks, and a word on those that are left out."""
     for subject in subjects:
@@ -162,35 +116,6 @@ def _agree(subjects: list[Subject]) -> None:
 
 def _tell(sentence: str) -> None:
     say(f"pplvm compare: {sentence}")
-
-
-def _subject(
-    arguments: argparse.Namespace,
-    name: str,
-    data: ImageData,
-    files: dict[str, dict[str, Tensor]],
-    device: torch.device,
-) -> Subject:
-    program = build_program(name, arguments.set, data, arguments.seed).to(device)
-    minibatches = _minibatches(data, arguments, device)
-    with default_data_told(arguments, name):
-        check_data(program, data, minibatches[0])
-    if not latents(pair_up(program.model, program.guide, (minibatches[0],), {}).run_guide(1, (minibatches[0],), {})):
-        raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
-    choice = choose_estimators(arguments, program, data, minibatches[0])
-    trained = trainer(arguments, program, data, minibatches[0])
-    inner = {path: unwrapped(state, program) for path, state in files.items()}
-    fitting = {path: state for path, state in inner.items() if misfit(state, program) is None}
-    return Subject(name, minibatches, choice, trained, fitting)
-
-
-def _minibatches(data: ImageData, arguments: argparse.Namespace, device: torch.device) -> list[Tensor]:
-    rows = min(arguments.batch_size, len(data))
-    available = max(1, len(data) // rows)
-    return [
-        fixed_batch(data, rows, seed=arguments.seed, number=number).to(device)
-        for number in range(min(arguments.minibatches, available))
-    ]
 
 
 def _settings(arguments: argparse.Namespace, subjects: list[Subject]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """All that is asked of a trained program in one go: figures by section, and each datum's terms behind them."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pplvm.bars import bar
-from pplvm.distributed import gathered, my_rows, size
+from pplvm.distributed import my_rows, size
 from pplvm.evaluation.annealed import annealed
 from pplvm.evaluation.bidirectional import bidirectional
 from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
@@ -19,6 +19,7 @@ from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import Seed, frozen, seeds_of
 from pplvm.evaluation.proper import figure_name
 from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.shares import joined, over_ranks, share_of
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.contract import ProgramError, sample_sites
@@ -163,7 +164,7 @@ class _Evaluator:
         told = self._told(f"log p(x), k = {ks[-1]}")
         rows, seeds = self._mine
         mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
-        sampled = _over_ranks(mine, len(self.x))
+        sampled = over_ranks(mine, len(self.x))
         exact = self._exact()
         figures = sampled.figures
         best = sampled.log_p[:, -1]
@@ -202,8 +203,8 @@ class _Evaluator:
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:
         self.report("certificate", 0, 1)
-        mine = range(data)[_rows(data)]
-        bounds = _over_ranks(
+        mine = range(data)[share_of(data)]
+        bounds = over_ranks(
             bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), data
         )
         self.sections["annealed importance sampling"] += bounds.figures
@@ -212,7 +213,7 @@ class _Evaluator:
         told = self._told("rate and distortion")
         rows, seeds = self._mine
         mine = rate_distortion(self.program, rows, seed=seeds, compile=self.compile, report=told)
-        rates = _over_ranks(mine, len(self.x))
+        rates = over_ranks(mine, len(self.x))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
@@ -224,7 +225,7 @@ class _Evaluator:
     def _information(self) -> None:
         self.report("information", 0, len(self.x))
         rows, seeds = self._mine
-        found = _over_ranks(aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds), len(self.x))
+        found = over_ranks(aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds), len(self.x))
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
@@ -260,13 +261,13 @@ class _Evaluator:
     ) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
         x = self.x if x is None else x
-        mine, seeds = x[_rows(len(x))], self.seeds[_rows(len(x))]
+        mine, seeds = x[share_of(len(x))], self.seeds[share_of(len(x))]
         parts = []
         for rows in mine.split(at_once):
             start = at_once * len(parts)
             parts.append(ask(rows, seeds[start : start + at_once]))
             self.report(what, min(at_once * len(parts), len(mine)), len(mine))
-        return _over_ranks(_joined(parts), len(x))
+        return over_ranks(joined(parts), len(x))
 
     def _has_latents(self) -> bool:
         with frozen(self.program, self.x) as pair:
@@ -277,38 +278,3 @@ class _Evaluator:
         with frozen(self.program, self.x) as pair:
             sites = sample_sites(pair.run_model(1, pair.run_guide(1, (self.x[:1],), {}), (self.x[:1],), {}))
         return all(site["fn"].support.is_discrete for site in sites.values() if site["is_observed"])
-
-
-def _joined(parts: Iterable[Any]) -> Any:
-    """Results of some data each as one result of all."""
-    parts = list(parts)
-    return _with_tensors(parts[0], lambda name, key: torch.cat([_tensor(part, name, key) for part in parts]))
-
-
-def _rows(n: int) -> slice:
-    """This rank's share of n data; each has all of them where they are fewer than ranks."""
-    return slice(None) if n < size() else my_rows(n)
-
-
-def _over_ranks(mine: Any, n: int) -> Any:
-    """Each rank's result of its share as one result of all n data."""
-    if size() == 1 or n < size():
-        return mine
-    return _with_tensors(mine, lambda name, key: gathered(_tensor(mine, name, key), n))
-
-
-def _with_tensors(result: Any, tensor: Callable[[str, str | None], Tensor]) -> Any:
-    """A result with its tensors, and those in its dictionaries, replaced."""
-    found: dict[str, Any] = {}
-    for field in fields(result):
-        value = getattr(result, field.name)
-        if isinstance(value, Tensor):
-            found[field.name] = tensor(field.name, None)
-        elif isinstance(value, dict):
-            found[field.name] = {key: tensor(field.name, key) for key in value}
-    return replace(result, **found)
-
-
-def _tensor(result: Any, name: str, key: str | None) -> Tensor:
-    value = getattr(result, name)
-    return value if key is None else value[key]

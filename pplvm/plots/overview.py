@@ -34,7 +34,7 @@ def title(section: xr.Dataset) -> str:
 def work_map(sections: Sequence[xr.Dataset], ax: Axes) -> None:
     """Variance x milliseconds, a row an estimator, a column a section; the colour says how far from the best.
 
-    ≈ marks factors that are not told apart from one.
+    ≈ marks factors that are not told apart from one; an estimator without noise has none.
 
     Arguments:
         sections: what `compare_gradients` returned, at least one.
@@ -53,7 +53,8 @@ def work_map(sections: Sequence[xr.Dataset], ax: Axes) -> None:
                 relative[i, j] = math.log10(factor[name]) if factor[name] > 0 else math.nan
                 biased = verdict[name] == "biased"
                 near = "≈" if name in _near_the_best(section, target) else ""
-                text = f"{number(work[name])} ({near}{number(factor[name])}×)" + (" biased" if biased else "")
+                factors = f"{number(work[name])} ({near}{number(factor[name])}×)"
+                text = ("no noise" if work[name] == 0 else factors) + (" biased" if biased else "")
                 dark = relative[i, j] > 1.4 and not biased
                 ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
                 relative[i, j] = math.nan if biased else relative[i, j]
@@ -82,7 +83,7 @@ def save_overview(sections: Sequence[xr.Dataset], directory: str | Path) -> Path
 def _near_the_best(section: xr.Dataset, target: str) -> list[str]:
     """Estimators of a target that are not told apart from its best."""
     able = contenders(section, by_target(section)[target])
-    return [name for name in able[1:] if not share_of_work(section, name, able[0])[0] > 1]
+    return [name for name in able[1:] if not share_of_work(section, name, able[0], among=len(able))[0] > 1]
 
 
 def _rows(sections: Sequence[xr.Dataset]) -> list[tuple[str, str]]:

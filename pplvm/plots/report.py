@@ -57,8 +57,9 @@ CAPTIONS = {
     "wake-sleep) rest on a few draws and should not be believed for that datum. Data whose largest weights repeat "
     "a few values, as those of few discrete states do, have no tail to fit: they are the ticks at the bottom.",
     "overview": "Variance × milliseconds of one gradient, and in brackets its factor over the best of the same target "
-    "and column, ≈ where it is not told apart from one; green is the best, violet a thousand times worse, grey biased "
-    "or not measured. Read along a row how an estimator fares from checkpoint to checkpoint, down a column who wins.",
+    "and column, ≈ where it is not told apart from one; green is the best, violet a thousand times worse, grey biased, "
+    "without noise or not measured. Read along a row how an estimator fares from checkpoint to checkpoint, down a "
+    "column who wins.",
 }
 FIGURES = {
     "work": "the work to a given precision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def snr_figure(ds: xr.Dataset) -> Figure:
     figure = InlineFigure(figsize=(11, sum(heights) + 0.7), layout="constrained")
     rows = figure.subplots(len(parts), 2, sharey="row", squeeze=False, height_ratios=heights)
     for axes, (goal, part) in zip(rows, parts, strict=True):
-        snr_against_particles(part, axes, goal)
+        snr_against_particles(part, axes, re.sub(r", K=\d+$", "", goal))  # K is what the axis shows
     figure.legend(handles=_keys(ds), loc="outside lower left", ncols=5, frameon=False, fontsize=9)
     return figure
 

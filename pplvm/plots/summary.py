@@ -115,14 +115,15 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
     factor = per_estimator(ds, "work")[second] / per_estimator(ds, "work")[first]
     return (
         f"Gradient of {goal}: at equal work {first} wins; the runner-up {second} needs {number(factor)} times as many "
-        f"milliseconds for the same variance ({_interval(ds, second, first)}).{aside}{_by_evaluations(ds, able, first)}"
+        f"milliseconds for the same variance ({_interval(ds, second, first, len(able))}).{aside}"
+        f"{_by_evaluations(ds, able, first)}"
     )
 
 
 def _not_told_apart(ds: xr.Dataset, able: list[str], cost: str) -> list[str]:
     """The best, and those whose work over its may be one; `able` is in order of work."""
     first = able[0]
-    return [first, *(name for name in able[1:] if not share_of_work(ds, name, first, cost)[0] > 1)]
+    return [first, *(name for name in able[1:] if not share_of_work(ds, name, first, cost, len(able))[0] > 1)]
 
 
 def _next(ds: xr.Dataset, able: list[str], ahead: list[str]) -> str:
@@ -130,12 +131,12 @@ def _next(ds: xr.Dataset, able: list[str], ahead: list[str]) -> str:
     if not (behind := [name for name in able if name not in ahead]):
         return ""
     work = per_estimator(ds, "work")
-    factor = number(work[behind[0]] / work[ahead[0]])
-    return f"; next is {behind[0]}, with {factor} times the work of {ahead[0]} ({_interval(ds, behind[0], ahead[0])})"
+    factor, between = number(work[behind[0]] / work[ahead[0]]), _interval(ds, behind[0], ahead[0], len(able))
+    return f"; next is {behind[0]}, with {factor} times the work of {ahead[0]} ({between})"
 
 
-def _interval(ds: xr.Dataset, name: str, other: str) -> str:
-    return "95 % interval {} to {}".format(*map(number, share_of_work(ds, name, other)))
+def _interval(ds: xr.Dataset, name: str, other: str, among: int) -> str:
+    return "95 % interval {} to {}".format(*map(number, share_of_work(ds, name, other, among=among)))
 
 
 def _by_evaluations(ds: xr.Dataset, able: list[str], first: str | None) -> str:

@@ -132,10 +132,12 @@ def rows(ds: xr.Dataset) -> list[dict[str, str]]:
     """The cells of the table by column, one row an estimator, target by target, best first."""
     relative, found = relative_work(ds), []
     for names in by_target(ds).values():
-        best = next((n for n in names if relative[n] == 1.0), None)
+        best, among = next((n for n in names if relative[n] == 1.0), None), len(contenders(ds, names))
         for name in names:
             found.append(_row(ds.sel(estimator=name), name, relative[name]))
-            found[-1]["[95 %]"] = "-" if best in (None, name) else _between(*share_of_work(ds, name, str(best)))
+            found[-1]["[95 %]"] = (
+                "-" if best in (None, name) else _between(*share_of_work(ds, name, str(best), among=among))
+            )
     return found
 
 
@@ -223,7 +225,8 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
     return {
         "variance [95 %]": "variance: of one gradient at a fixed minibatch, summed over coordinates.",
         "var x ms": f"var x ms: variance times milliseconds, over the best of the same target{comparable}.",
-        "[95 %]": "[95 %]: of var x ms, the noise of variance and time together; one that holds 1 is not told apart.",
+        "[95 %]": "[95 %]: of var x ms, the noise of variance and time together, for all rows of a target at "
+        "once; one that holds 1 is not told apart.",
         "SNR": f"SNR: norm of the mean gradient over its noise; floor: {_range(ds, 'snr_floor')}.",
         "max |z|": "max |z|: distance from the reference of the worst parameter group, in standard errors.",
         "verdict": "verdict: none, as the comparison was not finished."

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pplvm.cli import main
 from pplvm.commands.ended_early import marked
-from pplvm.evaluation.estimators.gradients import Comparison
+from pplvm.evaluation.estimators.comparison import Comparison
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 
 WORDS = [

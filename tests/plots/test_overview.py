@@ -30,3 +30,11 @@ def test_a_cell_for_every_estimator_that_was_measured(compared, tmp_path, count)
     assert sum("biased" in cell for cell in cells) == sum((ds["verdict"] == "biased").sum() for ds in sections)
     assert [text.get_text() for text in ax.get_xticklabels()][1].endswith("x.pt")
     assert save_overview(sections, tmp_path).name == "overview.png"
+
+
+def test_one_without_noise_has_no_factor(compared):
+    ds = compared(3)
+    ds["target"][:], ds["verdict"][:], ds["work"][:] = ["elbo", "elbo", "log p(x)"], "unbiased", [1.0, 2.0, 0.0]
+    ax = Figure().subplots()
+    work_map([ds], ax)
+    assert "no noise" in [text.get_text() for text in ax.texts] and not any("(-×)" in t.get_text() for t in ax.texts)

@@ -103,3 +103,9 @@ def test_without_a_sweep_there_is_no_figure(compared):
         assert not has_signal(ds)
         with pytest.raises(ValueError, match="nothing to draw"):
             snr_figure(ds)
+
+
+def test_a_target_is_named_without_the_number_of_particles_that_the_axis_shows(compared):
+    ds = compared(4)
+    ds["target"][:] = "iwae, K=4"
+    assert snr_figure(ds).axes[0].get_title("left") == "gradient of iwae: the model's parameters"

@@ -12,6 +12,13 @@ from torch import Tensor
 from pplvm.evaluation.estimators.bias import BiasTest
 from pplvm.evaluation.estimators.measurement import Measurement
 from pplvm.evaluation.estimators.parameters import SIDES, Parameters
+from pplvm.evaluation.estimators.pooled import (
+    kurtosis_of,
+    relative_bias,
+    signal_to_noise,
+    variance_between,
+    variance_of,
+)
 from pplvm.evaluation.estimators.reference import Target
 from pplvm.evaluation.estimators.work import work_of
 from pplvm.objectives.targets import Tabulated
@@ -112,7 +119,7 @@ def to_dataset(
 
 def _summary(row: Row) -> dict[str, float | str | int]:
     found = row.found
-    variance, error = _variance(found)
+    variance, error = variance_of(found)
     spread = math.exp(min(1.96 * error / variance, 50.0)) if variance > 0 else 1.0
     cosines = np.concatenate([[r["cosine"] for r in m.records] for m in found])
     return {
@@ -123,14 +130,14 @@ def _summary(row: Row) -> dict[str, float | str | int]:
         "variance": variance,
         "variance_low": variance / spread,
         "variance_high": variance * spread,
-        "variance_between": _between(found),
-        "snr": _signal_to_noise(found),
+        "variance_between": variance_between(found),
+        "snr": signal_to_noise(found),
         "snr_floor": 1 / math.sqrt(sum(m.gradient.count for m in found) / len(found)),
         "cosine_mean": float(np.mean(cosines)),
         "cosine_q05": float(np.quantile(cosines, 0.05)),
         "cosine_q95": float(np.quantile(cosines, 0.95)),
         **_verdict(row.test, found),
-        "kurtosis": _kurtosis(found),
+        "kurtosis": kurtosis_of(found),
         "drawn": row.drawn,
         "rule": row.rule,
         "note": "",
@@ -139,7 +146,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
 
 def _work(rows: Mapping[str, Row], load_averages: Sequence[float]) -> xr.Dataset:
     """Of the minibatches that all have, in turn: what was timed in one round stands in one column."""
-    variance, error = np.array([_variance(row.found) for row in rows.values()]).T
+    variance, error = np.array([variance_of(row.found) for row in rows.values()]).T
     chains = min(len(row.found) for row in rows.values())
     times = []
     for clock in ("milliseconds", "cpu_milliseconds"):
@@ -173,61 +180,10 @@ def _verdict(test: BiasTest | None, found: list[Measurement]) -> dict[str, float
         "detectable_bias": test.detectable,
         "p_norm": test.p_norm,
         "detectable_anywhere": test.anywhere,
-        "relative_bias": _relative_bias(found),
+        "relative_bias": relative_bias(found),
         "verdict": test.verdict,
         "reference": label,
     }
-
-
-def _variance(found: list[Measurement]) -> tuple[float, float]:
-    """The trace of the covariance within minibatches, and its standard error."""
-    M = len(found)
-    variance = sum(float(m.gradient.variance.sum()) for m in found) / M
-    error = math.sqrt(sum(float(m.spread.standard_error) ** 2 for m in found)) / M
-    return variance, error
-
-
-def _kurtosis(found: list[Measurement]) -> float:
-    """Of the kept entries that vary; n draws of a minibatch cannot show more than n."""
-    ratios = []
-    for m in found:
-        gap = torch.stack(m.entries).double()
-        gap = gap - gap.mean(0)
-        ratios.append(gap.pow(4).mean(0) / gap.square().mean(0).square())
-    kurtosis = torch.stack(ratios).nanmean(0)  # (entries,)
-    return float(kurtosis.nanmedian())
-
-
-def _between(found: list[Measurement]) -> float:
-    if len(found) < 2:
-        return math.nan
-    means = torch.stack([m.mean for m in found])
-    noise = sum(float(m.gradient.error.sum()) for m in found) / len(found)
-    return float(means.var(0).sum()) - noise
-
-
-def _signal_to_noise(found: list[Measurement]) -> float:
-    noise = sum(float(m.gradient.variance.sum()) for m in found)
-    squared = sum(float(m.mean.square().sum()) - float(m.gradient.error.sum()) for m in found)
-    if noise == 0:
-        return math.inf
-    return math.sqrt(squared / noise) if squared > 0 else math.nan
-
-
-def _relative_bias(found: list[Measurement]) -> float:
-    """Of the side that is worse; nan where neither stands above its noise."""
-    return max((_bias_of(side, found) for side in SIDES), key=lambda share: -1.0 if math.isnan(share) else share)
-
-
-def _bias_of(side: str, found: list[Measurement]) -> float:
-    M, inside = len(found), found[0].parameters.side(side)
-    squared = float(torch.stack([m.gradient.mean for m in found]).mean(0)[inside].square().sum())
-    for m in found:
-        squared -= float(m.gradient.error[m.parameters.tensors_of(side)].sum()) / M**2
-        if m.reference is not None:
-            squared -= float(m.reference.error[inside].sum()) / M**2
-    norm = float(torch.stack([m.centre for m in found]).mean(0)[inside].norm())
-    return math.sqrt(squared) / norm if norm > 0 and squared > 0 else math.nan
 
 
 def _groups(parameters: Parameters, rows: Mapping[str, Row]) -> xr.Dataset:
@@ -265,7 +221,7 @@ def _sides(rows: Mapping[str, Row]) -> xr.Dataset:
 def _between_estimators(rows: Mapping[str, Row], traces: Tensor) -> xr.Dataset:
     """Correlations of what varies, and what is left of the plain score function's variance."""
     names = list(rows)
-    variance = torch.tensor([_variance(row.found)[0] for row in rows.values()])  # (E,), zero without any noise
+    variance = torch.tensor([variance_of(row.found)[0] for row in rows.values()])  # (E,), zero without any noise
     scale = torch.where(variance > 0, traces.diagonal(), math.nan).sqrt()
     kinds = [(row.target, row.particles) for row in rows.values()]
     plain = {kind: v for kind, v, row in zip(kinds, variance, rows.values(), strict=True) if row.plain}

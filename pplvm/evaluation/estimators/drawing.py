@@ -1,7 +1,7 @@
 """How the replicates of one estimator are drawn: one by one, or in chunks through its graph where that pays."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from pplvm.graphs.replicates import Replicates
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
-__all__ = ["Drawing", "joined", "noise_in_words", "random_state"]
+__all__ = ["Drawing", "joined", "noise_in_words", "random_state", "random_state_kept"]
 
 SINGLE = 20
 """Replicates that are drawn one by one, so that a step's time is known."""
@@ -212,3 +212,12 @@ def noise_in_words(drawing: Drawing, is_own: bool) -> str:
 def random_state(x: Tensor) -> Tensor:
     """From which the draws of a program on x follow."""
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def random_state_kept(steps: Iterator[int]) -> Iterator[int]:
+    """The same steps, after which the CPU's random state is as it was before them."""
+    state = torch.get_rng_state()
+    try:
+        yield from steps
+    finally:
+        torch.set_rng_state(state)

@@ -1,11 +1,12 @@
 """From what streamed in to the rows of the result, and what is asked of a program before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pplvm.distributed import size
 from pplvm.evaluation.estimators.bias import BiasTest
 from pplvm.evaluation.estimators.crossing import Crossing
 from pplvm.evaluation.estimators.dataset import Row
@@ -17,7 +18,7 @@ from pplvm.objectives.score_function import ScoreFunction
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import inspect_pair
 
-__all__ = ["require_given_minibatches", "row_of", "traces_of"]
+__all__ = ["require_comparable", "require_given_minibatches", "row_of", "traces_of"]
 
 
 def row_of(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
@@ -38,6 +39,26 @@ def traces_of(crossed: Sequence[Crossing], shown: Sequence[bool]) -> Tensor:
     finished = [found.traces for found in (over_ranks(c.moments()) for c in crossed) if found.count > 1]
     traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
     return traces[list(shown)][:, list(shown)]
+
+
+def require_comparable(
+    losses: Mapping[str, Loss], batches: Sequence[Tensor], replicates: int, reference_draws: int
+) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        ValueError: no estimator, no batch, fewer than 2 replicates, reference draws or replicates than ranks; losses
+            of different programs.
+    """
+    if not losses or not batches or replicates < 2:
+        raise ValueError("compare_gradients needs an estimator, a batch and at least 2 replicates")
+    if reference_draws < 2:
+        raise ValueError(f"reference_draws must be at least 2, to know how far off they are; got {reference_draws}")
+    if replicates < size():
+        raise ValueError(f"{replicates} replicates are fewer than the {size()} processes: start fewer")
+    programs = {id(loss.program) for loss in losses.values()}
+    if len(programs) != 1:
+        raise ValueError("compare_gradients compares estimators of one program; these losses hold several")
 
 
 def require_given_minibatches(program: nn.Module, x: Tensor) -> None:

@@ -23,7 +23,7 @@ def work_of(
     its CPU time, but which share of the wall clock's excess an estimator owes to the load is not known.
 
     Arguments:
-        variance, error: of the gradient, and the standard error of its logarithm, (E,).
+        variance, error: of the gradient, and an error of its logarithm of which 1.96 to either side hold 95 %, (E,).
         times: milliseconds by the wall clock and of CPU time, each (E, rounds); nan where a step was not timed.
         averages: the system's load averages during the run.
     """

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pplvm.bounds import iwae
-from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
+from pplvm.evaluation.estimators.comparison import Comparison
+from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise

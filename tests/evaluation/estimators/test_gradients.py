@@ -10,8 +10,9 @@ import torch
 import xarray as xr
 
 from pplvm.bounds import elbo, iwae
+from pplvm.evaluation.estimators.comparison import Comparison
 from pplvm.evaluation.estimators.cost import evaluations_per_datum
-from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
+from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.repeats import effective_replicates
 from pplvm.evaluation.estimators.sweep import ParticleSweep
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -202,7 +203,7 @@ def test_bad_input():
 
 
 def test_more_processes_than_replicates_are_refused(monkeypatch):
-    monkeypatch.setattr("pplvm.evaluation.estimators.gradients.size", lambda: 3)
+    monkeypatch.setattr("pplvm.evaluation.estimators.rows.size", lambda: 3)
     with pytest.raises(ValueError, match="2 replicates are fewer than the 3 processes: start fewer"):
         Comparison({"a": Loss(LeaveOneOut(), small_net())}, [two_data()], replicates=2)
 
@@ -296,7 +297,9 @@ def test_replicates_that_repeat_noise_are_seen(several, monkeypatch):
     _, result = several
     effective = effective_replicates(result)
     assert float(effective.sel(estimator="score")) > 75 and np.isnan(float(effective.sel(estimator="exact")))
-    monkeypatch.setattr("pplvm.evaluation.estimators.gradients._stream", lambda seed, minibatch, draw, *own: draw // 20)
+    monkeypatch.setattr(
+        "pplvm.evaluation.estimators.comparison.replicate_seed", lambda seed, minibatch, draw, *own: draw // 20
+    )
     net, x = small_net(), two_data()
     again = compare_gradients({"rloo": Loss(LeaveOneOut(), net)}, [x, x], replicates=60)
     assert float(effective_replicates(again)[0]) < 30  # of 120

@@ -7,7 +7,8 @@ import pytest
 import torch
 import xarray as xr
 
-from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
+from pplvm.evaluation.estimators.comparison import Comparison
+from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.result import ComparisonResult
 from pplvm.objectives.biased import BiasedStraightThrough
 from pplvm.objectives.objective import Loss

@@ -6,7 +6,8 @@ import torch
 
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.estimators import reference
-from pplvm.evaluation.estimators.gradients import Comparison, compare_gradients
+from pplvm.evaluation.estimators.comparison import Comparison
+from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise

@@ -123,3 +123,13 @@ def test_an_estimator_that_was_not_timed_by_the_processor_clock_is_judged_by_the
     ds = compared(wall, np.full_like(wall, np.nan), [1.0, 1.0])
     assert winner(ds) == "rloo" and ds.ms_cpu.isnull().all() and math.isnan(ds.attrs["cpu_share"])
     assert isinstance(ds, xr.Dataset) and not recwarn.list
+
+
+def test_of_many_alike_all_are_said_to_be_not_told_apart():
+    """Each interval by itself would set one of 12 apart in a third of the comparisons."""
+    random, names, whole = np.random.default_rng(7), [f"e{i}" for i in range(12)], 0
+    for _ in range(60):
+        wall, cpu = steps([3.0] * 12, random)
+        ds = compared(wall, cpu, np.exp(0.03 * random.standard_normal(12)), error=0.03, names=names)
+        whole += ", so nothing" not in summary(ds)[0] and "next is" not in summary(ds)[0]
+    assert whole >= 52  # 57 expected at least, standard deviation 1.7
