@@ -33,6 +33,10 @@ def test_numbers_are_read_with_names_and_without(tmp_path, header, separator, na
     assert not source.labels and bool(source.remarks) == (header == [0, 1, 2])
 
 
+def test_numbered_columns_in_a_comment_are_named_in_a_remark(tmp_path):
+    assert "its first line, 1,2,..., is read as names" in table(tmp_path, "#1,#2\n.5,.6\n.7,.8\n").remarks[0]
+
+
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv.gz"])
 def test_compressed_tables(tmp_path, name):
     assert table(tmp_path, lines(ROWS, "\t" if "tsv" in name else ","), name).arrays["all"].tolist() == ROWS
