@@ -156,8 +156,8 @@ def _refuse_hidden_splits(folder: Path, files: list[Path]) -> None:
         first, second = list(places.values())[:2]
         if first.parent == second.parent == Path():
             raise ValueError(
-                f"folder {folder} has folders named for splits, {first}/ and {second}/: call them train/ and test/, or, if "
-                "they are classes, give them other names"
+                f"folder {folder} has folders named for splits, {first}/ and {second}/: call them train/ and test/, "
+                "or, if they are classes, give them other names"
             )
         raise ValueError(
             f"folder {folder} has splits below its top, {first}/ and {second}/: name the folder that holds train/ and "
