@@ -211,9 +211,12 @@ def _refuse_words(column: np.ndarray, name: str, where: str) -> None:
         row = next(i for i, value in enumerate(column) if isinstance(value, str) or abs(value) > LARGEST_INT64)
     value = str(column[row])
     told = value if len(value) < 40 else value[:40] + "..."
+    if _is_number(value.replace(",", ".")) or _is_number(value.replace(",", "")):
+        cure = "write numbers with a point for the decimals and no other mark"
+    else:
+        cure = "leave the column out, number its words, or call it label"
     raise ValueError(
-        f"{where}: row {row} (the first is 0) holds {told!r} in column {name!r}, which is no number: leave the column "
-        "out, number its words, or call it label"
+        f"{where}: row {row} (the first is 0) holds {told!r} in column {name!r}, which is no number: {cure}"
     )
 
 
