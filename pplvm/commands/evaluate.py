@@ -23,7 +23,7 @@ from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import default_style
-from pplvm.commands.trained import Trained, caveats, take_up
+from pplvm.commands.trained import Trained, caveats, changed_data, take_up
 from pplvm.distributed import from_first, is_first, join
 from pplvm.evaluation.evaluate import NO_LATENTS, VARIABLES, Evaluation, evaluate
 from pplvm.evaluation.figures import Figure, aligned
@@ -125,7 +125,7 @@ def _write(
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
     circumstances = _circumstances(trained, arguments, ks, len(x))
-    remarks = caveats(trained, arguments.split, len(x))
+    remarks = [*changed_data(trained), *caveats(trained, arguments.split, len(x))]
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}

@@ -13,14 +13,14 @@ from pplvm.commands.building import build_program, check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
 from pplvm.commands.config import as_words, run_of, settings_of, trusted_config
 from pplvm.commands.data import build_data
-from pplvm.commands.manifest import another_run
+from pplvm.commands.manifest import another_run, data_checksum
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say
 from pplvm.data.image_data import ImageData
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
 
-__all__ = ["Trained", "caveats", "take_up"]
+__all__ = ["Trained", "caveats", "changed_data", "take_up"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,15 @@ def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     parser = build_parser()
     known = settings_of(parser.parse_args(["fit"]))
     return parser.parse_args(["fit", *as_words(config, known, path / "config.yaml")])
+
+
+def changed_data(trained: Trained) -> list[str]:
+    """That the training data are no longer those of the checkpoint, a sentence, or nothing if they are."""
+    there = trained.checkpoint.manifest.get("data", {}).get("sha256")
+    here = data_checksum(build_data(argparse.Namespace(**vars(trained.settings)), quiet=True))
+    if there in (None, here):
+        return []
+    return [f"{trained.settings.data} has changed since training: some of these data may have been trained on"]
 
 
 def caveats(trained: Trained, split: str, count: int) -> list[str]:

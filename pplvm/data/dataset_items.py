@@ -85,8 +85,9 @@ def _data_entry(item: Mapping[Any, Any], where: str, key: str | None) -> Any:
         if key not in item:
             raise ValueError(f"{where} has no entry {key!r}: its entries are {listed}")
         return key
-    possible = [entry for entry, value in item.items() if _is_datum(value) and math.prod(_shape(value)) > 1]
-    possible = possible or [entry for entry, value in item.items() if _is_datum(value) and len(_shape(value))]
+    data = [entry for entry, value in item.items() if _is_datum(value) and str(entry).lower() not in LABEL_ENTRIES]
+    possible = [entry for entry in data if math.prod(_shape(item[entry])) > 1]
+    possible = possible or [entry for entry in data if len(_shape(item[entry]))]
     named = [entry for entry in possible if str(entry).lower() in DATA_ENTRIES]
     for found in (possible, named):
         if len(found) == 1:

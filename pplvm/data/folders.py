@@ -2,7 +2,7 @@
 
 __all__ = ["read_folder"]
 
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,17 +70,24 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     endings = Image.registered_extensions()
     images: list[Path] = []
     arrays: list[Path] = []
-    links = [place for place in folder.iterdir() if place.is_symlink() and place.is_dir() and split_of(place.name)]
-    for number, file in enumerate(chain(folder.rglob("*"), *(link.rglob("*") for link in links))):
+    for number, file in enumerate(_below(folder, (folder.resolve(),))):
         if number == MOST_FILES:
             raise ValueError(f"folder {folder} holds more than {MOST_FILES:,} files: name one that holds images")
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):  # as .ipynb_checkpoints/
-            continue
         if file.suffix.lower() in endings:
             images.append(file)
         elif file.parent == folder and (file.suffix.lower() in ARRAY_ENDINGS or is_table(file)):
             arrays.append(file)
     return sorted(images), sorted(arrays)
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """What lies below a folder, hidden things left out; links are followed but where they lead back to one above."""
+    for place in folder.iterdir():
+        if place.name.startswith("."):  # as .ipynb_checkpoints/
+            continue
+        yield place
+        if place.is_dir() and (real := place.resolve()) not in above:
+            yield from _below(place, (*above, real))
 
 
 def _images(folder: Path, files: list[Path]) -> Source:
@@ -129,6 +136,8 @@ def _check_splits(folder: Path, named: dict[str, str], tops: list[str]) -> None:
         raise ValueError(f"folder {folder} has no images in {empty[0]}/: put some there, or remove it")
     if len(set(named.values())) < len(named):
         raise ValueError(f"folder {folder} has two folders for one split among {there}: leave one of them")
+    if len({(folder / name).resolve() for name in named}) < len(named):
+        raise ValueError(f"folder {folder} has links that make one folder two splits among {there}: give each its own")
     if "train" not in named.values():
         raise ValueError(
             f"folder {folder} has {there} and no train/: add it, or, if {next(iter(named))} is a class and no split, "
@@ -137,14 +146,19 @@ def _check_splits(folder: Path, named: dict[str, str], tops: list[str]) -> None:
 
 
 def _refuse_hidden_splits(folder: Path, files: list[Path]) -> None:
-    """Refuse splits below the top, as cats/train, or in the names of files: they would be shuffled together."""
+    """Refuse splits that names of files, or longer ones of folders, tell, or that lie below: they would be mixed."""
     places: dict[str, Path] = {}
     for parent in sorted({file.parent.relative_to(folder) for file in files}):
         for place in (parent, *parent.parents):
-            if split := split_of(place.name):
+            if split := name_parts(place.name).split:
                 places.setdefault(split, place)
     if len(places) > 1:
         first, second = list(places.values())[:2]
+        if first.parent == second.parent == Path():
+            raise ValueError(
+                f"folder {folder} has folders named for splits, {first}/ and {second}/: call them train/ and test/, "
+                "or, if they are classes, give them other names"
+            )
         raise ValueError(
             f"folder {folder} has splits below its top, {first}/ and {second}/: name the folder that holds train/ and "
             "test/, with a folder for each class in them"

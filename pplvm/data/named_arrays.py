@@ -108,9 +108,9 @@ def _only(arrays: Mapping[str, ArrayHeader], where: str) -> dict[str, str]:
     data = [key for key in arrays if arrays[key].numbers and len(arrays[key].shape) > 1 and not _may_label(arrays, key)]
     stems = {name_parts(key).stem for key in data if name_parts(key).split is not None}
     loose = [key for key in data if name_parts(key).split is None]
-    if len(loose) == 1 and not stems:
+    if len(loose) == 1 and not stems and not name_parts(loose[0]).labels:
         return {"all": loose[0]}
-    if loose or len(stems) != 1:
+    if loose or len(stems) != 1 or any(name_parts(key).labels for key in data):
         raise ValueError(f"{where} needs a key: its keys are {listing(arrays)}")
     found = _by_split(data, where, arrays)
     if "train" not in found:

@@ -54,6 +54,8 @@ def reading(
     if levels is not None:
         if values not in (None, "grey"):
             raise ValueError(f"--values {values} and --levels {levels} contradict each other: only grey has levels")
+        if found.fractions and not found.whole and levels == 256:
+            return Reading(np.uint8, 256, 255, 255)
         return _grey(found, name, levels)
     if values == "real":
         return Reading(np.float32, None)

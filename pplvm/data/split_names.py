@@ -37,13 +37,13 @@ def split_of(name: str) -> str | None:
 
 
 def name_parts(name: str) -> NameParts:
-    """The parts of a name whose words stand between `_`, `-`, `.` and blanks; two splits in one name are none.
+    r"""The parts of a name, its words apart by `_`, `-`, `.`, `\`, blanks, or as in trainX; two splits in one are none.
 
     Example:
         >>> name_parts("x_train"), name_parts("Test_Labels").labels
         (NameParts(split='train', stem='x', labels=False), True)
     """
-    words = [word for word in re.split(r"[_\-. ]+", name.lower()) if word]
+    words = [word for word in re.split(r"[_\-. \\]+", re.sub("(?<=[a-z])(?=[A-Z0-9])", " ", name).lower()) if word]
     splits = {split for word in words if (split := split_of(word))}
     if len(splits) != 1:
         return NameParts(None, "_".join(words), any(word in LABEL_WORDS for word in words))

@@ -181,7 +181,7 @@ def _sorted_out(columns: list[np.ndarray], names: list[str], named: bool, name: 
     """Data, labels and row numbers of a table told apart by the names of its columns."""
     kept, remarks, labels = list(range(len(columns))), [], None
     if named and all(map(_is_number, names)):
-        remarks.append(f"{name}: its first line, {names[0]},{names[1]},{names[2]},..., is read as names of columns")
+        remarks.append(f"{name}: its first line, {','.join(names[:3])},..., is read as names of columns")
     for number in [i for i in kept if named and names[i].lower() in ROW_NUMBERS and _counts(columns[i])]:
         kept.remove(number)
         remarks.append(f"{name}: column {names[number]!r} numbers the rows and is left out")
@@ -211,9 +211,12 @@ def _refuse_words(column: np.ndarray, name: str, where: str) -> None:
         row = next(i for i, value in enumerate(column) if isinstance(value, str) or abs(value) > LARGEST_INT64)
     value = str(column[row])
     told = value if len(value) < 40 else value[:40] + "..."
+    if _is_number(value.replace(",", ".")) or _is_number(value.replace(",", "")):
+        cure = "write numbers with a point for the decimals and no other mark"
+    else:
+        cure = "leave the column out, number its words, or call it label"
     raise ValueError(
-        f"{where}: row {row} (the first is 0) holds {told!r} in column {name!r}, which is no number: leave the column "
-        "out, number its words, or call it label"
+        f"{where}: row {row} (the first is 0) holds {told!r} in column {name!r}, which is no number: {cure}"
     )
 
 

@@ -223,6 +223,24 @@ def test_what_does_not_compare_with_published_figures(data, binarization, split,
     assert len(found) == (told is not None) and all(told in sentence for sentence in found)
 
 
+def test_data_that_have_changed_since_training_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    rows = np.random.default_rng(0).integers(0, 2, (40, 6), dtype=np.uint8)
+    words = [f"--data={tmp_path}/mine.npz", "--batch-size=8", "--steps=1", "--compile=off"]
+    told = {}
+    for name, order in {"same": np.arange(40), "shuffled": np.arange(40)[::-1]}.items():
+        np.savez(tmp_path / "mine.npz", x_train=rows[:30], x_test=rows[30:])
+        assert main(["fit", *words, f"--output={tmp_path}/{name}"]) == 0
+        np.savez(tmp_path / "mine.npz", x_train=rows[order][:30], x_test=rows[order][30:])
+        assert main(["evaluate", f"{tmp_path}/{name}", "--ks=1"]) == 0
+        said = json.loads((tmp_path / name / "evaluation-test" / "evaluation.json").read_text())["not_comparable"]
+        told[name] = [each for each in said if each.endswith("may have been trained on")]
+    assert told == {
+        "same": [],
+        "shuffled": [f"{tmp_path}/mine.npz has changed since training: some of these data may have been trained on"],
+    }
+
+
 def test_annealing_is_asked_for_and_what_it_takes_is_told(capsys, monkeypatch):
     monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
     assert main(["evaluate", "net", "--limit=30", "--ks=1,10", "--output=plain"]) == 0

@@ -142,3 +142,10 @@ def test_the_most_is_what_the_constant_says(monkeypatch):
     with pytest.raises(ValueError, match="more than fit in"):
         read_items(ROWS, "mine")
     assert len(read_items(ROWS[:19], "mine").rows) == 19
+
+
+@pytest.mark.parametrize("label", [np.eye(3)[1], np.array([2]), [0, 1]])
+def test_labels_are_no_data_even_where_nothing_else_can_be(label):
+    with pytest.raises(ValueError, match="item 0 of mine needs a key for the entry that is the datum: .*label"):
+        read_items([{"path": "a.png", "label": label}] * 4, "mine")
+    assert len(read_items([{"path": "a.png", "label": label}] * 4, "mine", "label").rows) == 4

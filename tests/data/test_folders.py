@@ -116,6 +116,26 @@ def splits_in_names(path):
     save(path, TEST, "test_{}.png")
 
 
+def longer_names(path):
+    save(path / "training_set" / "cats", TRAIN)
+    save(path / "test_set" / "cats", TEST)
+
+
+def years(path):
+    save(path / "train2017", TRAIN)
+    save(path / "val2017", TEST)
+
+
+def windows_names(path):
+    save(path, TRAIN[:9], "train\\{}.png")
+    save(path, TEST, "test\\{}.png")
+
+
+def linked_to_itself(path):
+    save(path / "train", TRAIN)
+    (path / "test").symlink_to("train")
+
+
 def other_shapes(path):
     save(path / "train", TRAIN)
     save(path / "test", TEST[:, :, :2])
@@ -144,6 +164,10 @@ REFUSED = {
     splits_below: "has splits below its top, mnist_png/test/ and mnist_png/train/: name the folder that holds train/",
     splits_in_classes: "has splits below its top, cats/test/ and cats/train/: name the folder that holds train/ and te",
     splits_in_names: "has images named for splits, test_0.png and train_0.png: put them into folders train/ and test/",
+    longer_names: "has folders named for splits, test_set/ and training_set/: call them train/ and test/",
+    years: "has folders named for splits, train2017/ and val2017/: call them train/ and test/",
+    windows_names: "has images named for splits, test.* and train.*: put them into folders train/ and test/",
+    linked_to_itself: "has links that make one folder two splits among test/, train/: give each its own",
     other_shapes: r"test/000.png has shape \(2, 2\), but .*train/000.png has \(2, 3\): give all one shape",
     unreadable: "image .*bad.png cannot be read .*: replace or remove it",
     fifo: "image .*bad.png cannot be read .it is no file.: replace or remove it",
@@ -175,6 +199,15 @@ def test_splits_may_be_links_to_folders_elsewhere(tmp_path):
     for split in ("train", "test"):
         (tmp_path / "here" / split).symlink_to(tmp_path / "far" / split)
     assert len(from_folder(tmp_path / "here", "test")) == 9 and len(from_folder(tmp_path / "here")) == 36
+
+
+def test_classes_may_be_links_and_a_link_back_up_is_not_followed(tmp_path):
+    save(tmp_path / "far" / "dogs", TEST)
+    save(tmp_path / "here" / "cats", TRAIN)
+    (tmp_path / "here" / "dogs").symlink_to(tmp_path / "far" / "dogs")
+    (tmp_path / "far" / "dogs" / "up").symlink_to(tmp_path / "here")
+    found = from_folder(tmp_path / "here", "all")
+    assert len(found) == 49 and found.labels.tolist() == [0] * 40 + [1] * 9
 
 
 def test_images_are_read_into_one_array_without_a_copy(tmp_path, monkeypatch):

@@ -120,3 +120,12 @@ def test_a_file_of_one_array_has_no_keys(tmp_path):
     np.save(tmp_path / "mine.npy", TRAIN)
     with pytest.raises(ValueError, match="mine.npy has no array 'x_test': its keys are none"):
         from_array(tmp_path / "mine.npy", test_key="x_test")
+
+
+@pytest.mark.parametrize("names", [("y_train",), ("y_train", "y_test")])
+def test_labels_are_no_data_unless_a_key_says_so(tmp_path, names):
+    hot = {name: np.eye(5)[LABELS] for name in names}
+    np.savez(tmp_path / "mine.npz", about=np.array("words"), **hot)
+    with pytest.raises(ValueError, match="needs a key: its keys are .*y_train"):
+        from_array(tmp_path / "mine.npz")
+    assert from_array(tmp_path / "mine.npz", "y_train").spec.shape == (5,)

@@ -89,3 +89,8 @@ def test_levels_are_asked_for_in_the_words_of_the_asker():
     assert levels_of_integers(0, 130, "mine", "go") == 256
     with pytest.raises(ValueError, match="if 9 is, --levels 256 for dark 8-bit images, or go"):
         levels_of_integers(0, 9, "mine", "go")
+
+
+def test_levels_may_say_what_fractions_of_255_tell():
+    fractions = np.arange(256)[:, None] / 255
+    assert read(fractions, levels=256) == read(fractions) == (256, 255, "uint8")

@@ -33,6 +33,16 @@ def test_numbers_are_read_with_names_and_without(tmp_path, header, separator, na
     assert not source.labels and bool(source.remarks) == (header == [0, 1, 2])
 
 
+@pytest.mark.parametrize("number", ["1,5", '"1,000"', '"1,000.5"', "-2,0"])
+def test_commas_within_numbers_are_told_from_words(tmp_path, number):
+    with pytest.raises(ValueError, match="which is no number: write numbers with a point for the decimals"):
+        table(tmp_path, f"a;b\n{number};2\n")
+
+
+def test_numbered_columns_in_a_comment_are_named_in_a_remark(tmp_path):
+    assert "its first line, 1,2,..., is read as names" in table(tmp_path, "#1,#2\n.5,.6\n.7,.8\n").remarks[0]
+
+
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv.gz"])
 def test_compressed_tables(tmp_path, name):
     assert table(tmp_path, lines(ROWS, "\t" if "tsv" in name else ","), name).arrays["all"].tolist() == ROWS
