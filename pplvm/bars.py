@@ -133,7 +133,7 @@ class _Live(Bar):
         kept = []
         for figure in figures:
             taken += len(f", {figure}")
-            if kept and taken >= self._columns:
+            if taken >= self._columns:
                 break
             kept.append(figure)
         return kept

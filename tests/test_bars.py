@@ -46,7 +46,7 @@ def drawn(shown):
 FIGURES = {"bound": -123.45, "valid": -124.12, "rate": 21.5, "distortion": 101.95}
 
 
-@pytest.mark.parametrize("columns, figures", [(60, 2), (80, 2), (120, 4)])
+@pytest.mark.parametrize("columns, figures", [(30, 0), (60, 2), (80, 2), (120, 4)])
 def test_a_bar_fits_its_terminal_and_leaves_room_for_itself(stderr, monkeypatch, columns, figures):
     monkeypatch.setenv("COLUMNS", str(columns))
     shown = stderr(Terminal)

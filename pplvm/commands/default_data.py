@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pplvm.particles.contract import ParameterError
+
 __all__ = ["default_data_told"]
 
 TOLD = "the data are pplvm's own digits, 8x8 (--data was not given): name yours with --data"
@@ -12,6 +14,8 @@ TOLD = "the data are pplvm's own digits, 8x8 (--data was not given): name yours 
 @contextmanager
 def default_data_told(arguments: argparse.Namespace, program: str) -> Iterator[None]:
     """Whatever says within that a program cannot run on the data says first that nobody chose these data.
+
+    Not so where a parameter of a distribution is wrong, a negative scale say, which no other data would mend.
 
     Arguments:
         arguments: with `data_given`, whether --data was typed or stands in a configuration.
@@ -31,7 +35,16 @@ shape '[8, 784]' is invalid for input of size 512
     try:
         yield
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        if getattr(arguments, "data_given", True) or ":" not in program:
+        is_of_program = any(isinstance(each, ParameterError) for each in _causes(error))
+        if is_of_program or getattr(arguments, "data_given", True) or ":" not in program:
             raise
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{TOLD}; on these: {said}") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

@@ -104,4 +104,6 @@ def _commands(found: Ending, settings: argparse.Namespace, run: Path, has_best: 
     if found.step >= settings.steps:
         resume += f" --steps {2 * settings.steps}"
     judge = f"pplvm evaluate {shlex.quote(str(run))}{' --weights best' if has_best else ''}"
+    if (run / "evaluation-test").exists():  # where `pplvm evaluate` writes, from an earlier step
+        judge += " --overwrite"
     return [resume, judge] if found.is_stopped else [judge, resume]

@@ -61,7 +61,7 @@ def remember(directory: Path, run: str | None, config: Mapping[str, Any]) -> Non
     """
     if run is None or not own_modules(config):
         return
-    with contextlib.suppress(OSError, RuntimeError):  # no home, a full disk, one that is read only
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no home, a full disk, a module that lies nowhere
         path = _path(directory)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(_entry(directory, run, config), indent=1) + "\n"
@@ -134,7 +134,7 @@ def _folder() -> Path:
 def _read(path: Path) -> str | None:
     """What a file holds that only this user can have written, in a folder where only this user can put one."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe is not waited for
     except FileNotFoundError:
         return None
     with open(descriptor, encoding="utf-8") as file:

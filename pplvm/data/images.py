@@ -122,7 +122,7 @@ def _from_idx(
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is missing: put {{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte of {folder}, "
-                f"uncompressed, into {raw}, or download them (download=True)"
+                f"uncompressed, into {raw}, or download them (--download; in Python, download=True)"
             )
         parts.append(read_idx(path, (IDX_ROWS[stem], *datum), sha256.get(path.name)))
     edge = IDX_ROWS["train"] - VALID_ROWS

@@ -24,6 +24,7 @@ from pplvm.particles.paths import is_rounded
 from pplvm.particles.supports import same_support, support_in_words
 
 __all__ = [
+    "ParameterError",
     "ProgramError",
     "coordinates",
     "latents",
@@ -56,6 +57,10 @@ CURES = {
 
 class ProgramError(ValueError):
     """A program cannot be turned into per-datum log-weights; the message names the site and the cure."""
+
+
+class ParameterError(ProgramError):
+    """A parameter of a distribution is outside its constraint, which is the program's fault on whatever data."""
 
 
 def sample_sites(trace: Trace) -> dict[str, Site]:
@@ -98,6 +103,7 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
 
     Raises:
         ProgramError: torch or Pyro refuse it for a reason whose cure is known, or the batch holds no numbers.
+        ParameterError: a parameter of a distribution is outside its constraint.
     """
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
@@ -105,7 +111,7 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
         if (row := row_without_numbers(args)) is not None:
             raise ProgramError(f"row {row} of the batch holds NaN or infinity: remove or repair it") from error
         if "constraint" in str(error) and (found := first_fault({role: program}, args, kwargs)) is not None:
-            raise ProgramError(found) from error
+            raise ParameterError(found) from error
         for fault, cure in CURES.items():
             if fault in str(error):
                 said = str(error).splitlines()[0].removesuffix(", but found invalid values:")

@@ -43,11 +43,23 @@ class Fitting(Iterator[Tensor]):
     ) -> None:
         self._losses, self._name, self._made_in = losses, name, made_in
         self._has_started, self._last = False, None
+        self._ended_by: str | None = None
         self.planned, self.taken = planned, 0
 
     def __next__(self) -> Tensor:
         self._has_started = True
-        self._last = next(self._losses)
+        if self._ended_by is not None:
+            raise RuntimeError(
+                f"fit of {self._name} was ended by {self._ended_by} after {self.taken} steps: call fit again, "
+                "which goes on from the parameters as they are"
+            )
+        try:
+            self._last = next(self._losses)
+        except StopIteration:
+            raise
+        except BaseException as error:  # after which a generator has no more to give, and says nothing
+            self._ended_by = type(error).__name__
+            raise
         self.taken += 1
         return self._last
 
@@ -58,7 +70,9 @@ class Fitting(Iterator[Tensor]):
             progress: show a bar, or in a file a line now and then; None for a bar on a terminal or in a notebook only.
 
         Raises:
-            As `fit` does. Batches without end run without end: take some by `itertools.islice`.
+            As `fit` does. RuntimeError: an error or Ctrl-C has ended it before.
+
+        Batches without end run without end: take some by `itertools.islice`.
         """
         losses: list[Tensor] = []
         told = 0.0

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from pplvm.distributed import size
 
@@ -35,7 +36,8 @@ def minibatches(
         batch_size: of batches that are made here, shuffled by torch's random state in every epoch.
 
     Raises:
-        ValueError: epochs or batch_size is below 1, or does not go with such data.
+        ValueError: epochs or batch_size is below 1, or does not go with such data; there are no data, or they are an
+            array or a TensorDataset.
 
     Example:
         >>> batches, count = minibatches(torch.zeros(5, 2), epochs=2, batch_size=3)
@@ -45,6 +47,8 @@ def minibatches(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if reason := _no_batches(data):
+        raise ValueError(reason)
     if isinstance(data, Tensor) and epochs is batch_size is None:
         raise ValueError(
             f"a tensor {tuple(data.shape)} may be data or many batches: give batch_size=100 (or epochs=1) to make "
@@ -58,6 +62,20 @@ def minibatches(
             "own: leave batch_size out"
         )
     return _repeated(data, epochs)
+
+
+def _no_batches(data: Any) -> str | None:
+    """Why data give neither batches nor rows, None if they may."""
+    kind = type(data).__name__
+    if isinstance(data, Tensor | Rows):
+        return None if len(data) else "there are no data: 0 rows"
+    if hasattr(data, "__array__"):
+        return f"data are a {kind}: make them a tensor, torch.as_tensor(data, dtype=torch.float32)"
+    if isinstance(data, TensorDataset):
+        return (
+            f"a {kind} gives one datum at a time: give torch.utils.data.DataLoader(data, batch_size=100), or a tensor"
+        )
+    return None
 
 
 def _from_rows(data: Any, epochs: int, batch_size: int | None) -> tuple[Iterable[Tensor], int]:

@@ -100,10 +100,7 @@ class Stepper:
     def gradient(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
         """The same without the move: the gradient stands, clipped, in `.grad`."""
         if not isinstance(x, Tensor):
-            raise TypeError(
-                f"a batch is a {type(x).__name__}, and a step takes one tensor (B, ...): leave labels out, as in "
-                "fit(loss, (x for x, _ in loader), optimizer)"
-            )
+            raise TypeError(_no_tensor(x))
         for parameters in self._parameters.values():
             for p in parameters:
                 p.grad = None
@@ -279,3 +276,14 @@ def _norm(gradients: list[Tensor]) -> Tensor:
     if not gradients or gradients[0].is_cuda:
         return get_total_norm(gradients)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
+
+
+def _no_tensor(batch: object) -> str:
+    """Why a batch cannot be taken, and how to make it a tensor."""
+    told = f"a batch is a {type(batch).__name__}, and a step takes one tensor (B, ...): "
+    if isinstance(batch, tuple | list) and batch and all(isinstance(each, Tensor) for each in batch):
+        names = "x" + len(batch[1:]) * ", _" if len(batch) > 1 else "[x]"
+        return f"{told}leave labels out, as in fit(loss, (x for {names} in loader), optimizer)"
+    if isinstance(batch, tuple | list):
+        return f"{told}a data set of single data needs torch.utils.data.DataLoader(data, batch_size=100)"
+    return f"{told}torch.as_tensor makes one of an array"

@@ -58,6 +58,11 @@ CODE = """
     class Fits(Story):
         SIZE = 64
 
+    class Negative(Fits):
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(self.encoder(self.flat(x)), -1.0).to_event(1))
+
     class Broken(Fits):
         def guide(self, x):
             with pyro.plate("batch", len(x)):
@@ -111,6 +116,13 @@ def test_a_fault_of_the_program_is_not_blamed_on_the_data(capsys):
     assert main(["check", "forgetful:Broken"]) == 2
     captured = capsys.readouterr()
     assert "violation: " in captured.out and FORGOTTEN not in captured.out + captured.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_nor_is_a_negative_scale_which_no_data_would_mend(verb, capsys):
+    assert main(VERBS[verb]("forgetful:Negative")) == 2
+    captured = capsys.readouterr()
+    assert "the scale of guide site 'z' is -1" in captured.err and FORGOTTEN not in captured.out + captured.err
 
 
 def test_a_configuration_records_the_data_and_counts_as_given(capsys):

@@ -56,6 +56,13 @@ def test_the_next_commands_are_taken_by_the_parser(how, last):
         build_parser().parse_args(shlex.split(command)[1:])
 
 
+def test_a_run_that_was_evaluated_before_is_evaluated_anew(tmp_path):
+    evaluate = f"pplvm evaluate {tmp_path} --weights best"
+    assert commands(told(run=str(tmp_path)))[0] == evaluate
+    (tmp_path / "evaluation-test").mkdir()
+    assert commands(told(run=str(tmp_path)))[0] == f"{evaluate} --overwrite"
+
+
 def test_without_validation_no_best_weights_are_promised():
     lines = told([record for record in RECORDS if "bound" in record])
     assert commands(lines)[0] == "pplvm evaluate runs/mine" and not any("validation" in line for line in lines)

@@ -1,7 +1,10 @@
 """Where what a user has trusted is kept, and for how long; what is not trusted stands in tests/faults."""
 
 import json
+import os
+import signal
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,27 @@ def test_what_is_remembered_is_known_again_and_nothing_else():
         assert not trust.remembered(Path("run"), run, CONFIG | changes)
     Path("mine.py").rename("moved.py")
     assert not trust.remembered(Path("run"), "a", CONFIG)
+
+
+def test_a_pipe_in_place_of_what_is_remembered_is_not_waited_for(tmp_path):
+    trust.remember(Path("run"), "a", CONFIG)
+    (entry,) = (tmp_path / "state/trusted").iterdir()
+    entry.unlink()
+    os.mkfifo(entry, mode=0o600)
+    before = signal.signal(signal.SIGALRM, lambda *signalled: pytest.fail("waits for someone to write to it"))
+    signal.alarm(10)
+    try:
+        assert not trust.remembered(Path("run"), "a", CONFIG)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_code_that_lies_in_no_file_is_not_remembered(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "typed", types.ModuleType("typed"))  # has no spec, as __main__ in a notebook
+    trust.remember(Path("run"), "a", {"program": "typed:Story"})
+    trust.remember(Path("run"), "a", {"program": "absent:Story"})
+    assert not list((tmp_path / "state").rglob("*.json"))
 
 
 def test_runs_that_are_gone_are_forgotten(tmp_path):

@@ -88,7 +88,8 @@ def test_only_mnist_has_a_checksum(idx_root):
 @pytest.mark.parametrize("missing", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_a_missing_idx_file_says_what_to_put_where(idx_root, missing):
     (idx_root / "MNIST" / "raw" / missing).unlink()
-    words = rf"{missing} is missing: put {{train,t10k}}-.* of MNIST, uncompressed, into .*MNIST/raw, or download"
+    put = "put {train,t10k}-.* of MNIST, uncompressed, into .*MNIST/raw"
+    words = rf"{missing} is missing: {put}, or download them \(--download; in Python, download=True\)"
     with pytest.raises(FileNotFoundError, match=words):
         mnist("test", idx_root)
 

@@ -27,6 +27,19 @@ def test_run_takes_all_steps_and_gives_their_losses():
     assert training(steps=0).run().shape == (0,)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_an_error_has_ended_does_not_pretend_to_go_on(error):
+    def losses():
+        yield torch.tensor(1.0)
+        raise error
+
+    ended = Fitting(losses(), "Loss", planned=3)
+    with pytest.raises(error):
+        ended.run()
+    with pytest.raises(RuntimeError, match=f"ended by {error.__name__} after 1 steps: call fit again"):
+        ended.run()
+
+
 def test_run_shows_its_progress_where_it_is_asked_to(monkeypatch, capsys):
     monkeypatch.setattr("pplvm.training.fitting.SECONDS_BETWEEN", -1)
     monkeypatch.setattr("pplvm.bars.SECONDS", 0)

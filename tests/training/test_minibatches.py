@@ -1,5 +1,6 @@
 """Batches that are made of data: all rows in every epoch, in another order each, and refusals in words."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,11 +49,16 @@ def test_batches_of_their_own_are_gone_through_again():
     assert len(list(batches)) == 2 and count is None
 
 
+ROWS = torch.utils.data.TensorDataset(torch.ones(4, 2))
+
 REFUSED = {
     "an iterator of batches is used up after one epoch, and 3 are asked for": (iter([torch.ones(2)]), 3, None),
     "batch_size is of data, .* and list gives batches of its own: leave batch_size out": ([torch.ones(2)], None, 2),
     r"a tensor \(4, 2\) may be data or many batches: give batch_size=100": (torch.ones(4, 2), None, None),
     "batch_size 5 is more than the 4 data: use at most 4": (torch.ones(4, 2), None, 5),
+    "there are no data: 0 rows": (torch.ones(0, 2), 1, None),
+    r"data are a ndarray: make them a tensor, torch.as_tensor\(": (np.ones((4, 2)), 1, None),
+    "a TensorDataset gives one datum at a time: give torch.utils.data.DataLoader": (ROWS, 1, None),
     "epochs must be a whole number of at least 1, got 0": (torch.ones(4, 2), 0, None),
     "batch_size must be a whole number of at least 1, got 2.0": (torch.ones(4, 2), None, 2.0),
 }
@@ -64,6 +70,22 @@ def test_what_does_not_go_together_is_refused_in_words_before_a_step(words):
     net = torch.nn.Linear(2, 1)
     with pytest.raises(ValueError, match=words):
         fit(net, data, torch.optim.SGD(net.parameters(), lr=0.1), epochs=epochs, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    "batch, cure",
+    [
+        ([torch.ones(4, 2)], r"as in fit\(loss, \(x for \[x\] in loader\)"),
+        ((torch.ones(4, 2), torch.ones(4)), r"as in fit\(loss, \(x for x, _ in loader\)"),
+        (3 * [torch.ones(4, 2)], r"as in fit\(loss, \(x for x, _, _ in loader\)"),
+        (("an image", 3), r"DataLoader\(data, batch_size=100\)"),
+        (np.ones(2), "a batch is a ndarray, .*: torch.as_tensor makes one of an array"),
+    ],
+)
+def test_a_batch_that_is_no_tensor_is_refused_with_what_makes_it_one(batch, cure):
+    net = torch.nn.Linear(2, 1)
+    with pytest.raises(TypeError, match=cure):
+        fit(net, [batch], torch.optim.SGD(net.parameters(), lr=0.1)).run()
 
 
 def test_fit_learns_from_data_without_a_loop_of_ones_own():
