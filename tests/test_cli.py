@@ -473,3 +473,9 @@ def test_verify_judges_ones_own_estimator(tmp_path, capsys):
 )
 def test_verify_tells_bad_input_in_one_line(words, expected, capsys):
     assert expected in refused(capsys, *words)
+
+
+def test_a_fault_of_ones_own_code_is_told_with_its_line(tmp_path, capsys):
+    (tmp_path / "typo.py").write_text("import pplvm\n\n\nclass Story(pplvm.VAE):\n    latent = 1 + 'a'\n")
+    assert "TypeError" in (told := refused(capsys, "check", "typo:Story", code=1))
+    assert "(typo.py, line 5; --debug shows all)" in told

@@ -7,7 +7,7 @@ from pyro.poutine import Trace
 
 from pplvm.commands.building import build_program, check_data, run_once
 from pplvm.commands.data import build_data
-from pplvm.commands.default_data import default_data_told
+from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.data.batches import fixed_batch
 from pplvm.particles.agreement import data_disagree, particles_disagree
 from pplvm.particles.contract import sample_sites
@@ -53,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"\nnote: objectives that credit each datum by itself refuse this program: {dependent}")
     print()
     for violation in dict.fromkeys(broken):
-        print(f"violation: {violation}")
-    print(f"{len(set(broken))} violations" if broken else "no violations: every objective that is legal can be used")
+        print(f"violation: {after_default_data(arguments, arguments.program, violation)}")
+    found = f"{len(set(broken))} violation{'s' if len(set(broken)) > 1 else ''}"
+    print(found if broken else "no violations: every objective that is legal can be used")
     return 2 if broken else 0
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from pplvm.particles.contract import ParameterError
 
-__all__ = ["default_data_told"]
+__all__ = ["after_default_data", "default_data_told"]
 
 TOLD = "the data are pplvm's own digits, 8x8 (--data was not given): name yours with --data"
 
@@ -35,11 +35,30 @@ shape '[8, 784]' is invalid for input of size 512
     try:
         yield
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        is_of_program = any(isinstance(each, ParameterError) for each in _causes(error))
-        if is_of_program or getattr(arguments, "data_given", True) or ":" not in program:
+        if any(isinstance(each, ParameterError) for each in _causes(error)) or not _may_be_forgotten(
+            arguments, program
+        ):
             raise
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{TOLD}; on these: {said}") from error
+
+
+def after_default_data(arguments: argparse.Namespace, program: str, sentence: str) -> str:
+    """What is wrong with a program; where its values have another shape than the data, after the word on --data.
+
+    Arguments:
+        arguments, program: as for `default_data_told`.
+    """
+    is_of_data = NO_DENSITY in sentence and _may_be_forgotten(arguments, program)
+    return f"{TOLD}; on these: {sentence}" if is_of_data else sentence
+
+
+NO_DENSITY = "gives its value no density"
+"""How the contract of programs puts it."""
+
+
+def _may_be_forgotten(arguments: argparse.Namespace, program: str) -> bool:
+    return not getattr(arguments, "data_given", True) and ":" in program
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

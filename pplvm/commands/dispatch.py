@@ -5,7 +5,9 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from pplvm.commands.complaint import complain, lost_peer
 from pplvm.commands.interruption import Interruption
@@ -16,6 +18,10 @@ __all__ = ["dispatch"]
 
 LONGEST = 2000
 """Characters of a complaint, which may name a value of any length."""
+
+
+PACKAGE = Path(__file__).parent.parent
+"""Of pplvm, whose lines are no user's."""
 
 
 def dispatch(words: Sequence[str], interruption: Interruption) -> int:
@@ -82,7 +88,20 @@ def _fault(error: Exception) -> tuple[int, str]:
         return 3, reason
     if isinstance(error, ValueError | OSError) or type(error) is LookupError:
         return 2, reason
-    return 1, lost_peer(error) or f"{type(error).__name__}: {reason} (--debug shows where)"
+    return 1, lost_peer(error) or f"{type(error).__name__}: {reason} ({_place(error)}--debug shows all)"
+
+
+def _place(error: BaseException | None) -> str:
+    """The line of the user's own code that an exception comes from, nothing if there is none in this directory."""
+    if error is None:
+        return ""
+    own = [
+        f"{path.relative_to(Path.cwd())}, line {frame.lineno}; "
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (path := Path(frame.filename)).is_relative_to(Path.cwd())
+        and not path.is_relative_to(PACKAGE) and "site-packages" not in path.parts
+    ]  # fmt: skip
+    return own[-1] if own else _place(error.__cause__)
 
 
 def _reason(error: Exception) -> str:

@@ -20,6 +20,7 @@ from pplvm.commands.plan import Plan, build_plan
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
 from pplvm.data.batches import batches
+from pplvm.data.stored import FileChanged
 from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
 from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
@@ -200,7 +201,7 @@ class Training:
                 say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
                 for name, buffer in plan.loss.named_buffers():
                     buffer.copy_(before[name])
-            except (ProgramError, ObjectiveError):
+            except (ProgramError, ObjectiveError, FileChanged):
                 raise
             except Exception as error:
                 raise RuntimeError(f"step {plan.run.step + 1}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """argparse with one line of complaint, one line of usage, and examples under the help."""
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -25,6 +26,9 @@ class Parser(argparse.ArgumentParser):
             self.epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)])
 
     def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"(argument \S+: invalid choice: '(.*)') \(choose from (.*)\)", message, re.DOTALL):
+            close = get_close_matches(found[2], re.findall(r"[\w-]+", found[3]), n=1)
+            message = f"{found[1]}, did you mean {close[0]!r}?" if close else message
         complain(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(2)
 
@@ -32,11 +36,23 @@ class Parser(argparse.ArgumentParser):
         """As argparse has it, but an option that does not exist is told with the closest that does."""
         found, unknown = self.parse_known_args(words, found)
         if unknown:
-            options = ["--" + name.replace("_", "-") for name in vars(found)]
-            close = get_close_matches(unknown[0].partition("=")[0], options, n=1)
-            hint = f", did you mean {close[0]}?" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            command = f"{self.prog} {found.command}"
+            hint = _hint(unknown[0].partition("=")[0], found)
+            complain(f"{command}: unrecognized arguments: {' '.join(unknown)}{hint} (see {command} --help)")
+            self.exit(2)
         return found
+
+
+def _hint(word: str, found: argparse.Namespace) -> str:
+    """What may be meant by a word that a command does not take."""
+    options = ["--" + name.replace("_", "-") for name in vars(found)]
+    if word in options:
+        return f", {found.command} takes it without {word}"
+    if not word.startswith("-") and "--program" in options:
+        runs = f", or a run by --checkpoint {word}" if "--checkpoint" in options else ""
+        return f", name a program by --program {word}{runs}"
+    close = get_close_matches(word, options, n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pplvm.commands.building import build_program, check_data
 from pplvm.commands.data import build_data
-from pplvm.commands.default_data import default_data_told
+from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
@@ -115,7 +115,10 @@ def build_plan(
     x = _first_batch(epochs)
     with default_data_told(arguments, arguments.program):
         check_data(program, data, x)
-    loss = build_training_loss(arguments, program, data, x)
+    try:
+        loss = build_training_loss(arguments, program, data, x)
+    except ValueError as error:
+        raise ValueError(after_default_data(arguments, arguments.program, str(error))) from error
     pair = _checked_pair(program, x)
     if pair is not None and (fault := _many_refused(pair, x)):
         say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")

@@ -1,6 +1,7 @@
 """A run taken up again to be judged: its settings, its weights, its program, and data of any split."""
 
 import argparse
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,7 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
         raise FileNotFoundError(f"{path}: no checkpoint {which}")
     if checkpoint.skipped:
         say("; ".join([*checkpoint.skipped, f"taken instead: {checkpoint.path}, step {checkpoint.step}"]))
-    data = build_data(argparse.Namespace(**vars(settings) | {"split": arguments.split}))
+    data = _data(path, argparse.Namespace(**vars(settings) | {"split": arguments.split}))
     program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
     if any(map(is_lazy, program.parameters())):
         inspect_pair(program.model, program.guide, (data.rows(torch.arange(1)),), {})  # makes them
@@ -70,6 +71,21 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
     program.to(device).eval()
     check_data(program, data, data.rows(torch.arange(1)).to(device))
     return Trained(path, settings, checkpoint, program, data, device)
+
+
+def _data(path: Path, settings: argparse.Namespace) -> ImageData:
+    """The data of a run; of one that is older than --levels, with a word on where to say them.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: there are no such data, or they cannot be read.
+    """
+    try:
+        return build_data(settings)
+    except ValueError as error:
+        config = path / "config.yaml"
+        if "--levels" not in str(error) or re.search("^levels:", config.read_text(encoding="utf-8"), re.MULTILINE):
+            raise
+        raise ValueError(f"{error}; this run is older than --levels: say it in {config}, as levels: 256") from error
 
 
 def _settings(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:

@@ -158,14 +158,15 @@ def _start(path: Path, entry: zipfile.ZipInfo) -> int:
 
 
 def _mapped(path: Path, start: int, size: int) -> np.ndarray:
-    """The array whose `.npy` bytes, `size` of them, begin at `start` of a file, as a read-only map of it."""
+    """The array whose `.npy` bytes, `size` of them, begin at `start` of a file; a read-only map of it if large."""
     with path.open("rb") as file:
         file.seek(start)
         (shape, dtype), fortran, offset = _checked_header(file, size)
     order = "F" if fortran else "C"
     if not math.prod(shape):
         return np.empty(shape, dtype, order)
-    return np.asarray(np.memmap(path, dtype, "r", start + offset, shape, order))
+    found = np.memmap(path, dtype, "r", start + offset, shape, order)
+    return np.array(found) if found.nbytes <= LARGEST_COPIED else np.asarray(found)
 
 
 def _checked_header(file: IO[bytes], size: int) -> tuple[ArrayHeader, bool, int]:
@@ -200,6 +201,9 @@ def _header(file: IO[bytes]) -> tuple[ArrayHeader, bool]:
 
 HEADERS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
 """By version, in how many bytes a header gives its length, and who reads it."""
+
+LARGEST_COPIED = 2**26
+"""Bytes of an array that is copied into memory, where no one who writes to its file can reach it: MNIST has 47 MB."""
 
 LONGEST_HEADER = 10_000
 """Bytes, as numpy has it, which looks only once it has read them."""

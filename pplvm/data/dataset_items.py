@@ -49,7 +49,7 @@ def read_items(dataset: Any, name: str, key: str | None = None) -> DatasetRows:
     size = len(dataset)
     if size == 0:
         return DatasetRows(np.empty(0), None)
-    item = dataset[0]
+    item = _item(dataset, 0, name)
     entries = _entries(item, f"item 0 of {name}", key)
     first = _datum(item, entries, f"item 0 of {name}")
     if size * first.nbytes > MOST_BYTES:
@@ -59,12 +59,27 @@ def read_items(dataset: Any, name: str, key: str | None = None) -> DatasetRows:
     rows = np.empty((size, *first.shape), first.dtype)
     labels: list[int | None] = []
     for number in range(size):
-        item = dataset[number] if number else item
+        item = _item(dataset, number, name) if number else item
         where = f"item {number} of {name}"
         rows[number] = _alike(_datum(item, entries, where), first, where, name)
         labels.append(_label(item, entries))
     known = [label for label in labels if label is not None]
     return DatasetRows(rows, known if len(known) == size else None)
+
+
+def _item(dataset: Any, number: int, name: str) -> Any:
+    """An item of somebody's data set.
+
+    Raises:
+        ValueError: it cannot be had, for whatever reason.
+    """
+    try:
+        return dataset[number]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"item {number} of {name} cannot be read ({reason}): repair what its __getitem__ does"
+        ) from error
 
 
 def _entries(item: Any, where: str, key: str | None) -> Entries:

@@ -127,7 +127,8 @@ def _advice_for(value: float | None, support: Constraint) -> str:
         likelihood = "a likelihood of such integers (e.g. Poisson, NegativeBinomial, Categorical of more classes)"
     else:
         likelihood = "a likelihood on the real line (e.g. Normal, Laplace)"
-    return f"use {likelihood}, or map the data to the support, or, if they are grey images, give their --levels"
+    save = "" if value is None or value.is_integer() else "save them as whole numbers and "
+    return f"use {likelihood}, or map the data to the support, or, if they are grey images, {save}give their --levels"
 
 
 def _advice(levels: int, support: Constraint) -> str:

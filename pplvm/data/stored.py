@@ -1,8 +1,9 @@
 """Rows of an array that stays where it lies, in memory or in a file, converted as they are read."""
 
-__all__ = ["VALUES_AT_ONCE", "Stored"]
+__all__ = ["VALUES_AT_ONCE", "FileChanged", "Stored", "in_parts"]
 
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,10 @@ from torch import Tensor
 
 VALUES_AT_ONCE = 2**18
 """Values that are converted at once wherever all of a data set is gone through: 2 MB in float64, which caches hold."""
+
+
+class FileChanged(OSError):
+    """A file was written to while its values are read from where they lie."""
 
 
 class Stored:
@@ -39,6 +44,8 @@ class Stored:
         self._array, self._rows, self._dtype = np.asarray(array), rows, np.dtype(dtype)
         self.factor = factor
         self.extremes = (extremes[0] * factor, extremes[1] * factor)
+        self._file = _file_of(self._array)
+        self._state = _state_of(self._file)
         self.shape = (len(self._array) if rows is None else len(rows), *self._array.shape[1:])
 
     def __len__(self) -> int:
@@ -50,7 +57,14 @@ class Stored:
         return self._dtype.kind == "f"
 
     def take(self, index: Tensor | slice) -> Tensor:
-        """The rows of an index (n,), in memory of their own, (n, ...)."""
+        """The rows of an index (n,), in memory of their own, (n, ...).
+
+        Raises:
+            FileChanged: they lie in a file that was written to since; one that was removed or replaced by another is
+                still there for those who read it.
+        """
+        if self._file and (now := _state_of(self._file)) != self._state and now[:1] == self._state[:1]:
+            raise FileChanged(f"{self._file} was written to while its data are used: start again, on a file that stays")
         which = index if isinstance(index, slice) else index.numpy(force=True)
         found = self._array[which if self._rows is None else self._rows[which]]
         if self.factor != 1:
@@ -68,6 +82,22 @@ class Stored:
             kept[start : start + len(found)] = found.to(device)
             start += len(found)
         return torch.empty(self.shape) if kept is None else kept
+
+
+def _file_of(array: np.ndarray | None) -> str | None:
+    """The file that an array lies in, None if it is in memory."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return None if array is None or array.filename is None else str(array.filename)
+
+
+def _state_of(file: str | None) -> tuple[int, ...]:
+    """Inode, size and time of the last change of a file, nothing if there is none."""
+    try:
+        found = os.stat(file) if file else None
+    except OSError:
+        return ()
+    return () if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def in_parts(shape: tuple[int, ...]) -> Iterator[slice]:

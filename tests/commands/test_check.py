@@ -62,7 +62,7 @@ def test_particles_that_fail_at_once_are_a_violation(check):
     code, told = check("Wrong")
     assert code == 2 and "violation: with K > 1 particles at once, the program fails after site 'z' in layer" in told
     assert "(Conv1d) at particular.py, line" in told and "pplvm.LeadingDims(layer, 2)" in told
-    assert "1 violations" in told
+    assert "1 violation\n" in told
     assert check("Right")[0] == 0
 
 

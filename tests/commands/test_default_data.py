@@ -132,3 +132,14 @@ def test_a_configuration_records_the_data_and_counts_as_given(capsys):
     words = ["--config=run/config.yaml", "--program=forgetful:Story", "--output=other"]
     assert main(["fit", *words]) == 2
     assert FORGOTTEN not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["check", "fit"])
+def test_a_decoder_of_another_size_is_told_so_too(verb, capsys):
+    Path("wide.py").write_text(
+        textwrap.dedent(CODE).replace("torch.nn.Linear(2, self.SIZE)", "torch.nn.Linear(2, 784)")
+    )
+    Path("wide.py").write_text(Path("wide.py").read_text().replace("SIZE = 9", "SIZE = 64"))
+    assert main([verb, *(["--program"] if verb == "fit" else []), "wide:Story"]) == 2
+    shown = capsys.readouterr()
+    assert "name yours with --data; on these: model site 'x' gives its value no density" in shown.out + shown.err

@@ -62,3 +62,20 @@ def test_the_list_of_programs_shows_what_set_takes(name, capsys):
     assert main(["list", "programs"]) == 0
     shown = capsys.readouterr().out
     assert all(f"--set {setting}\n" in shown for setting in settings_of_program(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["chek"], "invalid choice: 'chek', did you mean 'check'?"),
+        (["fit", "--compile", "of"], "invalid choice: 'of', did you mean 'off'?"),
+        (["fit", "my_story.py"], "name a program by --program my_story.py (see pplvm fit --help)"),
+        (["compare", "runs/a"], "--program runs/a, or a run by --checkpoint runs/a"),
+        (["check", "--program", "vae"], "check takes it without --program"),
+        (["fit", "--objectve", "iwae"], "did you mean --objective?"),
+    ],
+)
+def test_a_word_that_is_not_taken_is_told_with_what_may_be_meant(words, hint, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(words)
+    assert exit.value.code == 2 and hint in capsys.readouterr().err

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,3 +127,19 @@ def test_a_run_resumed_with_other_settings_stays_the_same_run(capsys):
     (Path("mine/checkpoints/00000005/state.pt")).unlink()
     assert main(JUDGE["sample"]) == 0  # step 4 has another seed in its manifest, and the run's name
     assert "mine/checkpoints/00000004, step 4" in capsys.readouterr().err
+
+
+def test_a_run_older_than_levels_says_where_to_write_them(capsys):
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 9), dtype=np.uint8)
+    np.save("dark.npy", pixels)
+    assert main([*FIT, "--data=dark.npy", "--levels=256", "--binarize=dynamic", "--output=old"]) == 0
+    config = Path("old/config.yaml")
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith(("levels:", "values:"))))
+    judge = ["evaluate", "old", "--split=valid", "--ks=1"]
+    capsys.readouterr()
+    assert main(judge) == 2
+    told = capsys.readouterr().err
+    assert "this run is older than --levels: say it in old/config.yaml, as levels: 256" in told
+    config.write_text(config.read_text() + "levels: 256\n")
+    assert main(judge) == 0

@@ -136,7 +136,8 @@ def test_other_orders_and_numbers_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 @pytest.mark.parametrize("dtype", [np.uint8, ">f8", np.float32, bool])
-def test_what_is_not_compressed_takes_no_memory(tmp_path, name, dtype):
+def test_what_is_not_compressed_takes_no_memory(tmp_path, name, dtype, monkeypatch):
+    monkeypatch.setattr("pplvm.data.array_files.LARGEST_COPIED", 0)
     array = np.asfortranarray(np.arange(2_000_000).reshape(-1, 10) % 251).astype(dtype)
     (np.save if name == "a.npy" else np.savez)(tmp_path / name, array)
     tracemalloc.start()
@@ -211,3 +212,10 @@ def test_whatever_noise_makes_of_a_file_is_an_array_or_a_sentence(tmp_path, name
         except ValueError as error:
             refused += str(error).startswith(str(tmp_path)) and "\n" not in str(error)
     assert refused > 200
+
+
+def test_who_rewrites_a_file_of_usual_size_does_not_reach_what_was_read(tmp_path):
+    np.save(tmp_path / "one.npy", GREY)
+    found = read_array(tmp_path / "one.npy")
+    (tmp_path / "one.npy").write_bytes(b"")
+    assert np.array_equal(found, GREY)

@@ -149,3 +149,15 @@ def test_labels_are_no_data_even_where_nothing_else_can_be(label):
     with pytest.raises(ValueError, match="item 0 of mine needs a key for the entry that is the datum: .*label"):
         read_items([{"path": "a.png", "label": label}] * 4, "mine")
     assert len(read_items([{"path": "a.png", "label": label}] * 4, "mine", "label").rows) == 4
+
+
+def test_an_item_that_cannot_be_had_is_named():
+    class Short:
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, number):
+            return [np.zeros(2)] * 30 if number < 0 else [np.ones(2)][number // 30]
+
+    with pytest.raises(ValueError, match=r"item 30 of toy cannot be read \(IndexError: list index out of range\)"):
+        read_items(Short(), "toy")

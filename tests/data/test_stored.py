@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pplvm.data import stored
-from pplvm.data.stored import Stored
+from pplvm.data.stored import FileChanged, Stored
 
 ARRAY = np.arange(60, dtype=">i2").reshape(10, 2, 3)
 ROWS = np.array([1, 4, 5, 9])
@@ -80,3 +80,26 @@ def test_a_file_of_63_mb_takes_no_such_memory(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 40, f"{done.stdout} MB, and all data are {pixels.nbytes / 2**20:.0f}"
+
+
+def test_a_file_that_is_written_to_while_it_is_read_ends_in_words_and_not_in_a_signal(tmp_path):
+    path = tmp_path / "mine.npy"
+    np.save(path, np.arange(2000.0).reshape(1000, 2))
+    stored = Stored(np.load(path, mmap_mode="r"), None, np.float32, 1, (0, 1999))
+    assert stored.take(torch.tensor([3])).tolist() == [[6.0, 7.0]]
+    path.write_bytes(b"")  # to read a page of the map now would be a bus error
+    with pytest.raises(FileChanged, match="mine.npy was written to while its data are used"):
+        stored.take(torch.tensor([999]))
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_removed_or_replaced_is_still_read(tmp_path, how):
+    path = tmp_path / "mine.npy"
+    np.save(path, np.arange(2000.0).reshape(1000, 2))
+    stored = Stored(np.load(path, mmap_mode="r"), None, np.float32, 1, (0, 1999))
+    if how == "removed":
+        path.unlink()
+    else:
+        np.save(tmp_path / "other.npy", np.zeros((1000, 2)))
+        (tmp_path / "other.npy").rename(path)
+    assert stored.take(torch.tensor([999])).tolist() == [[1998.0, 1999.0]]

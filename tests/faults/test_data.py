@@ -102,7 +102,7 @@ def test_02_a_huge_learning_rate_leaves_no_checkpoint_of_its_ruins(fit, words, p
 
 def test_02_a_program_that_fails_is_told_with_its_step(refused, marked):
     told = refused("--program=mine:Raises", f"--data={marked[0]}", "--steps=9", code=1)
-    assert "step " in told and "ValueError: of the user's own (--debug shows where)" in told
+    assert "step " in told and "ValueError: of the user's own (" in told
 
 
 def test_03_grey_pixels_under_a_bernoulli(refused, run):
