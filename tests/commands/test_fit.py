@@ -204,12 +204,12 @@ def test_curves_are_drawn_rarely_so_that_they_cost_little(a_users_folder, monkey
     [
         (
             (), None, "done; 23 steps",
-            ["evaluate run --weights best --trust M", "fit --resume run --steps 46 --trust M"],
+            ["evaluate run --weights best", "fit --resume run --steps 46"],
         ),
-        ((), 12, "stopped by", ["fit --resume run --trust M", "evaluate run --weights best --trust M"]),
+        ((), 12, "stopped by", ["fit --resume run", "evaluate run --weights best"]),
         (
             ("--early-stop=1", "--validate-every=2"), None, "stopped early",
-            ["evaluate run --weights best --trust M", "fit --resume run --early-stop 2 --trust M"],
+            ["evaluate run --weights best", "fit --resume run --early-stop 2"],
         ),
     ],
 )  # fmt: skip

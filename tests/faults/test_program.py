@@ -92,7 +92,10 @@ def test_15_a_scale_that_falls_below_zero_in_training(fit, marked):
         ("--optimizer=adam@beta=3", "--optimizer adam@beta=3: Adam.__init__() got an unexpected keyword argument"),
         ("--optimizer=mine:Good", "--optimizer mine:Good"),
         ("--schedule=cosin", "unknown schedule 'cosin', did you mean 'cosine'?"),
-        ("--schedule=multistep", "--schedule multistep: MultiStepLR.__init__() missing"),
+        (
+            "--schedule=multistep",
+            "--schedule multistep: milestones must be steps, as in multistep@milestones=1000,2000",
+        ),
         ("--set=latnt_size=3", "program vae takes no 'latnt_size', did you mean 'latent_size'?"),
         ("--set=latent_size=x", "program vae: latent_size must be a number, got 'x'"),
         ("--set=latent_size", "setting 'latent_size' must read name=value"),

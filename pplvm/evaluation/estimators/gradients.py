@@ -27,6 +27,7 @@ def compare_gradients(
         notebooks show, as its ranked table; ArviZ reads it as it is.
 
     Example:
+        >>> import torch
         >>> from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
         >>> from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
         >>> program = SigmoidBeliefNet(data_size=6, latent_sizes=(2,))
