@@ -94,7 +94,7 @@ def test_15_a_scale_that_falls_below_zero_in_training(fit, marked):
         ("--schedule=cosin", "unknown schedule 'cosin', did you mean 'cosine'?"),
         (
             "--schedule=multistep",
-            "--schedule multistep: milestones must be steps, as in multistep@milestones=1000,2000",
+            "--schedule multistep: milestones must be steps, as in multistep@milestones=",
         ),
         ("--set=latnt_size=3", "program vae takes no 'latnt_size', did you mean 'latent_size'?"),
         ("--set=latent_size=x", "program vae: latent_size must be a number, got 'x'"),
