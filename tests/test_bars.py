@@ -70,7 +70,7 @@ def test_nothing_is_left_on_a_terminal(stderr, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-terminal of Linux")
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", [60, *(pytest.param(wider, marks=pytest.mark.slow) for wider in (80, 120))])
 def test_fit_in_a_terminal(tmp_path, columns):
     environment = os.environ | {"COLUMNS": str(columns), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words = ["--steps=150", "--log-every=1", "--validate-every=10", "--set=hidden_sizes=8", "--compile=off"]

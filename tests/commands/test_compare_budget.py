@@ -26,7 +26,7 @@ def measured(*words):
         return found.load()
 
 
-@pytest.mark.parametrize("budget", [7, 13, 20, 50])
+@pytest.mark.parametrize("budget", [20, *(pytest.param(budget, marks=pytest.mark.slow) for budget in (7, 13, 50))])
 def test_equal_work_is_measured_at_every_budget(budget):
     found = measured(f"--budget={budget}", RELAXED)
     assert found.sizes["estimator"] == 3 and not found.attrs.get("left_out")

@@ -110,6 +110,7 @@ def test_sections_are_marked_by_what_is_missing():
     assert found.attrs["ended"] == "the run failed: no memory" and "ended" not in sections[0].attrs
 
 
+@pytest.mark.slow
 def test_ctrl_c_to_a_process_of_its_own(tmp_path):
     words = ["compare", "--estimators=rloo,score-function", "--steps=0", "--replicates=200000", "--compile=off"]
     process = subprocess.Popen(

@@ -134,7 +134,9 @@ def rule(num_particles=2):
 """
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_verify_says_how_far_it_came(tmp_path, number, code):
     (tmp_path / "mine.py").write_text(SLOW_TO_BUILD)
     with started([*MODULE, "verify", "mine:rule", "--draws=60"], tmp_path) as process:

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 RUN = ("fit", "--steps=3", "--set=hidden_sizes=4", "--set=latent_size=2", "--compile=off", "--output=run")
 
 
-@pytest.mark.parametrize("backend", ["nonsense", "module://matplotlib_inline.backend_inline"])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("nonsense", marks=pytest.mark.slow), "module://matplotlib_inline.backend_inline"]
+)
 def test_a_backend_that_is_not_there_breaks_no_command(tmp_path, backend):
     environment = os.environ | {"MPLBACKEND": backend, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     judge = [("evaluate", "run", "--limit=4", "--ks=1,2"), ("sample", "run", "--count=4")]
