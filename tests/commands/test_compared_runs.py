@@ -79,6 +79,7 @@ def test_program_data_and_weights_come_from_the_run(trained, capsys):
     assert np.array_equal(by_run, xr.open_dataset("out/gradients.nc")["variance"].values)
 
 
+@pytest.mark.slow
 def test_several_runs_and_files_stand_in_one_report():
     torch.save(pplvm.load("a").program.state_dict(), "a.pt")
     assert compare("--checkpoint=a", "--checkpoint=b", "--checkpoint=a/checkpoints/00000002", "--checkpoint=a.pt") == 0

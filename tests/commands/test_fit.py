@@ -176,6 +176,7 @@ def test_curves_and_table_grow_while_it_trains(a_users_folder, monkeypatch):
     assert not [path for path in Path("live").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_rarely_so_that_they_cost_little(a_users_folder, monkeypatch):
     """The clock stands where drawing takes a second and each look at it another one."""
     from types import SimpleNamespace

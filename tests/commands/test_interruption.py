@@ -74,21 +74,23 @@ class Slow(torch.nn.Module):
 """
 
 
-@pytest.mark.parametrize(
-    "number, code, word", [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
-@pytest.mark.parametrize(
-    "body",
-    [
-        "time.sleep(60)",
-        """
+RAISED = "time.sleep(60)"
+SWALLOWED = """
         try:
             time.sleep(60)
         except BaseException:
             raise RecursionError("as a library that is imported makes of it")
-        """.strip(),
+        """.strip()
+
+
+@pytest.mark.parametrize(
+    "body, number, code, word",
+    [
+        pytest.param(RAISED, signal.SIGINT, 130, "interrupted", id="raised-int"),
+        pytest.param(RAISED, signal.SIGTERM, 143, "terminated", id="raised-term", marks=pytest.mark.slow),
+        pytest.param(SWALLOWED, signal.SIGINT, 130, "interrupted", id="swallowed-int", marks=pytest.mark.slow),
+        pytest.param(SWALLOWED, signal.SIGTERM, 143, "terminated", id="swallowed-term"),
     ],
-    ids=["raised", "swallowed"],
 )
 def test_a_signal_while_a_command_works(tmp_path, number, code, word, body):
     (tmp_path / "mine.py").write_text(SLOW.format(body=body))

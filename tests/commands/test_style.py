@@ -44,6 +44,7 @@ assert plt.figure().canvas.__class__.__name__ == "Mine", "and it is used"
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_that_has_not_drawn_yet_gets_its_own_backend(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from matplotlib.backends.backend_agg import FigureCanvasAgg\n"

@@ -24,7 +24,7 @@ def texts(ax):
     return [t.get_text() for t in ax.texts]
 
 
-@pytest.mark.parametrize("count", [4, 28])
+@pytest.mark.parametrize("count", [4, pytest.param(28, marks=pytest.mark.slow)])
 def test_figures_are_written_as_png(compared, tmp_path, count):
     paths = save_figures(compared(count), tmp_path / "new" / "folder")
     assert [path.name for path in paths] == [

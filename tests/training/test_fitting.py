@@ -133,7 +133,7 @@ optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     [
         ("fit(net, [torch.ones(1, 2)], optimizer)", True),
         pytest.param("kept = fit(net, [torch.ones(1, 2)], optimizer)", False, marks=pytest.mark.slow),
-        ("kept = fit(net, [torch.ones(1, 2)], optimizer); raise SystemExit", False),
+        pytest.param("kept = fit(net, [torch.ones(1, 2)], optimizer); raise SystemExit", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_script_is_warned_by_its_line_and_not_at_its_end(tmp_path, line, warns):
