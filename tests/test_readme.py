@@ -85,8 +85,8 @@ def run_python(snippets):
     return names
 
 
-SLOW = ("compare", "--aggressive", "beta-2")
-"""Parts of commands that take more than ten seconds."""
+SLOW = ("compare", "--aggressive", "beta-2", "--schedule", "--split valid")
+"""Parts of commands that take seconds, of which the default tests have others of the kind."""
 
 
 @pytest.mark.parametrize(

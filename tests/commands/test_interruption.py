@@ -89,7 +89,7 @@ SWALLOWED = """
         pytest.param(RAISED, signal.SIGINT, 130, "interrupted", id="raised-int"),
         pytest.param(RAISED, signal.SIGTERM, 143, "terminated", id="raised-term", marks=pytest.mark.slow),
         pytest.param(SWALLOWED, signal.SIGINT, 130, "interrupted", id="swallowed-int", marks=pytest.mark.slow),
-        pytest.param(SWALLOWED, signal.SIGTERM, 143, "terminated", id="swallowed-term"),
+        pytest.param(SWALLOWED, signal.SIGTERM, 143, "terminated", id="swallowed-term", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_while_a_command_works(tmp_path, number, code, word, body):
