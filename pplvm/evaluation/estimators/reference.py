@@ -33,7 +33,7 @@ from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import buffers_kept
 from pplvm.particles.tempering import TemperedBound
 
-__all__ = ["Draw", "Reference", "Target", "reference_draws", "references_for"]
+__all__ = ["Draw", "Reference", "Target", "reference_draws"]
 
 MOST_STATES = 2**14
 """Tables above this size are not built: 16,384 states by a batch of 50 by 64 pixels are 0.2 GB."""
@@ -71,31 +71,6 @@ Drawing = Generator[tuple[str, int], None, Reference | None]
 """Finds a reference; pauses after each draw of it, of which it tells the source and how many there will be."""
 
 
-def references_for(
-    program: nn.Module,
-    parameters: Parameters,
-    x: Tensor,
-    targets: Collection[Target],
-    draws: int,
-    project: Project,
-    failed: Callable[[Target, Exception], None],
-) -> dict[Target, Reference | None]:
-    """One reference per target on one batch; None where nothing can serve.
-
-    Arguments:
-        targets: none twice; in their order they draw from one stream.
-        draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
-        project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
-        failed: is told of a target whose reference fails, which then has none.
-    """
-    steps = reference_draws(program, parameters, x, targets, draws, project, failed)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 def reference_draws(
     program: nn.Module,
     parameters: Parameters,
@@ -105,7 +80,14 @@ def reference_draws(
     project: Project,
     failed: Callable[[Target, Exception], None],
 ) -> Generator[Draw, None, dict[Target, Reference | None]]:
-    """The same step by step: pauses after each draw of a reference that is itself an estimate; returns all."""
+    """One reference per target on one batch; pauses after each draw of one that is itself an estimate, returns all.
+
+    Arguments:
+        targets: none twice; in their order they draw from one stream.
+        draws: of an estimator that must serve as reference; it is kept apart from the draws that it judges.
+        project: maps a gradient (P,) to the few numbers (p,) in which references and estimators are compared.
+        failed: is told of a target whose reference fails; it has None then, as where nothing can serve.
+    """
     with pyro.get_param_store().scope():
         found: dict[Target, Reference | None] = dict.fromkeys(targets)
         try:

@@ -14,7 +14,7 @@ from pplvm.evaluation.estimators.bias import BiasTest
 from pplvm.evaluation.estimators.measurement import Drawn, Measurement, pooled_bias
 from pplvm.evaluation.estimators.parameters import Parameters
 from pplvm.evaluation.estimators.projection import Projection
-from pplvm.evaluation.estimators.reference import Reference, references_for
+from pplvm.evaluation.estimators.reference import Reference, reference_draws
 from pplvm.evaluation.estimators.streams import Gradient
 from pplvm.graphs.chunks import Dense
 from pplvm.objectives.antithetic import ARM, DisARM
@@ -25,6 +25,7 @@ from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from tests.evaluation.estimators.finished import finished
 from tests.problems import BernoulliToy, exact_gradient, linear_gaussian, sampled_gradients, small_net
 
 LEVEL, REPLICATES, SEEDS = 0.01, 320, 400
@@ -148,7 +149,7 @@ def belief_net_of_digits(draws: int) -> Pool:
         optimizer.zero_grad()
         loss(x[:100]).backward()
         found.append(parameters.gradient())
-    reference = references_for(net, parameters, x[:100], [(elbo, 1)], 1, lambda g: g, pytest.fail)[elbo, 1]
+    reference = finished(reference_draws(net, parameters, x[:100], [(elbo, 1)], 1, lambda g: g, pytest.fail))[elbo, 1]
     assert reference is not None and reference.label == "exact"
     return Pool(torch.stack(found), reference.gradient, parameters)
 

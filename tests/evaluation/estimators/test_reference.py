@@ -6,15 +6,18 @@ import torch
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.parameters import Parameters
-from pplvm.evaluation.estimators.reference import references_for
+from pplvm.evaluation.estimators.reference import reference_draws
 from pplvm.networks.leading_dims import LeadingDims
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP
+from tests.evaluation.estimators.finished import finished
 from tests.problems import exact_gradient, linear_gaussian, small_net, two_data
 
 
 def referred(program, x, targets, draws, failed=pytest.fail):
-    return references_for(program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3], failed)
+    return finished(
+        reference_draws(program, Parameters.of(program, x), x, targets, draws, lambda gradient: gradient[:3], failed)
+    )
 
 
 def summed(net, x, bound, K):

@@ -7,7 +7,7 @@ from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.estimators import reference
 from pplvm.evaluation.estimators.gradients import compare_gradients
 from pplvm.evaluation.estimators.parameters import Parameters
-from pplvm.evaluation.estimators.reference import references_for
+from pplvm.evaluation.estimators.reference import reference_draws
 from pplvm.evaluation.estimators.verification import verify
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
@@ -15,12 +15,15 @@ from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.pair import pair_up
 from pplvm.particles.tempering import TemperedBound
+from tests.evaluation.estimators.finished import finished
 from tests.objectives.test_tempered import ScaledScore, tempered_gradient, term_tables
 from tests.problems import small_net, two_data
 
 
 def referred(net, x, targets, draws):
-    return references_for(net, Parameters.of(net, x), x, targets, draws, lambda gradient: gradient[:3], pytest.fail)
+    return finished(
+        reference_draws(net, Parameters.of(net, x), x, targets, draws, lambda gradient: gradient[:3], pytest.fail)
+    )
 
 
 @pytest.mark.parametrize("beta, own", [(0.3, {}), (0.5, {"z_1": 3.0})])
