@@ -19,7 +19,7 @@ from pplvm.bounds import elbo, iwae
 from pplvm.data.batches import batches, fixed_batch
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
-from pplvm.evaluation.estimators.comparison import Comparison
+from pplvm.estimators.comparison import Comparison
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pplvm.data.binarization import binarize
     from pplvm.data.epochs import Epochs
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
-    from pplvm.evaluation.annealed import annealed
-    from pplvm.evaluation.bidirectional import bidirectional
-    from pplvm.evaluation.estimators.gradients import compare_gradients
-    from pplvm.evaluation.estimators.verification import verify
+    from pplvm.estimators.gradients import compare_gradients
+    from pplvm.estimators.verification import verify
+    from pplvm.evaluation.annealing.annealed import annealed
+    from pplvm.evaluation.annealing.bidirectional import bidirectional
     from pplvm.evaluation.evaluate import evaluate
     from pplvm.evaluation.evidence import log_evidence
     from pplvm.evaluation.information import aggregate_posterior
@@ -114,7 +114,7 @@ _HOMES = {
     "pplvm.training.stepper": ("Stepper",),
     "pplvm.training.fit": ("fit",),
     "pplvm.commands.loaded": ("load",),
-    "pplvm.evaluation.estimators.gradients": ("compare_gradients",),
+    "pplvm.estimators.gradients": ("compare_gradients",),
     "pplvm.evaluation.evaluate": ("evaluate",),
     "pplvm.evaluation.evidence": ("log_evidence",),
     "pplvm.evaluation.likelihood": (
@@ -123,8 +123,8 @@ _HOMES = {
     ),
     "pplvm.evaluation.rates": ("rate_distortion",),
     "pplvm.evaluation.units": ("active_units",),
-    "pplvm.evaluation.annealed": ("annealed",),
-    "pplvm.evaluation.bidirectional": ("bidirectional",),
+    "pplvm.evaluation.annealing.annealed": ("annealed",),
+    "pplvm.evaluation.annealing.bidirectional": ("bidirectional",),
     "pplvm.evaluation.information": ("aggregate_posterior",),
     "pplvm.evaluation.information_bounds": (
         "barber_agakov",
@@ -136,7 +136,7 @@ _HOMES = {
         "interpolations",
     ),
     "pplvm.evaluation.traversals": ("traversals",),
-    "pplvm.evaluation.estimators.verification": ("verify",),
+    "pplvm.estimators.verification": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

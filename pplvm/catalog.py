@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pplvm.import_path import import_module, shadowed
+from pplvm.data.import_path import import_module, shadowed
 
 __all__ = ["DATASETS", "OBJECTIVES", "PROGRAMS", "Entry", "find", "load"]
 

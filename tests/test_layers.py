@@ -6,22 +6,21 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "pplvm"
 
 MAY_IMPORT = {
+    "batch": set(),
     "bounds": set(),
-    "distributed": set(),
-    "bars": {"distributed"},
-    "unison": {"distributed"},
-    "import_path": set(),
-    "data": {"import_path", "plots"},
+    "distributed": {"batch"},
     "networks": set(),
     "distributions": set(),
-    "particles": {"bounds"},
-    "graphs": {"particles"},
-    "training": {"distributed", "graphs", "bars"},
+    "particles": {"batch"},
     "plots": set(),
+    "data": {"batch", "plots"},
     "programs": {"networks", "distributions"},
-    "objectives": {"particles", "bounds", "distributed"},
-    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "unison", "plots", "bars"},
-    "catalog": {"import_path", "data", "programs", "objectives"},
+    "objectives": {"particles", "bounds", "distributed", "batch"},
+    "graphs": {"particles", "batch"},
+    "training": {"distributed", "graphs", "batch"},
+    "evaluation": {"particles", "bounds", "graphs", "objectives", "distributed", "plots", "batch"},
+    "estimators": {"particles", "bounds", "graphs", "objectives", "distributed", "plots", "batch"},
+    "catalog": {"data", "programs", "objectives"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "commands"}
 

@@ -5,8 +5,8 @@ import time
 
 from torch import Tensor, nn
 
-from pplvm.distributed import size
-from pplvm.evaluation.annealed import annealed
+from pplvm.distributed.ranks import size
+from pplvm.evaluation.annealing.annealed import annealed
 
 __all__ = ["annealing_hint"]
 

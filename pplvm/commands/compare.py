@@ -26,14 +26,15 @@ from pplvm.commands.run_directory import close_empty, open_directory, write
 from pplvm.commands.say import say
 from pplvm.commands.style import default_style
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import is_first, join, require_equal, size
-from pplvm.evaluation.estimators.comparison import Comparison
-from pplvm.evaluation.estimators.repeats import effective_replicates
-from pplvm.evaluation.estimators.sweep import ParticleSweep
+from pplvm.distributed.data_parallel import require_equal
+from pplvm.distributed.ranks import is_first, join, size
+from pplvm.distributed.unison import in_unison, words_of
+from pplvm.estimators.comparison import Comparison
+from pplvm.estimators.repeats import effective_replicates
+from pplvm.estimators.sweep import ParticleSweep
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
-from pplvm.unison import in_unison, words_of
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from pplvm.commands.default_data import default_data_told
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import size
+from pplvm.distributed.ranks import size
 from pplvm.objectives.objective import Loss
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import pair_up

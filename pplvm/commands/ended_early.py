@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from pplvm.unison import words_of
+from pplvm.distributed.unison import words_of
 
 __all__ = ["marked"]
 

@@ -12,13 +12,13 @@ from pplvm.catalog import OBJECTIVES
 from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.data.image_data import ImageData
-from pplvm.evaluation.estimators.cost import evaluations_per_datum
-from pplvm.evaluation.estimators.failures import left_out_sentences
+from pplvm.distributed.unison import exchanged, words_of
+from pplvm.estimators.cost import evaluations_per_datum
+from pplvm.estimators.failures import left_out_sentences
 from pplvm.objectives.objective import Loss, Objective, ObjectiveError
 from pplvm.objectives.ruled_sites import learning_sites, repeats_pathwise
 from pplvm.particles.contract import ProgramError, Site
 from pplvm.particles.side_effects import cuda_devices
-from pplvm.unison import exchanged, words_of
 
 __all__ = ["Choice", "choose_estimators", "named_estimators", "sweep_particles"]
 

@@ -24,14 +24,15 @@ from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import default_style
 from pplvm.commands.trained import Trained, caveats, changed_data, take_up
-from pplvm.distributed import from_first, is_first, join
+from pplvm.distributed.collectives import from_first
+from pplvm.distributed.ranks import is_first, join
+from pplvm.distributed.unison import in_unison
 from pplvm.evaluation.evaluate import NO_LATENTS, VARIABLES, Evaluation, evaluate
 from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
 from pplvm.plots.evaluation_page import NOT_COMPARABLE, evaluation_page
 from pplvm.plots.rate_distortion import save_rate_distortion
-from pplvm.unison import in_unison
 
 __all__ = ["run"]
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.bars import Bar, bar
 from pplvm.commands.building import usable_device
 from pplvm.commands.ending import Ending, ending
 from pplvm.commands.failure import failure_report
@@ -21,7 +20,11 @@ from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
 from pplvm.data.batches import batches
 from pplvm.data.stored import FileChanged
-from pplvm.distributed import any_rank, gathered, is_first, join, mean, require_equal, size, wait
+from pplvm.distributed.collectives import any_rank, gathered, mean, wait
+from pplvm.distributed.data_parallel import require_equal
+from pplvm.distributed.progress import Bar, bar
+from pplvm.distributed.ranks import is_first, join, size
+from pplvm.distributed.unison import in_unison
 from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.ruled_sites import repeats_in_words
@@ -32,7 +35,6 @@ from pplvm.training.random_state import seeded
 from pplvm.training.sealed import MANIFEST, STATE
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
-from pplvm.unison import in_unison
 
 __all__ = ["run"]
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from pplvm.evaluation.estimators.forecast import Forecast
+from pplvm.estimators.forecast import Forecast
 
 __all__ = ["forecast_sentence"]
 

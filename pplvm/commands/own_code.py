@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
-from pplvm.import_path import import_module, locate, shadowed
+from pplvm.data.import_path import import_module, locate, shadowed
 
 __all__ = ["import_path_of", "module_named", "with_import_paths"]
 

@@ -16,7 +16,9 @@ from pplvm.commands.say import say
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
-from pplvm.distributed import gathered, mean, parallel, rank, seed_of_rank, size
+from pplvm.distributed.collectives import gathered, mean
+from pplvm.distributed.data_parallel import parallel
+from pplvm.distributed.ranks import rank, seed_of_rank, size
 from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
 from pplvm.particles.agreement import particles_disagree

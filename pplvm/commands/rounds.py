@@ -4,10 +4,10 @@ import signal
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from pplvm.bars import bar
-from pplvm.distributed import size
+from pplvm.distributed.progress import bar
+from pplvm.distributed.ranks import size
+from pplvm.distributed.unison import in_unison
 from pplvm.training.signals import StopRequest
-from pplvm.unison import in_unison
 
 __all__ = ["Rounds"]
 

@@ -18,11 +18,12 @@ from pplvm.commands.manifest import another_run
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
 from pplvm.commands.style import default_style
 from pplvm.commands.trust import remember
-from pplvm.distributed import from_first, is_first
+from pplvm.distributed.collectives import from_first
+from pplvm.distributed.ranks import is_first
+from pplvm.distributed.unison import in_unison
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
 from pplvm.training.durable import TEMPORARY, replace_durably, writing
 from pplvm.training.records import Records, TensorBoard, require_records
-from pplvm.unison import in_unison
 
 __all__ = ["RunFiles", "last_checkpoint"]
 

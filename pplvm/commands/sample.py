@@ -11,7 +11,7 @@ from pplvm.commands.output_directory import SAMPLES, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import default_style
 from pplvm.commands.trained import take_up
-from pplvm.distributed import join
+from pplvm.distributed.ranks import join
 from pplvm.evaluation.samples import prior_samples
 
 __all__ = ["run"]

@@ -1,7 +1,7 @@
 """What a command tells beside its results: lines on stderr."""
 
-from pplvm.bars import write
-from pplvm.distributed import is_first
+from pplvm.distributed.progress import write
+from pplvm.distributed.ranks import is_first
 
 __all__ = ["say"]
 

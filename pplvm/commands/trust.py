@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pplvm.commands.own_code import module_named
-from pplvm.import_path import locate
+from pplvm.data.import_path import locate
 
 __all__ = ["NAMING_CODE", "own_modules", "remember", "remembered"]
 

@@ -9,10 +9,10 @@ from pplvm.data.arrays import from_rows
 from pplvm.data.dataset_splits import read_dataset
 from pplvm.data.folders import read_folder
 from pplvm.data.image_data import ImageData
+from pplvm.data.import_path import import_module, shadowed
 from pplvm.data.named_arrays import Keys, read_named_arrays
 from pplvm.data.source import Source
 from pplvm.data.tables import read_table
-from pplvm.import_path import import_module, shadowed
 
 
 def from_array(

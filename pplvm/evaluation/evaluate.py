@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pplvm.bars import bar
-from pplvm.distributed import my_rows, size
-from pplvm.evaluation.annealed import annealed
-from pplvm.evaluation.bidirectional import bidirectional
+from pplvm.distributed.progress import bar
+from pplvm.distributed.ranks import my_rows, size
+from pplvm.evaluation.annealing.annealed import annealed
+from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior

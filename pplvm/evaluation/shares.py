@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.distributed import gathered, my_rows, size
+from pplvm.distributed.collectives import gathered
+from pplvm.distributed.ranks import my_rows, size
 
 __all__ = ["joined", "over_ranks", "share_of"]
 

@@ -20,12 +20,13 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
-from pplvm.distributed import shared_mean
+from pplvm.distributed.collectives import shared_mean
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import Tabulated
+from pplvm.objectives.tempered_bound import TemperedBound
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.pair import Pair, Particles, cuda_devices
-from pplvm.particles.tempering import TemperedBound, Tempering, Terms, Weights
+from pplvm.particles.tempering import Tempering, Terms, Weights
 
 __all__ = ["Beta", "FreeBits", "Warmup"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.distributed import mean as mean_over_ranks
+from pplvm.distributed.collectives import mean as mean_over_ranks
 from pplvm.training.stepper import Step, Stepper
 
 __all__ = ["Aggressive"]

@@ -9,7 +9,7 @@ from types import CodeType
 import torch
 from torch import Tensor
 
-from pplvm.bars import bar
+from pplvm.distributed.progress import bar
 
 __all__ = ["Fitting"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pplvm.distributed import size
+from pplvm.distributed.ranks import size
 
 __all__ = ["Rows", "minibatches"]
 

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pplvm.distributed import gathered, rank, size
+from pplvm.distributed.collectives import gathered
+from pplvm.distributed.ranks import rank, size
 from pplvm.training.fit import Rule
 from pplvm.training.random_state import check_random_state, random_state, restore_random_state
 from pplvm.training.stepper import Step, Stepper

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from pplvm.distributed import any_rank, size
+from pplvm.distributed.collectives import any_rank
+from pplvm.distributed.ranks import size
 from pplvm.graphs.compiled import Compiled
 
 __all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]

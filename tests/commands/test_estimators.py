@@ -9,7 +9,7 @@ import xarray as xr
 
 from pplvm.cli import main
 from pplvm.commands.estimators import Choice
-from pplvm.evaluation.estimators.failures import left_out_sentences
+from pplvm.estimators.failures import left_out_sentences
 
 QUICK = [
     "--program=vae",

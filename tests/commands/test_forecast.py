@@ -8,8 +8,8 @@ import torch
 
 from pplvm.cli import main
 from pplvm.commands.forecast import forecast_sentence
-from pplvm.evaluation.estimators.comparison import Comparison
-from pplvm.evaluation.estimators.forecast import Forecast
+from pplvm.estimators.comparison import Comparison
+from pplvm.estimators.forecast import Forecast
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.programs.vae import VAE
@@ -94,7 +94,7 @@ def test_the_command_shows_them_and_takes_their_number(monkeypatch, tmp_path, ca
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pplvm.commands.run_directory.save_figures", lambda *section: [])
     monkeypatch.setattr("pplvm.commands.forecast.WORTH_TELLING", 0.0)
-    monkeypatch.setattr("pplvm.bars.SECONDS", 0.0)  # else a file gets no line from what is done in ten
+    monkeypatch.setattr("pplvm.distributed.progress.SECONDS", 0.0)  # else a file gets no line from what is done in ten
     monkeypatch.setattr(sys, "argv", ["pplvm", "compare"])
     torch.set_default_dtype(torch.float32)
     words = ["--program=vae", "--estimators=pathwise", "--steps=0", "--replicates=4", "--minibatches=2", "--sweep="]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pplvm import bars
 from pplvm.cli import main
+from pplvm.distributed import progress as bars
 
 SMALL = ("--set=hidden_sizes=4", "--set=latent_size=2", "--compile=off")
 COMMANDS = {

@@ -12,7 +12,7 @@ import yaml
 
 from pplvm.cli import main
 from pplvm.commands.own_code import import_path_of
-from pplvm.import_path import FINDER
+from pplvm.data.import_path import FINDER
 
 HEAD = """
     import pyro, torch

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.annealed import annealed
+from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.one_by_one import seeds_of

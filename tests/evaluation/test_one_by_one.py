@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pplvm.evaluation.annealed import annealed
+from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of, seeds_of
 from pplvm.evaluation.rates import rate_distortion

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pplvm.evaluation.annealed import annealed
-from pplvm.evaluation.bidirectional import bidirectional
+from pplvm.evaluation.annealing.annealed import annealed
+from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior

@@ -11,8 +11,8 @@ from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae
-from pplvm.evaluation.annealed import annealed
-from pplvm.evaluation.bidirectional import bidirectional
+from pplvm.evaluation.annealing.annealed import annealed
+from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior

@@ -7,8 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.annealing_path import Path
-from pplvm.evaluation.annealing_point import Point
+from pplvm.evaluation.annealing.path import Path
+from pplvm.evaluation.annealing.point import Point
 
 
 class GammaPoisson(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pplvm.commands import trust
-from pplvm.import_path import FINDER
+from pplvm.data.import_path import FINDER
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.evaluation.estimators.measurement import target_of
+from pplvm.estimators.measurement import target_of
 from pplvm.objectives import stopped_guide
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
@@ -25,10 +25,10 @@ from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
+from pplvm.objectives.tempered_bound import TemperedBound
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles.pair import gather, pair_up
-from pplvm.particles.tempering import TemperedBound
 from pplvm.programs.vae import VAE
 from tests.objectives.test_contract import NoHostRead
 from tests.problems import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pplvm.evaluation.bidirectional import bidirectional
+from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce_of_dreams
 from pplvm.evaluation.samples import prior_samples
 from pplvm.graphs.compiled import compiled

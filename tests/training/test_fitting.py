@@ -42,8 +42,8 @@ def test_what_an_error_has_ended_does_not_pretend_to_go_on(error):
 
 def test_run_shows_its_progress_where_it_is_asked_to(monkeypatch, capsys):
     monkeypatch.setattr("pplvm.training.fitting.SECONDS_BETWEEN", -1)
-    monkeypatch.setattr("pplvm.bars.SECONDS", 0)
-    monkeypatch.setattr("pplvm.bars.GROWTH", 0)
+    monkeypatch.setattr("pplvm.distributed.progress.SECONDS", 0)
+    monkeypatch.setattr("pplvm.distributed.progress.GROWTH", 0)
     training().run()
     assert capsys.readouterr().err == "", "no terminal, and nobody asked"
     losses = training().run(progress=True)

@@ -1,0 +1,125 @@
+"""Data parallelism: each rank takes its share of a batch, and the gradient is the mean over ranks.
+
+gradient of B data = 1/R sum_r gradient of the B/R data of rank r
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+
+from pplvm.distributed.collectives import all_together, any_rank, copied, from_first, is_together, mean, total
+from pplvm.distributed.ranks import size
+
+__all__ = ["parallel", "require_equal"]
+
+
+DRIFT = "call the loss that parallel() gave, and let a module that reads the batch average it by shared_mean"
+
+
+def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> None:
+    """RuntimeError on every rank if a parameter or buffer differs on any; broadcasts all, so not for every step."""
+    if size() == 1:
+        return
+    held = _held(module)
+    of_first = [copied(tensor) for tensor in held.values()]
+    for tensor in of_first:
+        distributed.broadcast(tensor, src=0)
+    differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
+    if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
+        raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors): {cure}")
+
+
+def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:
+    """A loss whose gradient is the mean over ranks; alone, the loss itself.
+
+    The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
+    is made on first use exists then, and all start equal. After each step, floating-point buffers that steps move are
+    averaged over ranks: exact for averages of batch means, such as a `MovingAverage` or the running mean of batch norm
+    (which normalizes by its own share, here as in any DDP).
+
+    Arguments:
+        loss: maps a batch to the mean over its data, (); in train mode.
+        x: this rank's share of a batch (B/R, ...).
+        find_unused: whether there are steps that leave parameters unused; None asks the trial.
+
+    Raises:
+        RuntimeError: the loss has no gradient, or is in eval mode; when called, a module makes the ranks differ; at
+            any time, the loss is called in train mode but not through what was returned, and so on its rank alone.
+    """
+    if size() == 1:
+        return loss
+    if not loss.training:
+        raise RuntimeError("parallel: the loss is in eval mode, where nothing shows what its steps move: call train()")
+    unused, moving = _trial(loss, x)
+    wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
+    require_equal(loss, "after the broadcast")
+    return wrapped
+
+
+class _Parallel(DistributedDataParallel):
+    def __init__(self, loss: nn.Module, moving: list[str], find_unused: bool) -> None:
+        super().__init__(loss, find_unused_parameters=find_unused)
+        self.broadcast_buffers = False  # at every step; the argument would leave them apart at the start too
+        self._moving, self._compared = moving, False
+        for each in {loss, getattr(loss, "loss", loss)}:  # the loss itself, where it is compiled
+            each.register_forward_pre_hook(_refuse_alone)
+
+    def forward(self, *args: Any) -> Tensor:
+        if not (self.training and torch.is_grad_enabled()):
+            return self.module(*args)
+        with all_together():
+            loss: Any = super().forward(*args)
+        self._average_buffers()
+        if not self._compared:
+            require_equal(self.module, "after the first forward pass")
+            self._compared = True
+        return loss
+
+    def _average_buffers(self) -> None:
+        held = dict(self.module.named_buffers())
+        for dtype in dict.fromkeys(held[name].dtype for name in self._moving):  # in one order on all ranks
+            names = [name for name in self._moving if held[name].dtype == dtype]
+            flat = mean(torch.cat([held[name].flatten() for name in names]))
+            for name, part in zip(names, flat.split([held[name].numel() for name in names]), strict=True):
+                owner, _, leaf = name.rpartition(".")  # a new tensor, as backward may need the old one
+                setattr(self.module.get_submodule(owner), leaf, part.view_as(held[name]).clone())
+
+
+def _refuse_alone(loss: nn.Module, args: tuple) -> None:
+    if loss.training and torch.is_grad_enabled() and size() > 1 and not is_together():
+        raise RuntimeError(
+            f"this loss is trained by {size()} ranks, which would drift apart: call the module that parallel() gave"
+        )
+
+
+def _trial(loss: nn.Module, x: Tensor) -> tuple[bool, list[str]]:
+    """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
+    of_first = copied(x)
+    distributed.broadcast(of_first, src=0)
+    before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
+    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), all_together():
+        value = loss(of_first.to(x.device))
+        if not value.requires_grad:
+            raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
+        found = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)
+    after = {name: tensor for name, tensor in _held(loss).items() if name in before}
+    moved = [name for name, tensor in after.items() if not _same(before[name], tensor)]
+    for name in moved:
+        after[name].detach().copy_(before[name])
+    averages = [name for name, buffer in loss.named_buffers() if name in moved and buffer.is_floating_point()]
+    return any(gradient is None for gradient in found), averages
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    """What a module holds, but for parameters that are not made yet."""
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: tensor for name, tensor in tensors.items() if not is_lazy(tensor)}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Bit by bit, so that what is no number equals itself."""
+    first, second = (tensor.detach().reshape(-1).view(torch.uint8) for tensor in (a, b.to(a.device)))
+    return torch.equal(first, second)

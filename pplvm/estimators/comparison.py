@@ -1,0 +1,301 @@
+"""Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
+
+For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
+the gradient that it should have (`pplvm.estimators.reference`). Replicates of different estimators share
+their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
+
+Ranks that have joined (`pplvm.distributed`) share out the replicates of each minibatch, and each replicate keeps the
+seed that it has in one process, so that the same gradients are drawn. Their moments are added up, and each replicate
+has the milliseconds of the rank that drew it.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from pplvm.distributed.collectives import total
+from pplvm.distributed.ranks import my_rows, size
+from pplvm.distributed.unison import exchanged, turns, words_of
+from pplvm.estimators.baselines import settle
+from pplvm.estimators.bias import POWER
+from pplvm.estimators.cost import evaluations_per_datum
+from pplvm.estimators.crossing import Crossing
+from pplvm.estimators.dataset import target_label, to_dataset
+from pplvm.estimators.designs import Design
+from pplvm.estimators.drawing import Drawing, joined, noise_in_words, random_state_kept
+from pplvm.estimators.failures import Failures, blamed, left_out_sentences, require_finite
+from pplvm.estimators.forecast import Forecast, forecast_of
+from pplvm.estimators.in_turn import at_once, drawn_in_turn, replicate_seed
+from pplvm.estimators.measurement import Measurement, pooled_bias, target_of
+from pplvm.estimators.parameters import Parameters
+from pplvm.estimators.projection import Projection
+from pplvm.estimators.reference import Target
+from pplvm.estimators.references import References
+from pplvm.estimators.result import ComparisonResult, ShownComparison
+from pplvm.estimators.rows import require_comparable, require_given_minibatches, row_of, traces_of
+from pplvm.estimators.timing import load_average
+from pplvm.estimators.unfinished import without_verdicts
+from pplvm.graphs.compiled import Tier
+from pplvm.objectives.objective import Loss
+from pplvm.particles.side_effects import buffers_kept, cuda_devices
+
+__all__ = ["Comparison"]
+
+
+class Comparison(ShownComparison):
+    """A running comparison: `rounds()` draws, `result()` says what is known so far; all ranks call them alike.
+
+    Arguments:
+        losses: estimators by name, all on one program.
+        batches: fixed minibatches, each (B, ...), at least one.
+        replicates: gradients per estimator and minibatch.
+        reference_draws: a minibatch, of an estimator that must serve as reference where none is exact; with fewer a
+            larger bias escapes, as `detectable_bias` says.
+        warm_up: steps in which baselines learn before they are frozen.
+        seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
+        kept: replicates per minibatch whose single values are kept for the record.
+        compile: whether replicates are drawn through the estimators' graphs: "off", "graph", "inductor", or "auto",
+            where that pays.
+        noise, points: a replicate is the mean over so many points of noise, "independent", "antithetic" or "sobol"
+            (`pplvm.estimators.designs`).
+        own_noise: whether estimators have streams of their own instead of common random numbers.
+        tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
+
+    Raises:
+        ValueError: no estimator, no batch, fewer than 2 replicates, reference draws or replicates than ranks; losses
+            of different programs.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Loss],
+        batches: Sequence[Tensor],
+        replicates: int = 250,
+        reference_draws: int = 250,
+        warm_up: int = 50,
+        seed: int = 0,
+        kept: int = 250,
+        *,
+        compile: Tier = "auto",
+        noise: Design = "independent",
+        points: int = 1,
+        own_noise: bool = False,
+        tell: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        require_comparable(losses, batches, replicates, reference_draws)
+        self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
+        self.own_noise, self._tell = own_noise, tell
+        self._numbers = {name: number for number, name in enumerate(losses)}
+        self.left_out: list[str] = []  # a sentence each
+        self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
+        self.program = next(iter(losses.values())).program
+        with buffers_kept(self.program):
+            require_given_minibatches(self.program, self.batches[0])
+            self.parameters = Parameters.of(self.program, self.batches[0])
+        if not self.parameters.size:
+            raise ValueError("compare_gradients: the program has no parameter to learn")
+        self.measurements: dict[str, list[Measurement]] = {}
+        self.crossed: list[Crossing] = []  # between estimators, one a minibatch
+        self.evaluations: dict[str, float] = {}
+        self._load_averages: list[float] = []
+        if compile == "auto" and size() > 1:
+            compile = "off"  # decided by time, which ranks would not agree on
+        counts = len(turns(replicates)), len(batches)
+        self.drawings = {
+            name: Drawing(loss, self.parameters, *counts, compile, noise, points) for name, loss in losses.items()
+        }
+        self.references: References | None = None  # once the estimators are prepared
+
+    @property
+    def number_of_rounds(self) -> int:
+        return len(self.batches) * len(turns(self.replicates))
+
+    def rounds(self) -> Iterator[int]:
+        """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
+        for what, steps, _ in self.phases():
+            for done in steps:
+                if what == "replicates":
+                    yield done
+
+    def phases(self) -> Iterator[tuple[str, Iterator[int], int]]:
+        """What is done, one after the other: its name, its rounds, each to be run to its end, and how many they are.
+
+        The second, of references that must be drawn, may have no round. Before it `forecast` is known.
+        """
+        yield "preparation", random_state_kept(self._prepare()), len(self.losses)
+        assert self.references is not None
+        yield "reference draws", random_state_kept(self.references.rounds()), self.references.number_of_rounds
+        yield "replicates", random_state_kept(self._replicate()), self.number_of_rounds
+
+    @property
+    def forecast(self) -> Forecast:
+        """What the replicates and the references will take, once the estimators are prepared."""
+        assert self.references is not None
+        return forecast_of(self.losses, self.drawings, self.references, self.replicates)
+
+    def _replicate(self) -> Iterator[int]:
+        assert self.references is not None
+        done = 0
+        for number, x in enumerate(self.batches):
+            references = self.references[number]
+            for name, loss in self.losses.items():
+                reference = references[target_of(loss)]
+                seen = self.references.projection
+                if reference is not None and reference.relative_error < PRECISE:
+                    seen = seen.towards(reference.gradient)
+                kept = len(range(self.kept)[my_rows(self.kept)])
+                if number:
+                    self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
+                measurement = Measurement(reference, self.parameters, seen, kept)
+                self.measurements.setdefault(name, []).append(measurement)
+            self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))
+            for drawing in self.drawings.values():
+                drawing.forget()
+            mine = list(turns(self.replicates))
+            while mine:
+                now, mine = mine[: (count := at_once(self.drawings, self.parameters.size))], mine[count:]
+                self._take_in(x, number, [draw for draw in now if draw < self.replicates])
+                self._load_averages += load_average()
+                done += len(now)
+                yield done
+
+    @property
+    def has_result(self) -> bool:
+        """Whether every estimator has two replicates on the first minibatch, of all ranks together."""
+        if len(self.measurements) < len(self.losses):
+            return False
+        fewest = min(found[0].stream.count for found in self.measurements.values())
+        return int(total(torch.tensor(fewest))) > 1
+
+    def result(self) -> ComparisonResult:
+        """Everything that all ranks know so far, estimators with fewer than two replicates left out.
+
+        Until all replicates are drawn every verdict is "unfinished", and the attribute of this name tells how many are.
+
+        Raises:
+            ValueError: nothing was measured yet.
+        """
+        rows = {}
+        for name, measurements in self.measurements.items():
+            if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
+                test = pooled_bias(found, ALPHA / len(self.losses), ALPHA)
+                evaluations = self.evaluations[name] * self.drawings[name].points
+                rows[name] = row_of(self.losses[name], found, evaluations, test, self.drawings[name].plan)
+        if not rows:
+            raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
+        averages = [each for found in exchanged(self._load_averages) for each in found]
+        found = to_dataset(
+            rows,
+            self.parameters,
+            self.entries,
+            traces_of(self.crossed, [name in rows for name in self.losses]),
+            averages,
+        )
+        done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
+        found = without_verdicts(found, len(self.batches) * self.replicates, done)
+        return ComparisonResult.of(found.assign_attrs(self._circumstances()))
+
+    def _circumstances(self) -> dict[str, str | int | float]:
+        return {
+            "schema": "pplvm gradients 1",
+            "program": type(self.program).__name__,
+            "batch_size": len(self.batches[0]),
+            "minibatches": len(self.batches),
+            "parameters": self.parameters.size,
+            "seed": self.seed,
+            "alpha": ALPHA,
+            "power": POWER,
+            "projections": self._directions(),
+            "noise": noise_in_words(next(iter(self.drawings.values())), self.own_noise),
+            "left_out": "\n".join(self.left_out),
+            **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
+        }
+
+    def _directions(self) -> int:
+        """Projections per tensor: few enough for the draws to estimate their covariance."""
+        return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
+
+    def _prepare(self) -> Iterator[int]:
+        """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
+        torch.manual_seed(self.seed)
+        failures = Failures()
+        for done, name in enumerate(self.losses, start=1):
+            with failures.of(name):
+                self.evaluations[name] = self._settled(name)
+            with torch.random.fork_rng(cuda_devices([self.batches[0]])):
+                yield done
+        self._leave_out(failures)
+        generator = torch.Generator().manual_seed(self.seed)
+        self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
+        self.references = References(
+            self.program,
+            self.parameters,
+            self.batches,
+            list(dict.fromkeys(target_of(loss) for loss in self.losses.values())),
+            self.reference_draws,
+            Projection(self.parameters, self._directions(), self.seed),
+            lambda number: replicate_seed(self.seed, number, -1),
+            self._no_reference,
+        )
+        self.references.rehearse()
+
+    def _settled(self, name: str) -> float:
+        """Likelihood evaluations of an estimator, which is ready from then on."""
+        loss, x = self.losses[name], self.batches[0]
+        with buffers_kept(self.program):
+            evaluations = evaluations_per_datum(loss, x)
+            if loss.control is not None:
+                settle(loss, self.batches, self.warm_up)
+        require_finite(name, self.drawings[name].try_out(x, self.seed), "the first one drawn")
+        return evaluations
+
+    def _leave_out(self, failures: Failures) -> None:
+        """Go on without those that failed on any rank.
+
+        Raises:
+            Exception: the first of theirs, if nothing is left.
+        """
+        errors = failures.over_ranks()
+        if len(errors) == len(self.losses):
+            raise blamed(*next(iter(errors.items())))
+        for name in errors:
+            for crossing in self.crossed:
+                crossing.drop(list(self.losses).index(name))
+            for held in (self.losses, self.drawings, self.measurements):
+                held.pop(name, None)
+        for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
+            self._note(sentence)
+
+    def _no_reference(self, target: Target, error: Exception) -> None:
+        goal = target_label(*target)
+        self._note(f"nothing is held against the gradient of {goal}, as its reference fails: {words_of(error)}")
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.left_out:
+            self.left_out.append(sentence)
+            self._tell(sentence)
+
+    def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
+        """The same replicates of every estimator: all are drawn before any is taken in."""
+
+        def seed_of(name: str, draw: int) -> int:
+            return replicate_seed(self.seed, number, draw, self._numbers[name] if self.own_noise else 0)
+
+        drawn, failures = drawn_in_turn(self.drawings, x, draws, seed_of)
+        self._leave_out(failures)
+        if draws:
+            seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
+            self.crossed[-1].add(seen)
+
+
+ALPHA = 0.01
+"""The chance that any of the compared estimators is called biased although none is, and of each that it is not called
+unbiased because its mean seems off."""
+
+PRECISE = 0.01
+"""A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""
+
+PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
