@@ -1,0 +1,74 @@
+# The public names, in the order of the data's path. `__init__.py` imports each from here when it is first used.
+
+from .data.images import (
+    digits as digits,
+    mnist as mnist,
+    fashion_mnist as fashion_mnist,
+    binarized_mnist as binarized_mnist,
+)
+from .data.binarization import binarize as binarize
+from .data.batches import batches as batches
+from .data.epochs import Epochs as Epochs
+from .networks.leading_dims import LeadingDims as LeadingDims
+from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
+from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
+from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
+from .programs.vae import VAE as VAE
+from .particles.draw import draw_particles as draw_particles
+from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
+from .objectives.objective import Loss as Loss
+from .objectives.exact import Exact as Exact, PriorSampling as PriorSampling
+from .objectives.pathwise import Pathwise as Pathwise, AnalyticKL as AnalyticKL
+from .objectives.stopped_guide import (
+    StickTheLanding as StickTheLanding,
+    DoublyReparameterized as DoublyReparameterized,
+    DoublyReparameterizedWakeSleep as DoublyReparameterizedWakeSleep,
+)
+from .objectives.score_function import ScoreFunction as ScoreFunction, LeaveOneOut as LeaveOneOut
+from .objectives.baselines import MovingAverage as MovingAverage, LearnedBaseline as LearnedBaseline
+from .objectives.local_expectation import LocalExpectation as LocalExpectation
+from .objectives.antithetic import ARM as ARM, DisARM as DisARM, ARMS as ARMS
+from .objectives.control_variates import (
+    MuProp as MuProp,
+    REBAR as REBAR,
+    RELAX as RELAX,
+    DoubleControlVariate as DoubleControlVariate,
+)
+from .objectives.generalized_dreg import GeneralizedDoublyReparameterized as GeneralizedDoublyReparameterized
+from .objectives.wake_sleep import WakeSleep as WakeSleep, ReweightedWakeSleep as ReweightedWakeSleep
+from .objectives.thermodynamic import Thermodynamic as Thermodynamic
+from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
+from .objectives.measure_valued import MeasureValued as MeasureValued
+from .objectives.biased import (
+    BiasedStraightThrough as BiasedStraightThrough,
+    BiasedStraightThroughGumbel as BiasedStraightThroughGumbel,
+    BiasedConcrete as BiasedConcrete,
+    BiasedPathwise as BiasedPathwise,
+)
+from .objectives.per_site import PerSite as PerSite
+from .objectives.pyro_objective import PyroObjective as PyroObjective
+from .graphs.compiled import compiled as compiled
+from .training.aggressive import Aggressive as Aggressive
+from .training.early_stopping import EarlyStopping as EarlyStopping
+from .training.checkpoints import Checkpoints as Checkpoints, read_checkpoint as read_checkpoint
+from .training.run import Run as Run
+from .training.stepper import Stepper as Stepper
+from .training.fit import fit as fit
+from .commands.loaded import load as load
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.evidence import log_evidence as log_evidence
+from .evaluation.likelihood import importance_sampled as importance_sampled, bits_per_dim as bits_per_dim
+from .evaluation.rates import rate_distortion as rate_distortion
+from .evaluation.units import active_units as active_units
+from .evaluation.annealing.annealed import annealed as annealed
+from .evaluation.annealing.bidirectional import bidirectional as bidirectional
+from .evaluation.information import aggregate_posterior as aggregate_posterior
+from .evaluation.information_bounds import barber_agakov as barber_agakov, info_nce as info_nce
+from .evaluation.samples import (
+    prior_samples as prior_samples,
+    reconstructions as reconstructions,
+    interpolations as interpolations,
+)
+from .evaluation.traversals import traversals as traversals
+from .estimators.gradients import compare_gradients as compare_gradients
+from .estimators.verification import verify as verify
