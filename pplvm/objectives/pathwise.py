@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pplvm.bounds import Bound, elbo
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked, same_mask, unmasked
