@@ -16,6 +16,7 @@ from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
 from pplvm.particles.factors import is_factor
 from pplvm.particles.pair import Pair, owners
 from pplvm.particles.side_effects import cuda_devices, undone
+from pplvm.particles.unobserved import Unobserved
 from pplvm.particles.value_by_value import ValueByValue, draw_value_by_value
 
 __all__ = [
@@ -112,7 +113,7 @@ def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
         ProgramError: the distribution of the data cannot be drawn from.
     """
     try:
-        return pair.again.run(poutine.uncondition(pair.model), 1, args, kwargs)
+        return pair.again.run(Unobserved()(pair.model), 1, args, kwargs)
     except NotImplementedError as error:  # of a distribution that has a density and no draws, or none for some values
         raise ProgramError(f"the model cannot draw its data: {str(error).splitlines()[0].rstrip('.')}") from error
 
@@ -164,7 +165,7 @@ def _given(pair: Pair, drawn: Trace, x: Tensor, args: tuple, kwargs: dict) -> Tr
     """The model at the draws of a run without data, given other data; every time with the same noise of dropout."""
     with torch.random.fork_rng(cuda_devices(args)):
         torch.manual_seed(0)
-        held = poutine.replay(poutine.uncondition(pair.model), trace=drawn)
+        held = poutine.replay(Unobserved()(pair.model), trace=drawn)
         return pair.again.run(held, 1, (x, *args[1:]), kwargs)
 
 
