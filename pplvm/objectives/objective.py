@@ -228,6 +228,12 @@ class Loss(nn.Module):
             loss = self.objective.differentiable_loss(model, guide, *batch)
         return loss / max(plate.size, len(args[0]))
 
+    def backward(self, *batch: Any) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
+
     def _refuse(self, args: tuple) -> None:
         """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior, or straight through."""
         model_trace, guide_trace, _ = inspect_pair(self.program.model, self.program.guide, args, {})
