@@ -237,6 +237,12 @@ class Loss(nn.Module):
         unweighted, a detached scalar () by name."""
         return self.objective.reported() if isinstance(self.objective, Objective) else {}
 
+    def backward(self, *batch: Any) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
+
     def _refuse(self, args: tuple) -> None:
         """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior, or straight through."""
         model_trace, guide_trace, _ = inspect_pair(self.program.model, self.program.guide, args, {})
