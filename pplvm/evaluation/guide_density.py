@@ -21,6 +21,7 @@ from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair
+from pplvm.particles.point_masses import is_point, point_in_words
 
 __all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
 
@@ -126,7 +127,7 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
         x: data, of which the first is run.
 
     Raises:
-        ValueError: there is no latent, or one is a Delta, masked, or in the guide alone; the guide holds a factor.
+        ValueError: there is no latent, or one is a point mass, masked, or in the guide alone; the guide holds a factor.
     """
     guide_trace = pair.run_guide(1, (x[:1],), {})
     if not latents(guide_trace):
@@ -143,10 +144,11 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
                 f"{name} needs log q(z | x), which auxiliary guide site {site_name!r} leaves without a closed form: "
                 "remove the site, or make it a latent of the model"
             )
-        if type(coordinates(site["fn"])).__name__ == "Delta":
+        if is_point(site["fn"]):
+            told = f"guide site {site_name!r} is {point_in_words(site['fn'])}"
             raise ValueError(
-                f"{name} needs the density of every draw, but guide site {site_name!r} is a Delta, which has none: use "
-                "a OneHotCategorical for a choice among codes, or a Normal of small scale"
+                f"{name} needs the density of every draw, but {told}, which has none: use a "
+                "OneHotCategorical for a choice among codes, or a Normal of small scale"
             )
         if is_masked(site) or is_masked(model_sites[site_name]):
             raise ValueError(

@@ -76,7 +76,8 @@ def aggregate_posterior(
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: fewer than 2 guides in all, data of two shapes, or a latent that is a Delta, masked or auxiliary.
+        ValueError: fewer than 2 guides in all, data of two shapes, or a latent that is a point mass, masked or
+            auxiliary.
 
     Example:
         >>> from pplvm.programs.vae import VAE

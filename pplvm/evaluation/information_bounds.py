@@ -79,8 +79,8 @@ def barber_agakov(program: nn.Module, like: Tensor, *, draws: int = 10_000, seed
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: draws is below 2; a latent is a Delta, masked or auxiliary; the model observes more than one site,
-            or one that is not the data.
+        ValueError: draws is below 2; a latent is a point mass, masked or auxiliary; the model observes more than one
+            site, or one that is not the data.
 
     Example:
         >>> from pplvm.programs.vae import VAE
@@ -115,7 +115,7 @@ def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) 
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: batch is below 2 or above M; a latent is a Delta, masked or auxiliary.
+        ValueError: batch is below 2 or above M; a latent is a point mass, masked or auxiliary.
 
     Example:
         >>> from pplvm.programs.vae import VAE

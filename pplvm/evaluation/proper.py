@@ -8,10 +8,10 @@ from torch.distributions import biject_to
 
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import another
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import is_masked, seen
 from pplvm.particles.pair import Pair
+from pplvm.particles.point_masses import has_log_density, is_point, point_in_words
 
 __all__ = ["fault_of", "figure_name", "why_no_bound"]
 
@@ -49,11 +49,12 @@ def why_no_bound(pair: Pair, x: Tensor) -> str:
 def fault_of(pair: Pair, x: Tensor) -> str:
     """What keeps the log-weights of a batch from bounds on log p(x), "" where nothing does.
 
-    A Delta of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be anything; an
-    auxiliary site of the guide counts in q alone. Together they are right where each Delta carries auxiliary
-    coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of one as of
-    the other. A factor, or another term that nothing normalises, is no part of p(x, z) or q(z | x) at all. For a
-    masked draw nothing is paid, so that nothing may read it.
+    A point mass of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be
+    anything; an auxiliary site of the guide counts in q alone. Together they are right where each point carries
+    auxiliary coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of
+    one as of the other. A point mass of a discrete latent is a guide like others, of probability 1 at its value: the
+    weight p(x, z) is then at most p(x). A factor, or another term that nothing normalises, is no part of p(x, z) or
+    q(z | x) at all. For a masked draw nothing is paid, so that nothing may read it.
 
     Arguments:
         x: a batch (B, *shape).
@@ -64,13 +65,20 @@ def fault_of(pair: Pair, x: Tensor) -> str:
         return f"no bound on log p(x): {term}"
     drawn, model = latents(guide_trace), latents(model_trace)
     apart = {name: site for name, site in drawn.items() if name not in model}
-    points = {n: model[n] for n, s in drawn.items() if n in model and type(coordinates(s["fn"])).__name__ == "Delta"}
+    points = {name: model[name] for name, site in drawn.items() if name in model and is_point(site["fn"])}
     codes = {name for name, site in points.items() if site["fn"].support.is_discrete}
     carried = sum(site["value"].numel() for site in apart.values())
     needed = sum(_free_coordinates(site) for name, site in points.items() if name not in codes)
     if needed > carried:
         name = next(name for name in points if name not in codes)
-        return f"no bound on log p(x): guide site {name!r} is a Delta, so that this is log p(x, z) at one point"
+        told = point_in_words(drawn[name]["fn"])
+        return f"no bound on log p(x): guide site {name!r} is {told}, so that this is log p(x, z) at one point"
+    if weighed := next((name for name in codes if not apart and has_log_density(drawn[name]["fn"])), None):
+        told = point_in_words(drawn[weighed]["fn"])
+        return (
+            f"no bound on log p(x): guide site {weighed!r} is {told} with a log_density "
+            "and carries no auxiliary draw: leave it out, as the probability of its one value is 1"
+        )
     if carried > needed + sum(points[name]["value"].numel() for name in codes):
         return (
             f"no bound on log p(x): auxiliary guide site {next(iter(apart))!r} counts in q alone; let the model draw "

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import Delta
 from torch import Tensor, nn
 
 from pplvm.evaluation.figures import Figure, mean_of
@@ -23,8 +22,8 @@ from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
 from pplvm.particles.contract import latents
 from pplvm.particles.dependencies import dependents
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair, Particles
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.tempering import latent_terms
 
 __all__ = ["RateDistortion", "rate_distortion"]
@@ -81,8 +80,8 @@ def rate_distortion(
     """Rate and distortion of each site, one datum at a time, in eval mode and without gradient.
 
     A site's rate is the mean over the draws of its KL(q || p) where torch knows that in closed form, of log q - log p
-    elsewhere. An auxiliary draw and the Deltas that carry it, as in Pyro's AutoGuides, are one latent, named after the
-    Deltas; any other auxiliary site has rate log q.
+    elsewhere. An auxiliary draw and the point masses that carry it, as in Pyro's AutoGuides, are one latent, named
+    after these; any other auxiliary site has rate log q.
 
     Arguments:
         program: with methods model(x) and guide(x).
@@ -119,18 +118,18 @@ def rate_distortion(
 
 
 def _carried(pair: Pair, row: Tensor) -> dict[str, str]:
-    """What auxiliary draws, and the Deltas that carry them, are called together."""
+    """What auxiliary draws, and the point masses that carry them, are called together."""
     guide_trace = pair.run_guide(1, (row,), {})
     drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
-    deltas = {name for name, site in drawn.items() if name in model and isinstance(coordinates(site["fn"]), Delta)}
-    if not deltas or drawn.keys() <= model.keys():
+    points = {name for name, site in drawn.items() if name in model and is_point(site["fn"])}
+    if not points or drawn.keys() <= model.keys():
         return {}
     groups = [{name} for name in drawn]
     for name, found in dependents(pair, (row,), {}).items():
-        if name not in model and (carrying := found.redrawn & deltas):
+        if name not in model and (carrying := found.redrawn & points):
             joined = [group for group in groups if group & {name, *carrying}]
             groups = [group for group in groups if group not in joined] + [set[str]().union(*joined)]
-    named = {name: ", ".join(n for n in drawn if n in group & deltas) for group in groups for name in group}
+    named = {name: ", ".join(n for n in drawn if n in group & points) for group in groups for name in group}
     return {name: together for name, together in named.items() if together}
 
 

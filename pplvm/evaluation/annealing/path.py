@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
@@ -24,6 +23,7 @@ from pplvm.particles.enumeration import coordinates, is_enumerable, support
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
+from pplvm.particles.point_masses import is_point, point_in_words
 from pplvm.particles.supports import same_support
 
 __all__ = ["Path", "Start", "require_normalised"]
@@ -60,8 +60,8 @@ class Path:
         """Lay out the latents of a checked pair.
 
         Raises:
-            ProgramError: there is no latent, or one is auxiliary, a Delta, or neither finite nor on a support with a
-                bijection; a term of the model, or of the guide that chains start from, is one that nothing normalises.
+            ProgramError: there is no latent, or one is auxiliary, a point mass, or neither finite nor on a support with
+                a bijection; a term of the model, or of the guide that chains start from, is one that nothing normalises.
             ValueError: start has another name.
         """
         if start not in ("guide", "prior"):
@@ -206,8 +206,9 @@ def _require_densities(sites: dict[str, Site]) -> None:
             raise ProgramError(
                 f"guide site {name!r} is auxiliary, so log q(z | x) is not known: use start='prior', which needs none"
             )
-        if isinstance(coordinates(site["fn"]), Delta):
-            raise ProgramError(f"guide site {name!r} is a Delta, which has no density: use start='prior'")
+        if is_point(site["fn"]):
+            told = point_in_words(site["fn"])
+            raise ProgramError(f"guide site {name!r} is {told}, which has no density: use start='prior'")
 
 
 def _freed(name: str, site: Site) -> _Free:
