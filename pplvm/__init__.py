@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pplvm.data.binarization import binarize
     from pplvm.data.epochs import Epochs
     from pplvm.data.images import binarized_mnist, digits, fashion_mnist, mnist
-    from pplvm.estimators.gradients import compare_gradients
-    from pplvm.estimators.verification import verify
+    from pplvm.estimators.compare_gradients import compare_gradients
+    from pplvm.estimators.verification.verify import verify
     from pplvm.evaluation.annealing.annealed import annealed
     from pplvm.evaluation.annealing.bidirectional import bidirectional
     from pplvm.evaluation.evaluate import evaluate
@@ -114,7 +114,7 @@ _HOMES = {
     "pplvm.training.stepper": ("Stepper",),
     "pplvm.training.fit": ("fit",),
     "pplvm.commands.loaded": ("load",),
-    "pplvm.estimators.gradients": ("compare_gradients",),
+    "pplvm.estimators.compare_gradients": ("compare_gradients",),
     "pplvm.evaluation.evaluate": ("evaluate",),
     "pplvm.evaluation.evidence": ("log_evidence",),
     "pplvm.evaluation.likelihood": (
@@ -136,7 +136,7 @@ _HOMES = {
         "interpolations",
     ),
     "pplvm.evaluation.traversals": ("traversals",),
-    "pplvm.estimators.verification": ("verify",),
+    "pplvm.estimators.verification.verify": ("verify",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -30,8 +30,8 @@ from pplvm.distributed.data_parallel import require_equal
 from pplvm.distributed.ranks import is_first, join, size
 from pplvm.distributed.unison import in_unison, words_of
 from pplvm.estimators.comparison import Comparison
-from pplvm.estimators.repeats import effective_replicates
-from pplvm.estimators.sweep import ParticleSweep
+from pplvm.estimators.particle_sweep import ParticleSweep
+from pplvm.estimators.statistics.effective_sample_size import effective_replicates
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health

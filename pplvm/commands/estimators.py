@@ -13,7 +13,7 @@ from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.data.image_data import ImageData
 from pplvm.distributed.unison import exchanged, words_of
-from pplvm.estimators.cost import evaluations_per_datum
+from pplvm.estimators.cost.evaluations import evaluations_per_datum
 from pplvm.estimators.failures import left_out_sentences
 from pplvm.objectives.objective import Loss, Objective, ObjectiveError
 from pplvm.objectives.ruled_sites import learning_sites, repeats_pathwise

@@ -1,7 +1,7 @@
 """Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
 
 For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
-the gradient that it should have (`pplvm.estimators.reference`). Replicates of different estimators share
+the gradient that it should have (`pplvm.estimators.references.reference`). Replicates of different estimators share
 their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
 
 Ranks that have joined (`pplvm.distributed`) share out the replicates of each minibatch, and each replicate keeps the
@@ -20,24 +20,24 @@ from pplvm.distributed.collectives import total
 from pplvm.distributed.ranks import my_rows, size
 from pplvm.distributed.unison import exchanged, turns, words_of
 from pplvm.estimators.baselines import settle
-from pplvm.estimators.bias import POWER
-from pplvm.estimators.cost import evaluations_per_datum
-from pplvm.estimators.crossing import Crossing
-from pplvm.estimators.dataset import target_label, to_dataset
-from pplvm.estimators.designs import Design
-from pplvm.estimators.drawing import Drawing, joined, noise_in_words, random_state_kept
+from pplvm.estimators.cost.evaluations import evaluations_per_datum
+from pplvm.estimators.cost.timing import load_average
 from pplvm.estimators.failures import Failures, blamed, left_out_sentences, require_finite
 from pplvm.estimators.forecast import Forecast, forecast_of
-from pplvm.estimators.in_turn import at_once, drawn_in_turn, replicate_seed
-from pplvm.estimators.measurement import Measurement, pooled_bias, target_of
 from pplvm.estimators.parameters import Parameters
-from pplvm.estimators.projection import Projection
-from pplvm.estimators.reference import Target
-from pplvm.estimators.references import References
-from pplvm.estimators.result import ComparisonResult, ShownComparison
-from pplvm.estimators.rows import require_comparable, require_given_minibatches, row_of, traces_of
-from pplvm.estimators.timing import load_average
-from pplvm.estimators.unfinished import without_verdicts
+from pplvm.estimators.references.minibatches import References
+from pplvm.estimators.references.reference import Target
+from pplvm.estimators.replicates.designs import Design
+from pplvm.estimators.replicates.drawing import Drawing, joined, noise_in_words, random_state_kept
+from pplvm.estimators.replicates.round_robin import at_once, drawn_in_turn, replicate_seed
+from pplvm.estimators.results.dataset import target_label, to_dataset
+from pplvm.estimators.results.display import ComparisonResult, ShownComparison
+from pplvm.estimators.results.estimator_rows import require_comparable, require_given_minibatches, row_of, traces_of
+from pplvm.estimators.results.unfinished import without_verdicts
+from pplvm.estimators.statistics.bias import POWER
+from pplvm.estimators.statistics.cross_covariance import Crossing
+from pplvm.estimators.statistics.measurement import Measurement, pooled_bias, target_of
+from pplvm.estimators.statistics.projection import Projection
 from pplvm.graphs.compiled import Tier
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
@@ -60,7 +60,7 @@ class Comparison(ShownComparison):
         compile: whether replicates are drawn through the estimators' graphs: "off", "graph", "inductor", or "auto",
             where that pays.
         noise, points: a replicate is the mean over so many points of noise, "independent", "antithetic" or "sobol"
-            (`pplvm.estimators.designs`).
+            (`pplvm.estimators.replicates.designs`).
         own_noise: whether estimators have streams of their own instead of common random numbers.
         tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
 

@@ -1,0 +1,76 @@
+"""The replicates of all estimators in turn, so that all are drawn from the same seeds and see the same machine."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from pplvm.estimators.failures import Failures, require_finite
+from pplvm.estimators.replicates.drawing import Drawing
+from pplvm.estimators.statistics.measurement import Drawn
+
+__all__ = ["at_once", "drawn_in_turn", "replicate_seed"]
+
+MOST_BYTES = 2**28
+"""Of the replicates of one round, all estimators together."""
+
+
+def drawn_in_turn(
+    drawings: Mapping[str, Drawing], x: Tensor, draws: Sequence[int], seed_of: Callable[[str, int], int]
+) -> tuple[dict[str, list[Drawn]], Failures]:
+    """The same replicates of every estimator, and which estimators failed.
+
+    Arguments:
+        drawings: by estimator.
+        x: a minibatch, (B, ...).
+        draws: numbers of the replicates.
+        seed_of: the seed of an estimator's replicate.
+    """
+    drawn: dict[str, list[Drawn]] = {name: [] for name in drawings}
+    failures = Failures()
+
+    def draw_of(names: Iterable[str], part: Sequence[int]) -> None:
+        for name in names:
+            if part and name not in failures:
+                with failures.of(name):
+                    found = drawings[name](x, [seed_of(name, draw) for draw in part])
+                    require_finite(name, found, *[f"replicate {draw}" for draw in part])
+                    drawn[name].append(found)
+
+    timed = max(drawing.singly for drawing in drawings.values())
+    for draw in draws[:timed]:
+        draw_of(drawings, [draw])
+    rest = draws[timed:]
+    chunked = _chunked(drawings, x, failures) if rest else []
+    for draw in rest:
+        draw_of([name for name in drawings if name not in chunked], [draw])
+    draw_of(chunked, rest)
+    return drawn, failures
+
+
+def _chunked(drawings: Mapping[str, Drawing], x: Tensor, failures: Failures) -> list[str]:
+    """Estimators that are drawn several replicates at a time."""
+    found = []
+    for name, drawing in drawings.items():
+        with failures.of(name):
+            if name not in failures and drawing.is_chunked(x):
+                found.append(name)
+    return found
+
+
+def at_once(drawings: Mapping[str, Drawing], parameters: int) -> int:
+    """Replicates of the next round: what suits the estimators, as far as all of them fit in memory.
+
+    Arguments:
+        parameters: how many numbers a gradient has.
+    """
+    held = len(drawings) * parameters * 8
+    return min(max(drawing.size for drawing in drawings.values()), max(1, MOST_BYTES // held))
+
+
+def replicate_seed(seed: int, minibatch: int, draw: int, own: int = 0) -> int:
+    """The seed of one replicate.
+
+    Arguments:
+        own: a number that sets those of an estimator apart, where noise is not shared.
+    """
+    return (((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) + own * 998_244_353 * 1_000_003) % 2**63
