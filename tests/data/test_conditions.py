@@ -10,6 +10,7 @@ from pplvm.data.batches import batches, fixed_batch
 from pplvm.data.binarization import binarize
 from pplvm.data.conditions import as_condition, number_of_classes, with_known_labels
 from pplvm.data.epochs import Epochs
+from pplvm.data.files import from_array, from_folder
 from pplvm.data.image_data import ImageData
 from pplvm.data.images import digits
 
@@ -156,3 +157,45 @@ def test_images_with_a_channel(shape, tmp_path):
 def test_what_is_no_image_has_no_channel():
     with pytest.raises(ValueError, match=r"data set 'toy' holds data of shape \(7,\), and images are \(H, W\)"):
         ImageData(torch.rand(3, 7), "toy", None).with_channel()
+
+
+def archive(path, **more):
+    """70 data whose first value is their number, with labels, masks and colours of the same number."""
+    number = np.arange(70)
+    rows = {"x": number[:, None] * [1.5, 1], "y": number % 7, "mask": number % 2 == 0, "hue": number[:, None] / 7}
+    splits = {"train": slice(0, 50), "test": slice(50, 70)}
+    np.savez(path, **{f"{name}_{split}": rows[name][part] for name in rows for split, part in splits.items()}, **more)
+
+
+def test_arrays_of_one_row_a_datum_may_be_conditions(tmp_path):
+    archive(tmp_path / "mine.npz", words=np.array(["a"] * 50), few=np.arange(49), x_extra=np.zeros((50, 2)))
+    for split, size in (("train", 45), ("valid", 5), ("test", 20)):
+        data = from_array(tmp_path / "mine.npz", "x_train", split)
+        assert set(data.arrays) == {"mask", "hue"} and data.spec.num_classes == 7
+        x, y, hue, mask = data.conditioned("labels", "hue", "mask").batch(torch.arange(size))
+        number = x[:, 1].long()
+        assert torch.equal(y, number % 7) and torch.equal(mask, number % 2 == 0) and mask.dtype == torch.bool
+        torch.testing.assert_close(hue, number.float()[:, None] / 7, check_dtype=False)
+        with pytest.raises(ValueError, match=r"has no 'colour' .*: it has labels, (hue, mask|mask, hue)"):
+            data.conditioned("labels", "colour")
+
+
+def test_arrays_of_files_in_a_folder_and_of_one_set_may_be_conditions(tmp_path):
+    number = np.arange(40)
+    np.savez(tmp_path / "mine.npz", x=number[:, None] * [1.5, 1], Seen=number % 2 == 0, y=number % 3)
+    data = from_array(tmp_path / "mine.npz", "x", "test").conditioned("Seen")
+    for name, rows in (("x", number[:, None] * [1.5, 1]), ("seen", number % 2 == 0), ("y", number % 3)):
+        np.save(tmp_path / f"{name}_train.npy", rows[:30])
+        np.save(tmp_path / f"{name}_test.npy", rows[30:])
+    for found in (data, from_folder(tmp_path, "test", key="x_train").conditioned("seen")):
+        x, seen = found.batch(torch.arange(len(found)))
+        assert torch.equal(seen, x[:, 1].long() % 2 == 0)
+
+
+def test_classes_are_those_of_all_splits(tmp_path):
+    np.savez(tmp_path / "mine.npz", x_train=np.random.rand(30, 2), y_train=np.arange(30) % 3,
+             x_test=np.random.rand(9, 2), y_test=np.arange(9))  # fmt: skip
+    assert {from_array(tmp_path / "mine.npz", split=s).spec.num_classes for s in ("train", "valid", "test")} == {9}
+    np.savez(tmp_path / "half.npz", x_train=np.random.rand(30, 2), y_train=np.arange(30) % 3, x_test=np.ones((9, 2)))
+    assert from_array(tmp_path / "half.npz", split="test").spec.num_classes == 3
+    assert {digits(split).spec.num_classes for split in ("train", "valid", "test")} == {10}
