@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplvm.batch import as_tuple, moved, without_conditions
 from pplvm.commands.building import usable_device
 from pplvm.commands.ending import Ending, ending
 from pplvm.commands.failure import failure_report
@@ -51,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
             found = last_checkpoint(arguments.resume) if arguments.resume else None
         if found is not None and (reason := another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
-        plan = build_plan(arguments, device, None if found is None else found.weights)
-        manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size())
+        plan = build_plan(arguments, device, found)
+        manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size(), plan.stage)
         if found is not None:
             _take_up(plan, found, manifest)
         if any_rank(request.received is not None):
@@ -78,7 +79,7 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     """The run with its time; returns how it ended, in short and with its figures."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
     say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
-    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, plan.x)):
+    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, *as_tuple(plan.x))):
         say(sentence)
     started, first = time.perf_counter(), plan.run.step
     training = Training(plan, files, manifest)
@@ -192,7 +193,7 @@ class Training:
         while True:
             before = self._buffers()
             try:
-                plan.since.observe(plan.run.advance())
+                plan.since.observe(plan.run.advance(), plan.loss.reported())
                 return
             except FloatingPointError as error:
                 self.skipped += 1
@@ -240,22 +241,24 @@ class Training:
         """Write down what the last steps came to."""
         plan = self.plan
         self._require_numbers()
-        loss, norm = plan.since.told()
+        loss, norm, penalties = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
             self.value: -loss,
+            **{f"penalty_{name}": value for name, value in penalties.items()},
             "gradient_norm": norm,
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:
             values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
         self._write_down(values)
-        self._tell(**{name: values[name] for name in (self.value, "rate", "distortion") if name in values})
+        self._tell({name: values[name] for name in (self.value, "rate", "distortion") if name in values} | penalties)
 
-    def _tell(self, **figures: float) -> None:
+    def _tell(self, figures: dict[str, float]) -> None:
         """Figures for the progress bar, in the order of their weight."""
         found = self._told | figures
-        self._told = {name: found[name] for name in (self.value, "valid", "rate", "distortion") if name in found}
+        names = (self.value, "valid", *self.plan.since.penalties, "rate", "distortion")
+        self._told = {name: found[name] for name in names if name in found}
 
     def _write_down(self, values: dict[str, Any]) -> None:
         with in_unison():  # a full disk ends all ranks in its words
@@ -272,19 +275,20 @@ class Training:
         loss.eval()
         found = 0.0
         with seeded(plan.arguments.seed), torch.no_grad():  # the same noise at every look and on every process
-            for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
-                found += float(loss(x)) * len(x) / len(plan.valid)
+            for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.device):
+                parts = as_tuple(x)
+                found += float(loss(*parts)) * len(parts[0]) / len(plan.valid)
         loss.train(was_training)
         self._write_down({f"validation/{self.value}": -found})
-        self._tell(valid=-found)
+        self._tell({"valid": -found})
         return plan.stopping.observe(found)
 
     def _information(self) -> float:
         from pplvm.evaluation.information import mutual_information
 
         assert self.plan.valid is not None
-        x = torch.cat(list(batches(self.plan.valid, len(self.plan.valid), shuffle=False, device=self.plan.x.device)))
-        return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
+        every = moved(self.plan.valid.batch(torch.arange(len(self.plan.valid))), self.plan.device)
+        return mutual_information(self.plan.program, without_conditions(every), seed=self.plan.arguments.seed)
 
     def _draw(self) -> None:
         """The curves so far, where they are due."""

@@ -30,6 +30,7 @@ MUST_AGREE = {
     "schedule": "schedule",
     "averaged": "choice of --average",
     "aggressive": "choice of --aggressive",
+    "train": "choice of --train",
     "architecture": "architecture",
 }
 """What the state in a checkpoint is the state of."""
@@ -46,8 +47,14 @@ BIT_IDENTICAL = {
 """What a resumed run must share with its checkpoint to be what it would have been."""
 
 
-def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
-    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them."""
+def manifest_of(
+    arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int, stage: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them.
+
+    Arguments:
+        stage: what is told of --initial and --train, where they are given.
+    """
     found = {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
@@ -74,6 +81,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "processes": processes,
         "threads": torch.get_num_threads(),
         "device": torch.device(arguments.device).type,
+        **stage,
     }
     return {"run": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], **found}
 
