@@ -13,6 +13,7 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.training.fit import fit
 from pplvm.training.run import Run
+from pplvm.training.stages import train_only
 from pplvm.training.stepper import Stepper
 from tests.seams import programs
 
@@ -34,8 +35,6 @@ def pictures():
 
 
 def second_stage():
-    from pplvm.training.stages import train_only
-
     program = programs.TwoStages(4, learned_prior=True)
     train_only(program, "prior")
     return program
