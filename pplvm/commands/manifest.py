@@ -18,7 +18,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
 
-__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal"]
+__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal", "with_stage"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
@@ -47,14 +47,8 @@ BIT_IDENTICAL = {
 """What a resumed run must share with its checkpoint to be what it would have been."""
 
 
-def manifest_of(
-    arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int, stage: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them.
-
-    Arguments:
-        stage: what is told of --initial and --train, where they are given.
-    """
+def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
+    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them."""
     found = {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
@@ -81,9 +75,18 @@ def manifest_of(
         "processes": processes,
         "threads": torch.get_num_threads(),
         "device": torch.device(arguments.device).type,
-        **stage,
     }
-    return {"run": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], **found}
+    return {"run": _digest(found), **found}
+
+
+def with_stage(manifest: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest that tells of --initial and --train too, where they are given; the run is called by all of it then."""
+    found = {name: value for name, value in manifest.items() if name != "run"} | dict(stage)
+    return {"run": _digest(found), **found}
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def data_checksum(data: ImageData) -> str:

@@ -102,7 +102,8 @@ class SinceLast:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         every = state["steps"]
         if every.dim() != 3 or every.shape[2] != self._width:
-            raise ValueError(f"the steps since the last record have shape {tuple(every.shape)}, not (R, T, {self._width})")
+            shape = tuple(every.shape)
+            raise ValueError(f"the steps since the last record have shape {shape}, not (R, T, {self._width})")
         self.steps = list(every[rank()] if len(every) == size() else every.mean(0))
 
     @property
