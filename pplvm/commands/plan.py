@@ -134,6 +134,9 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
     loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
+    if arguments.aggressive and arguments.train and "guide" not in optimizers:
+        told = " ".join(arguments.train)
+        raise ValueError(f"--aggressive trains the guide, and --train {told} freezes it: leave one of them out")
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
         parallel(Compiled(loss, arguments.compile, arguments.steps, say), x),
