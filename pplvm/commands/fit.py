@@ -4,8 +4,6 @@ import argparse
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +13,9 @@ from pplvm.batch import as_tuple, moved, without_conditions
 from pplvm.commands.building import usable_device
 from pplvm.commands.ending import Ending, ending
 from pplvm.commands.failure import failure_report
-from pplvm.commands.manifest import another_program, changes, manifest_of, refusal
+from pplvm.commands.manifest import another_program, manifest_of, with_stage
 from pplvm.commands.plan import Plan, build_plan
+from pplvm.commands.restoring import restore
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
 from pplvm.data.batches import batches
@@ -30,10 +29,7 @@ from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.ruled_sites import repeats_in_words
 from pplvm.particles.contract import ProgramError
-from pplvm.training.checkpoints import Checkpoint
-from pplvm.training.optimizer_state import require_own_form
 from pplvm.training.random_state import seeded
-from pplvm.training.sealed import MANIFEST, STATE
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
 
@@ -53,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         if found is not None and (reason := another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
         plan = build_plan(arguments, device, found)
-        manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size(), plan.stage)
+        manifest = with_stage(manifest_of(arguments, plan.loss, plan.epochs.data, size()), plan.stage)
         if found is not None:
-            _take_up(plan, found, manifest)
+            restore(plan, found, manifest)
         if any_rank(request.received is not None):
             say("stopped by a signal before the first step: nothing was written")
             return _exit_code(request)
@@ -91,50 +87,6 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     is_stopped = any_rank(request.received is not None)
     found = Ending(plan.run.step, seconds, rate, is_stopped, plan.stopping.is_over and not is_stopped)
     return words, ending(found, files.records(), training.value, plan.arguments, files.directory)
-
-
-def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
-    """Go back to a checkpoint.
-
-    Raises:
-        ValueError: it was saved by another program or objective, or nothing is left to do, or it is not whole.
-    """
-    for sentence in found.skipped:
-        say(sentence)
-    with _refused_in_words(found.path / MANIFEST):
-        reason, changed = refusal(found.manifest, manifest), changes(found.manifest, manifest)
-        rates = {part: rate / found.manifest["rates"][part] for part, rate in manifest["rates"].items()}
-        moved = any(found.manifest[field] != manifest[field] for field in ("data", "batch_size"))
-    if reason:
-        raise ValueError(f"{found.path} cannot be resumed: {reason}")
-    if found.step >= plan.arguments.steps:
-        raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
-    if changed:
-        say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
-    manifest["run"] = found.manifest.get("run", manifest["run"])
-    with _refused_in_words(found.path / STATE):
-        plan.run.load_state_dict(found.state)
-        if (states := len(found.state["random"])) != found.manifest.get("processes", states):
-            raise ValueError(f"it holds the random states of {states} processes")
-        if plan.run.step != found.step:
-            raise ValueError(f"it is of step {plan.run.step}")
-        if not moved and plan.epochs.position > plan.epochs.length:
-            raise ValueError(f"it is at batch {plan.epochs.position} of {plan.epochs.length}")
-        for optimizer in plan.run.stepper.optimizers.values() if ":" not in plan.arguments.optimizer else ():
-            require_own_form(optimizer)
-    if moved:
-        plan.skip_to_next_epoch()
-    plan.run.stepper.scale_rates({part: rates[part] for part in plan.run.stepper.optimizers})
-
-
-@contextlib.contextmanager
-def _refused_in_words(path: Path) -> Iterator[None]:
-    """Whatever fails within is the fault of a file that lacks parts, or holds others."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is not that of such a run, {reason}: use another checkpoint") from error
 
 
 class Training:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import inspect
+import itertools
 import json
 import platform
 from collections.abc import Mapping
@@ -12,19 +13,20 @@ from typing import Any
 import torch
 
 from pplvm.catalog import PROGRAMS
-from pplvm.commands.building import split_settings
+from pplvm.commands.settings import split_settings
 from pplvm.commands.training import learning_rates
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
 
-__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal"]
+__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal", "with_stage"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
 MUST_AGREE = {
     "program": "program",
     "settings": "setting of the program",
+    "conditions": "choice of --condition, --known-labels, or other labels",
     "objective": "objective",
     "optimizer": "optimizer",
     "schedule": "schedule",
@@ -47,14 +49,8 @@ BIT_IDENTICAL = {
 """What a resumed run must share with its checkpoint to be what it would have been."""
 
 
-def manifest_of(
-    arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int, stage: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them.
-
-    Arguments:
-        stage: what is told of --initial and --train, where they are given.
-    """
+def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
+    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them."""
     found = {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
@@ -62,6 +58,7 @@ def manifest_of(
         "settings": _settings(arguments),
         "objective": _described(loss.objective),
         "architecture": architecture(loss),
+        **({"conditions": condition_checksums(data)} if data.conditions else {}),
         "data": {
             "name": data.spec.name,
             "split": arguments.split,
@@ -81,17 +78,32 @@ def manifest_of(
         "processes": processes,
         "threads": torch.get_num_threads(),
         "device": torch.device(arguments.device).type,
-        **stage,
     }
-    return {"run": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], **found}
+    return {"run": _digest(found), **found}
+
+
+def with_stage(manifest: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest that tells of --initial and --train too, where they are given; the run is called by all of it then."""
+    found = {name: value for name, value in manifest.items() if name != "run"} | dict(stage)
+    return {"run": _digest(found), **found}
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def data_checksum(data: ImageData) -> str:
-    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold."""
+    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold, and of their conditions."""
     found = hashlib.sha256()
-    for part in data.parts():
+    for part in itertools.chain(data.parts(), data.conditions):
         found.update(part.cpu().contiguous().numpy().data)
     return found.hexdigest()
+
+
+def condition_checksums(data: ImageData) -> dict[str, str]:
+    """The sha256 of each condition, (N, ...), by its name."""
+    named = zip(data.spec.conditions, data.conditions, strict=True)
+    return {name: hashlib.sha256(values.cpu().contiguous().numpy().data).hexdigest() for name, values in named}
 
 
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

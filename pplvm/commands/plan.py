@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.commands.building import build_program, check_data
+from pplvm.commands.building import build_program
+from pplvm.commands.checking import check_data
 from pplvm.commands.data import build_data
 from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.commands.say import say
@@ -102,7 +103,8 @@ class SinceLast:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         every = state["steps"]
         if every.dim() != 3 or every.shape[2] != self._width:
-            raise ValueError(f"the steps since the last record have shape {tuple(every.shape)}, not (R, T, {self._width})")
+            shape = tuple(every.shape)
+            raise ValueError(f"the steps since the last record have shape {shape}, not (R, T, {self._width})")
         self.steps = list(every[rank()] if len(every) == size() else every.mean(0))
 
     @property
@@ -133,6 +135,9 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
     loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
+    if arguments.aggressive and arguments.train and "guide" not in optimizers:
+        told = " ".join(arguments.train)
+        raise ValueError(f"--aggressive trains the guide, and --train {told} freezes it: leave one of them out")
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
         parallel(Compiled(loss, arguments.compile, arguments.steps, say), x),

@@ -17,7 +17,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import undone
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.sealed import OTHER, WEIGHTS
-from pplvm.training.stages import checkpoint_of, initialize, train_only
+from pplvm.training.stages import Initialized, checkpoint_of, initialize, train_only
 
 __all__ = ["begin_stage", "require_effect"]
 
@@ -40,7 +40,7 @@ def begin_stage(
     elif arguments.initial is not None:
         with in_unison():
             found = _initial(arguments.initial)
-            told = initialize(program, found.weights)
+            told = _initialized(program, found, arguments.initial)
             checksum = hashlib.sha256(Path(found.path, WEIGHTS).read_bytes()).hexdigest()
         stage["initial"] = {"run": found.manifest.get("run"), "step": found.step, "sha256": checksum}
         say("; ".join([*found.skipped, f"--initial {arguments.initial}, step {found.step}: {told}"]))
@@ -51,6 +51,13 @@ def begin_stage(
         say(f"--train {' '.join(arguments.train)}: {learning:,} of {every:,} parameters learn, the rest is frozen")
         stage["train"] = sorted(set(arguments.train))
     return stage
+
+
+def _initialized(program: nn.Module, found: Checkpoint, directory: str) -> Initialized:
+    try:
+        return initialize(program, found.weights)
+    except ValueError as error:
+        raise ValueError(f"--initial {directory}: {error}") from error
 
 
 def _initial(directory: str) -> Checkpoint:

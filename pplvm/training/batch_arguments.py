@@ -47,8 +47,8 @@ def number_refused(error: TypeError, batch: Batch, count: int) -> str | None:
         takes, names = ("x alone" if taken == 1 else f"{taken} parts"), _names(taken, count)
         return (
             f"a batch is a {type(batch).__name__}, and of its {count} tensors the loss takes {takes} ({said}): leave "
-            f"labels out, as in fit(loss, ({names[0]} for {names[1]} in loader), optimizer), or let the program take them, as "
-            "in model(x, y) and guide(x, y)"
+            f"labels out, as in fit(loss, ({names[0]} for {names[1]} in loader), optimizer), or let the program take "
+            "them, as in model(x, y) and guide(x, y)"
         )
     if re.search(r"missing \d+ required positional arguments?", said):
         has = "x alone" if count == 1 else f"{count} tensors"

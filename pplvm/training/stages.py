@@ -60,7 +60,7 @@ def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
     where = "the weights" if isinstance(source, Mapping) else str(source)
     given = source if isinstance(source, Mapping) else checkpoint_of(source).weights
     own = {name: value for name, value in program.state_dict().items() if isinstance(value, Tensor)}
-    taken = {name: value for name, value in given.items() if name in own}
+    taken = {name: given[name] for name in own if name in given}
     kind = type(program).__name__
     if not taken:
         raise ValueError(
