@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.building import build_objective, takes_particles
 from pplvm.estimators.cost.evaluations import evaluations_per_datum
-from pplvm.estimators.results.dataset import target_label
-from pplvm.estimators.statistics.measurement import target_of
+from pplvm.estimators.references.target import target_label, target_of
 from pplvm.estimators.verification.verify import verify
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError

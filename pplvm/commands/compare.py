@@ -31,7 +31,8 @@ from pplvm.distributed.ranks import is_first, join, size
 from pplvm.distributed.unison import in_unison, words_of
 from pplvm.estimators.comparison import Comparison
 from pplvm.estimators.particle_sweep import ParticleSweep
-from pplvm.estimators.statistics.effective_sample_size import effective_replicates
+from pplvm.estimators.replicates.sampling import Sampling
+from pplvm.estimators.results.effective_sample_size import effective_replicates
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
@@ -155,12 +156,8 @@ def _measure(
             subject.minibatches,
             replicates=arguments.replicates,
             reference_draws=arguments.reference_draws,
-            seed=arguments.seed,
             kept=arguments.kept,
-            compile=arguments.compile,
-            noise=arguments.noise,
-            points=arguments.points or POINTS[arguments.noise],
-            own_noise=arguments.own_noise,
+            sampling=_sampling(arguments),
             tell=_tell,
         )
         swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
@@ -173,6 +170,16 @@ def _measure(
                 known = {"checkpoint": checkpoint} | ({} if steps is None else {"steps": steps})
                 seconds = round(time.perf_counter() - started, 1)
                 sections.append(section.assign_attrs(_circumstances(arguments, subject, data, seconds), **known))
+
+
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    return Sampling.of(
+        seed=arguments.seed,
+        own_noise=arguments.own_noise,
+        noise=arguments.noise,
+        points=arguments.points or POINTS[arguments.noise],
+        compile=arguments.compile,
+    )
 
 
 def _draw(arguments: argparse.Namespace, comparison: Comparison, sweep: ParticleSweep, rounds: Rounds) -> None:

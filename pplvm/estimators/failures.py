@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pplvm.distributed.unison import errors_of_any, words_of
-from pplvm.estimators.statistics.measurement import Drawn
+from pplvm.estimators.replicates.gradient import Drawn
 
 __all__ = ["Failures", "blamed", "left_out_sentences", "require_finite"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pplvm.estimators.references.minibatches import References
+from pplvm.estimators.references.target import particles_of
 from pplvm.estimators.replicates.drawing import Drawing
-from pplvm.estimators.statistics.measurement import particles_of
 from pplvm.objectives.objective import Loss
 
 __all__ = ["Forecast", "forecast_of"]

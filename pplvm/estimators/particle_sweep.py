@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.ranks import size
 from pplvm.distributed.unison import exchanged, turns, words_of
 from pplvm.estimators.baselines import settle
@@ -33,17 +34,17 @@ class ParticleSweep:
 
     Arguments:
         losses: by estimator and K, all on one program.
-        x: one minibatch, (B, ...).
+        batch: one minibatch (B, ...), or a tuple of it and its conditions.
         replicates: gradients per estimator and K, shared out over ranks.
         seed: replicate r of every estimator starts from (seed, r).
     """
 
     def __init__(
-        self, losses: Mapping[str, Mapping[int, Loss]], x: Tensor, replicates: int = 100, seed: int = 0
+        self, losses: Mapping[str, Mapping[int, Loss]], batch: Batch, replicates: int = 100, seed: int = 0
     ) -> None:
-        self.losses, self.x, self.replicates, self.seed = losses, x, replicates, seed
+        self.losses, self.args, self.replicates, self.seed = losses, as_tuple(batch), replicates, seed
         programs = [loss.program for by_particles in losses.values() for loss in by_particles.values()]
-        self.parameters = Parameters.of(programs[0], x) if programs else None
+        self.parameters = Parameters.of(programs[0], self.args) if programs else None
         self.signal: dict[tuple[str, int, str], float] = {}
         self._reasons: dict[str, str] = {}  # by what is left out
         self._done = 0  # of the rounds
@@ -85,7 +86,7 @@ class ParticleSweep:
         if loss.control is not None:
             self._take_up_noise()
             with failures.of(what), buffers_kept(loss.program):
-                settle(loss, [self.x], steps=30)
+                settle(loss, [self.args], steps=30)
         for draw in turns(self.replicates):
             if draw < self.replicates and what not in failures:
                 with failures.of(what):
@@ -101,13 +102,14 @@ class ParticleSweep:
         torch.manual_seed(self.seed * 1_000_003 + draw)
         loss.program.zero_grad(set_to_none=True)
         with buffers_kept(loss):
-            loss(self.x).backward()
+            loss(*self.args).backward()
         return self.parameters.gradient()
 
     def _take_up_noise(self) -> None:
         """Go on, on each rank, from the noise that the last replicate left to the rank that drew it."""
-        left = exchanged(random_state(self.x))[(self.replicates - 1) % size()]
-        torch.cuda.set_rng_state(left, self.x.device) if self.x.is_cuda else torch.set_rng_state(left)
+        x = self.args[0]
+        left = exchanged(random_state(x))[(self.replicates - 1) % size()]
+        torch.cuda.set_rng_state(left, x.device) if x.is_cuda else torch.set_rng_state(left)
 
     def _keep(self, name: str, K: int, moments: Moments) -> None:
         assert self.parameters is not None

@@ -13,15 +13,13 @@ from pplvm.bounds import elbo, iwae
 from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.estimators.comparison import Comparison
 from pplvm.estimators.cost.evaluations import evaluations_per_datum
-from pplvm.estimators.particle_sweep import ParticleSweep
-from pplvm.estimators.statistics.effective_sample_size import effective_replicates
+from pplvm.estimators.results.effective_sample_size import effective_replicates
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from tests.problems import (
     BernoulliToy,
     every_draw,
@@ -203,7 +201,7 @@ def test_bad_input():
 
 
 def test_more_processes_than_replicates_are_refused(monkeypatch):
-    monkeypatch.setattr("pplvm.estimators.results.estimator_rows.size", lambda: 3)
+    monkeypatch.setattr("pplvm.estimators.comparable.size", lambda: 3)
     with pytest.raises(ValueError, match="2 replicates are fewer than the 3 processes: start fewer"):
         Comparison({"a": Loss(LeaveOneOut(), small_net())}, [two_data()], replicates=2)
 
@@ -218,28 +216,6 @@ def test_a_gradient_that_is_not_finite_stops_the_comparison():
     loss = Loss(Broken(), net)
     with pytest.raises(FloatingPointError, match="estimator a gave a gradient that is not finite"):
         compare_gradients({"a": loss}, [x], replicates=3)
-
-
-def test_signal_grows_with_particles_and_the_guides_falls_for_plain_iwae():
-    """Rainforth et al.: model's side +1/2; the guide's falls along paths, grows when doubly reparameterized."""
-    program = linear_gaussian().at_posterior()
-    with torch.no_grad():
-        for p in program.encoder.parameters():
-            p += 0.05 * torch.randn_like(p)
-        program.log_scale += 0.4
-    x = torch.randn(4, 3)
-    rules = {"iwae": lambda K: Pathwise(iwae, K), "dreg": lambda K: DoublyReparameterized(iwae, K)}
-    losses = {name: {K: Loss(rule(K), program) for K in (1, 4, 16)} for name, rule in rules.items()}
-    sweep = ParticleSweep(losses, x, replicates=100)
-    for _ in sweep.rounds():
-        pass
-    signal = sweep.result().sweep_snr
-    assert (signal.sel(estimator="iwae", side="model").diff("k") > 0).all()
-    slope = np.polyfit(np.log(signal.k), np.log(signal.sel(estimator="dreg", side="guide")), 1)[0]
-    assert 0.2 < slope < 0.8
-    iwae_guide = signal.sel(estimator="iwae", side="guide")
-    assert float(iwae_guide.sel(k=16)) < float(iwae_guide.sel(k=4)) < float(iwae_guide.sel(k=1))
-    assert float(sweep.result().sweep_floor.max()) == pytest.approx(0.1)
 
 
 def test_a_program_that_subsamples_for_itself_is_refused():
@@ -297,7 +273,9 @@ def test_replicates_that_repeat_noise_are_seen(several, monkeypatch):
     _, result = several
     effective = effective_replicates(result)
     assert float(effective.sel(estimator="score")) > 75 and np.isnan(float(effective.sel(estimator="exact")))
-    monkeypatch.setattr("pplvm.estimators.comparison.replicate_seed", lambda seed, minibatch, draw, *own: draw // 20)
+    monkeypatch.setattr(
+        "pplvm.estimators.replicates.sampling.replicate_seed", lambda seed, minibatch, draw, *own: draw // 20
+    )
     net, x = small_net(), two_data()
     again = compare_gradients({"rloo": Loss(LeaveOneOut(), net)}, [x, x], replicates=60)
     assert float(effective_replicates(again)[0]) < 30  # of 120

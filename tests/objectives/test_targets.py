@@ -5,7 +5,7 @@ import torch
 
 from pplvm.bounds import elbo
 from pplvm.estimators.compare_gradients import compare_gradients
-from pplvm.estimators.statistics.measurement import target_of
+from pplvm.estimators.references.target import target_of
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP, Tabulated, thermodynamic
 from pplvm.objectives.thermodynamic import Thermodynamic

@@ -3,20 +3,21 @@
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.objectives.objective import Loss
 
 __all__ = ["evaluations_per_datum"]
 
 
-def evaluations_per_datum(loss: Loss, x: Tensor) -> float:
+def evaluations_per_datum(loss: Loss, batch: Batch) -> float:
     """Likelihood evaluations that one gradient costs, per datum: counted, not declared."""
-    loss(x)  # the first batch of a program is checked by an extra run
+    args = as_tuple(batch)
+    loss(*args)  # the first batch of a program is checked by an extra run
     with _Count() as count:
-        value = loss(x)
+        value = loss(*args)
     del value
-    return count.evaluations / len(x)
+    return count.evaluations / len(args[0])
 
 
 class _Count(Messenger):

@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.ranks import rank, size
 from pplvm.distributed.unison import exchanged, in_unison
 from pplvm.estimators.parameters import Parameters
-from pplvm.estimators.references.reference import Draw, Reference, Target, reference_draws
+from pplvm.estimators.references.reference import Draw, reference_draws
+from pplvm.estimators.references.tables import Reference
+from pplvm.estimators.references.target import Target
 from pplvm.estimators.statistics.projection import Projection
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
@@ -23,7 +26,7 @@ class References:
 
     Arguments:
         program, parameters: as of the comparison.
-        batches: minibatches, each (B, ...).
+        batches: minibatches, each (B, ...), or a tuple of it and its conditions.
         targets: none twice.
         draws: of an estimator that must serve as reference.
         projection: in which references and estimators are compared.
@@ -35,14 +38,15 @@ class References:
         self,
         program: nn.Module,
         parameters: Parameters,
-        batches: Sequence[Tensor],
+        batches: Sequence[Batch],
         targets: list[Target],
         draws: int,
         projection: Projection,
         seed_of: Callable[[int], int],
         failed: Callable[[Target, Exception], None],
     ) -> None:
-        self.program, self.parameters, self.batches, self.targets = program, parameters, batches, targets
+        self.program, self.parameters, self.targets = program, parameters, targets
+        self.batches = [as_tuple(batch) for batch in batches]
         self.draws, self.projection, self._seed_of, self._failed = draws, projection, seed_of, failed
         self.drawn: list[Draw] = []  # one for each target whose reference must be drawn
         self.seconds = 0.0  # that all draws will take, about
@@ -67,7 +71,7 @@ class References:
 
     def rehearse(self) -> None:
         """Two draws of each target that do not count: what must be drawn, and the time that it takes."""
-        with in_unison(), torch.random.fork_rng(cuda_devices([self.batches[0]])):
+        with in_unison(), torch.random.fork_rng(cuda_devices(self.batches[0])):
             told = [self._rehearsed(target) for target in self.targets]
         known = exchanged([each for each in told if each is not None])[0]  # the first rank's, that all agree
         self.drawn = [draw for draw, _ in known]
@@ -83,7 +87,7 @@ class References:
                 with in_unison():
                     mine = _one_on(steps, mine)
                 done += 1
-                with torch.random.fork_rng(cuda_devices([self.batches[0]])):  # what is drawn meanwhile is not ours
+                with torch.random.fork_rng(cuda_devices(self.batches[0])):  # what is drawn meanwhile is not ours
                     yield done
             with in_unison():
                 while steps.gi_frame is not None:
@@ -100,8 +104,8 @@ class References:
     def _draws(
         self, number: int, targets: list[Target], draws: int, failed: Callable[[Target, Exception], None]
     ) -> Steps:
-        x = self.batches[number]
-        return reference_draws(self.program, self.parameters, x, targets, draws, self.projection, failed)
+        batch = self.batches[number]
+        return reference_draws(self.program, self.parameters, batch, targets, draws, self.projection, failed)
 
     def _rehearsed(self, target: Target) -> tuple[Draw, float] | None:
         """What is drawn and the seconds of one draw; None where nothing is drawn or the reference fails."""

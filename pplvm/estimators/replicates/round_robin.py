@@ -2,26 +2,25 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from torch import Tensor
-
+from pplvm.batch import Batch
 from pplvm.estimators.failures import Failures, require_finite
 from pplvm.estimators.replicates.drawing import Drawing
-from pplvm.estimators.statistics.measurement import Drawn
+from pplvm.estimators.replicates.gradient import Drawn
 
-__all__ = ["at_once", "drawn_in_turn", "replicate_seed"]
+__all__ = ["at_once", "drawn_in_turn"]
 
 MOST_BYTES = 2**28
 """Of the replicates of one round, all estimators together."""
 
 
 def drawn_in_turn(
-    drawings: Mapping[str, Drawing], x: Tensor, draws: Sequence[int], seed_of: Callable[[str, int], int]
+    drawings: Mapping[str, Drawing], batch: Batch, draws: Sequence[int], seed_of: Callable[[str, int], int]
 ) -> tuple[dict[str, list[Drawn]], Failures]:
     """The same replicates of every estimator, and which estimators failed.
 
     Arguments:
         drawings: by estimator.
-        x: a minibatch, (B, ...).
+        batch: a minibatch (B, ...), or a tuple of it and its conditions.
         draws: numbers of the replicates.
         seed_of: the seed of an estimator's replicate.
     """
@@ -32,7 +31,7 @@ def drawn_in_turn(
         for name in names:
             if part and name not in failures:
                 with failures.of(name):
-                    found = drawings[name](x, [seed_of(name, draw) for draw in part])
+                    found = drawings[name](batch, [seed_of(name, draw) for draw in part])
                     require_finite(name, found, *[f"replicate {draw}" for draw in part])
                     drawn[name].append(found)
 
@@ -40,19 +39,19 @@ def drawn_in_turn(
     for draw in draws[:timed]:
         draw_of(drawings, [draw])
     rest = draws[timed:]
-    chunked = _chunked(drawings, x, failures) if rest else []
+    chunked = _chunked(drawings, batch, failures) if rest else []
     for draw in rest:
         draw_of([name for name in drawings if name not in chunked], [draw])
     draw_of(chunked, rest)
     return drawn, failures
 
 
-def _chunked(drawings: Mapping[str, Drawing], x: Tensor, failures: Failures) -> list[str]:
+def _chunked(drawings: Mapping[str, Drawing], batch: Batch, failures: Failures) -> list[str]:
     """Estimators that are drawn several replicates at a time."""
     found = []
     for name, drawing in drawings.items():
         with failures.of(name):
-            if name not in failures and drawing.is_chunked(x):
+            if name not in failures and drawing.is_chunked(batch):
                 found.append(name)
     return found
 
@@ -65,12 +64,3 @@ def at_once(drawings: Mapping[str, Drawing], parameters: int) -> int:
     """
     held = len(drawings) * parameters * 8
     return min(max(drawing.size for drawing in drawings.values()), max(1, MOST_BYTES // held))
-
-
-def replicate_seed(seed: int, minibatch: int, draw: int, own: int = 0) -> int:
-    """The seed of one replicate.
-
-    Arguments:
-        own: a number that sets those of an estimator apart, where noise is not shared.
-    """
-    return (((seed * 1_000_003 + minibatch) * 1_000_003 + draw + 1) + own * 998_244_353 * 1_000_003) % 2**63

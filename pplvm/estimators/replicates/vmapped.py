@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.estimators.replicates.chunks import Chunk, Dense, Factors
-from pplvm.estimators.replicates.designs import Design, DesignError, noise_of
+from pplvm.estimators.replicates.designs import PLAIN, Design, DesignError, Independent
 from pplvm.estimators.replicates.factors import factored
 from pplvm.graphs.backends import Runner, inductor, replay
 from pplvm.graphs.gradients import GradientGraph, gradient_graph
@@ -41,13 +42,13 @@ class Replicates:
 
     Arguments:
         loss: a `Loss` that has run, its baselines frozen in eval mode.
-        x: the minibatch (B, ...).
+        batch: the minibatch (B, ...), or a tuple of it and its conditions, which all replicates share.
         parameters: of whom.
         tier: "graph" or "inductor", or "off" for the loss itself in a plain loop.
         by_factors: whether large weights' gradients are left as factors where that pays.
         chunk: replicates at a time; None fits them into the cache.
         most: replicates that will be asked for at a time, beyond which a chunk is not fitted.
-        design, points: how the noise of a replicate is laid out, see `pplvm.estimators.replicates.designs`.
+        design: how the noise of a replicate is laid out.
 
     Example:
         >>> from pplvm.objectives.objective import Loss
@@ -62,18 +63,17 @@ class Replicates:
     def __init__(
         self,
         loss: nn.Module,
-        x: Tensor,
+        batch: Batch,
         parameters: Sequence[Tensor],
         *,
         tier: str = "graph",
         by_factors: bool = True,
         chunk: int | None = None,
         most: int = sys.maxsize,
-        design: Design = "independent",
-        points: int = 1,
+        design: Design = PLAIN,
     ) -> None:
-        self.loss, self.x, self.parameters = loss, x, list(parameters)
-        self.design, self.points = design, points
+        self.loss, self.args, self.parameters = loss, as_tuple(batch), list(parameters)
+        self.design, self.points = design, design.points
         self._is_compiled = tier == "inductor"
         self._graph: GradientGraph | None = None
         self._chosen: list[bool] = []
@@ -83,24 +83,24 @@ class Replicates:
         if tier != "off":
             self._trace(by_factors, chunk, most)
 
-    def draw(self, seeds: Sequence[int], x: Tensor | None = None) -> Iterator[Replicated]:
+    def draw(self, seeds: Sequence[int], batch: Batch | None = None) -> Iterator[Replicated]:
         """One replicate a seed, in chunks.
 
         Arguments:
-            x: another minibatch of the same shape.
+            batch: another minibatch of the same shapes.
 
         Raises:
             DesignError: noise of a design is asked of a loss that is no one graph, or the design does not fit.
         """
-        x = self.x if x is None else x
+        args = self.args if batch is None else as_tuple(batch)
         for start in range(0, len(seeds), self.size):
-            yield self._chunk(list(seeds[start : start + self.size]), x)
+            yield self._chunk(list(seeds[start : start + self.size]), args)
 
     def _trace(self, by_factors: bool, chunk: int | None, most: int) -> None:
         try:
-            with undone(self.loss, [self.x]):
-                self.loss(self.x)
-            graph = gradient_graph(self.loss, [self.x])
+            with undone(self.loss, self.args):
+                self.loss(*self.args)
+            graph = gradient_graph(self.loss, self.args)
         except NotOneGraph as error:
             self.plan = f"one by one, as it is no one graph: {error}"
             return
@@ -114,23 +114,23 @@ class Replicates:
         self._module, chosen = factored(graph.traced.graph)
         if not by_factors:
             self._module, chosen = graph.traced.graph, [False] * len(chosen)
-        size = chunk or max(1, min(most, _room(self.x) // (_bytes(self._module) * self.points)))
+        size = chunk or max(1, min(most, _room(self.args[0]) // (_bytes(self._module) * self.points)))
         self.plan = "replayed one by one"
-        with undone(self.loss, [self.x]):
+        with undone(self.loss, self.args):
             if size > 1 and graph.traced.noise and self._vmap(size, chosen):
                 factors = f", {sum(chosen)} of {len(chosen)} gradients as factors" if any(chosen) else ""
                 self.plan = f"{size} at a time{factors}"
             elif self._is_compiled:
-                graph.runner = self._runner_of(graph.traced.graph, graph.inputs([self.x]))
+                graph.runner = self._runner_of(graph.traced.graph, graph.inputs(self.args))
         if self._is_compiled:
             self.plan = f"compiled, {self.plan.removeprefix('replayed ')}"
 
     def _vmap(self, size: int, chosen: list[bool]) -> bool:
         """Whether so many replicates at a time can be drawn, and are those drawn one by one; if so they will be."""
-        alone = self._chunk([0], self.x)
+        alone = self._chunk([0], self.args)
         try:
             self.size, self._chosen, self._runners = size, chosen, {size: self._vmapped(size)}
-            gap = _distance(self._chunk(list(range(size)), self.x), alone)
+            gap = _distance(self._chunk(list(range(size)), self.args), alone)
             why = "" if not gap > ROUNDING else f"is off by {gap:.1g} of the gradient"
         except Exception as error:  # an operation without a batching rule
             why = f"fails: {str(error).splitlines()[0]}"
@@ -139,15 +139,16 @@ class Replicates:
             self.plan = f"replayed one by one, as vmap {why}"
         return not why
 
-    def _chunk(self, seeds: list[int], x: Tensor) -> Replicated:
+    def _chunk(self, seeds: list[int], args: tuple[Tensor, ...]) -> Replicated:
         if self._graph is None:
-            return self._eager(seeds[0], x)
-        noise = noise_of(self._graph.traced.noise, seeds, self.design, self.points)
+            return self._eager(seeds[0], args)
+        noise = self.design.noise(self._graph.traced.noise, seeds)
         if self.size == 1:
-            runs = [self._alone(self._graph, [x, *[each[n] for each in noise]]) for n in range(self.points)]
+            runs = [self._alone(self._graph, [*args, *[each[n] for each in noise]]) for n in range(self.points)]
             return self._as_asked([torch.stack(each) for each in zip(*runs, strict=True)])
         size = self._holding(len(seeds))
-        outputs = self._runners[size]([*self._graph.held(), x, *[_filled(each, size * self.points) for each in noise]])
+        filled = [_filled(each, size * self.points) for each in noise]
+        outputs = self._runners[size]([*self._graph.held(), *args, *filled])
         return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
 
     def _alone(self, graph: GradientGraph, inputs: list[Tensor]) -> Sequence[Tensor]:
@@ -161,7 +162,7 @@ class Replicates:
         while size // 2 >= count:
             size //= 2
         if size not in self._runners:
-            with undone(self.loss, [self.x]):
+            with undone(self.loss, self.args):
                 self._runners[size] = self._vmapped(size)
         return size
 
@@ -188,8 +189,8 @@ class Replicates:
     def _vmapped(self, size: int) -> Runner:
         """The graph for so many replicates, flat: at run time nothing of vmap is left, and what all share is shared."""
         assert self._graph is not None
-        given, rows = [*self._graph.held(), self.x], size * self.points
-        noise = noise_of(self._graph.traced.noise, range(size), "independent", self.points)
+        given, rows = [*self._graph.held(), *self.args], size * self.points
+        noise = Independent(self.points).noise(self._graph.traced.noise, range(size))
         late, end = _late(self._module), next(node for node in self._module.graph.nodes if node.op == "output")
         dims = tuple(0 if output in late else None for output in end.args[0])
         in_dims = (*[None] * len(given), *[0] * len(noise))
@@ -211,14 +212,12 @@ class Replicates:
                 self._is_compiled = False
         return replay(graph, inputs)
 
-    def _eager(self, seed: int, x: Tensor) -> Replicated:
-        if self.design != "independent" or self.points != 1:
-            raise DesignError(
-                f"{self.design} noise of {self.points} points needs a loss that is one graph; {self.plan}"
-            )
+    def _eager(self, seed: int, args: tuple[Tensor, ...]) -> Replicated:
+        if not self.design.is_plain:
+            raise DesignError(f"{self.design} needs a loss that is one graph; {self.plan}")
         reseed(seed)
         with buffers_kept(self.loss):
-            value = self.loss(x)
+            value = self.loss(*args)
             found = [None] * len(self.parameters)
             if value.requires_grad:
                 found = torch.autograd.grad(value, self.parameters, allow_unused=True)

@@ -1,7 +1,7 @@
 """A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +10,19 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.estimators.cost.work_normalized_variance import work_of
-from pplvm.estimators.parameters import SIDES, Parameters
-from pplvm.estimators.references.reference import Target
-from pplvm.estimators.statistics.bias import BiasTest
-from pplvm.estimators.statistics.measurement import Measurement
-from pplvm.estimators.statistics.variance_and_signal import (
+from pplvm.estimators.measurements.measurement import Measurement
+from pplvm.estimators.measurements.variance_and_signal import (
     kurtosis_of,
     relative_bias,
     signal_to_noise,
     variance_between,
     variance_of,
 )
-from pplvm.objectives.targets import Tabulated
+from pplvm.estimators.parameters import SIDES, Parameters
+from pplvm.estimators.references.target import Target, target_label
+from pplvm.estimators.statistics.bias import BiasTest
 
-__all__ = ["Row", "target_label", "to_dataset"]
+__all__ = ["Row", "to_dataset"]
 
 MEANINGS = {
     "variance": "trace of the Monte Carlo covariance of the gradient within a minibatch",
@@ -74,18 +73,6 @@ class Row:
     plain: bool  # the score function without a baseline, by which control variates are measured
     drawn: str  # one by one, or how many at a time
     rule: str  # the family of the gradient rule, as of `rule_of`
-
-
-def target_label(kind: Callable[[Tensor], Tensor] | Tabulated, num_particles: int) -> str:
-    """What is estimated, in words.
-
-    Example:
-        >>> from pplvm.bounds import elbo, iwae
-        >>> target_label(elbo, 1), target_label(iwae, 4), target_label(Tabulated("log p(x)"), 1)
-        ('elbo', 'iwae, K=4', 'log p(x)')
-    """
-    label = kind.name if isinstance(kind, Tabulated) else getattr(kind, "__name__", str(kind))
-    return label if num_particles == 1 else f"{label}, K={num_particles}"
 
 
 def to_dataset(

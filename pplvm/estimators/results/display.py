@@ -44,7 +44,7 @@ class ShownComparison:
     """A running comparison that prints how far it is; a notebook shows what is known so far beneath that."""
 
     losses: Mapping[str, Any]
-    batches: Sequence[torch.Tensor]
+    batches: Sequence[Sequence[torch.Tensor]]
     replicates: int
     measurements: Mapping[str, Sequence[Any]]  # with a stream each, one a minibatch
 
@@ -59,7 +59,7 @@ class ShownComparison:
         drawn = min((sum(m.stream.count for m in found) for found in self.measurements.values()), default=0)
         return (
             f"Comparison of {len(self.losses)} estimators on {len(self.batches)} minibatches of "
-            f"{len(self.batches[0])}: {drawn} of {len(self.batches) * self.replicates} gradients drawn of each; "
+            f"{len(self.batches[0][0])}: {drawn} of {len(self.batches) * self.replicates} gradients drawn of each; "
             "rounds() draws on, result() is what is known"
         )
 

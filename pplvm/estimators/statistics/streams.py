@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pplvm.estimators.parameters import SIDES, Parameters
+from pplvm.estimators.parameters import SIDES
 from pplvm.estimators.replicates.chunks import Chunk, Dense, Factors
+from pplvm.estimators.replicates.gradient import Gradient
 from pplvm.estimators.statistics.moments import Moments, TensorMoments
 from pplvm.estimators.statistics.projection import Projection
 
-__all__ = ["Figures", "Gradient", "GradientStream", "TensorStream"]
+__all__ = ["Figures", "GradientStream", "TensorStream"]
 
 NOISY = 1e-3
 """Share of the mean squared norm from which on the variance is found as the difference of squares. In float32, for 20
@@ -34,43 +35,6 @@ class Figures:
     distances: Tensor  # (C,), squared, from the reference
     projections: Tensor  # (C, p), of the gradient minus the reference
     seen: list[Chunk]  # by tensor, each as a deviation from its origin
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """The gradients of C replicates.
-
-    Arguments:
-        chunks: one a parameter tensor.
-        squares: squared norms, (C, T), float64, on the CPU.
-    """
-
-    chunks: list[Chunk]
-    squares: Tensor
-
-    @classmethod
-    def of(cls, chunks: Sequence[Chunk | None], parameters: Parameters) -> "Gradient":
-        """Where there is no chunk, no replicate depends on the tensor."""
-        C = next((len(chunk) for chunk in chunks if chunk is not None), 1)
-        absent = [Dense(p.detach().new_zeros(()).expand(C, *p.shape)) for p in parameters.tensors]
-        whole = [there if chunk is None else chunk for chunk, there in zip(chunks, absent, strict=True)]
-        return cls(whole, torch.stack([chunk.squares() for chunk in whole], 1).double().cpu())
-
-    def __len__(self) -> int:
-        return len(self.squares)
-
-    def repeated(self, count: int) -> "Gradient":
-        """The first replicate, several times."""
-        return Gradient([chunk.repeated(count) for chunk in self.chunks], self.squares[:1].expand(count, -1))
-
-    def entries(self, places: Tensor, parameters: Parameters) -> Tensor:
-        """Single entries of the vector, in ascending order: (C, len(places))."""
-        found = []
-        for chunk, part in zip(self.chunks, parameters.slices, strict=True):
-            inside = places[(places >= part.start) & (places < part.stop)]
-            if len(inside):
-                found.append(chunk.entries(inside - part.start).cpu())
-        return torch.cat(found, 1)
 
 
 class GradientStream:

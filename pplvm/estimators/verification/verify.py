@@ -19,8 +19,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pplvm.estimators.baselines import settle
+from pplvm.estimators.references.target import target_of
 from pplvm.estimators.statistics.bias import bias_test
-from pplvm.estimators.statistics.measurement import target_of
 from pplvm.estimators.statistics.moments import Covariance
 from pplvm.estimators.verification.known_gradients import KNOWN, Known, Tables, tables_of, true_gradient
 from pplvm.objectives.objective import Loss, ObjectiveError

@@ -9,6 +9,7 @@ from torch import nn
 from pplvm.bounds import elbo
 from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.estimators.parameters import Parameters
+from pplvm.estimators.replicates.designs import Independent
 from pplvm.estimators.replicates.drawing import AGAIN, SINGLE, Drawing
 from pplvm.estimators.replicates.vmapped import Replicates
 from pplvm.objectives.antithetic import DisARM
@@ -132,7 +133,7 @@ class Still(Drifting):
             pyro.sample("z", Normal(x * self.weight + 1.0, 1.0).to_event(1))
 
 
-@pytest.mark.parametrize("options", [{"tier": "off"}, {"points": 4}])
+@pytest.mark.parametrize("options", [{"tier": "off"}, {"design": Independent(4)}])
 def test_each_draw_begins_where_the_program_stands(options):
     program, x = Drifting(), torch.ones(4, 3)
     loss = Loss(Pathwise(), program)

@@ -9,11 +9,12 @@ from torch import nn
 
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.replicates.chunks import Dense, Factors
+from pplvm.estimators.replicates.gradient import Gradient
 from pplvm.estimators.statistics import projection as projection_module
 from pplvm.estimators.statistics import streams
 from pplvm.estimators.statistics.cross_covariance import Crossing
 from pplvm.estimators.statistics.projection import Projection
-from pplvm.estimators.statistics.streams import Gradient, GradientStream
+from pplvm.estimators.statistics.streams import GradientStream
 
 SHAPES = [(6, 5), (6,), (3, 2, 2), (), (4, 7)]
 PARAMETERS = Parameters(

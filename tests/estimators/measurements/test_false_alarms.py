@@ -10,13 +10,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae
+from pplvm.estimators.measurements.measurement import Measurement
+from pplvm.estimators.measurements.pooled_bias import pooled_bias
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.references.reference import Reference, reference_draws
 from pplvm.estimators.replicates.chunks import Dense
+from pplvm.estimators.replicates.gradient import Drawn, Gradient
 from pplvm.estimators.statistics.bias import BiasTest
-from pplvm.estimators.statistics.measurement import Drawn, Measurement, pooled_bias
 from pplvm.estimators.statistics.projection import Projection
-from pplvm.estimators.statistics.streams import Gradient
 from pplvm.objectives.antithetic import ARM, DisARM
 from pplvm.objectives.control_variates import REBAR, MuProp
 from pplvm.objectives.objective import Loss, Objective

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pplvm.estimators.measurements.variance_and_signal import variance_of
 from pplvm.estimators.statistics.moments import Moments
-from pplvm.estimators.statistics.variance_and_signal import variance_of
 
 ENTRIES, REPEATS = 20, 400
 

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from pplvm.estimators.measurements.measurement import Measurement
 from pplvm.estimators.parameters import SIDES
-from pplvm.estimators.statistics.measurement import Measurement
 
 __all__ = ["kurtosis_of", "relative_bias", "signal_to_noise", "variance_between", "variance_of"]
 
