@@ -3,6 +3,7 @@
 __all__ = ["NO_KEYS", "Choice", "Keys", "choose", "read_named_arrays", "remarks"]
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ class Choice(NamedTuple):
 
     data: dict[str, str]
     labels: dict[str, str]
+    beside: dict[
+        str, dict[str, str]
+    ]  # other arrays of one row a datum, by what is left of their name without the split
 
 
 def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
@@ -48,7 +52,11 @@ def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
     choice = choose(headers, str(path), keys)
     arrays = {split: read_array(path, name) for split, name in choice.data.items()}
     labels = {split: read_array(path, name).reshape(-1).astype("int64") for split, name in choice.labels.items()}
-    return Source(arrays, labels, remarks(choice, path.name))
+    beside = {
+        split: {word: partial(read_array, path, name) for word, name in found.items()}
+        for split, found in choice.beside.items()
+    }
+    return Source(arrays, labels, remarks(choice, path.name), beside=beside)
 
 
 def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) -> Choice:
@@ -61,6 +69,7 @@ def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) 
     3. Without keys the only such set of names is taken, or the only array. What has no more than one dimension is not
        data beside other arrays.
     4. Labels are integers, one a datum, with the same word for the split and one of y, label(s), target(s), class(es).
+       Other arrays of numbers with the same word and as many rows may be conditions, as masks are.
 
     Arguments:
         arrays: shape and type by name.
@@ -71,7 +80,10 @@ def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) 
     data = _given(arrays, where, keys.given()) if keys.given() else _only(arrays, where)
     if list(data) == ["train"]:
         data = {"all": data["train"]}
-    return Choice(data, {split: found for split, name in data.items() if (found := _labels_of(arrays, name))})
+    labels = {split: found for split, name in data.items() if (found := _labels_of(arrays, name))}
+    taken = {*data.values(), *labels.values()}
+    others = {name: header for name, header in arrays.items() if name not in taken and header.dtype.kind in "biuf"}
+    return Choice(data, labels, {split: _beside(others, name, arrays[name]) for split, name in data.items()})
 
 
 def remarks(choice: Choice, name: str) -> tuple[str, ...]:
@@ -148,3 +160,10 @@ def _labels_of(arrays: Mapping[str, ArrayHeader], name: str) -> str | None:
         and header.shape[:1] == arrays[name].shape[:1]
     ]
     return found[0] if len(found) == 1 else None
+
+
+def _beside(others: Mapping[str, ArrayHeader], name: str, data: ArrayHeader) -> dict[str, str]:
+    """The arrays of one row a datum for the split of the array called `name`, by their words without it."""
+    split = name_parts(name).split
+    there = {key: name_parts(key) for key, header in others.items() if header.shape[:1] == data.shape[:1]}
+    return {key if split is None else parts.stem: key for key, parts in there.items() if parts.split == split}

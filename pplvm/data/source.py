@@ -2,7 +2,7 @@
 
 __all__ = ["SPLITS", "Source", "label_numbers"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ class Source:
         labels: (N,) integers by the same names, where known.
         remarks: what a user should know of how it was read, a sentence each.
         levels: of grey that the format of the files has, 256 of images of eight bits; None if only the numbers tell.
+        beside: what reads other arrays (N, ...), by the same names and then their own; they may be conditions.
     Raises ValueError for arrays of other shapes than each other's, and for other names.
 
     Example:
@@ -33,6 +34,7 @@ class Source:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     levels: int | None = None
+    beside: Mapping[str, Mapping[str, Callable[[], np.ndarray]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = set(self.arrays)

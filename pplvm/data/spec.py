@@ -24,6 +24,8 @@ class DataSpec:
         dtype: of a batch.
         levels: every value is k / (levels - 1) for an integer k; 2 means binary, None real-valued.
         binarization: "none", "given" (binary as found), "static" or "dynamic".
+        num_classes: of the labels of all splits, numbered from 0; None if the data have none.
+        conditions: the names of what a batch holds beside x, as "labels".
 
     Example:
         >>> DataSpec("digits", 1297, (8, 8), levels=17).support
@@ -36,6 +38,8 @@ class DataSpec:
     dtype: torch.dtype = torch.float32
     levels: int | None = None
     binarization: str = "none"
+    num_classes: int | None = None
+    conditions: tuple[str, ...] = ()
 
     @property
     def support(self) -> Constraint:
