@@ -201,6 +201,10 @@ def _outside(x: Any, known: dict[int, PretendTensor]) -> Any:
 class _OnPretend(TorchDispatchMode):
     """Makes tensors on the device where no tensor says so; a tracer sees each operation first, as on any device."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # no wrapper around each operation, which takes as long as the operation
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if (tracer := proxy_tensor.get_proxy_mode()) is None:
             return _run(func, args, kwargs or {})
