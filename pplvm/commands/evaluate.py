@@ -27,7 +27,8 @@ from pplvm.commands.trained import Trained, caveats, changed_data, take_up
 from pplvm.distributed.collectives import from_first
 from pplvm.distributed.ranks import is_first, join
 from pplvm.distributed.unison import in_unison
-from pplvm.evaluation.evaluate import NO_LATENTS, VARIABLES, Evaluation, evaluate
+from pplvm.evaluation.evaluate import NO_LATENTS, evaluate
+from pplvm.evaluation.evaluation import VARIABLES, Evaluation
 from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
