@@ -204,7 +204,7 @@ class _Evaluator:
             x,
             at_once=1,
         )
-        self.sections["annealed importance sampling"] = found.figures
+        self.sections["annealed importance sampling"] = self._named(found).figures
         if (log_p := self.per_datum.get("log_p")) is not None:
             same = mean_of(f"{self.judged.log_p}, importance sampled, the same {len(x[0])} data", log_p[:data, -1])
             self.sections["annealed importance sampling"] += [same]
