@@ -123,6 +123,10 @@ class Objective(ELBO):
         """Whether the gradient of a site of the guide is made by the rule."""
         return True
 
+    def reported(self) -> dict[str, Tensor]:
+        """What is told beside the value, of the last training evaluation: detached scalars (), by name."""
+        return {}
+
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         """K particles from the guide."""
         return gather(pair, self.num_particles, args, kwargs)
@@ -227,6 +231,17 @@ class Loss(nn.Module):
         with pyro.get_param_store().scope(), rows, _SubsampledPlate() as plate:
             loss = self.objective.differentiable_loss(model, guide, *batch)
         return loss / max(plate.size, len(args[0]))
+
+    def backward(self, *batch: Any) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
+
+    def reported(self) -> dict[str, Tensor]:
+        """What to tell beside the bound, of the last training evaluation: the mean of each penalty over the batch,
+        unweighted, a detached scalar () by name."""
+        return self.objective.reported() if isinstance(self.objective, Objective) else {}
 
     def _refuse(self, args: tuple) -> None:
         """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior, or straight through."""

@@ -24,14 +24,15 @@ from pplvm.distributed.collectives import shared_mean
 from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound
+from pplvm.objectives.wrapper import Wrapper, unwrapped
 from pplvm.particles.contract import Site, latents, sample_sites
-from pplvm.particles.pair import Pair, Particles, cuda_devices
+from pplvm.particles.pair import Pair, cuda_devices
 from pplvm.particles.tempering import Tempering, Terms, Weights
 
 __all__ = ["Beta", "FreeBits", "Warmup"]
 
 
-class _Tempered(Objective):
+class _Tempered(Wrapper):
     """An objective whose pair is tempered; children write `weights`."""
 
     def __init__(self, objective: ELBO) -> None:
@@ -41,11 +42,8 @@ class _Tempered(Objective):
                 f"{name} weighs the terms that pplvm.objectives sum, but {type(objective).__name__} sums its own: wrap "
                 "an objective such as Pathwise() or LeaveOneOut()"
             )
-        self.bound: Bound = objective.bound if isinstance(objective, _Tempered) else _bound_of(objective, name)
-        self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
-        self.rules_by_site, self.leaves_paths = objective.rules_by_site, objective.leaves_paths
-        super().__init__(objective.num_particles)
-        self.inner, self.control = objective, objective.control
+        self.bound: Bound = _bound_of(unwrapped(objective), name)
+        super().__init__(objective)
 
     is_uniform = True
     """Whether all latents have the same weight."""
@@ -64,12 +62,6 @@ class _Tempered(Objective):
             )
         return replace(found, value=self.bound(tempering.plain))
 
-    def takes(self, site: Site) -> bool:
-        return self.inner.takes(site)
-
-    def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
-        return self.inner.draw(pair, *args, **kwargs)
-
     def _joined(self, outer: Tempering | None) -> Tempering:
         """The weights of this wrapper times those of the wrappers around it."""
         if outer is None:
@@ -81,12 +73,6 @@ class _Tempered(Objective):
 
         tempering = Tempering(decide, self.is_uniform and outer.is_uniform)
         return tempering
-
-    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return self.inner._pair_up(model, guide, args, kwargs)
-
-    def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        self.inner._refuse_rules_by_site(pair, args, kwargs)
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
@@ -300,10 +286,11 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
 
 
 def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
-    """The target with more weights; what is no bound stays as it is."""
-    if isinstance(target, Tabulated):
-        return target
-    return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
+    """The target with more weights."""
+    if not isinstance(target, Tabulated):
+        return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
+    weights = ([f"beta {beta:g}"] if beta != 1 else []) + [f"{name} times {each:g}" for name, each in own.items()]
+    return Tabulated(", ".join([target.name, *weights]))
 
 
 def _word(bound: Bound) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "ParameterError",
     "ProgramError",
     "coordinates",
+    "deterministic_sites",
     "latents",
     "plate_scale",
     "sample_sites",
@@ -70,6 +71,11 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site_is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
     }
+
+
+def deterministic_sites(trace: Trace) -> dict[str, Site]:
+    """The sites of a trace that record what was computed, by `pyro.deterministic`."""
+    return {name: site for name, site in trace.nodes.items() if (site.get("infer") or {}).get("_deterministic")}
 
 
 def latents(trace: Trace) -> dict[str, Site]:

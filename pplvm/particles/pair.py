@@ -105,6 +105,7 @@ class Pair:
     )  # of the runs that were checked; None lets all pass
     straight_through: bool = False  # whether a discrete draw keeps the gradient that its distribution gives it
     undoing: tuple[nn.Module, ...] | None = field(default=None, compare=False)  # whose buffers a run leaves
+    runs: list[tuple[Trace, Trace | None]] | None = field(default=None, compare=False)  # model and guide of the bound
 
     @property
     def again(self) -> "Pair":
@@ -128,13 +129,15 @@ class Pair:
         return bool(site["fn"].has_rsample) if self.straight_through else has_path(site["fn"])
 
     def require_checked(self, model_trace: Trace, guide_trace: Trace | None, args: tuple, kwargs: dict) -> None:
-        """Check the program on a batch whose run has a structure that was not checked yet.
+        """Check the program on a batch whose run has a structure that was not checked yet; keep the run for `runs`.
 
         Raises:
             ProgramError: all that the program breaks on this batch, one sentence each.
         """
         if self.undoing is None and self.structures is not None:
             self.structures.require(structure(model_trace, guide_trace), args, kwargs)
+        if self.undoing is None and self.runs is not None:
+            self.runs.append((model_trace, guide_trace))
 
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
