@@ -26,7 +26,7 @@ PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 MUST_AGREE = {
     "program": "program",
     "settings": "setting of the program",
-    "conditions": "choice of --condition, --known-labels, or other labels",
+    "conditions": "--condition, --known-labels or other labels",
     "objective": "objective",
     "optimizer": "optimizer",
     "schedule": "schedule",
