@@ -127,9 +127,12 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         name = spec.name if split is None else f"{spec.name}, {split}"
         shape = f"{len(self):,} of shape {spec.shape}"
         told = f"{name}: {shape}, {values}; {binarization_in_words(how, self.threshold, share)}"
-        conditions = zip(spec.conditions, self.conditions, strict=True)
-        given = [condition_in_words(name, values, spec.num_classes) for name, values in conditions]
-        return f"{told}; given {', '.join(given)}" if given else told
+        return f"{told}; given {self.given()}" if self.conditions else told
+
+    def given(self) -> str:
+        """The conditions in a few words, as "labels of 10 classes, 1,197 of 1,297 not known"; empty without any."""
+        named = zip(self.spec.conditions, self.conditions, strict=True)
+        return ", ".join(condition_in_words(name, values, self.spec.num_classes) for name, values in named)
 
     @property
     def images(self) -> Tensor:

@@ -31,9 +31,7 @@ class Choice(NamedTuple):
 
     data: dict[str, str]
     labels: dict[str, str]
-    beside: dict[
-        str, dict[str, str]
-    ]  # other arrays of one row a datum, by what is left of their name without the split
+    beside: dict[str, dict[str, str]]  # others of one row a datum, by what their name says without the split
 
 
 def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
