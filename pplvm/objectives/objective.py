@@ -232,6 +232,12 @@ class Loss(nn.Module):
             loss = self.objective.differentiable_loss(model, guide, *batch)
         return loss / max(plate.size, len(args[0]))
 
+    def backward(self, *batch: Any) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
+
     def reported(self) -> dict[str, Tensor]:
         """What to tell beside the bound, of the last training evaluation: the mean of each penalty over the batch,
         unweighted, a detached scalar () by name."""

@@ -49,8 +49,6 @@ def test_batches_of_their_own_are_gone_through_again():
     assert len(list(batches)) == 2 and count is None
 
 
-ROWS = torch.utils.data.TensorDataset(torch.ones(4, 2))
-
 REFUSED = {
     "an iterator of batches is used up after one epoch, and 3 are asked for": (iter([torch.ones(2)]), 3, None),
     "batch_size is of data, .* and list gives batches of its own: leave batch_size out": ([torch.ones(2)], None, 2),
@@ -58,7 +56,6 @@ REFUSED = {
     "batch_size 5 is more than the 4 data: use at most 4": (torch.ones(4, 2), None, 5),
     "there are no data: 0 rows": (torch.ones(0, 2), 1, None),
     r"data are a ndarray: make them a tensor, torch.as_tensor\(": (np.ones((4, 2)), 1, None),
-    "a TensorDataset gives one datum at a time: give torch.utils.data.DataLoader": (ROWS, 1, None),
     "epochs must be a whole number of at least 1, got 0": (torch.ones(4, 2), 0, None),
     "batch_size must be a whole number of at least 1, got 2.0": (torch.ones(4, 2), None, 2.0),
 }
@@ -75,7 +72,6 @@ def test_what_does_not_go_together_is_refused_in_words_before_a_step(words):
 @pytest.mark.parametrize(
     "batch, cure",
     [
-        ([torch.ones(4, 2)], r"as in fit\(loss, \(x for \[x\] in loader\)"),
         ((torch.ones(4, 2), torch.ones(4)), r"as in fit\(loss, \(x for x, _ in loader\)"),
         (3 * [torch.ones(4, 2)], r"as in fit\(loss, \(x for x, _, _ in loader\)"),
         (("an image", 3), r"DataLoader\(data, batch_size=100\)"),

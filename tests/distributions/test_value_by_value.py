@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from pplvm.distributions.value_by_value import draw_value_by_value
 from pplvm.evaluation.decoding import Decoder
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.samples import prior_samples, reconstructions
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.value_by_value import draw_value_by_value
 
 
 class Chain(nn.Module):
