@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from pplvm.batch import Batch, as_tuple
 from pplvm.bounds import elbo
 from pplvm.estimators.parameters import Parameters
+from pplvm.estimators.references.penalties import expected_penalty
 from pplvm.estimators.references.tables import Finding, Project, Reference, averaged, from_tables
-from pplvm.estimators.references.target import Target
+from pplvm.estimators.references.target import PenalizedTarget, Target
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
@@ -100,7 +102,14 @@ def _finder(
 
     def summed_out(target: Target) -> Finding:
         try:
-            return (yield from from_tables(parameters, *_tables(pair, target, args), target, project))
+            kind, K = target
+            plain = (kind.plain, K) if isinstance(kind, PenalizedTarget) else target
+            log_p, log_q = _tables(pair, plain, args)
+            found = yield from from_tables(parameters, log_p, log_q, plain, project)
+            if found is None or not isinstance(kind, PenalizedTarget):
+                return found
+            penalty = expected_penalty(pair, log_q, dict(kind.penalties), args)
+            return found.plus(parameters.gradient_of(penalty.mean()), project)
         except TooManyStates:  # for memory
             return (yield from drawn(target))
 
@@ -135,6 +144,9 @@ def _serving(program: nn.Module, target: Target, has_score_sites: bool, countabl
     kind, K = target
     if isinstance(kind, Tabulated):
         return None
+    if isinstance(kind, PenalizedTarget):
+        loss = _serving(program, (kind.plain, K), has_score_sites, countable)
+        return loss and Loss(Penalized(loss.objective, dict(kind.penalties)), program)
     if isinstance(kind, TemperedBound):
         loss = _serving(program, (kind.bound, K), has_score_sites, countable)
         return loss and Loss(Beta(Beta(loss.objective, kind.beta), dict(kind.own)), program)

@@ -7,14 +7,14 @@ over S^K states; it is drawn from the tables, many times over.
 """
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pplvm.bounds import elbo
 from pplvm.estimators.parameters import Parameters
-from pplvm.estimators.references.target import Target
+from pplvm.estimators.references.target import PenalizedTarget, Target
 from pplvm.estimators.statistics.moments import Moments
 from pplvm.objectives.score_function import without_each
 from pplvm.objectives.targets import Tabulated
@@ -45,6 +45,11 @@ class Reference:
         """The standard error of the whole, as a fraction of the gradient's norm."""
         return float(self.error.sum().sqrt() / self.gradient.norm())
 
+    def plus(self, gradient: Tensor, project: Project) -> "Reference":
+        """With the gradient (P,) of another term of the loss, which is exact."""
+        projected = None if self.projected is None else self.projected + project(gradient.double())
+        return replace(self, gradient=self.gradient + gradient.to(self.gradient), projected=projected)
+
 
 Finding = Generator[tuple[str, int], None, Reference | None]
 """Finds a reference; pauses after each draw of it, of which it tells the source and how many there will be."""
@@ -67,8 +72,9 @@ def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tu
 
 
 def from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Finding:
-    """The reference of a target by tables (S, B); None where they do not say."""
+    """The reference of a target without penalties by tables (S, B); None where they do not say."""
     kind, K = target
+    assert not isinstance(kind, PenalizedTarget)
     B = log_p.shape[-1]
     log_w = log_p - log_q
     if isinstance(kind, Tabulated):
