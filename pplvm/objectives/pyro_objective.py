@@ -14,8 +14,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.left_out import why_not_summed_out
-from pplvm.objectives.objective import ObjectiveError, announce
+from pplvm.objectives.pyros_own import announce
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of

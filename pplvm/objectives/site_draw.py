@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound
 from pplvm.objectives.discrete import Discrete, softened
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import Dependents
 from pplvm.particles.enumeration import coordinates

@@ -21,6 +21,7 @@ from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
 from pplvm.particles.point_masses import is_point
+from pplvm.particles.scales import scale_mismatches
 from pplvm.particles.supports import same_support, support_in_words
 
 __all__ = [
@@ -100,7 +101,7 @@ def plate_scale(sites: list[Site]) -> float:
     for site in sites:
         if isinstance(site["scale"], torch.Tensor) or site["scale"] != first["scale"]:
             named = [(f"site {s['name']!r}", s["scale"]) for s in (first, site)]
-            raise ProgramError(next(_scale_mismatches(named)))
+            raise ProgramError(next(scale_mismatches(named)))
     return float(first["scale"])
 
 
@@ -147,7 +148,7 @@ def violations(
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)
         yield from _second_batch_plates(role, trace)
-    yield from _scale_mismatches(
+    yield from scale_mismatches(
         [(f"{r} site {n!r}", site["scale"]) for r, t in traces.items() for n, site in sample_sites(t).items()]
     )
     for role, trace in traces.items():
@@ -263,18 +264,6 @@ def _frame_size(frame: tuple[int, int, int | None]) -> str:
 def _closest(name: str, names: Any) -> str:
     found = get_close_matches(name, list(names), n=1, cutoff=0.3)
     return f" (did you mean {found[0]!r}?)" if found else ""
-
-
-def _scale_mismatches(named: list[tuple[str, Any]]) -> Iterator[str]:
-    """Sites, in words, whose scale is a tensor or not that of the first."""
-    for site, scale in named:
-        if isinstance(scale, torch.Tensor):
-            yield f"{site} is scaled by a tensor: scale all sites by one Python number"
-        elif not isinstance(named[0][1], torch.Tensor) and scale != named[0][1]:
-            yield (
-                f"{site} is scaled by {scale:g} and {named[0][0]} by {named[0][1]:g}: a scale inside a "
-                "log-weight is no bound; scale all sites by one number, or weight terms in the objective"
-            )
 
 
 def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
