@@ -15,6 +15,7 @@ devices, so that code which restores only one of the two goes unseen: `-m gpu` r
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -116,7 +117,7 @@ class host_noise(TorchDispatchMode):
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
-        tensors = _tensors(args)
+        tensors = _tensors(args, [])
         device = kwargs["device"] if kwargs.get("device") is not None else tensors[0].device if tensors else None
         if device is None or torch.device(device).type == "cpu":
             return func(*args, **kwargs)
@@ -129,26 +130,35 @@ class host_noise(TorchDispatchMode):
 
 def _run(func: Any, args: tuple, kwargs: dict) -> Any:
     """One operation on the tensors inside, after a look at where each lies."""
-    tensors = _tensors(args) + _tensors(tuple(kwargs.values()))
-    if any(isinstance(x, FakeTensor) for x in tensors):
-        return func(*args, **kwargs)
-    there = [x for x in tensors if isinstance(x, PretendTensor)]
+    tensors = _tensors(args, [])
+    if kwargs:
+        _tensors(tuple(kwargs.values()), tensors)
+    there = [x for x in tensors if type(x) is PretendTensor]
     device = kwargs.get("device")
     goes_there = bool(there) if device is None else _is_there(device)
-    name = func._schema.name
-    if there:
+    if not (there or goes_there) or any(isinstance(x, FakeTensor) for x in tensors):
+        return func(*args, **kwargs)
+    name, is_write = _named(func)
+    if len(there) not in (0, len(tensors)):
         _refuse_mixed(func, name, args, tensors)
     if goes_there and isinstance(kwargs.get("generator"), torch.Generator):
         raise RuntimeError(f"expected a '{NAME}' device type for generator but found 'cpu' ({name})")
     if name == "aten::_local_scalar_dense":
         goes_there = False
-    elif name.endswith("_") and args and isinstance(args[0], Tensor):
-        goes_there = isinstance(args[0], PretendTensor)
+    elif is_write and isinstance(args[0], Tensor):
+        goes_there = type(args[0]) is PretendTensor
     found = func(*_mapped(_inside, args), **{name: _mapped(_inside, value) for name, value in kwargs.items()})
     if not goes_there:
         return found
     known = {id(x.inner): x for x in there}  # operations in place return their argument
     return _mapped(lambda x: _outside(x, known), found)
+
+
+@cache
+def _named(func: Any) -> tuple[str, bool]:
+    """Its name, and whether its first argument is written."""
+    name = func._schema.name
+    return name, name.endswith("_")
 
 
 def _refuse_mixed(func: Any, name: str, args: tuple, tensors: list[Tensor]) -> None:
@@ -168,11 +178,14 @@ def _refuse_mixed(func: Any, name: str, args: tuple, tensors: list[Tensor]) -> N
         raise RuntimeError(f"expected all tensors on one device, found {NAME}:0 and cpu: {name} of {shapes} on cpu")
 
 
-def _tensors(given: Any) -> list[Tensor]:
-    """All tensors of nested lists and tuples."""
-    if isinstance(given, Tensor):
-        return [given]
-    return [x for each in given for x in _tensors(each)] if type(given) in (list, tuple) else []
+def _tensors(given: Any, found: list[Tensor]) -> list[Tensor]:
+    """All tensors of nested lists and tuples, after those that were found."""
+    for each in given:
+        if isinstance(each, Tensor):
+            found.append(each)
+        elif type(each) in (list, tuple):
+            _tensors(each, found)
+    return found
 
 
 def _mapped(change: Callable[[Any], Any], given: Any) -> Any:

@@ -130,7 +130,7 @@ def resumed(device, place):
     return straight, other.state_dict()
 
 
-SMALL = {"replicates": 10, "reference_draws": 10, "warm_up": 1, "progress": False}
+SMALL = {"replicates": 4, "reference_draws": 4, "warm_up": 1, "progress": False}
 
 
 def compared(losses, device, compile):
