@@ -1,7 +1,10 @@
 """Labels for some data: the exact elbo by summing the label, unbiased gradients, figures with their right names."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 
 from pplvm.bounds import elbo
 from pplvm.evaluation.evaluate import evaluate
@@ -68,17 +71,35 @@ def test_at_the_posterior_log_weights_are_the_joint_of_known_labels_and_the_evid
     torch.testing.assert_close(-Loss(LeaveOneOut(elbo, 2), program)(X, MIXED), truth.mean())
 
 
-def test_no_figure_with_labels_in_it_is_called_log_p_of_x_or_turned_into_bits():
-    for program in (SemiSupervised(4, 3), Labelled(4, 3)):
-        sections = evaluate(program, (X, MIXED), ks=(1, 10)).sections
-        names = [figure.name for figure in sections["likelihood"]]
-        assert any("log p(x, y" in name for name in names), names
-        assert not any(name.startswith(("log p(x)", "bits", "elbo")) and "y" not in name for name in names), names
-        unknown = [figure.name for figure in evaluate(program, (X, NONE), ks=(1, 10)).sections["likelihood"]]
-        assert not any("log p(x, y" in name for name in unknown), unknown
+def test_figures_tell_the_joint_of_known_labels_from_the_evidence_of_the_others():
+    program = SemiSupervised(4, 3, latent_size=1).at_posterior()
+    truth = program.log_joint(X, MIXED).detach()
+    figures = {f.name: f for f in evaluate(program, (X, MIXED), ks=(1, 10)).sections["likelihood"]}
+    known, unknown = figures["log p(x, y), of 2 data"], figures["log p(x), of 2 data"]
+    assert known.value == pytest.approx(float(truth[[1, 2]].mean()))
+    assert unknown.value == pytest.approx(float(truth[[0, 3]].mean()))
+    assert figures["log p(x, y where known), k = 10"].value == pytest.approx(float(truth.mean()))
+    others = set(figures) - {known.name, unknown.name}
+    assert not any(name.startswith(("log p(x)", "log p(x, exact", "bits", "density", "elbo")) for name in others), others
+
+
+@pytest.mark.parametrize("y, name", [(NONE, "log p(x), k = 10"), (ALL, "log p(x, y), k = 10")])
+def test_figures_of_data_of_one_kind_have_one_name(y, name):
+    program = SemiSupervised(4, 3, latent_size=1).at_posterior()
+    figures = {f.name: f for f in evaluate(program, (X, y), ks=(1, 10)).sections["likelihood"]}
+    assert figures[name].value == pytest.approx(float(program.log_joint(X, y).mean().detach()))
+    assert any("bits" in name or "density" in name for name in figures) == bool((y < 0).all())
+
+
+class Guided(Labelled):
+    """With a guide that draws the unknown labels, as evaluation asks for."""
+
+    def guide(self, x, y):
+        with pyro.plate("batch", len(x)), poutine.mask(mask=y < 0):
+            pyro.sample("y_unobserved", dist.Categorical(logits=x[:, :3]))
 
 
 def test_the_exact_evidence_of_mixed_labels_is_theirs():
-    program = Labelled(4, 3)
+    program = Guided(4, 3)
     found = log_evidence(program, (X, MIXED))
     torch.testing.assert_close(found.log_p, program.log_joint(X, MIXED).detach())
