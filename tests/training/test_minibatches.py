@@ -38,6 +38,18 @@ def test_data_sets_give_float32_and_draw_anew_in_every_epoch():
     assert {*first.unique().tolist(), *second.unique().tolist()} == {0.0, 1.0} and float(first.sum() - second.sum())
 
 
+def test_rows_keep_their_conditions():
+    x, y = torch.arange(7.0)[:, None], 10 * torch.arange(7)
+    labelled = ImageData(x, "seven", levels=None, labels=y).conditioned("labels")
+    for data in (torch.utils.data.TensorDataset(x, y), labelled):
+        batches, count = minibatches(data, epochs=2, batch_size=3)
+        found = list(batches)
+        assert count == len(found) == 6 and all(torch.equal(10 * a.flatten().long(), b) for a, b in found)
+        assert torch.equal(torch.cat([b for _, b in found[:3]]).sort().values, y)
+    (alone,) = minibatches(torch.utils.data.TensorDataset(x), epochs=1)[0]
+    assert isinstance(alone, torch.Tensor) and alone.shape == (7, 1)
+
+
 def test_batches_of_their_own_are_gone_through_again():
     made = [torch.zeros(2), torch.ones(1)]
     assert minibatches(made) == (made, 2)
