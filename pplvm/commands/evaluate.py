@@ -131,11 +131,8 @@ def _write(
     count = len(trained.first(arguments.limit))
     circumstances = _circumstances(trained, arguments, ks, count)
     remarks = [*changed_data(trained), *caveats(trained, arguments.split, count)]
-    hint = (
-        None
-        if NO_LATENTS in found.left_out
-        else annealing_hint(trained.program, trained.rows(arguments.limit), arguments)
-    )
+    x = trained.rows(arguments.limit)
+    hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}
     page = evaluation_page(told_first | ({"not asked for": hint} if hint else {}), rows, files)
@@ -208,8 +205,10 @@ def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: li
 def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> None:
     """Rate against distortion of all runs, and their main figures side by side."""
     points, names = [], {each.judged.log_p for each in found}
-    name = names.pop() if len(names) == 1 else "log p"
-    print(f"\n{'run':30}{name:>{max(12, len(name) + 2)}}{'rate':>10}{'distortion':>12}{'beta':>8}")
+    differ = len(names) > 1  # which do not compare
+    name = "log p" if differ else names.pop()
+    width = max(12, len(name) + 2, *(len(each) + 9 for each in names))
+    print(f"\n{'run':30}{name:>{width}}{'rate':>10}{'distortion':>12}{'beta':>8}")
     for trained, each in zip(every, found, strict=True):
         figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
         rate, distortion = figures["rate"], figures["distortion"]
@@ -217,11 +216,9 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
         shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
         points.append(_point(trained, beta, rate, distortion))
-        shown = shown if not names else f"{each.judged.log_p} {shown}"
-        directory_name = str(trained.directory)[-29:]
-        print(
-            f"{directory_name:30}{shown:>{max(12, len(name) + 2)}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}"
-        )
+        shown = f"{each.judged.log_p} {shown}" if differ else shown
+        told = str(trained.directory)[-29:]
+        print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
     finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
     if len(finite) < len(points):
         unknown = ", ".join(str(point["label"]) for point in points if point not in finite)
