@@ -147,12 +147,13 @@ def _measure(
     rounds: Rounds,
 ) -> None:
     """One section for each checkpoint, the last of them cut short by Ctrl-C if it has a result by then."""
-    x = subject.minibatches[0]
-    for checkpoint, steps in freezes(arguments, subject.trained, data, x, subject.files, rounds):
+    first = subject.minibatches[0]
+    device = first[0].device
+    for checkpoint, steps in freezes(arguments, subject.trained, subject.data, first, subject.files, rounds):
         require_equal(subject.trained, f"{subject.name}, {checkpoint}", ALIKE)
         torch.manual_seed(arguments.seed)
         comparison = Comparison(
-            subject.choice.losses(x.device),
+            subject.choice.losses(device),
             subject.minibatches,
             replicates=arguments.replicates,
             reference_draws=arguments.reference_draws,
@@ -160,8 +161,8 @@ def _measure(
             sampling=_sampling(arguments),
             tell=_tell,
         )
-        swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
-        sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
+        swept = subject.choice.swept(sweep_particles(arguments.sweep), device)
+        sweep = ParticleSweep(swept, first, replicates=arguments.sweep_replicates, seed=arguments.seed)
         try:
             _draw(arguments, comparison, sweep, rounds)
         finally:
