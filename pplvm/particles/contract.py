@@ -22,7 +22,7 @@ from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
 from pplvm.particles.point_masses import is_point
 from pplvm.particles.scales import scale_mismatches
-from pplvm.particles.supports import same_support, support_in_words
+from pplvm.particles.supports import contains, support_in_words
 
 __all__ = [
     "ParameterError",
@@ -172,7 +172,7 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         return
     if any(frame.name == "batch" and frame.dim != -1 for frame in frames):
         yield f"{role} site {name!r}: the plate 'batch' must be at dim=-1, further plates to its left"
-    if isinstance(_innermost(site["fn"]), Rejector):
+    if isinstance(innermost(site["fn"]), Rejector):
         yield (
             f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
             "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
@@ -235,7 +235,7 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not is_point(q["fn"]) and not same_support(p["fn"].support, q["fn"].support):
+    elif not is_point(q["fn"]) and not contains(p["fn"].support, q["fn"].support):
         yield (
             f"site {name!r} has support {support_in_words(q['fn'].support)} in the guide and "
             f"{support_in_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
@@ -278,9 +278,3 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
                 f"{role} has pyro.param({name!r}), which no module owns, so no optimizer sees it: make it an "
                 "nn.Parameter (or PyroParam) of the program"
             )
-
-
-def _innermost(fn: Any) -> Any:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn
