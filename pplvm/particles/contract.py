@@ -22,7 +22,7 @@ from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
 from pplvm.particles.point_masses import is_point
 from pplvm.particles.scales import scale_mismatches
-from pplvm.particles.supports import contains, support_in_words
+from pplvm.particles.supports import contains, innermost, support_in_words
 
 __all__ = [
     "ParameterError",
