@@ -202,11 +202,12 @@ def _require_batch(name: str, batch: int, most: int) -> None:
 
 def _require_dreams(name: str, pair: Pair, like: Batch) -> None:
     require_guide_density(name, pair, like)
-    drawn = pair.run_guide(1, (like[:1],), {})
-    for narrow in narrower(latents(pair.run_model(1, drawn, (like[:1],), {})), latents(drawn)).values():
+    first = rows_of(as_tuple(like), slice(1))
+    drawn = pair.run_guide(1, first, {})
+    for narrow in narrower(latents(pair.run_model(1, drawn, first, {})), latents(drawn)).values():
         raise ValueError(f"{name}: {narrow}, so that it gives other dreams no density")
     try:
-        require_dreams(pair, rows_of(as_tuple(like), slice(1)), {})
+        require_dreams(pair, first, {})
     except ProgramError as fault:
         raise ValueError(f"{name}: {fault}") from fault
 
