@@ -53,8 +53,8 @@ def number_refused(error: TypeError, batch: Batch, count: int) -> str | None:
     if re.search(r"missing \d+ required positional arguments?", said):
         has = "x alone" if count == 1 else f"{count} tensors"
         return (
-            f"a batch is {has}, and the loss takes more ({said}): give batches (x, y), as "
-            'data.conditioned("labels") and a DataLoader of TensorDataset(x, y) do'
+            f"a batch is {has}, and the loss takes more ({said}): give batches (x, y), as data.conditioned('labels') "
+            "and a DataLoader of TensorDataset(x, y) do, or data (x, y) with batch_size=100"
         )
     return None
 

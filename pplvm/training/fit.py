@@ -38,7 +38,8 @@ def fit(
     Arguments:
         loss: a module that maps a batch to a scalar, loss(x) or loss(x, y), wrapped for data parallelism or not.
         batches: as many as there are to be steps, x (B, ...) or (x, y, ...) each, as a DataLoader gives them; or data
-            to make them of: a tensor (N, ...), a TensorDataset or a data set of pplvm.
+            to make them of: a tensor (N, ...), a TensorDataset, a data set of pplvm, or with batch_size a tuple
+            (x, y, ...) of tensors (N, ...).
         optimizer: of the loss's parameters, or several, each with a name and parameters of its own.
         epochs: times that batches or data are gone through, 1 if None.
         batch_size: of batches made of data, 100 if None; they are shuffled by torch's random state in every epoch.

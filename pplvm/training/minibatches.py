@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pplvm.batch import Batch, without_conditions
+from pplvm.batch import Batch, as_tuple, without_conditions
 from pplvm.distributed.ranks import size
 
 __all__ = ["Rows", "minibatches"]
@@ -36,7 +36,7 @@ def minibatches(
 
     Arguments:
         data: batches that are made already, or data of which to make them: a tensor (N, ...), a TensorDataset of such,
-            or a data set of pplvm.
+            a data set of pplvm, or, with batch_size, a tuple (x, y, ...) of tensors (N, ...).
         epochs: times that all are gone through.
         batch_size: of batches that are made here, shuffled by torch's random state in every epoch.
 
@@ -61,6 +61,8 @@ def minibatches(
         )
     if isinstance(data, Tensor | TensorDataset):
         data = _Rows(data.tensors if isinstance(data, TensorDataset) else (data,))
+    elif batch_size is not None and isinstance(data, tuple) and all(isinstance(part, Tensor) for part in data):
+        data = _Rows(as_tuple(data))
     if isinstance(data, Rows):
         return _from_rows(data, 1 if epochs is None else epochs, batch_size)
     if batch_size is not None:

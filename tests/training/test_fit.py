@@ -315,6 +315,25 @@ def test_every_face_of_a_loss_is_asked_alike():
     assert all(torch.allclose(a, b, rtol=1e-12) for each in found[1:] for a, b in zip(each, found[0], strict=True))
 
 
+def test_a_loss_has_the_face_of_what_compiles_it():
+    from pplvm.graphs.compiled import Compiled
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.programs.vae import VAE
+
+    loss, x, found = Loss(Pathwise(), VAE(8, 2, (5,))), torch.ones(3, 8), []
+    loss(x)
+    for face in (lambda: loss(x).backward(), lambda: loss.backward(x), lambda: Compiled(loss, "graph").backward(x)):
+        loss.zero_grad()
+        torch.manual_seed(1)
+        value = face()
+        assert value is None or not value.requires_grad
+        found.append([p.grad.clone() for p in loss.parameters()])
+    assert all(torch.equal(a, b) for each in found[1:] for a, b in zip(each, found[0], strict=True))
+    loss.backward(x)  # is added
+    assert not torch.equal(next(loss.parameters()).grad, found[0][0])
+
+
 def test_parts_of_a_loss_have_optimizers_of_their_own():
     parts = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 1), "guide": torch.nn.Linear(3, 3)})
     loss = Squares(torch.nn.Sequential(parts["guide"], parts["model"]))

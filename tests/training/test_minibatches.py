@@ -41,13 +41,16 @@ def test_data_sets_give_float32_and_draw_anew_in_every_epoch():
 def test_rows_keep_their_conditions():
     x, y = torch.arange(7.0)[:, None], 10 * torch.arange(7)
     labelled = ImageData(x, "seven", levels=None, labels=y).conditioned("labels")
-    for data in (torch.utils.data.TensorDataset(x, y), labelled):
+    for data in (torch.utils.data.TensorDataset(x, y), labelled, (x, y)):
         batches, count = minibatches(data, epochs=2, batch_size=3)
         found = list(batches)
         assert count == len(found) == 6 and all(torch.equal(10 * a.flatten().long(), b) for a, b in found)
         assert torch.equal(torch.cat([b for _, b in found[:3]]).sort().values, y)
     (alone,) = minibatches(torch.utils.data.TensorDataset(x), epochs=1)[0]
     assert isinstance(alone, torch.Tensor) and alone.shape == (7, 1)
+    assert minibatches((x, x)) == ((x, x), 2)  # a tuple of batches, as before
+    with pytest.raises(ValueError, match=r"\(7, 1\), \(5,\) as shapes: data and conditions need as many rows"):
+        minibatches((x, y[:5]), batch_size=3)
 
 
 def test_batches_of_their_own_are_gone_through_again():
