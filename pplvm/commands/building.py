@@ -134,7 +134,7 @@ def check_data(program: nn.Module, data: ImageData, x: Tensor) -> None:
     model_trace, _, _ = run_once(program, data, x)
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"] and _is_batch(site["value"], x):
-            check_site(spec, name, _kind(site), site["fn"].support)
+            check_site(spec, name, _kind(site), site["fn"].support, site["value"].device)
             if spec.levels is None:
                 _check_rows(program, data, x, name, site)
 
