@@ -84,7 +84,7 @@ def main(steps: int = 3000, known: int = 100, tested: int = 300, seed: int = 0) 
     program = M2(data_size=64, num_classes=10)
     loss = Loss(Penalized(LeaveOneOut(elbo, num_particles=4), {"missed": ALPHA}), program)
     epochs = -(-steps // (len(some) // 100 + 1))
-    values = fit(loss, some, torch.optim.Adam(loss.parameters(), lr=2e-3), epochs=epochs).run()
+    values = fit(loss, some, torch.optim.Adam(loss.parameters(), lr=2e-3), epochs=epochs, compile="graph").run()
     print(f"minus the bound, nats: {values[:50].mean():.2f} at the start, {values[-50:].mean():.2f} at the end")
 
     images, labels = test.rows(torch.arange(len(test))).flatten(1), test.labels

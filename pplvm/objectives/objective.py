@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyro
@@ -200,6 +201,9 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
+        held = next(chain(program.parameters(), program.buffers()), None)
+        if self.control is not None and held is not None:
+            self.control.to(held.device)
         self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
         self._per_row: list[nn.Module] | None = None
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from tests.pretend_device import host_noise, pretend_device
 
+CLOSE = {torch.float64: 1e-7, torch.float32: 1e-3}
+"""Relative differences between the CPU and CUDA."""
+
 
 class Accelerator:
     """A device other than the CPU, which is there within `with`.
@@ -30,15 +33,16 @@ class Accelerator:
     def same(self, function: Callable[[torch.device], Any]) -> Any:
         """What a function of the device gives on the CPU, after its results on the accelerator were held against it.
 
-        The numbers are the same bits on the pretend device, and within 1e-7 of each other on CUDA. The default random
-        stream starts from the same seed for both.
+        The numbers are the same bits on the pretend device, and close on CUDA, as the default precision has it. The
+        random stream starts from the same seed for both.
         """
         torch.manual_seed(7)
         expected = function(torch.device("cpu"))
         with self() as device:
             torch.manual_seed(7)
             found = on_host(function(device))
-        tolerance = {"rtol": 0.0, "atol": 0.0} if self.is_pretend else {"rtol": 1e-7, "atol": 1e-9}
+        rtol = 0.0 if self.is_pretend else CLOSE[torch.get_default_dtype()]
+        tolerance = {"rtol": rtol, "atol": rtol / 100}
         compare(found, on_host(expected), tolerance, "result")
         return expected
 

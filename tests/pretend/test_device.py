@@ -13,7 +13,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.vae import VAE
-from tests.pretend_device import PretendTensor, pretend_device
+from tests.pretend_device import PretendTensor, host_noise, pretend_device
 
 MIXED = "all tensors .*on (the same|one) device|same device|generator"
 
@@ -90,6 +90,32 @@ def test_what_lies_on_two_devices_is_refused(accelerator, mix):
     here = torch.ones(3, 3)
     with accelerator() as device, pytest.raises((RuntimeError, ValueError), match=MIXED):
         mix(torch.ones(3, 3, device=device), here)
+
+
+DRAWN = {
+    "randn": lambda like: torch.randn(3, device=like.device),
+    "like": torch.rand_like,
+    "in place": lambda like: like.clone().exponential_(2.0),
+    "normal": lambda like: torch.normal(like, like),
+    "bernoulli": lambda like: torch.bernoulli(0.5 * like),
+    "gamma": torch._standard_gamma,
+    "multinomial": lambda like: torch.multinomial(like, 2),
+    "permutation": lambda like: torch.randperm(5, device=like.device),
+    "dropout": nn.functional.dropout,
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_draws_are_those_of_the_cpu(accelerator, draw):
+    """What makes CUDA's draws comparable is tried on the pretend device too."""
+
+    def on(device):
+        with host_noise():
+            found = draw(torch.ones(3, device=device))
+        assert found.device.type == device.type
+        return found
+
+    accelerator.same(on)
 
 
 def test_it_is_no_array(accelerator):

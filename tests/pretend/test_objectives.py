@@ -36,13 +36,16 @@ def program_of(name):
     raise AssertionError(f"{name} runs on neither program")
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+SLOW = ("relax",)  # as REBAR, with a network beside it
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in OBJECTIVES])
 def test_value_and_gradient(accelerator, name):
     def on(device):
         with pyro.get_param_store().scope():
             make = program_of(name)
             torch.manual_seed(3)
-            loss = Loss(built(name), make()).to(device)
+            loss = Loss(built(name), make().to(device))  # which takes what the objective learns to the program
             value = loss(torch.bernoulli(torch.full((B, D), 0.5)).to(device))
             value.backward()
             assert value.device.type == device.type or name.startswith("pyro-")

@@ -65,6 +65,17 @@ def test_draws_and_gradients(accelerator, case):
     accelerator.same(on)
 
 
+def test_one_made_on_the_device_lies_there(accelerator, case):
+    """Also where what the data know, their mean, lies on the CPU."""
+    make, data, objective = case
+    batch = data()
+    with accelerator() as device:
+        with device:
+            program = make()
+        assert {each.device.type for each in program.state_dict().values()} == {device.type}
+        assert Loss(objective, program)(*[part.to(device) for part in batch]).isfinite()
+
+
 @pytest.mark.parametrize(
     "name", ["vae", "belief net", pytest.param("convolutional, with labels", marks=pytest.mark.slow)]
 )

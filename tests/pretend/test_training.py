@@ -7,6 +7,7 @@ import torch
 from pplvm.bounds import iwae
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
+from pplvm.data.spec import DataSpec, check_site
 from pplvm.estimators.gradients import compare_gradients
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Loss
@@ -97,6 +98,36 @@ def test_images_and_labels_of_a_data_set(accelerator):
     accelerator.same(on)
 
 
+@pytest.fixture
+def single():
+    """The precision of data sets."""
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float64)
+
+
+def test_fit_on_a_data_set_that_lies_there(accelerator, single):
+    def on(device):
+        data = ImageData(rows(), "toy", labels=torch.arange(4 * B) % 3, levels=2).to(device)
+        loss = Loss(Pathwise(), VAE(D, 2, (4,)).to(device))
+        optimizer = torch.optim.Adam(loss.parameters(), lr=0.1)
+        return fit(loss, data, optimizer, epochs=2, batch_size=B, compile="off").run()
+
+    accelerator.same(on)
+
+
+def test_levels_are_held_against_bounds_that_lie_there(accelerator):
+    spec = DataSpec("toy", 10, (2,), levels=4)
+
+    def on(device):
+        low, high = torch.zeros(2, device=device), torch.full((2,), 0.9, device=device)
+        with pytest.raises(ValueError, match="site 'x' is an? Uniform, whose support is") as refused:
+            check_site(spec, "x", "Uniform", pyro.distributions.Uniform(low, high).support, device)
+        return str(refused.value)
+
+    assert accelerator.same(on)
+
+
 def run_of(device):
     torch.manual_seed(4)
     loss = LOSSES["moving average"]().to(device)
@@ -104,13 +135,9 @@ def run_of(device):
     return Run(stepper, Epochs(rows(), B, device=device)), loss
 
 
-def test_a_run_goes_on_where_it_was_saved(accelerator, tmp_path, monkeypatch):
+def test_a_run_goes_on_where_it_was_saved(accelerator, tmp_path, monkeypatch, single):
     monkeypatch.setattr("pplvm.training.plain.PLAIN", (*PLAIN, PretendTensor))
-    torch.set_default_dtype(torch.float32)  # which data sets are
-    try:
-        accelerator.same(lambda device: resumed(device, tmp_path / device.type))
-    finally:
-        torch.set_default_dtype(torch.float64)
+    accelerator.same(lambda device: resumed(device, tmp_path / device.type))
 
 
 def resumed(device, place):
