@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple, moved
 from pplvm.data.image_data import ImageData
+from pplvm.data.source import NOT_KNOWN
 from pplvm.data.spec import check_site, first_outside, refuse_condition, refuse_row
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
@@ -31,10 +32,13 @@ def run_once(program: nn.Module, data: ImageData, batch: Batch) -> tuple[Trace, 
     _require_call(program, data, len(parts))
     try:
         return inspect_pair(program.model, program.guide, parts, {})
-    except (RuntimeError, ProgramError) as error:
-        raise ValueError(
+    except (IndexError, RuntimeError, ProgramError) as error:
+        not_known = _not_known(parts)
+        if isinstance(error, IndexError) and not not_known:  # told with its line where it is caught
+            raise
+        raise (ConditionsError if not_known else ValueError)(
             f"program {type(program).__name__} cannot run on data set {data.spec.name!r}, whose data have shape "
-            f"{data.spec.shape}: {str(error).splitlines()[0]}{_unscaled(program, data, parts)}"
+            f"{data.spec.shape}: {str(error).splitlines()[0]}{not_known or _unscaled(program, data, parts)}"
         ) from error
 
 
@@ -60,7 +64,7 @@ def check_data(program: nn.Module, data: ImageData, batch: Batch) -> None:
 
 def _require_call(program: nn.Module, data: ImageData, count: int) -> None:
     """Refuse a program that cannot be called with x and its conditions, `count` tensors in all."""
-    given = data.spec.conditions or tuple(f"condition {i}" for i in range(1, count))
+    given = data.spec.conditions[: count - 1] or tuple(f"condition {i}" for i in range(1, count))
     for role in ("model", "guide"):
         try:
             takes = list(inspect.signature(getattr(program, role)).parameters.values())
@@ -76,11 +80,19 @@ def _require_call(program: nn.Module, data: ImageData, count: int) -> None:
                 "what it needs, in its order, as --condition labels"
             )
         if count > max(1, len(named)) and not any(p.kind is p.VAR_POSITIONAL for p in takes):
-            what = "x alone" if len(named) < 2 else f"no more than {len(named) - 1} of them"
+            most = len(named) - 1
+            what = "x alone" if most < 1 else f"{most} condition{'s' if most > 1 else ''} beside x"
             raise ConditionsError(
-                f"program {call} that takes {what}, and --condition gives it {' and '.join(given)} beside x: leave "
+                f"program {call} that takes {what}, and --condition gives it {' and '.join(given)}: leave "
                 f"--condition {','.join(given)} out, or write model and guide that take them, as model(x, y)"
             )
+
+
+def _not_known(parts: Sequence[Tensor]) -> str:
+    """What may be the fault where a program fails on labels that are not known."""
+    if not any(part.dtype == torch.int64 and bool((part == NOT_KNOWN).any()) for part in parts[1:]):
+        return ""
+    return "; labels that are not known are -1: write a program for them, or leave --known-labels out"
 
 
 def _unscaled(program: nn.Module, data: ImageData, parts: Sequence[Tensor]) -> str:

@@ -26,7 +26,7 @@ PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 MUST_AGREE = {
     "program": "program",
     "settings": "setting of the program",
-    "conditions": "choice of --condition, --known-labels, or other labels",
+    "conditions": "--condition, --known-labels or other labels",
     "objective": "objective",
     "optimizer": "optimizer",
     "schedule": "schedule",
@@ -101,9 +101,9 @@ def data_checksum(data: ImageData) -> str:
 
 
 def condition_checksums(data: ImageData) -> dict[str, str]:
-    """The sha256 of each condition, (N, ...), by its name."""
+    """The first 16 digits of the sha256 of each condition, (N, ...), by its name."""
     named = zip(data.spec.conditions, data.conditions, strict=True)
-    return {name: hashlib.sha256(values.cpu().contiguous().numpy().data).hexdigest() for name, values in named}
+    return {name: hashlib.sha256(each.cpu().contiguous().numpy().data).hexdigest()[:16] for name, each in named}
 
 
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -97,7 +97,6 @@ class Autoregressive(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        each = self.conditionals(value).log_prob(value)
-        batch_dim = max(value.dim() - self.event_dim, len(self.batch_shape))
-        log_prob = sum_rightmost(each, each.dim() - batch_dim)
+        conditionals = self.conditionals(value)
+        log_prob = sum_rightmost(conditionals.log_prob(value), self.event_dim - len(conditionals.event_shape))
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

@@ -48,7 +48,7 @@ class Decoder:
 
     Arguments:
         pair: as `frozen` yields it.
-        like: a datum, (1, *shape), which gives the shape; or (x, y) with conditions, those of N data to be used in turn.
+        like: a datum, (1, *shape), which gives the shape; or (x, y) with the conditions of N data, to be given in turn.
         seed: of all that the model draws; the same in every run, so that pictures differ in their latents alone.
 
     Raises:
@@ -120,7 +120,7 @@ class Decoder:
 
 
 def posterior(pair: Pair, row: Batch) -> dict[str, Site]:
-    """The guide's latents for one datum and its conditions, each at a typical value given those before it: its mean, or a draw."""
+    """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
     with _Typical():
         guide_trace = pair.run_guide(1, as_tuple(row), {})
     require_latents(guide_trace)

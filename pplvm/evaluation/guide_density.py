@@ -208,9 +208,10 @@ def _as_particles(pair: Pair, held: HeldDraws, x: tuple[Tensor, ...]) -> Tensor:
     return _log_q(pair, _run(pair, held, x, broadcast=False), held, len(x[0]), broadcast=False)
 
 
-def _run(pair: Pair, held: HeldDraws, x: tuple[Tensor, ...], broadcast: bool) -> Trace:
-    drawn = held if broadcast else held.beside(pair, len(x[0]))
-    return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), x, {})
+def _run(pair: Pair, held: HeldDraws, x: Batch, broadcast: bool) -> Trace:
+    args = as_tuple(x)
+    drawn = held if broadcast else held.beside(pair, len(args[0]))
+    return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), args, {})
 
 
 def _log_q(pair: Pair, trace: Trace, held: HeldDraws, size: int, broadcast: bool) -> Tensor:

@@ -47,7 +47,9 @@ class AggregatePosterior:
         told = f"I_q({self.judged.datum}; z)"
         apart = f"mean over data bounds that of their source from above, {told} from below{few}"
         return [
-            mean_of(figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault),
+            mean_of(
+                figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault or self.judged.bounded
+            ),
             mean_of("reconstruction", self.reconstruction),
             mean_of("rate", self.rate),
             mean_of(told, self.information, note=cap),
@@ -78,8 +80,9 @@ def aggregate_posterior(
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         x: data (N, ...), or data and their conditions, (x, y); each guide is then q(z | x_j, y_j), and the prior of
             each datum p(z | y).
-        aggregate: (M, ...), with their conditions, whose guides make q(z); x itself where None. A datum of x that is not among them, by its
-            values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
+        aggregate: (M, ...), with their conditions, whose guides make q(z); x itself where None. A datum of x that is
+            not among them, by its values, joins them for its own draws, so M is one more. Give all data where x is a
+            part of them.
         num_particles: draws a datum, at least 1.
         seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
 
@@ -127,7 +130,7 @@ def aggregate_posterior(
 
 
 def mutual_information(program: nn.Module, x: Batch, seed: int = 0) -> float:
-    """I_q(x; z) in nats about which of the data (N, ...), with their conditions if they have any, gave z, at most log N: see `aggregate_posterior`.
+    """I_q(x; z) in nats about which of the data (N, ...) gave z, at most log N: see `aggregate_posterior`.
 
     References:
         He, Spokoyny, Neubig and Berg-Kirkpatrick, Lagging inference networks and posterior collapse in variational

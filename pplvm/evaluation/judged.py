@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.particles.conditions import observed_conditions, rows_that_observe
 from pplvm.particles.pair import Pair
 
-__all__ = ["Judged", "judged_of"]
+__all__ = ["Judged", "judged_of", "observing"]
 
 AT_ONCE = 100
 """Data of which is asked at once whether their conditions are observed."""
@@ -60,6 +61,11 @@ class Judged:
         return f" | {', '.join(self.given)}" if self.given else ""
 
     @property
+    def bounded(self) -> str:
+        """What an elbo bounds, in words; "" where that is log p(x), as everybody takes it to be."""
+        return "" if self == Judged() else f"bounds {self.log_p}"
+
+    @property
     def why_no_bits(self) -> str:
         """What keeps figures from bits per dimension of the data, "" where nothing does."""
         if not self.observed:
@@ -73,24 +79,28 @@ def judged_of(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Judged:
     Arguments:
         pair: as `frozen` yields it.
         batch: all data that are judged (N, ...), with their conditions.
-        names: of the conditions; what the model itself calls them where there are none.
+        names: of the conditions; what the model itself calls them where there are none, or only "condition 1".
     """
     parts = as_tuple(batch)
     if len(parts) == 1:
         return Judged()
-    named = dict(enumerate([*names, *_own_names(pair, len(parts) - 1)[len(names) :]], start=1))
+    named = dict(enumerate(_own_names(pair, len(parts) - 1), start=1))
+    named |= {number: name for number, name in enumerate(names, start=1) if name != f"condition {number}"}
     sites = observed_conditions(pair, rows_of(parts, slice(1)), {})
     observes = frozenset[int]().union(*sites.values())
     given = tuple(name for number, name in named.items() if number not in observes)
     observed = tuple(name for number, name in named.items() if number in observes)
     if not observed:
         return Judged(given)
-    known = [
-        rows_that_observe(pair, rows_of(parts, slice(start, start + AT_ONCE)), {})
-        for start in range(0, len(parts[0]), AT_ONCE)
-    ]
-    every = torch.cat(known)
-    return Judged(given, observed, bool(every.all())) if every.any() else Judged(given, unknown=observed)
+    known = observing(pair, parts)
+    return Judged(given, observed, bool(known.all())) if known.any() else Judged(given, unknown=observed)
+
+
+def observing(pair: Pair, batch: Batch) -> Tensor:
+    """The data of which the model observes a condition, (N,) of bools: their density is log p(x, y), not log p(x)."""
+    parts = as_tuple(batch)
+    starts = range(0, len(parts[0]), AT_ONCE)
+    return torch.cat([rows_that_observe(pair, rows_of(parts, slice(start, start + AT_ONCE)), {}) for start in starts])
 
 
 def _own_names(pair: Pair, count: int) -> list[str]:

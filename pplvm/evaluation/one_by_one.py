@@ -1,7 +1,7 @@
-"""One datum at a time: its noise comes from its own values and conditions, so that no order, batch or rank can change a figure.
+"""One datum at a time: its noise comes from its own values, so that no order, batch or rank can change a figure.
 
-Its conditions are among its values. Equal data are told apart by their number, first, second, ..., so that each has noise of its own: the mean over N data
-then has the standard error s / sqrt(N), however often values repeat.
+Its conditions count among its values. Equal data are told apart by their number, first, second, ..., so that each has
+noise of its own: the mean over N data then has the standard error s / sqrt(N), however often values repeat.
 """
 
 import hashlib

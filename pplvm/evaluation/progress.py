@@ -17,10 +17,10 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """A function from a batch (B, ...), or (x, y) with conditions, to {"elbo", "rate", "distortion"}, nats per datum; elbo = -(rate + distortion).
+    """A function from a batch (B, ...) to {"elbo", "rate", "distortion"}, nats per datum; elbo = -(rate + distortion).
 
-    It runs in eval mode with the random state put back, so that training is the same with it and without. Where a
-    fault keeps the elbo from a bound on log p(x), it is called "log_weight".
+    A batch with conditions is a tuple (x, y). It runs in eval mode with the random state put back, so that training is
+    the same with it and without. Where a fault keeps the elbo from a bound on log p(x), it is called "log_weight".
 
     Arguments:
         program: with methods model(x) and guide(x).

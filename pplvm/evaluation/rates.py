@@ -62,8 +62,7 @@ class RateDistortion:
         notes = {name: "KL in closed form" if name in self.closed else drawn for name in self.rate_sites}
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
-        bounds = "" if self.fault or self.judged == Judged() else f"bounds {self.judged.log_p}"
-        note = "; ".join(filter(None, [drawn, self.fault, bounds]))
+        note = "; ".join(filter(None, [drawn, self.fault or self.judged.bounded]))
         return [
             mean_of(figure_name("elbo", self.fault), self.elbo, note=note),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),

@@ -124,6 +124,7 @@ REFUSED = {
     "Alone --condition labels": "program Alone has a model(x) that takes x alone, and --condition gives it labels",
     "Conditional": "program Conditional has a model(x, y) that needs y beside x, and as data are read they are x alone",
     "Conditional --condition labels,mask": "it has labels",
+    "Conditional --condition labels --known-labels 50": "non-negative.; labels that are not known are -1: write a prog",
     "Alone --condition colour": "--condition colour: data set 'digits' has no 'colour' of one row a datum",
     "Alone --known-labels 50": "--known-labels 50 is a number of labels to train with: add --condition labels",
     "Either --condition labels --known-labels 5": "--known-labels 5: 5 known labels leave some of 10 classes",
@@ -199,5 +200,8 @@ def test_a_program_is_called_with_what_it_takes():
     assert run_once(Masked(), data, (x, y, y))[2] == []
     with pytest.raises(ConditionsError, match=r"model\(x, y, mask\) that needs y and mask beside x, .* they are x alo"):
         run_once(Masked(), data, x)
-    with pytest.raises(ConditionsError, match=r"model\(x, y\) that takes no more than 1 of them"):
+    with pytest.raises(
+        ConditionsError,
+        match=r"\(x, y\) that takes 1 condition beside x, and --condition gives it condi",
+    ):
         run_once(Labelled(), data, (x, y, y))
