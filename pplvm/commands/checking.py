@@ -9,8 +9,8 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple, moved
-from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
+from pplvm.data.source import NOT_KNOWN
 from pplvm.data.spec import check_site, first_outside, refuse_condition, refuse_row
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
@@ -80,9 +80,10 @@ def _require_call(program: nn.Module, data: ImageData, count: int) -> None:
                 "what it needs, in its order, as --condition labels"
             )
         if count > max(1, len(named)) and not any(p.kind is p.VAR_POSITIONAL for p in takes):
-            what = "x alone" if len(named) < 2 else f"no more than {len(named) - 1} of them"
+            most = len(named) - 1
+            what = "x alone" if most < 1 else f"{most} condition{'s' if most > 1 else ''} beside x"
             raise ConditionsError(
-                f"program {call} that takes {what}, and --condition gives it {' and '.join(given)} beside x: leave "
+                f"program {call} that takes {what}, and --condition gives it {' and '.join(given)}: leave "
                 f"--condition {','.join(given)} out, or write model and guide that take them, as model(x, y)"
             )
 

@@ -24,7 +24,7 @@ from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import default_style
-from pplvm.commands.trained import Trained, caveats, changed_data, take_up
+from pplvm.commands.trained import Trained, caveats, changed_data, take_up, with_labels_hidden
 from pplvm.distributed.collectives import from_first
 from pplvm.distributed.ranks import is_first, join
 from pplvm.distributed.unison import in_unison
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output = from_first(arguments.output)
         with in_unison():
             every = [take_up(directory, arguments, device) for directory in arguments.run]
+            every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]

@@ -1,8 +1,9 @@
 """A run taken up again to be judged: its settings, its weights, its program, and data of any split."""
 
 import argparse
+import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,15 @@ from pplvm.commands.data import build_data
 from pplvm.commands.manifest import another_run, data_checksum
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say
+from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
+from pplvm.evaluation.judged import judged_of
+from pplvm.evaluation.one_by_one import frozen
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
 
-__all__ = ["Trained", "caveats", "changed_data", "take_up"]
+__all__ = ["Trained", "caveats", "changed_data", "take_up", "with_labels_hidden"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,29 @@ class Trained:
         """The same as a data set, which knows what its conditions are called."""
         count = len(self.data) if limit is None else min(limit, len(self.data))
         return FirstData(self.data, count, self.device)
+
+
+def with_labels_hidden(trained: Trained) -> Trained:
+    """The same run on data of which no label is known, -1: a program that observes labels is judged by log p(x).
+
+    Raises:
+        ValueError: the run is given no labels, or its program only reads them.
+    """
+    data = copy.copy(trained.data)
+    if "labels" not in data.spec.conditions:
+        raise ValueError(f"--hide-labels: {trained.directory} was not trained with --condition labels: leave it out")
+    named = zip(data.spec.conditions, data.conditions, strict=True)
+    data.conditions = tuple(torch.full_like(y, NOT_KNOWN) if name == "labels" else y for name, y in named)
+    data.labels = None if data.labels is None else torch.full_like(data.labels, NOT_KNOWN)
+    found = replace(trained, data=data)
+    with frozen(trained.program, (first := trained.rows(1))) as pair:
+        observed = judged_of(pair, first, data.spec.conditions).observed
+    if "labels" not in observed:
+        raise ValueError(
+            f"--hide-labels: the program of {trained.directory} is given labels and observes none, so that it has no "
+            "log p(x) without them: leave it out"
+        )
+    return found
 
 
 def take_up(directory: str, arguments: argparse.Namespace, device: torch.device) -> Trained:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pplvm.data.conditions import NOT_KNOWN
+from pplvm.data.source import NOT_KNOWN
 from pplvm.data.spec import DataSpec
 
 __all__ = ["Shown"]

@@ -36,7 +36,8 @@ CONTRASTED = 100
 """Data in a batch of InfoNCE."""
 
 NO_LATENTS = (
-    "importance sampling, annealing, active units and information: the program has no latents, and log p(x) is exact"
+    "importance sampling, annealing, active units and information: the program has no latents, and its log-likelihood "
+    "is exact"
 )
 
 Report = Callable[[str, int, int], None]

@@ -200,5 +200,8 @@ def test_a_program_is_called_with_what_it_takes():
     assert run_once(Masked(), data, (x, y, y))[2] == []
     with pytest.raises(ConditionsError, match=r"model\(x, y, mask\) that needs y and mask beside x, .* they are x alo"):
         run_once(Masked(), data, x)
-    with pytest.raises(ConditionsError, match=r"model\(x, y\) that takes no more than 1 of them"):
+    with pytest.raises(
+        ConditionsError,
+        match=r"\(x, y\) that takes 1 condition beside x, and --condition gives it condi",
+    ):
         run_once(Labelled(), data, (x, y, y))

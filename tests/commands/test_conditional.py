@@ -122,6 +122,10 @@ def test_figures_of_a_program_that_observes_labels_do_not_pass_for_those_of_x(he
     names = [figure["name"] for section in told["figures"].values() for figure in section]
     assert "log p(x, labels), k = 5" in names and not any("bits" in name for name in names)
     assert any("bits per dimension: this is log p(x, labels)" in sentence for sentence in told["left_out"])
+    assert main(["evaluate", "observed", *JUDGE, "--hide-labels", "--output=hidden"]) == 0
+    told = json.loads((here / "hidden/evaluation.json").read_text())
+    names = [figure["name"] for section in told["figures"].values() for figure in section]
+    assert {"log p(x), k = 5", "bits/dim"} <= set(names) and not any("labels" in name for name in names)
 
 
 @pytest.mark.slow
@@ -150,6 +154,8 @@ def test_samples_are_of_each_class_in_turn_or_of_one(here, monkeypatch):
 def test_a_class_that_is_not_there_is_refused(capsys):
     assert main(["sample", "given", f"--trust={NAME}", "--label=10", "--output=none"]) == 2
     assert "--label 10 is no class of digits, which has 0 to 9" in capsys.readouterr().err
+    assert main(["evaluate", "given", *JUDGE, "--hide-labels", "--output=none"]) == 2
+    assert "given labels and observes none, so that it has no log p(x) without them" in capsys.readouterr().err
     plain = SimpleNamespace(data=SimpleNamespace(spec=SimpleNamespace(conditions=())))
     with pytest.raises(ValueError, match="this run was not trained with --condition labels"):
         asked_of(plain, 3, label=1)

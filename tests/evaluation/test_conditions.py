@@ -3,8 +3,11 @@
 import math
 from dataclasses import replace
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
 from pplvm.data.image_data import ImageData
 from pplvm.evaluation.annealing.annealed import annealed
@@ -173,6 +176,7 @@ def figures_of(program, batch, **options):
     return found, {figure.name: figure for section in found.sections.values() for figure in section}
 
 
+@pytest.mark.slow
 def test_a_conditional_programs_figures_say_what_they_are_given():
     """In the words of the data set; a program's own are told where data have none."""
 
@@ -244,9 +248,6 @@ def test_states_of_unknown_labels_are_summed_out():
     class Discrete(SemiSupervised):
         def prior_and_likelihood(self, x, shift):
             covariance = W @ W.T + S**2 * torch.eye(3)
-            import pyro
-            import pyro.distributions as dist
-
             pyro.sample("x", dist.MultivariateNormal(shift, covariance), obs=x)
 
         def posterior(self, x, shift):
@@ -256,6 +257,25 @@ def test_states_of_unknown_labels_are_summed_out():
     both = log_px_given_y(X, Y) + torch.tensor([0.3, 0.7]).log()[Y]
     assert (found.log_p - torch.where(SOME >= 0, both, log_px(X))).abs().max() < 1e-9
     assert found.how == "2 states summed out" and found.figures[0].name == "log p(x, y where known), exact"
+
+
+def test_a_program_without_latents_is_exact_and_named_after_its_conditions():
+    class Shifted(nn.Module):
+        def model(self, x, y):
+            covariance = W @ W.T + S**2 * torch.eye(3)
+            with pyro.plate("batch", len(x)):
+                pyro.sample("x", dist.MultivariateNormal(SHIFTS[y], covariance), obs=x)
+
+        def guide(self, x, y):
+            pass
+
+    found, figures = figures_of(Shifted(), (X, Y))
+    assert list(figures)[:2] == ["log p(x | y), exact", "density given y"]
+    assert (found.per_datum["log_p_exact"] - log_px_given_y(X, Y)).abs().max() < 1e-9
+    assert found.judged.log_p == "log p(x | y)" and len(found.left_out) == 1
+    draws = prior_samples(Shifted(), (X[:2], torch.tensor([0, 1])), 2000).draw
+    error = ((W @ W.T + S**2 * torch.eye(3)).diagonal() / 1000).sqrt()
+    assert ((draws[1::2].mean(0) - SHIFTS[1]) / error).abs().max() < 4.5
 
 
 def test_a_closed_form_takes_what_model_and_guide_take():

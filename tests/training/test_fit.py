@@ -70,6 +70,30 @@ def test_a_condition_that_is_not_finite_is_named_by_its_row():
             fit(loss, [whole], torch.optim.SGD(loss.parameters(), lr=0.1)).run()
 
 
+def test_a_fault_that_a_label_causes_is_told_with_site_and_row():
+    import pyro
+    import pyro.distributions as dist
+
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.programs.vae import VAE
+
+    class Labelled(VAE):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                scale = 1 / (y[:, None] - 3.0) ** 2  # of label 3
+                pyro.sample("x", dist.Normal(self.decoder(z), scale).to_event(1), obs=x)
+
+        def guide(self, x, y):
+            super().guide(x)
+
+    loss = Loss(Pathwise(), Labelled(8, 2, (5,)))
+    batches = [(torch.ones(4, 8), torch.tensor(labels)) for labels in ([0, 1, 2, 4], [0, 1, 3, 4])]
+    with pytest.raises(FloatingPointError, match="^step 1: .* the scale of model site 'x' is inf in row 2: bound it"):
+        fit(loss, batches, torch.optim.SGD(loss.parameters(), lr=1e-6), compile="off").run()
+
+
 def test_what_a_loss_reports_stands_beside_it_on_the_bar(monkeypatch):
     class Reporting(Regression):
         def reported(self):

@@ -63,6 +63,15 @@ def test_what_is_frozen_is_the_same_bit_by_bit_and_the_rest_learns(program, comp
     assert values[-1] < 0.5 * values[0]
 
 
+def test_an_optimizer_of_all_parameters_with_a_past_moves_no_frozen_one(program):
+    optimizer = torch.optim.AdamW(program.parameters(), lr=0.05, weight_decay=0.1)
+    fit(program, 5 * [X], optimizer, compile="off").run()
+    train_only(program, "head")
+    before, head = frozen_state(program), program.head[0].weight.clone()
+    fit(program, 5 * [X], optimizer, compile="off").run()
+    assert moved(program, before) == [] and not torch.equal(program.head[0].weight, head)
+
+
 def test_a_gradient_that_is_off_alone_does_not_keep_the_statistics(program):
     """The power of the test above: statistics move in training mode, and the loss is another one."""
     for name, p in program.named_parameters():
