@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from pplvm.estimators.comparison import Comparison
 from pplvm.estimators.particle_sweep import ParticleSweep
 from pplvm.estimators.replicates.sampling import Sampling
 from pplvm.estimators.results.effective_sample_size import effective_replicates
+from pplvm.evaluation.judged import judged_of
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
@@ -203,14 +205,21 @@ def _section(
     measured = comparison.result()
     weights, unknown = _weights(arguments, subject)
     measured["effective_replicates"] = effective_replicates(measured)
-    with frozen(subject.program, subject.minibatches[0]) as pair:
-        fault = fault_of(pair, subject.minibatches[0])
-    measured["target"] = ("estimator", [figure_name(name, fault) for name in measured["target"].values])
+    measured["target"] = ("estimator", _named(subject, measured["target"].values))
     measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
     left_out = [*subject.choice.left_out, *comparison.left_out, *sweep.left_out, *unknown]
     found = xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
     unfinished = [line for line in (measured.attrs["unfinished"], sweep.unfinished) if line]
     return found.assign_attrs(left_out="\n".join(left_out), unfinished="\n".join(unfinished))
+
+
+def _named(subject: Subject, targets: Iterable[str]) -> list[str]:
+    """Targets by what the program makes of them: a log p(x) may be given labels, be of labels too, or be none."""
+    every = tuple(torch.cat(parts) for parts in zip(*subject.minibatches, strict=True))
+    with frozen(subject.program, every) as pair:
+        fault = fault_of(pair, subject.minibatches[0])
+        log_p = judged_of(pair, every, subject.data.spec.conditions).log_p
+    return [figure_name(name.replace("log p(x)", log_p), fault) for name in targets]
 
 
 def _weights(arguments: argparse.Namespace, subject: Subject) -> tuple[xr.Dataset, list[str]]:

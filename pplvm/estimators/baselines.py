@@ -1,4 +1,4 @@
-"""Baselines learn before they are measured."""
+"""Training of baselines and control variates, before the gradients that they serve are measured."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ import torch
 from pplvm.batch import Batch, as_tuple
 from pplvm.objectives.objective import Loss
 
-__all__ = ["settle"]
+__all__ = ["train_baseline"]
 
 
-def settle(loss: Loss, batches: Sequence[Batch], steps: int) -> None:
+def train_baseline(loss: Loss, batches: Sequence[Batch], steps: int) -> None:
     """Let a baseline learn at the present parameters of the program, then freeze it."""
     assert loss.control is not None
     loss.control.train()

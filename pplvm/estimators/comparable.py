@@ -1,4 +1,4 @@
-"""What is asked of losses, minibatches and a program before gradients are compared."""
+"""Checks of losses, minibatches and program, before their gradients are compared."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

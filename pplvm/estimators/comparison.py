@@ -11,7 +11,6 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.collectives import total
 from pplvm.distributed.ranks import my_rows, size
 from pplvm.distributed.unison import exchanged, turns, words_of
-from pplvm.estimators.baselines import settle
+from pplvm.estimators.baselines import train_baseline
 from pplvm.estimators.comparable import require_comparable, require_given_minibatches
 from pplvm.estimators.cost.evaluations import evaluations_per_datum
 from pplvm.estimators.cost.timing import load_average
@@ -33,14 +32,14 @@ from pplvm.estimators.references.minibatches import References
 from pplvm.estimators.references.target import Target, target_label, target_of
 from pplvm.estimators.replicates.drawing import Drawing, random_state_kept
 from pplvm.estimators.replicates.gradient import joined
-from pplvm.estimators.replicates.round_robin import at_once, drawn_in_turn
+from pplvm.estimators.replicates.round_robin import drawn_round_robin, replicates_a_round
 from pplvm.estimators.replicates.sampling import Sampling
 from pplvm.estimators.results.dataset import to_dataset
 from pplvm.estimators.results.display import ComparisonResult, ShownComparison
-from pplvm.estimators.results.estimator_rows import row_of, traces_of
+from pplvm.estimators.results.estimator_rows import package_versions, row_of, traces_of
 from pplvm.estimators.results.unfinished import without_verdicts
 from pplvm.estimators.statistics.bias import POWER
-from pplvm.estimators.statistics.cross_covariance import Crossing
+from pplvm.estimators.statistics.cross_covariance import CrossCovarianceStream
 from pplvm.estimators.statistics.projection import Projection
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
@@ -96,7 +95,7 @@ class Comparison(ShownComparison):
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
-        self.crossed: list[Crossing] = []  # between estimators, one a minibatch
+        self.cross_covariances: list[CrossCovarianceStream] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
         self._load_averages: list[float] = []
         tier = sampling.tier
@@ -147,15 +146,16 @@ class Comparison(ShownComparison):
                     seen = seen.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
                 if number:
-                    self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
+                    self.measurements[name][-1].stream.free_memory()  # or each minibatch would keep a chunk's memory
                 measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
-            self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))
+            streams = [self.measurements[name][number].stream for name in self.losses]
+            self.cross_covariances.append(CrossCovarianceStream(streams))
             for drawing in self.drawings.values():
                 drawing.forget()
             mine = list(turns(self.replicates))
             while mine:
-                now, mine = mine[: (count := at_once(self.drawings, self.parameters.size))], mine[count:]
+                now, mine = mine[: (count := replicates_a_round(self.drawings, self.parameters.size))], mine[count:]
                 self._take_in(batch, number, [draw for draw in now if draw < self.replicates])
                 self._load_averages += load_average()
                 done += len(now)
@@ -190,7 +190,7 @@ class Comparison(ShownComparison):
             rows,
             self.parameters,
             self.entries,
-            traces_of(self.crossed, [name in rows for name in self.losses]),
+            traces_of(self.cross_covariances, [name in rows for name in self.losses]),
             averages,
         )
         done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
@@ -210,7 +210,7 @@ class Comparison(ShownComparison):
             "projections": self._directions(),
             "noise": str(self.sampling),
             "left_out": "\n".join(self.left_out),
-            **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
+            **package_versions(),
         }
 
     def _directions(self) -> int:
@@ -247,7 +247,7 @@ class Comparison(ShownComparison):
         with buffers_kept(self.program):
             evaluations = evaluations_per_datum(loss, batch)
             if loss.control is not None:
-                settle(loss, self.batches, self.warm_up)
+                train_baseline(loss, self.batches, self.warm_up)
         require_finite(name, self.drawings[name].try_out(batch, self.sampling.seed), "the first one drawn")
         return evaluations
 
@@ -261,8 +261,8 @@ class Comparison(ShownComparison):
         if len(errors) == len(self.losses):
             raise blamed(*next(iter(errors.items())))
         for name in errors:
-            for crossing in self.crossed:
-                crossing.drop(list(self.losses).index(name))
+            for shared in self.cross_covariances:
+                shared.drop(list(self.losses).index(name))
             for held in (self.losses, self.drawings, self.measurements):
                 held.pop(name, None)
         for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
@@ -283,11 +283,11 @@ class Comparison(ShownComparison):
         def seed_of(name: str, draw: int) -> int:
             return self.sampling.seed_of(number, draw, self._numbers[name])
 
-        drawn, failures = drawn_in_turn(self.drawings, batch, draws, seed_of)
+        drawn, failures = drawn_round_robin(self.drawings, batch, draws, seed_of)
         self._leave_out(failures)
         if draws:
             seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
-            self.crossed[-1].add(seen)
+            self.cross_covariances[-1].add(seen)
 
 
 ALPHA = 0.01
@@ -296,5 +296,3 @@ unbiased because its mean seems off."""
 
 PRECISE = 0.01
 """A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""
-
-PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}

@@ -1,4 +1,4 @@
-"""Estimators that fail on a program, noted while the others go on."""
+"""Failures of single estimators, which are recorded while the others go on."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

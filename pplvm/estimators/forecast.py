@@ -1,4 +1,4 @@
-"""What a comparison is about to do, and about how long that takes, from one draw of each estimator and reference."""
+"""The expected running time of a comparison, from one draw of each estimator and reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

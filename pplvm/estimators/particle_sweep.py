@@ -18,7 +18,7 @@ from torch import Tensor
 from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.ranks import size
 from pplvm.distributed.unison import exchanged, turns, words_of
-from pplvm.estimators.baselines import settle
+from pplvm.estimators.baselines import train_baseline
 from pplvm.estimators.failures import Failures, left_out_sentences
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.replicates.drawing import random_state
@@ -86,7 +86,7 @@ class ParticleSweep:
         if loss.control is not None:
             self._take_up_noise()
             with failures.of(what), buffers_kept(loss.program):
-                settle(loss, [self.args], steps=30)
+                train_baseline(loss, [self.args], steps=30)
         for draw in turns(self.replicates):
             if draw < self.replicates and what not in failures:
                 with failures.of(what):

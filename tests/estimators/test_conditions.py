@@ -10,11 +10,13 @@ from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.particle_sweep import ParticleSweep
 from pplvm.estimators.references.reference import reference_draws
 from pplvm.estimators.replicates.vmapped import Replicates
+from pplvm.estimators.verification.known_gradients import Known
+from pplvm.estimators.verification.verify import verify
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from tests.estimators.conditioned import PROGRAMS, Labelled, data
+from tests.estimators.conditioned import CLASSES, PROGRAMS, Labelled, data
 from tests.estimators.finished import finished
 from tests.estimators.replicates.test_vmapped import gradients
 
@@ -91,3 +93,18 @@ def test_conditions_of_other_data_are_refused():
     program, (x, y) = Labelled(), data()
     with pytest.raises(ValueError, match=r"data and conditions need as many rows, not 5 and 6"):
         compare_gradients({"rloo": Loss(LeaveOneOut(), program)}, [(x, y[:5])])
+
+
+def test_verify_takes_conditions():
+    def of(rule):
+        known = [Known(kind, maker, tuple(part[1:2] for part in batch)) for kind, (maker, batch) in PROGRAMS.items()]
+        return [finding.verdict for finding in verify(lambda x: rule(elbo, 2), known=tuple(known))]
+
+    assert of(LeaveOneOut) == ["unbiased"] * 2 and of(Shifted) == ["biased"] * 2
+
+
+class Shifted(LeaveOneOut):
+    """Gives the program the next class."""
+
+    def estimate(self, pair, x, y):
+        return super().estimate(pair, x, (y + 1) % CLASSES)

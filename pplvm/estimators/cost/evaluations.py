@@ -1,4 +1,4 @@
-"""What one gradient of an estimator costs, counted."""
+"""The number of likelihood evaluations that one gradient costs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a gradient takes, how surely that is known, and whether the machine was busy meanwhile.
+"""The time of one gradient, its interval, and whether the machine was busy meanwhile.
 
 Estimators are timed in turn, round by round, so that a load slows all of them. The logarithms of their medians over ten
 contiguous blocks of rounds give one covariance matrix C, which holds the drift of the load within the run:

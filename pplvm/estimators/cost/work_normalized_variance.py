@@ -1,4 +1,4 @@
-"""Work, variance times time, with the noise of both; and what it is of one estimator over another."""
+"""Work-normalized variance, variance times time, with the noise of both, and its ratios between estimators."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The references of all minibatches of a comparison, drawn step by step; each rank finds those of another minibatch."""
+"""The references of all minibatches of a comparison, drawn step by step and shared out over ranks."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -11,7 +11,7 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.bounds import elbo
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.references.penalties import expected_penalty
-from pplvm.estimators.references.tables import Finding, Project, Reference, averaged, from_tables
+from pplvm.estimators.references.tables import Project, Reference, Search, averaged, from_tables
 from pplvm.estimators.references.target import PenalizedTarget, Target
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, Objective
@@ -75,10 +75,10 @@ def reference_draws(
         return found
 
 
-def _told_of(target: Target, finding: Finding) -> Generator[Draw, None, Reference | None]:
+def _told_of(target: Target, search: Search) -> Generator[Draw, None, Reference | None]:
     while True:
         try:
-            source, count = next(finding)
+            source, count = next(search)
         except StopIteration as end:
             return end.value
         yield Draw(target, source, count)
@@ -86,13 +86,13 @@ def _told_of(target: Target, finding: Finding) -> Generator[Draw, None, Referenc
 
 def _finder(
     pair: Pair, program: nn.Module, parameters: Parameters, args: tuple[Tensor, ...], draws: int, project: Project
-) -> Callable[[Target], Finding]:
+) -> Callable[[Target], Search]:
     guide_trace = pair.run_guide(1, args, {})
     states = latent_states(guide_trace)
     score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
     countable = all(LocalExpectation().refusal(site) is None for site in score_sites)
 
-    def drawn(target: Target) -> Finding:
+    def drawn(target: Target) -> Search:
         loss = _serving(program, target, bool(score_sites), countable)
         if loss is None:
             return None
@@ -100,7 +100,7 @@ def _finder(
         gradients = (_gradient(loss, parameters, args) for _ in range(draws))
         return (yield from averaged(gradients, project, f"{name}, {draws} draws", (name, draws)))
 
-    def summed_out(target: Target) -> Finding:
+    def summed_out(target: Target) -> Search:
         try:
             kind, K = target
             plain = (kind.plain, K) if isinstance(kind, PenalizedTarget) else target

@@ -19,7 +19,7 @@ from pplvm.estimators.statistics.moments import Moments
 from pplvm.objectives.score_function import without_each
 from pplvm.objectives.targets import Tabulated
 
-__all__ = ["Finding", "Project", "Reference", "averaged", "from_tables"]
+__all__ = ["Search", "Project", "Reference", "averaged", "from_tables"]
 
 ROUNDS = 40
 """Rounds of draws from tables, enough to estimate the covariance of a few projections."""
@@ -51,11 +51,11 @@ class Reference:
         return replace(self, gradient=self.gradient + gradient.to(self.gradient), projected=projected)
 
 
-Finding = Generator[tuple[str, int], None, Reference | None]
+Search = Generator[tuple[str, int], None, Reference | None]
 """Finds a reference; pauses after each draw of it, of which it tells the source and how many there will be."""
 
 
-def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tuple[str, int]) -> Finding:
+def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tuple[str, int]) -> Search:
     """The mean of gradients (P,), at least two, as a reference.
 
     Arguments:
@@ -71,7 +71,7 @@ def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tu
     return Reference(moments.mean, moments.standard_error.square(), torch.stack(projected), label)
 
 
-def from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Finding:
+def from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Search:
     """The reference of a target without penalties by tables (S, B); None where they do not say."""
     kind, K = target
     assert not isinstance(kind, PenalizedTarget)

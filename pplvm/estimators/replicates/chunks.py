@@ -1,4 +1,4 @@
-"""Gradients of one parameter tensor for C replicates at once: as they are, or as factors that are never multiplied.
+"""Gradients of one parameter tensor for C replicates at once: dense, or as factors that are never multiplied.
 
 Where few rows r reach a linear layer, replicate c's gradient is a short sum of outer products,
 

@@ -1,4 +1,4 @@
-"""Gradients of weights left as the two factors that their product is made of.
+"""Gradients of weight matrices kept as two factors, whose product they are.
 
     dW = left^T right,     left (R, O): gradients of a layer's outputs, right (R, I): its inputs, R rows
 

@@ -1,4 +1,4 @@
-"""The replicates of all estimators in turn, so that all are drawn from the same seeds and see the same machine."""
+"""Round-robin draws: each replicate of every estimator before the next, from the same seeds and on the same machine."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -7,13 +7,13 @@ from pplvm.estimators.failures import Failures, require_finite
 from pplvm.estimators.replicates.drawing import Drawing
 from pplvm.estimators.replicates.gradient import Drawn
 
-__all__ = ["at_once", "drawn_in_turn"]
+__all__ = ["replicates_a_round", "drawn_round_robin"]
 
 MOST_BYTES = 2**28
 """Of the replicates of one round, all estimators together."""
 
 
-def drawn_in_turn(
+def drawn_round_robin(
     drawings: Mapping[str, Drawing], batch: Batch, draws: Sequence[int], seed_of: Callable[[str, int], int]
 ) -> tuple[dict[str, list[Drawn]], Failures]:
     """The same replicates of every estimator, and which estimators failed.
@@ -56,7 +56,7 @@ def _chunked(drawings: Mapping[str, Drawing], batch: Batch, failures: Failures) 
     return found
 
 
-def at_once(drawings: Mapping[str, Drawing], parameters: int) -> int:
+def replicates_a_round(drawings: Mapping[str, Drawing], parameters: int) -> int:
     """Replicates of the next round: what suits the estimators, as far as all of them fit in memory.
 
     Arguments:

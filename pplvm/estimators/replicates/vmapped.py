@@ -1,4 +1,4 @@
-"""Many gradients of one loss at the parameters as they stand: its graph, vmapped over the noise, chunk by chunk."""
+"""Many gradients of one loss at fixed parameters: its graph, vmapped over the noise, chunk by chunk."""
 
 import sys
 from collections.abc import Iterator, Sequence

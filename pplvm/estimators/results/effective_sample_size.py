@@ -1,4 +1,4 @@
-"""Do replicates repeat noise? Each estimator's effective number of draws, by ArviZ."""
+"""Effective sample size of each estimator's replicates, by ArviZ: far too few if their noise repeats."""
 
 import warnings
 

@@ -1,6 +1,7 @@
-"""From what streamed in of each estimator to its row of the result."""
+"""The row of each estimator in the result, from the moments of its gradients."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -10,12 +11,15 @@ from pplvm.estimators.references.target import particles_of, target_of
 from pplvm.estimators.results.dataset import Row
 from pplvm.estimators.results.rule_families import rule_of
 from pplvm.estimators.statistics.bias import BiasTest
-from pplvm.estimators.statistics.cross_covariance import Crossing
+from pplvm.estimators.statistics.cross_covariance import CrossCovarianceStream
 from pplvm.estimators.statistics.moments import over_ranks
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import ScoreFunction
 
-__all__ = ["row_of", "traces_of"]
+__all__ = ["package_versions", "row_of", "traces_of"]
+
+PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
+"""What gradients depend on, by the name that its version has in the result."""
 
 
 def row_of(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
@@ -31,8 +35,13 @@ def row_of(loss: Loss, found: list[Measurement], evaluations: float, test: BiasT
     return Row(found, target_of(loss), particles_of(loss), evaluations, test, plain, drawn, rule_of(objective))
 
 
-def traces_of(crossed: Sequence[Crossing], shown: Sequence[bool]) -> Tensor:
+def traces_of(shared: Sequence[CrossCovarianceStream], shown: Sequence[bool]) -> Tensor:
     """Traces of the covariances between estimators, the mean over minibatches: (E, E) of those that are shown."""
-    finished = [found.traces for found in (over_ranks(c.moments()) for c in crossed) if found.count > 1]
+    finished = [found.traces for found in (over_ranks(c.moments()) for c in shared) if found.count > 1]
     traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
     return traces[list(shown)][:, list(shown)]
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that drew the gradients."""
+    return {f"{package}_version": version(name) for package, name in PACKAGES.items()}

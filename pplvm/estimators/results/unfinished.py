@@ -1,4 +1,4 @@
-"""A comparison that was not finished gives its figures and no verdict."""
+"""Unfinished comparisons: their figures stand, and their verdicts are withheld."""
 
 import xarray as xr
 

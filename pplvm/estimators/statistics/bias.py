@@ -1,4 +1,4 @@
-"""Is a mean zero? Hotelling's test of a few projections, beside it that of the whole norm, and the verdict of both.
+"""Tests of bias: Hotelling's of a few projections, one of the whole norm beside it, and the verdict of both.
 
 Hotelling's test is sharp along the gradient and where there is little noise, the norm's sees every direction alike.
 

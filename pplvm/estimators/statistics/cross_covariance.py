@@ -1,4 +1,4 @@
-"""How much estimators have in common that are drawn at the same seeds, as their replicates stream in.
+"""Cross-covariances between estimators that are drawn at the same seeds, as their replicates stream in.
 
     trace of the covariance of g and h = (sum <g - o, h - o'> - <S, S'> / N) / (N - 1),    S = sum (g - o)
 
@@ -14,10 +14,10 @@ from pplvm.estimators.replicates.chunks import Chunk, Dense
 from pplvm.estimators.statistics.moments import CrossCovariance
 from pplvm.estimators.statistics.streams import GradientStream
 
-__all__ = ["Crossing"]
+__all__ = ["CrossCovarianceStream"]
 
 
-class Crossing:
+class CrossCovarianceStream:
     """Inner products between the streams of E estimators.
 
     Arguments:

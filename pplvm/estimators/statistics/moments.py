@@ -1,4 +1,4 @@
-"""Streaming moments: what is kept does not grow with the number of draws, and moments of two sets of draws add up.
+"""Streaming moments, whose size does not grow with the number of draws, and which add up over sets of draws.
 
     mean = mean_a + q gap,    squares = squares_a + squares_b + n p q gap^2,    gap = mean_b - mean_a,
 

@@ -1,4 +1,4 @@
-"""The few numbers in which the bias of a long gradient is sought.
+"""Random projections of a long gradient to a few numbers, in which its bias is sought.
 
     projection_j of tensor t = sum_oi u_o v_b(o),i g_oi,    the entries of u and v +1 or -1
 

@@ -1,4 +1,4 @@
-"""Is the mean of a long vector zero? Its squared norm against that of its noise, which sees all directions alike.
+"""Test of the mean of a long vector by its squared norm, which sees all directions alike.
 
     excess = |m|^2 - tr S,    of mean |b|^2 and variance 2 tr S^2 + 4 b S b
 

@@ -1,4 +1,4 @@
-"""Replicate gradients as they stream in by chunks: sums that do not grow with their number.
+"""Streaming sums over replicate gradients, whose size does not grow with the number of replicates.
 
 What is summed of a tensor are deviations from an origin o near its gradients, so that few digits are lost:
 
@@ -74,7 +74,7 @@ class GradientStream:
             seen=[chunk for chunk, _ in found],
         )
 
-    def rest(self) -> None:
+    def free_memory(self) -> None:
         """Give back the memory in which chunks are worked on, as large as they are; `add` would take it anew."""
         self._waiting.clear()
         for stream in self.tensors:

@@ -13,6 +13,7 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.enumeration import coordinates, is_enumerable, support
 from pplvm.particles.pair import pair_up, sum_sites
@@ -29,7 +30,7 @@ class Known:
 
     title: str
     build: Callable[[], nn.Module]
-    x: Tensor  # (1, ...)
+    x: Batch  # (1, ...), or a tuple of it and its conditions
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ NODES = 20
 """Of Gauss-Hermite quadrature: exact for polynomials of degree 39."""
 
 
-def tables_of(program: nn.Module, x: Tensor, nodes: int = NODES, tempering: Tempering | None = None) -> Tables:
+def tables_of(program: nn.Module, x: Batch, nodes: int = NODES, tempering: Tempering | None = None) -> Tables:
     """Every state of the guide's discrete sites by every node of its Gaussian ones, for one datum.
 
     Arguments:
@@ -145,11 +146,12 @@ def tables_of(program: nn.Module, x: Tensor, nodes: int = NODES, tempering: Temp
     Raises:
         ValueError: a site is neither discrete nor Gaussian.
     """
-    pair = pair_up(program.model, program.guide, (x,), {})
+    args = as_tuple(x)
+    pair = pair_up(program.model, program.guide, args, {})
     grid = _Grid(nodes)
     with grid:
-        guide_trace = pair.run_guide(1, (x,), {})
-    model_trace = pair.run_model(1, guide_trace, (x,), {})
+        guide_trace = pair.run_guide(1, args, {})
+    model_trace = pair.run_model(1, guide_trace, args, {})
     log_p_sites, log_q_sites = (pair.site_terms(trace) for trace in (model_trace, guide_trace))
     log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
     if tempering is not None:
@@ -200,7 +202,8 @@ class _Grid(Messenger):
             states = support(fn)
             count = torch.Size(fn.event_shape[: len(fn.event_shape) - own]).numel()
             rows = torch.cartesian_prod(*[torch.arange(len(states))] * count).reshape(-1, count)
-            values = states[rows].reshape(len(rows), *fn.event_shape).to(torch.float64)
+            values = states[rows].reshape(len(rows), *fn.event_shape)
+            values = values.to(torch.float64) if values.is_floating_point() else values  # classes are indices
         elif isinstance(single, dist.Normal) and not fn.event_shape:
             self.node_weights[msg["name"]] = self._placed(self.log_weights)
             values = None

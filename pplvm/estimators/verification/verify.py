@@ -1,4 +1,4 @@
-"""Is an estimator right? Tried on tiny programs whose gradients are known, by enumeration where that is possible.
+"""Verification of an estimator on tiny programs whose gradients are known, by enumeration where that is possible.
 
 Where the guide's draws are all the randomness there is, every draw of K particles is put in by hand and the mean
 gradient comes out exactly. Where the estimator draws more (antithetic partners, relaxations, paths), many
@@ -18,7 +18,8 @@ from pyro.ops.provenance import get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.estimators.baselines import settle
+from pplvm.batch import as_tuple
+from pplvm.estimators.baselines import train_baseline
 from pplvm.estimators.references.target import target_of
 from pplvm.estimators.statistics.bias import bias_test
 from pplvm.estimators.statistics.moments import Covariance
@@ -94,28 +95,29 @@ class _Broken(Exception):
 
 
 def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[str, str]:
-    program, x = known.build(), known.x.double()
-    loss = Loss(build(x), program).double()
-    _require_a_gradient(loss, x)
+    program, args = known.build(), as_tuple(known.x)
+    args = tuple(part.double() if part.is_floating_point() else part for part in args)
+    loss = Loss(build(args[0]), program).double()
+    _require_a_gradient(loss, args)
     if getattr(loss, "control", None) is not None:
-        settle(loss, [x.expand(ROWS, *x.shape[1:])], 30)
-    _require_the_same_in_svi(loss, x)
+        train_baseline(loss, [_copies(args)], 30)
+    _require_the_same_in_svi(loss, args)
     target, _ = target_of(loss)
-    tables = tables_of(program, x, tempering=target.tempering() if isinstance(target, TemperedBound) else None)
+    tables = tables_of(program, args, tempering=target.tempering() if isinstance(target, TemperedBound) else None)
     truth = _truth(loss, tables)
     if truth is None:
         return "undecided", "what it estimates has no known gradient here"
     names = [f"{n}[{i}]" for n, p in program.named_parameters() for i in range(p.numel())]
-    _require_the_bound(loss, x)
-    mean = _mean_over_all_draws(loss, x, tables) if tables.is_discrete else None
+    _require_the_bound(loss, args)
+    mean = _mean_over_all_draws(loss, args, tables) if tables.is_discrete else None
     if mean is not None:
         verdict, reason = _judged_exactly(mean, truth, names)
         if verdict == "unbiased":  # of one datum; data must not meet in a batch
-            of_batch, found = _judged_by_draws(loss, x, truth, names, draws)
+            of_batch, found = _judged_by_draws(loss, args, truth, names, draws)
             if of_batch == "biased":
                 return of_batch, f"exact for one datum, but not in a batch of {ROWS:,}: {found}"
         return verdict, reason
-    return _judged_by_draws(loss, x, truth, names, draws)
+    return _judged_by_draws(loss, args, truth, names, draws)
 
 
 def _truth(loss: Loss, tables: Tables) -> Tensor | None:
@@ -131,45 +133,45 @@ def _truth(loss: Loss, tables: Tables) -> Tensor | None:
     return -_flat(torch.autograd.grad(value, list(loss.program.parameters()), allow_unused=True), loss)
 
 
-def _require_a_gradient(loss: Loss, x: Tensor) -> None:
-    value = loss(x)
+def _require_a_gradient(loss: Loss, args: tuple[Tensor, ...]) -> None:
+    value = loss(*args)
     if not isinstance(value, Tensor) or value.dim():
         raise _Broken(f"differentiable_loss must give a scalar tensor, got {value!r}")
     if not value.isfinite():
         raise _Broken(f"the loss is {value.item()}")
     if not value.requires_grad:
         raise _Broken("the loss has no gradient")
-    gradient = _gradient(loss, x)
+    gradient = _gradient(loss, args)
     if not gradient.isfinite().all():
         raise _Broken("the gradient is not finite")
 
 
-def _require_the_same_in_svi(loss: Loss, x: Tensor) -> None:
+def _require_the_same_in_svi(loss: Loss, args: tuple[Tensor, ...]) -> None:
     model, guide = loss.program.model, loss.program.guide
     with torch.no_grad():
         torch.manual_seed(1)
-        ours = float(loss(x))
+        ours = float(loss(*args))
         torch.manual_seed(1)
-        theirs = SVI(model, guide, pyro.optim.SGD({"lr": 0.0}), loss.objective).evaluate_loss(x)
+        theirs = SVI(model, guide, pyro.optim.SGD({"lr": 0.0}), loss.objective).evaluate_loss(*args)
     if not math.isclose(ours, theirs, rel_tol=1e-9):
         raise _Broken(f"pyro.infer.SVI reports {theirs:.6g} where the loss is {ours:.6g} from the same seed")
 
 
-def _require_the_bound(loss: Loss, x: Tensor) -> None:
+def _require_the_bound(loss: Loss, args: tuple[Tensor, ...]) -> None:
     """What is reported must have the bound's mean, untempered, wherever the target is a bound."""
     target, K = target_of(loss)
     bound = target.bound if isinstance(target, TemperedBound) else target
     if not callable(bound):
         return
-    _, value = true_gradient(loss.program, tables_of(loss.program, x), bound, K)
-    rows = x.expand(ROWS, *x.shape[1:])
+    _, value = true_gradient(loss.program, tables_of(loss.program, args), bound, K)
+    rows = _copies(args)
     with torch.no_grad():
-        found = torch.stack([-loss(rows) for _ in range(30)])
+        found = torch.stack([-loss(*rows) for _ in range(30)])
     if abs(float(found.mean()) - value) > 7 * float(found.std()) / 30**0.5 + 1e-6 * abs(value):
         raise _Broken(f"it reports {float(found.mean()):.4g} nats where the bound is {value:.4g}")
 
 
-def _mean_over_all_draws(loss: Loss, x: Tensor, tables: Tables) -> Tensor | None:
+def _mean_over_all_draws(loss: Loss, args: tuple[Tensor, ...], tables: Tables) -> Tensor | None:
     """The mean gradient over all draws of K particles, None if there are too many or the estimator draws more."""
     S, K = len(tables.log_p), loss.objective.num_particles
     if S**K > MOST_TUPLES:
@@ -180,7 +182,7 @@ def _mean_over_all_draws(loss: Loss, x: Tensor, tables: Tables) -> Tensor | None
         values = {name: v[rows] if K > 1 else v[rows[0]] for name, v in tables.values.items()}
         with _Given({name: v.unsqueeze(1) if K > 1 else v.unsqueeze(0) for name, v in values.items()}):
             before = torch.get_rng_state()
-            gradient = _gradient(loss, x)
+            gradient = _gradient(loss, args)
         if not torch.equal(before, torch.get_rng_state()):
             return None
         total = total + tables.log_mass[rows].sum().exp().detach() * gradient
@@ -197,9 +199,11 @@ def _judged_exactly(mean: Tensor, truth: Tensor, names: list[str]) -> tuple[str,
     )
 
 
-def _judged_by_draws(loss: Loss, x: Tensor, truth: Tensor, names: list[str], draws: int) -> tuple[str, str]:
+def _judged_by_draws(
+    loss: Loss, args: tuple[Tensor, ...], truth: Tensor, names: list[str], draws: int
+) -> tuple[str, str]:
     """By Hotelling's test; what it could have missed is told of the parameter tensor that hides it best."""
-    rows = x.expand(ROWS, *x.shape[1:])
+    rows = _copies(args)
     owners = torch.cat([torch.full((p.numel(),), float(n)) for n, p in enumerate(loss.program.parameters())])
     parts = torch.stack([truth * (owners == n) for n in owners.unique()])
     parts = parts[parts.norm(dim=1) > LARGE * truth.norm()]
@@ -229,8 +233,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def _gradient(loss: Loss, x: Tensor) -> Tensor:
-    return _flat(torch.autograd.grad(loss(x), list(loss.program.parameters()), allow_unused=True), loss)
+def _copies(args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The datum and its conditions, many times."""
+    return tuple(part.expand(ROWS, *part.shape[1:]) for part in args)
+
+
+def _gradient(loss: Loss, args: tuple[Tensor, ...]) -> Tensor:
+    return _flat(torch.autograd.grad(loss(*args), list(loss.program.parameters()), allow_unused=True), loss)
 
 
 def _flat(found: tuple[Tensor | None, ...], loss: Loss) -> Tensor:

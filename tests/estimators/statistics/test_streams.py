@@ -12,7 +12,7 @@ from pplvm.estimators.replicates.chunks import Dense, Factors
 from pplvm.estimators.replicates.gradient import Gradient
 from pplvm.estimators.statistics import projection as projection_module
 from pplvm.estimators.statistics import streams
-from pplvm.estimators.statistics.cross_covariance import Crossing
+from pplvm.estimators.statistics.cross_covariance import CrossCovarianceStream
 from pplvm.estimators.statistics.projection import Projection
 from pplvm.estimators.statistics.streams import GradientStream
 
@@ -58,7 +58,7 @@ def streamed(gradients, size, factors, centre, numbers=range(N)):
     """Streams of several estimators after `numbers`, their crossing, and each replicate's figures."""
     projection = Projection(PARAMETERS, 3, 0).towards(centre)
     found = [GradientStream(centre, projection) for _ in gradients]
-    crossing, figures = Crossing(found), [[] for _ in gradients]
+    crossing, figures = CrossCovarianceStream(found), [[] for _ in gradients]
     for chunks in zip(*[pieces(g, size, f, numbers) for g, f in zip(gradients, factors, strict=True)], strict=True):
         news = [stream.add(chunk) for stream, chunk in zip(found, chunks, strict=True)]
         crossing.add([new.seen for new in news])
@@ -164,7 +164,7 @@ def test_a_stream_at_rest_holds_no_chunk():
     sizes = []
     for size in (1, 50):
         (stream,), *_ = streamed([drawn(torch.float64, noise=1e-4)], size, (False,), torch.ones(PARAMETERS.size))
-        working, _ = held(stream), stream.rest()
+        working, _ = held(stream), stream.free_memory()
         sizes.append((working, held(stream)))
     assert sizes[0][0] + 40 * 8 * PARAMETERS.size < sizes[1][0] and sizes[0][1] == sizes[1][1]
     stream.add(next(pieces(drawn(torch.float64), 7, False)))
