@@ -15,6 +15,7 @@ from pplvm.particles.contract import sample_sites
 from pplvm.particles.dependencies import Written
 from pplvm.particles.masks import seen
 from pplvm.particles.pair import Pair, cuda_devices
+from pplvm.particles.unobserved import Unobserved
 
 __all__ = ["WithoutData", "observed_conditions", "rows_that_observe"]
 
@@ -53,7 +54,7 @@ def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
 
 
 class WithoutData(Messenger):
-    """Draw at sites that observe data, as `poutine.uncondition` does, but keep the conditions that are observed.
+    """Draw at sites that observe data, as `Unobserved` does, but keep the conditions that are observed.
 
     Arguments:
         kept: names of the sites of `observed_conditions`.
@@ -61,7 +62,7 @@ class WithoutData(Messenger):
 
     def __init__(self, kept: frozenset[str]) -> None:
         super().__init__()
-        self.kept, self._uncondition = kept, poutine.uncondition_messenger.UnconditionMessenger()
+        self.kept, self._uncondition = kept, Unobserved()
 
     def _pyro_sample(self, msg: "poutine.runtime.Message") -> None:
         if msg["name"] not in self.kept:

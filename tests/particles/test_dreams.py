@@ -213,3 +213,30 @@ def test_shapes_and_dropout_are_no_reading_and_the_check_leaves_no_trace():
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(b, buffers[n]) for n, b in program.named_buffers())
     assert all(module.training for module in program.modules())
+
+
+def test_deterministic_sites_are_passed_by():
+    """A model that goes on with what a deterministic site returns dreams as one without the site."""
+
+    class Recorded(nn.Module):
+        def __init__(self, record):
+            super().__init__()
+            self.record, self.decoder = record, nn.Linear(2, 3)
+            self.encoder = nn.Linear(3, 2)
+
+        def model(self, x):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+                mean = self.decoder(z)
+                mean = pyro.deterministic("mean", mean) if self.record else mean
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.Normal(self.encoder(x), 1.0).to_event(1))
+
+    found, x = [], torch.randn(4, 3)
+    for record in (True, False):
+        torch.manual_seed(0)
+        found.append(Loss(WakeSleep(2), Recorded(record))(x))
+    assert torch.equal(*found)
