@@ -62,6 +62,7 @@ def from_rows(
     data = ImageData(stored, name, read.levels, numbers, read.top)
     every = number_of_classes(*map(torch.from_numpy, source.labels.values()))
     data.spec = replace(data.spec, num_classes=every)
+    data.no_labels = source.no_labels.get(key, "")
     data.arrays = {word: partial(_rows, read, rows) for word, read in source.beside.get(key, {}).items()}
     return data
 

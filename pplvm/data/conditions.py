@@ -3,15 +3,13 @@
 Labels are int64 from 0, and -1 where a datum's class is not known, as scikit-learn has it for semi-supervised learning.
 """
 
-__all__ = ["NOT_KNOWN", "as_condition", "as_labels", "condition_in_words", "number_of_classes", "with_known_labels"]
+__all__ = ["as_condition", "as_labels", "condition_in_words", "number_of_classes", "with_known_labels"]
 
 import torch
 from torch import Tensor
 
+from pplvm.data.source import NOT_KNOWN
 from pplvm.data.streams import permutation
-
-NOT_KNOWN = -1
-"""The label of a datum whose class is not known."""
 
 MOST_CLASSES = 2**24
 """More are no classes, but values or ids: a program makes a row of parameters, or of a one-hot code, for each."""
@@ -44,18 +42,18 @@ def as_condition(values: Tensor, count: int, name: str, data_name: str) -> Tenso
     return found
 
 
-def as_labels(labels: Tensor | None, count: int, data_name: str, others: tuple[str, ...] = ()) -> Tensor:
+def as_labels(labels: Tensor | None, count: int, data_name: str, why_not: str = "") -> Tensor:
     """Labels as a condition, (N,) int64.
 
     Arguments:
         labels: as they were read; None if the data have none.
-        others: names of arrays beside the data, which might be meant.
+        why_not: what might be meant for labels, and is not.
     Raises:
         ValueError: there are none, or they are no integers from -1 on, one a datum.
     """
     if labels is None:
-        beside = f"; beside the data there are {', '.join(others)}" if others else ""
-        raise ValueError(f"data set {data_name!r} has no labels to condition on{beside}: use others, or leave them out")
+        advice = why_not or "use data that have, or leave them out"
+        raise ValueError(f"data set {data_name!r} has no labels to condition on: {advice}")
     if labels.is_floating_point() or labels.dim() != 1:
         raise ValueError(
             f"labels of data set {data_name!r} are {labels.dtype} of shape {tuple(labels.shape)}: give integers, (N,)"
@@ -126,6 +124,11 @@ def condition_in_words(name: str, values: Tensor, num_classes: int | None) -> st
     """
     if name != "labels":
         return f"{name} of shape {tuple(values.shape[1:])}"
+    if num_classes is None:
+        return "labels that number no classes"
+    known = values[values != NOT_KNOWN]
     told = f"labels of {num_classes} classes"
+    if len(known) and int(known.min()) > 0:
+        told += f" (none below {int(known.min())}: classes count from 0)"
     unknown = int((values == NOT_KNOWN).sum())
     return f"{told}, {unknown:,} of {len(values):,} not known" if unknown else told

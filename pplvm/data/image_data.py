@@ -54,6 +54,9 @@ class ImageData(Shown, Dataset[Tensor | Any]):
     arrays: Mapping[str, Callable[[], Tensor]] = {}
     """What else was found with one row a datum, by name, read as it is asked for: `conditioned` may name it."""
 
+    no_labels: str = ""
+    """Why what might be meant for labels is none, a sentence."""
+
     def __init__(
         self,
         images: Tensor | Stored,
@@ -127,9 +130,12 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         name = spec.name if split is None else f"{spec.name}, {split}"
         shape = f"{len(self):,} of shape {spec.shape}"
         told = f"{name}: {shape}, {values}; {binarization_in_words(how, self.threshold, share)}"
-        conditions = zip(spec.conditions, self.conditions, strict=True)
-        given = [condition_in_words(name, values, spec.num_classes) for name, values in conditions]
-        return f"{told}; given {', '.join(given)}" if given else told
+        return f"{told}; given {self.given()}" if self.conditions else told
+
+    def given(self) -> str:
+        """The conditions in a few words, as "labels of 10 classes, 1,197 of 1,297 not known"; empty without any."""
+        named = zip(self.spec.conditions, self.conditions, strict=True)
+        return ", ".join(condition_in_words(name, values, self.spec.num_classes) for name, values in named)
 
     @property
     def images(self) -> Tensor:
@@ -200,7 +206,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         if isinstance(condition, Tensor):
             return as_condition(condition, count, word, name)
         if condition == "labels":
-            return as_labels(self.labels, count, name, tuple(self.arrays))
+            return as_labels(self.labels, count, name, self.no_labels)
         if condition not in self.arrays:
             there = [*([] if self.labels is None else ["labels"]), *self.arrays]
             raise ValueError(
@@ -215,7 +221,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         Raises ValueError for data without labels, more than there are, and fewer than classes.
         """
         found = copy.copy(self)
-        found.labels = with_known_labels(as_labels(self.labels, len(self), self.spec.name), count, seed)
+        found.labels = with_known_labels(as_labels(self.labels, len(self), self.spec.name, self.no_labels), count, seed)
         conditions = zip(self.spec.conditions, self.conditions, strict=True)
         found.conditions = tuple(found.labels.to(y.device) if word == "labels" else y for word, y in conditions)
         return found
@@ -223,7 +229,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
     def knowing(self, other: "ImageData") -> "ImageData":
         """These data with the classes, arrays and conditions of another data set of the same rows."""
         found = copy.copy(self)
-        found.conditions, found.arrays = other.conditions, other.arrays
+        found.conditions, found.arrays, found.no_labels = other.conditions, other.arrays, other.no_labels
         found.spec = replace(self.spec, num_classes=other.spec.num_classes, conditions=other.spec.conditions)
         return found
 

@@ -1,6 +1,6 @@
 """What a data set promises of its values, and whether an observed site can take them."""
 
-__all__ = ["DataSpec", "check_site", "first_outside", "refuse_row"]
+__all__ = ["DataSpec", "check_site", "first_outside", "refuse_condition", "refuse_row"]
 
 from dataclasses import dataclass
 
@@ -106,6 +106,34 @@ def refuse_row(
     value = float(values[~inside][0]) if inside.shape == values.shape else None
     told = f"real values, {'a vector' if value is None else f'{value:g}'} in row {row} of its split,"
     raise ValueError(_refusal(spec, site_name, distribution_name, support, told, _advice_for(value, support)))
+
+
+def refuse_condition(
+    spec: DataSpec,
+    which: int,
+    site_name: str,
+    distribution_name: str,
+    site_support: Constraint,
+    row: int,
+    values: Tensor,
+) -> None:
+    """Refuse an observed site whose support does not hold a row of a condition.
+
+    Arguments:
+        which: of the conditions of the data it is, from 0.
+        row, values: as of `refuse_row`.
+    Raises ValueError, always.
+    """
+    support = _of_coordinates(site_support)
+    inside = support.check(values)
+    value = float(values[~inside][0]) if inside.shape == values.shape else None
+    word = spec.conditions[which] if which < len(spec.conditions) else f"condition {which + 1}"
+    advice = "use a likelihood of such values, or map them to the support"
+    if word == "labels":
+        known = "observe obs=y.clamp(min=0) within poutine.mask(mask=y >= 0), as -1 is a label that is not known"
+        advice = known if value == -1 else f"give the site {spec.num_classes} classes (num_classes, of all splits)"
+    told = f"{'a vector' if value is None else f'{value:g}'} in row {row} of its {word},"
+    raise ValueError(_refusal(spec, site_name, distribution_name, support, told, advice))
 
 
 def _refusal(spec: DataSpec, site: str, distribution: str, support: Constraint, has: str, advice: str) -> str:

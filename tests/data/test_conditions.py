@@ -10,7 +10,7 @@ from pplvm.data.batches import batches, fixed_batch
 from pplvm.data.binarization import binarize
 from pplvm.data.conditions import as_condition, number_of_classes, with_known_labels
 from pplvm.data.epochs import Epochs
-from pplvm.data.files import from_array, from_folder
+from pplvm.data.files import from_array, from_folder, from_table
 from pplvm.data.image_data import ImageData
 from pplvm.data.images import digits
 
@@ -199,3 +199,60 @@ def test_classes_are_those_of_all_splits(tmp_path):
     np.savez(tmp_path / "half.npz", x_train=np.random.rand(30, 2), y_train=np.arange(30) % 3, x_test=np.ones((9, 2)))
     assert from_array(tmp_path / "half.npz", split="test").spec.num_classes == 3
     assert {digits(split).spec.num_classes for split in ("train", "valid", "test")} == {10}
+
+
+@pytest.mark.parametrize(
+    ("labels", "known"),
+    [
+        (np.arange(40.0) % 3, 40),
+        (np.where(np.arange(40) < 10, np.nan, np.arange(40) % 3)[:, None], 30),
+        (np.arange(40) % 3 == 0, 40),
+    ],
+)
+def test_whole_numbers_of_any_type_are_labels(labels, known, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.random.rand(40, 2), y=labels)
+    data = from_array(tmp_path / "mine.npz", "x", "all").conditioned("labels")
+    expected = np.nan_to_num(labels.astype(float), nan=-1).reshape(-1)
+    assert (data.conditions[0].numpy() == expected).all() and (data.conditions[0] >= 0).sum() == known
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": np.array(["a"] * 40)}, "y holds words: number the classes from 0"),
+        ({"y": np.zeros(39, int)}, r"y has shape \(39,\), and x \(40, 2\): give one label a datum"),
+        ({"y": np.eye(40)[:, :5]}, r"y has shape \(40, 5\): if its rows are one-hot, save y.argmax\(1\)"),
+        ({"y": np.arange(40) + 0.5}, "y holds numbers that are not whole: number the classes from 0"),
+        ({"y": np.full(40, np.inf)}, "y holds numbers that are not whole"),
+        ({"y": np.zeros(40, int), "label": np.zeros(40, int)}, "y and label may be labels: leave one in"),
+        ({"z": np.zeros(40, int)}, "use data that have, or leave them out"),
+    ],
+)
+def test_what_is_called_labels_and_is_none_is_named(arrays, words, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.random.rand(40, 2), **arrays)
+    data = from_array(tmp_path / "mine.npz", "x")
+    assert data.labels is None
+    for each in (data, binarize(data, "dynamic")):
+        with pytest.raises(ValueError, match=f"data set 'mine.npz' has no labels to condition on: {words}"):
+            each.conditioned("labels")
+
+
+@pytest.mark.parametrize(
+    ("column", "numbers"), [("0,2,,1,-1", [0, 2, -1, 1, -1]), ("cat,,ant,-1,cat", [1, -1, 0, -1, 1])]
+)
+def test_blank_labels_of_a_table_are_not_known(column, numbers, tmp_path):
+    rows = [f"{i},{label},{i / 2}" for i, label in enumerate(column.split(","))]
+    (tmp_path / "mine.csv").write_text("\n".join(["p,label,q", *rows]))
+    data = from_table(tmp_path / "mine.csv", "all").conditioned("labels")
+    assert data.conditions[0].tolist() == numbers and data.spec.num_classes == max(numbers) + 1
+
+
+def test_fractions_with_blanks_are_no_labels(tmp_path):
+    (tmp_path / "mine.csv").write_text("p,label\n1,0.5\n2,\n3,0\n")
+    with pytest.raises(ValueError, match="row 1 .* has no value in column 'label'"):
+        from_table(tmp_path / "mine.csv", "all")
+
+
+def test_classes_that_begin_at_one_are_told():
+    told = ImageData(torch.rand(3, 2), "toy", None, torch.tensor([1, -1, 3])).conditioned("labels").description()
+    assert told.endswith("labels of 4 classes (none below 1: classes count from 0), 1 of 3 not known")
