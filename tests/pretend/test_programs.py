@@ -77,7 +77,12 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
 
 
 @pytest.mark.parametrize(
-    "name", ["vae", "belief net", pytest.param("convolutional, with labels", marks=pytest.mark.slow)]
+    "name",
+    [
+        "belief net",
+        pytest.param("vae", marks=pytest.mark.slow),
+        pytest.param("convolutional, with labels", marks=pytest.mark.slow),
+    ],
 )
 def test_one_graph(accelerator, name):
     make, data, objective = PROGRAMS[name]
