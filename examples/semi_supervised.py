@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from pplvm.bounds import elbo
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
-from pplvm.evaluation.evaluate import evaluate
+from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.penalized import Penalized
@@ -93,7 +93,7 @@ def main(steps: int = 3000, known: int = 100, tested: int = 300, seed: int = 0) 
     for name, share in accuracy.items():
         print(f"{name:16} {100 * share:.1f} % of {len(labels)} test images right")
     judged = test.conditioned("labels").batch(torch.arange(tested))
-    print(*evaluate(program, judged, ks=(1, 100)).sections["likelihood"], sep="\n")
+    print(*importance_sampled(program, judged, ks=(1, 100), compile="graph").figures, sep="\n")
     return accuracy
 
 
