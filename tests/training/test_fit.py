@@ -303,8 +303,8 @@ def test_a_program_is_told_which_parts_of_a_batch_it_takes():
         loss = Loss(Pathwise(), kind(8, 2, (5,)))
         with pytest.raises(TypeError, match=words):
             fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run()
-    loss = Loss(Pathwise(), Conditional(8, 2, (5,)))
-    for loss, batch in ((loss, (x, y)), (Squares(torch.nn.Linear(8, 1)), [x])):
+    conditional = Loss(Pathwise(), Conditional(8, 2, (5,)))
+    for loss, batch in ((conditional, (x, y)), (Squares(torch.nn.Linear(8, 1)), [x])):
         assert fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run().isfinite().all()
     broken = Squares(lambda x: torch.nn.functional.relu(x, 1, 2, 3))  # an error of the program's own
     broken.net.weight = None
