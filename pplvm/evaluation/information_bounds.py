@@ -21,6 +21,7 @@ from pplvm.evaluation.one_by_one import Seed, each_datum, frozen, in_turn, seeds
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
+from pplvm.particles.supports import narrower
 
 __all__ = ["BarberAgakov", "InfoNCE", "barber_agakov", "info_nce", "info_nce_of_dreams"]
 
@@ -201,8 +202,12 @@ def _require_batch(name: str, batch: int, most: int) -> None:
 
 def _require_dreams(name: str, pair: Pair, like: Batch) -> None:
     require_guide_density(name, pair, like)
+    first = rows_of(as_tuple(like), slice(1))
+    drawn = pair.run_guide(1, first, {})
+    for narrow in narrower(latents(pair.run_model(1, drawn, first, {})), latents(drawn)).values():
+        raise ValueError(f"{name}: {narrow}, so that it gives other dreams no density")
     try:
-        require_dreams(pair, rows_of(as_tuple(like), slice(1)), {})
+        require_dreams(pair, first, {})
     except ProgramError as fault:
         raise ValueError(f"{name}: {fault}") from fault
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pplvm.objectives.control_variates import relaxable_only
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise

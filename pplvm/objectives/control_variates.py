@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.sitewise import Sitewise, is_learning, less_variance
 from pplvm.particles.contract import Site

@@ -6,7 +6,8 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.objectives.objective import Objective, ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, sample_sites
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked

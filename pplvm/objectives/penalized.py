@@ -17,7 +17,8 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.site_draw import kind_of
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound

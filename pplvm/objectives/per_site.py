@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site, latents

@@ -14,14 +14,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.left_out import why_not_summed_out
-from pplvm.objectives.objective import ObjectiveError, announce
+from pplvm.objectives.pyros_own import announce
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of
 from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import moving_once
+from pplvm.particles.supports import narrower
 
 __all__ = ["PyroObjective"]
 
@@ -137,6 +139,8 @@ class PyroObjective(ELBO):
         for why in _biases(self.objective, model_trace, guide_trace):
             raise ObjectiveError(f"Pyro's {type(self.objective).__name__} {why}, or pass allow_biased=True")
         if isinstance(self.objective, ReweightedWakeSleep) and self.objective.insomnia < 1:
+            for narrow in narrower(latents(model_trace), latents(guide_trace)).values():
+                raise ObjectiveError(f"Pyro's ReweightedWakeSleep: {narrow}, so that it gives other dreams no density")
             self._require_dreams(pair_up(model, guide, args, kwargs), args, kwargs)
 
     def _require_dreams(self, pair: Pair, args: tuple, kwargs: dict) -> None:

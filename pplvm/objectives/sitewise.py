@@ -17,8 +17,9 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.score_function import without_each
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.stopped_guide import require_replayable

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
 from pplvm.distributed.collectives import shared_mean
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound
 from pplvm.objectives.wrapper import Wrapper, unwrapped
@@ -33,7 +34,7 @@ __all__ = ["Beta", "FreeBits", "Warmup"]
 
 
 class _Tempered(Wrapper):
-    """An objective whose pair is tempered; children write `weights`."""
+    """An objective whose pair is tempered; children write `weighed`."""
 
     def __init__(self, objective: ELBO) -> None:
         name = type(self).__name__
@@ -45,15 +46,12 @@ class _Tempered(Wrapper):
         self.bound: Bound = _bound_of(unwrapped(objective), name)
         super().__init__(objective)
 
-    is_uniform = True
-    """Whether all latents have the same weight."""
-
     @abstractmethod
-    def weights(self, terms: Terms) -> Weights:
-        """What the term of each latent is multiplied by."""
+    def weighed(self, tempering: Tempering) -> Tempering:
+        """The weights of the wrappers around this one, times its own."""
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        tempering = self._joined(pair.tempering)
+        tempering = self.weighed(pair.tempering or Tempering())
         found = self.inner.estimate(replace(pair, tempering=tempering), *args, **kwargs)
         if tempering.plain is None:
             raise ObjectiveError(
@@ -61,18 +59,6 @@ class _Tempered(Wrapper):
                 "itself: draw by pplvm.particles.pair.gather, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
-
-    def _joined(self, outer: Tempering | None) -> Tempering:
-        """The weights of this wrapper times those of the wrappers around it."""
-        if outer is None:
-            return Tempering(self.weights, self.is_uniform)
-
-        def decide(terms: Terms) -> Weights:
-            own, others = self.weights(terms), outer.weights(tempering.plain, terms)
-            return {name: own[name] * others[name] for name in terms}
-
-        tempering = Tempering(decide, self.is_uniform and outer.is_uniform)
-        return tempering
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
@@ -146,15 +132,21 @@ class Beta(_NamingSites):
 
     def __init__(self, objective: ELBO, beta: float | Mapping[str, float]) -> None:
         super().__init__(objective, beta, "beta")
-        self.is_uniform = not isinstance(beta, Mapping)
 
     @property
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
-        named = isinstance(self.number, dict)
-        return _times(self.inner.target, 1.0 if named else self.number, self.number if named else {})
+        beta, own = self._constants
+        if not isinstance(self.inner.target, Tabulated):
+            return _times(self.inner.target, beta, own)
+        weights = ([f"beta {beta:g}"] if beta != 1 else []) + [f"{name} times {each:g}" for name, each in own.items()]
+        return Tabulated(", ".join([self.inner.target.name, *weights]))
 
-    def weights(self, terms: Terms) -> Weights:
-        return {name: self.number_of(name, 1.0) for name in terms}
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.times(*self._constants)
+
+    @property
+    def _constants(self) -> tuple[float, dict[str, float]]:
+        return (1.0, self.number) if isinstance(self.number, dict) else (self.number, {})
 
 
 class FreeBits(_NamingSites):
@@ -182,8 +174,6 @@ class FreeBits(_NamingSites):
         autoregressive flow, 2016, arXiv:1606.04934, appendix C.8
     """
 
-    is_uniform = False
-
     def __init__(self, objective: ELBO, nats: float | Mapping[str, float]) -> None:
         super().__init__(objective, nats, "nats")
         if self.bound is not elbo:
@@ -195,7 +185,10 @@ class FreeBits(_NamingSites):
     def target(self) -> Tabulated:
         return Tabulated("elbo, free bits")  # the draw decides which terms count: the gradient of no expectation
 
-    def weights(self, terms: Terms) -> Weights:
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.gated(self._is_above)
+
+    def _is_above(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
         KL = {name: shared_mean(-term.mean()) for name, term in terms.items()}
         return {name: (KL[name] > floors[name]).to(term.dtype) for name, term in terms.items()}
@@ -242,9 +235,8 @@ class Warmup(_Tempered):
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         return _times(self.inner.target, float(self.control()), {})
 
-    def weights(self, terms: Terms) -> Weights:
-        weight = self.control()
-        return {name: weight for name in terms}
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.times(self.control())
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         found = super().estimate(pair, *args, **kwargs)
@@ -286,11 +278,10 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
 
 
 def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
-    """The target with more weights."""
-    if not isinstance(target, Tabulated):
-        return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
-    weights = ([f"beta {beta:g}"] if beta != 1 else []) + [f"{name} times {each:g}" for name, each in own.items()]
-    return Tabulated(", ".join([target.name, *weights]))
+    """The target with more weights; what is no bound stays as it is."""
+    if isinstance(target, Tabulated):
+        return target
+    return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
 
 
 def _word(bound: Bound) -> str:

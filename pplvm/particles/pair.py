@@ -21,14 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pplvm.particles.autoguides import automatic_guides, same_rows
-from pplvm.particles.contract import (
-    ProgramError,
-    Site,
-    plate_scale,
-    sample_sites,
-    traced,
-    violations,
-)
+from pplvm.particles.contract import ProgramError, Site, plate_scale, sample_sites, traced, violations
 from pplvm.particles.flows import log_density, with_scores
 from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.paths import CutPaths, has_path
@@ -142,12 +135,9 @@ class Pair:
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with validation(False), self.buffers_as_they_are():
-            if num_particles == 1:
-                tracer(program).get_trace(*args, **kwargs)
-            else:
-                with _ParticlePlate("particles", num_particles, dim=-1 - self.nesting):
-                    tracer(program).get_trace(*args, **kwargs)
+        plate = nullcontext() if num_particles == 1 else _ParticlePlate("particles", num_particles, -1 - self.nesting)
+        with validation(False), self.buffers_as_they_are(), plate:
+            tracer(program).get_trace(*args, **kwargs)
         return tracer.trace
 
     def log_probs(self, trace: Trace, num_particles: int) -> dict[str, Tensor]:

@@ -29,9 +29,8 @@ from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparame
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
-from pplvm.particles.pair import pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
-from tests.objectives.test_contract import NoHostRead
+from tests.objectives.test_contract import EVERY, NoHostRead, objective_and_program
 from tests.problems import (
     LinearGaussian,
     exact_moments,
@@ -376,8 +375,12 @@ def test_a_control_variate_within_still_learns():
     assert float(loss.control.inner.weight) == 1 and loss.parts(two_data())["control"] == []
 
 
-def test_the_run_that_makes_the_bound_is_kept_once():
-    program, x, runs = net(), two_data(), []
-    pair = pair_up(program.model, program.guide, (x,), {})
-    LocalExpectation().estimate(replace(pair, runs=runs), x)
-    assert len(runs) == 1
+@pytest.mark.parametrize("kind, name", EVERY)
+def test_every_objective_tells_the_run_that_makes_its_bound_once(kind, name):
+    """On which penalties and the size of a subsampled set rest."""
+    objective, program = objective_and_program(kind, name)
+    x = (torch.rand(3, 8) < 0.4).double()
+    pair = replace(objective._checked(program.model, program.guide, (x,), {}), runs=[])
+    objective.estimate(pair, x)
+    ((model_trace, guide_trace),) = pair.runs
+    assert "x" in model_trace.nodes and (guide_trace is None) == (name in ("exact", "prior", "prior on a path"))
