@@ -78,11 +78,9 @@ def aggregate_posterior(
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
-        x: data (N, ...), or data and their conditions, (x, y); each guide is then q(z | x_j, y_j), and the prior of
-            each datum p(z | y).
-        aggregate: (M, ...), with their conditions, whose guides make q(z); x itself where None. A datum of x that is
-            not among them, by its values, joins them for its own draws, so M is one more. Give all data where x is a
-            part of them.
+        x: data (N, ...), or (x, y) with conditions: each guide is then q(z | x_j, y_j), the prior p(z | y).
+        aggregate: (M, ...), whose guides make q(z); x itself where None. A datum of x that is not among them, by its
+            values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
         num_particles: draws a datum, at least 1.
         seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
 
@@ -108,11 +106,8 @@ def aggregate_posterior(
     others = x if aggregate is None else aggregate
     with frozen(program, x, num_particles) as pair:
         own = _places(x, aggregate)
-        components = len(as_tuple(others)[0]) + (own < 0).double()
-        if components.min() < 2:
-            raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
+        components = _components(others, own)
         require_guide_density("aggregate_posterior", pair, x)
-        fault, judged = why_no_bound(pair, x), judged_of(pair, x)
         log_q, log_prior, reconstruction, held = _draws(pair, x, num_particles, seed)
         rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(log_q), -1)
         M = components.unsqueeze(1)
@@ -124,8 +119,8 @@ def aggregate_posterior(
             rate=_mean(log_q - log_prior),
             reconstruction=_mean(reconstruction),
             components=components.cpu(),
-            fault=fault,
-            judged=judged,
+            fault=why_no_bound(pair, x),
+            judged=judged_of(pair, x),
         )
 
 
@@ -155,6 +150,14 @@ def _places(x: Batch, aggregate: Batch | None) -> Tensor:
             )
     places = {digest_of(row, 0): place for place, row in enumerate(each_row(aggregate))}
     return torch.tensor([places.get(digest_of(row, 0), -1) for row in each_row(x)], device=parts[0].device)
+
+
+def _components(others: Batch, own: Tensor) -> Tensor:
+    """How many guides are mixed for each datum, M, (N,): the aggregate's, and its own where that is none of them."""
+    components = len(as_tuple(others)[0]) + (own < 0).double()
+    if components.min() < 2:
+        raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
+    return components
 
 
 def _draws(pair: Pair, x: Batch, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:

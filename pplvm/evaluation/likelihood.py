@@ -20,7 +20,7 @@ from pplvm.evaluation.evidence import has_latents
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.judged import Judged, judged_of
 from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
-from pplvm.evaluation.proper import figure_name, why_no_bound
+from pplvm.evaluation.proper import figure_name, why_never_tight, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
@@ -52,6 +52,7 @@ class ImportanceSampled:
     fault: str = ""  # what keeps all this from a bound on log p(x)
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
     judged: Judged = Judged()  # what log_p is of
+    short: str = ""  # what keeps log_p below the truth however many draws there are
 
     @property
     def unreliable(self) -> float:
@@ -82,6 +83,8 @@ class ImportanceSampled:
         own, behind = self._draws_error(i), float(effective_size(2 * self.error[:, i].log()))
         kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
         notes = [f"{kind}, +- {own:.2g} by its draws"]
+        if self.short:
+            notes += [f"it stays below {self.judged.log_p} however large k is: {self.short}"]
         if 0 < behind < min(ENOUGH, len(self.error) / 4):
             notes += [f"which {behind:.0f} of {len(self.error)} data make: itself uncertain"]
         if lost := int((self.log_p[:, i] == -torch.inf).sum()):
@@ -138,13 +141,14 @@ def importance_sampled(
     ks = _rising(ks)
     with frozen(program, x, ks[-1]) as pair:
         fault, exact, judged = why_no_bound(pair, x), not has_latents(pair, x), judged_of(pair, x)
+        short = "" if fault else why_never_tight(pair, x)
         terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number).expand(ks[-1]), ks))
             report(number + 1, terms.num_data)
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
     error = torch.zeros_like(error) if exact else error
-    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact, judged)
+    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact, judged, short)
 
 
 def bits_per_dim(

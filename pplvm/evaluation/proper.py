@@ -14,8 +14,9 @@ from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import is_masked, seen
 from pplvm.particles.pair import Pair
 from pplvm.particles.point_masses import has_log_density, is_point, point_in_words
+from pplvm.particles.supports import narrower
 
-__all__ = ["fault_of", "figure_name", "why_no_bound"]
+__all__ = ["fault_of", "figure_name", "why_never_tight", "why_no_bound"]
 
 OTHERWISE = {r"^log p\([^)]*\)": "log mean weight", r"^elbo(?=,|$)": "mean log-weight"}
 """What figures are called that are no bound on log p(x), by how they would begin."""
@@ -51,6 +52,21 @@ def why_no_bound(pair: Pair, x: Batch) -> str:
         return fault
     more = (rows_of(parts, slice(row, row + 1)) for row in range(1, min(MOST_ROWS, len(parts[0]))))
     return next(filter(None, (_read_though_hidden(pair, row) for row in more)), "")
+
+
+def why_never_tight(pair: Pair, x: Batch) -> str:
+    """What keeps a bound below log p(x) however many draws it has, "" where nothing does: values that no draw has.
+
+    Arguments:
+        pair, x: as of `why_no_bound`, without a fault.
+    """
+    first = rows_of(as_tuple(x), slice(1))
+    guide_trace = pair.run_guide(1, first, {})
+    model, drawn = latents(pair.run_model(1, guide_trace, first, {})), latents(guide_trace)
+    codes = [n for n, s in drawn.items() if n in model and is_point(s["fn"]) and model[n]["fn"].support.is_discrete]
+    if codes and drawn.keys() <= model.keys():
+        return f"guide site {codes[0]!r} is {point_in_words(drawn[codes[0]]['fn'])}, the one state that is weighed"
+    return next(iter(narrower(model, drawn).values()), "")
 
 
 def fault_of(pair: Pair, x: Batch) -> str:

@@ -173,8 +173,8 @@ class Chosen(nn.Module):
             pyro.sample("z", self.point(chosen, self.log_density, event_dim=1))
 
 
-@pytest.mark.parametrize("point", [Spot, dist.Delta])
-def test_a_code_that_is_chosen_for_certain_makes_a_bound_below_log_p(point):
+@pytest.mark.parametrize("point, name", [(Spot, "a Spot, a point mass"), (dist.Delta, "a Delta")])
+def test_a_code_that_is_chosen_for_certain_makes_a_bound_below_log_p(point, name):
     """The weight is p(x, z) at one z of three, p(x) the sum over all."""
     program = Chosen(point)
     found = importance_sampled(program, X, ks=(1, 3))
@@ -182,6 +182,7 @@ def test_a_code_that_is_chosen_for_certain_makes_a_bound_below_log_p(point):
     assert found.fault == "" and found.figures[0].name == "log p(x), k = 1"
     assert torch.allclose(found.log_p, joint.max(-1, keepdim=True).values) and found.error[:, 1].abs().max() < 1e-9
     assert (found.log_p[:, 0] < joint.logsumexp(-1)).all()
+    assert f"it stays below log p(x) however large k is: guide site 'z' is {name}," in found.figures[1].note
     assert torch.allclose(rate_distortion(program, X, num_particles=2).elbo, found.elbo)
     with frozen(Chosen(point, log_density=-2.0), X) as pair:  # which would lift the weight above p(x)
         assert "with a log_density and carries no auxiliary draw" in why_no_bound(pair, X)

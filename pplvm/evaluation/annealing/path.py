@@ -76,7 +76,7 @@ class Path:
         require_normalised(pair, row, started, start)
         if start == "guide":
             _require_densities(sites)
-            for narrow in narrower(latents(pair.run_model(1, started, (row,), {})), sites).values():
+            for narrow in narrower(latents(pair.run_model(1, started, row, {})), sites).values():
                 raise ProgramError(f"{narrow}, which chains from the guide never leave: use start='prior'")
             still = _still(pair, row)
         finite = {n: _Finite(support(s["fn"]), s["value"].shape) for n, s in sites.items() if is_enumerable(s)}
