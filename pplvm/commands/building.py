@@ -29,6 +29,8 @@ __all__ = [
     "usable_device",
 ]
 
+EMPTY = inspect.Parameter.empty
+
 
 def build_program(
     name: str, settings: list[str], data: ImageData, seed: int, weights: Mapping[str, Tensor] | None = None
@@ -71,7 +73,7 @@ def data_for(name: str, data: ImageData) -> ImageData:
         LookupError: there is no such program. ValueError: it needs the shape of images, and the data are none.
     """
     asked = _arguments(find("program", PROGRAMS, name)).get("data_shape")
-    is_optional = asked is not None and asked.default is not asked.empty
+    is_optional = asked is not None and asked.default is not EMPTY
     if asked is None or (is_optional and len(data.spec.shape) not in (2, 3)):
         return data
     try:
@@ -81,11 +83,16 @@ def data_for(name: str, data: ImageData) -> ImageData:
 
 
 def known_to(name: str, data: ImageData) -> dict[str, Any]:
-    """What the data know and a program, named as for `build_program`, takes, by the names of its arguments."""
+    """What the data know and a program, named as for `build_program`, takes, by the names of its arguments.
+
+    A number of classes that has a default is left at it where no labels reach the program.
+    """
     spec = data_for(name, data).spec
     of_images = {"data_shape": spec.shape if len(spec.shape) == 3 else None, "levels": spec.levels}
     known = _known(data_for(name, data)) | of_images | {"num_classes": spec.num_classes}
     takes = _arguments(find("program", PROGRAMS, name))
+    if "labels" not in spec.conditions and "num_classes" in takes and takes["num_classes"].default is not EMPTY:
+        del known["num_classes"]
     return {word: value for word, value in known.items() if word in takes and value is not None}
 
 

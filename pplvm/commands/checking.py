@@ -116,12 +116,13 @@ def _check_rows(program: nn.Module, data: ImageData, parts: Sequence[Tensor], wh
         name, site: of the site.
     """
     part, value = parts[which], site["value"]
+    condition = data.conditions[which - 1] if which > 0 else part
     B = len(part)
     at_once = B * max(1, NUMBERS_AT_ONCE // part.numel())
     for start in range(0, len(data), at_once):
         count = min(at_once, len(data) - start)
         numbers = torch.arange(start, start + count + -count % B) % len(data)  # whole batches, the last one filled up
-        found = data.rows(numbers) if which == 0 else data.conditions[which - 1][numbers]
+        found = data.rows(numbers) if which == 0 else condition[numbers.to(condition.device)]
         rows = found.to(part.device, value.dtype).reshape(-1, *value.shape)
         if (first := first_outside(site["fn"].support, rows)) is None:
             continue

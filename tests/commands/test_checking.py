@@ -67,8 +67,8 @@ CODE = """
         def guide(self, x, y=None):
             super().guide(x)
 
-    class Optional(Alone):
-        def __init__(self, data_size, data_shape=None):
+    class Optional(Either):
+        def __init__(self, data_size, data_shape=None, num_classes=0):
             super().__init__(data_size)
             self.data_shape = data_shape
 """
@@ -107,17 +107,23 @@ def test_what_the_data_know_reaches_a_program_that_asks(check):
 
 
 def test_grey_images_have_a_channel_where_the_program_asks_for_one(check):
-    for name, shape in (("Conditional", "(1, 8, 8)"), ("Optional", "(1, 8, 8)"), ("Either", "(8, 8)")):
-        code, told = check(name, "--condition=labels") if name != "Optional" else check(name)
+    for words, shape in ((("Optional",), "(1, 8, 8)"), (("Either", "--condition=labels"), "(8, 8)")):
+        code, told = check(*words)
         assert code == 0 and f", shape {shape}\n" in told.out
     np.save("flat.npy", (np.random.default_rng(0).random((60, 7)) < 0.5).astype(np.uint8))
     code, told = check("Optional", "--data=flat.npy")
-    assert code == 0 and ", shape (7,)\n" in told.out and "from the data: data_shape" not in told.out
+    assert code == 0 and ", shape (7,)\n" in told.out and "from the data" not in told.out
     code, told = check("Conditional", "--data=flat.npy", "--set=num_classes=3")
     assert code == 2 and told.err == (
         "pplvm check: program conditional:Conditional needs data_shape, (C, H, W) of an image: data set 'flat.npy' "
         "holds data of shape (7,), and images are (H, W) or (C, H, W): save them so\n"
     )
+
+
+def test_a_number_of_classes_with_a_default_is_given_where_labels_are(check):
+    assert "from the data: data_shape=(1, 8, 8)\n" in check("Optional")[1].out
+    told = check("Optional", "--condition=labels")[1].out
+    assert "from the data: data_shape=(1, 8, 8), num_classes=10\n" in told
 
 
 REFUSED = {
