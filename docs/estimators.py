@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from pplvm.catalog import OBJECTIVES
 from pplvm.commands.building import build_objective, takes_particles
-from pplvm.estimators.cost import evaluations_per_datum
-from pplvm.estimators.dataset import target_label
-from pplvm.estimators.measurement import target_of
-from pplvm.estimators.verification import verify
+from pplvm.estimators.cost.evaluations import evaluations_per_datum
+from pplvm.estimators.references.target import target_label, target_of
+from pplvm.estimators.verification.verify import verify
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

@@ -37,6 +37,7 @@ from .objectives.control_variates import (
 from .objectives.generalized_dreg import GeneralizedDoublyReparameterized as GeneralizedDoublyReparameterized
 from .objectives.wake_sleep import WakeSleep as WakeSleep, ReweightedWakeSleep as ReweightedWakeSleep
 from .objectives.thermodynamic import Thermodynamic as Thermodynamic
+from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
@@ -70,5 +71,5 @@ from .evaluation.samples import (
     interpolations as interpolations,
 )
 from .evaluation.traversals import traversals as traversals
-from .estimators.gradients import compare_gradients as compare_gradients
-from .estimators.verification import verify as verify
+from .estimators.compare_gradients import compare_gradients as compare_gradients
+from .estimators.verification.verify import verify as verify

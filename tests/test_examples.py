@@ -11,6 +11,7 @@ from examples import (
     iwae_mnist,
     mixture_of_gaussians,
     rebar_variance,
+    semi_supervised,
     toy_score_vs_pathwise,
     vae_mnist,
     wake_sleep_helmholtz,
@@ -140,3 +141,8 @@ def test_both_phases_of_both_helmholtz_machines_learn(tmp_path):
     slept = figures["WakeSleep"]["Barber-Agakov I_p(x; z)"]
     assert slept.value > 5 * slept.error  # negative for a guide that knows nothing of dreams
     assert picture.stat().st_size > 10_000
+
+
+def test_images_without_labels_help_the_classifier_of_those_that_have_one():
+    accuracy = semi_supervised.main(450, tested=5)
+    assert accuracy["semi-supervised"] > accuracy["supervised"] > 0.6

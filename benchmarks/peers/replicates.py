@@ -24,7 +24,7 @@ from benchmarks.peers.moments import AT_A_TIME, Moments, Replicates, moments_of
 from benchmarks.peers.problems import Problem, belief_net
 from benchmarks.peers.tables import Section, Target, run
 from pplvm.bounds import elbo
-from pplvm.estimators.chunks import Chunk, Dense, Factors
+from pplvm.estimators.replicates.chunks import Chunk, Dense, Factors
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
@@ -170,7 +170,7 @@ def in_chunks(problem: Problem, objective: Callable[..., ELBO], tier: str, by_fa
     Raises:
         RuntimeError: nothing is left as factors.
     """
-    from pplvm.estimators.replicates import Replicates as Drawn
+    from pplvm.estimators.replicates.vmapped import Replicates as Drawn
 
     loss, seeds = Loss(objective(problem.particles), problem.build()), count()
     loss(problem.x)

@@ -3,8 +3,9 @@
 import argparse
 import time
 
-from torch import Tensor, nn
+from torch import nn
 
+from pplvm.batch import Batch, as_tuple, rows_of, without_conditions
 from pplvm.distributed.ranks import size
 from pplvm.evaluation.annealing.annealed import annealed
 
@@ -20,20 +21,21 @@ SHORT, LONG = 2, 12
 """Steps of the two short chains whose times tell that of a long one."""
 
 
-def annealing_hint(program: nn.Module, x: Tensor, arguments: argparse.Namespace) -> str | None:
+def annealing_hint(program: nn.Module, x: Batch, arguments: argparse.Namespace) -> str | None:
     """How to ask for annealed importance sampling, and how long it takes; None where it does not apply.
 
     Arguments:
-        x: the data that are judged (N, *shape).
+        x: the data that are judged (N, *shape), with their conditions if they have any.
         arguments: annealed, chains and annealing_steps, as `pplvm evaluate` has them.
     """
     if arguments.annealed:
         return None
-    data = min(USUAL, len(x))
+    parts = as_tuple(x)
+    data, first = min(USUAL, len(parts[0])), without_conditions(rows_of(parts, slice(1)))
     try:
-        _seconds(program, x[:1], arguments.chains, SHORT)  # the first one is slow
+        _seconds(program, first, arguments.chains, SHORT)  # the first one is slow
         short, long = (
-            min(_seconds(program, x[:1], arguments.chains, steps) for _ in range(2)) for steps in (SHORT, LONG)
+            min(_seconds(program, first, arguments.chains, steps) for _ in range(2)) for steps in (SHORT, LONG)
         )
     except Exception:  # of a program that can be judged without it; whoever asks for it is told why it fails
         return None
@@ -42,7 +44,7 @@ def annealing_hint(program: nn.Module, x: Tensor, arguments: argparse.Namespace)
     return f"annealed importance sampling is left out unless asked for: --annealed {data} adds it, {_about(seconds)}"
 
 
-def _seconds(program: nn.Module, x: Tensor, chains: int, steps: int) -> float:
+def _seconds(program: nn.Module, x: Batch, chains: int, steps: int) -> float:
     began = time.perf_counter()
     annealed(program, x, chains=chains, steps=steps)
     return time.perf_counter() - began

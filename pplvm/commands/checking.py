@@ -57,7 +57,7 @@ def check_data(program: nn.Module, data: ImageData, batch: Batch) -> None:
     for name, site in sample_sites(model_trace).items():
         which = next((i for i, part in enumerate(parts) if site["is_observed"] and _is_part(site["value"], part)), None)
         if which == 0:
-            check_site(spec, name, _kind(site), site["fn"].support)
+            check_site(spec, name, _kind(site), site["fn"].support, site["value"].device)
         if which is not None and (which > 0 or spec.levels is None):
             _check_rows(program, data, parts, which, name, site)
 

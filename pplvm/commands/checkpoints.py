@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.commands.building import build_loss
 from pplvm.commands.compared_runs import read_from_run, run_around
 from pplvm.commands.rounds import Rounds
-from pplvm.data.batches import batches
+from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.training.fit import fit
+from pplvm.training.run import Run
+from pplvm.training.stepper import Stepper
 
 __all__ = ["checkpoint_name", "freezes", "load_checkpoint", "misfit", "stops", "trainer", "unwrapped"]
 
@@ -113,7 +115,7 @@ def freezes(
     arguments: argparse.Namespace,
     trained: Loss,
     data: ImageData,
-    x: Tensor,
+    batch: Batch,
     files: dict[str, dict[str, Tensor]],
     rounds: Rounds,
 ) -> Iterator[tuple[str, int | None]]:
@@ -124,17 +126,14 @@ def freezes(
     """
     torch.manual_seed(arguments.seed)
     optimizer = torch.optim.Adam(trained.parameters(), lr=arguments.learning_rate, fused=True)
-    epochs = (
-        batches(data, len(x), seed=arguments.seed, epoch=epoch, drop_last=True, device=x.device)
-        for epoch in itertools.count()
-    )
+    x = as_tuple(batch)[0]
     planned = compiled(trained, steps=max(stops(arguments), default=0))  # a few steps are not worth a graph
-    run, done = fit(planned, itertools.chain.from_iterable(epochs), optimizer), 0
+    run = Run(Stepper(planned, optimizer), Epochs(data, len(x), seed=arguments.seed, device=x.device))
     for stop in stops(arguments):
-        steps = (number for number, _ in enumerate(itertools.islice(run, stop - done), start=1))
-        for _ in rounds.shown("training", steps, stop - done):
+        first = run.step
+        steps = (run.step - first for _ in itertools.islice(run, stop - first))
+        for _ in rounds.shown("training", steps, stop - first):
             pass
-        done = stop
         states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []
         yield checkpoint_name(stop), stop
         torch.set_rng_state(states[0])
@@ -144,7 +143,7 @@ def freezes(
         yield name, None
 
 
-def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
+def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, batch: Batch) -> Loss:
     """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out.
 
     Raises:
@@ -153,9 +152,9 @@ def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, 
     names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
     for name in names:
         K = arguments.particles if arguments.objective else max(arguments.particles, 2)  # which rloo cannot do without
-        loss = build_loss(name, K if name == "rloo" else None, program, data).to(x.device)
+        loss = build_loss(name, K if name == "rloo" else None, program, data).to(as_tuple(batch)[0].device)
         try:
-            loss(x)
+            loss(*as_tuple(batch))
             return loss
         except Exception as error:
             if name != names[-1]:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ from pplvm.distributed.data_parallel import require_equal
 from pplvm.distributed.ranks import is_first, join, size
 from pplvm.distributed.unison import in_unison, words_of
 from pplvm.estimators.comparison import Comparison
-from pplvm.estimators.repeats import effective_replicates
-from pplvm.estimators.sweep import ParticleSweep
+from pplvm.estimators.particle_sweep import ParticleSweep
+from pplvm.estimators.replicates.sampling import Sampling
+from pplvm.estimators.results.effective_sample_size import effective_replicates
+from pplvm.evaluation.judged import judged_of
 from pplvm.evaluation.one_by_one import frozen
 from pplvm.evaluation.proper import fault_of, figure_name
 from pplvm.evaluation.weights import weight_health
@@ -146,25 +149,22 @@ def _measure(
     rounds: Rounds,
 ) -> None:
     """One section for each checkpoint, the last of them cut short by Ctrl-C if it has a result by then."""
-    x = subject.minibatches[0]
-    for checkpoint, steps in freezes(arguments, subject.trained, data, x, subject.files, rounds):
+    first = subject.minibatches[0]
+    device = first[0].device
+    for checkpoint, steps in freezes(arguments, subject.trained, subject.data, first, subject.files, rounds):
         require_equal(subject.trained, f"{subject.name}, {checkpoint}", ALIKE)
         torch.manual_seed(arguments.seed)
         comparison = Comparison(
-            subject.choice.losses(x.device),
+            subject.choice.losses(device),
             subject.minibatches,
             replicates=arguments.replicates,
             reference_draws=arguments.reference_draws,
-            seed=arguments.seed,
             kept=arguments.kept,
-            compile=arguments.compile,
-            noise=arguments.noise,
-            points=arguments.points or POINTS[arguments.noise],
-            own_noise=arguments.own_noise,
+            sampling=_sampling(arguments),
             tell=_tell,
         )
-        swept = subject.choice.swept(sweep_particles(arguments.sweep), x.device)
-        sweep = ParticleSweep(swept, x, replicates=arguments.sweep_replicates, seed=arguments.seed)
+        swept = subject.choice.swept(sweep_particles(arguments.sweep), device)
+        sweep = ParticleSweep(swept, first, replicates=arguments.sweep_replicates, seed=arguments.seed)
         try:
             _draw(arguments, comparison, sweep, rounds)
         finally:
@@ -173,6 +173,16 @@ def _measure(
                 known = {"checkpoint": checkpoint} | ({} if steps is None else {"steps": steps})
                 seconds = round(time.perf_counter() - started, 1)
                 sections.append(section.assign_attrs(_circumstances(arguments, subject, data, seconds), **known))
+
+
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    return Sampling.of(
+        seed=arguments.seed,
+        own_noise=arguments.own_noise,
+        noise=arguments.noise,
+        points=arguments.points or POINTS[arguments.noise],
+        compile=arguments.compile,
+    )
 
 
 def _draw(arguments: argparse.Namespace, comparison: Comparison, sweep: ParticleSweep, rounds: Rounds) -> None:
@@ -195,14 +205,21 @@ def _section(
     measured = comparison.result()
     weights, unknown = _weights(arguments, subject)
     measured["effective_replicates"] = effective_replicates(measured)
-    with frozen(subject.program, subject.minibatches[0]) as pair:
-        fault = fault_of(pair, subject.minibatches[0])
-    measured["target"] = ("estimator", [figure_name(name, fault) for name in measured["target"].values])
+    measured["target"] = ("estimator", _named(subject, measured["target"].values))
     measured["note"] = ("estimator", [subject.choice.notes.get(n, "") for n in measured["estimator"].values])
     left_out = [*subject.choice.left_out, *comparison.left_out, *sweep.left_out, *unknown]
     found = xr.merge([measured, sweep.result(), weights], join="left", combine_attrs="override")
     unfinished = [line for line in (measured.attrs["unfinished"], sweep.unfinished) if line]
     return found.assign_attrs(left_out="\n".join(left_out), unfinished="\n".join(unfinished))
+
+
+def _named(subject: Subject, targets: Iterable[str]) -> list[str]:
+    """Targets by what the program makes of them: a log p(x) may be given labels, be of labels too, or be none."""
+    every = tuple(torch.cat(parts) for parts in zip(*subject.minibatches, strict=True))
+    with frozen(subject.program, every) as pair:
+        fault = fault_of(pair, subject.minibatches[0])
+        log_p = judged_of(pair, every, subject.data.spec.conditions).log_p
+    return [figure_name(name.replace("log p(x)", log_p), fault) for name in targets]
 
 
 def _weights(arguments: argparse.Namespace, subject: Subject) -> tuple[xr.Dataset, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import as_tuple
 from pplvm.commands.building import build_program, data_for
 from pplvm.commands.checking import check_data
 from pplvm.commands.checkpoints import load_checkpoint, misfit, stops, trainer, unwrapped
@@ -26,7 +27,8 @@ class Subject:
     """A program, and what is to be measured of it."""
 
     name: str
-    minibatches: list[Tensor]
+    data: ImageData  # as the program takes them
+    minibatches: list[tuple[Tensor, ...]]
     choice: Choice
     trained: Loss
     files: dict[str, dict[str, Tensor]]  # checkpoints that fit it
@@ -73,19 +75,20 @@ def _subject(
     minibatches = _minibatches(data, arguments, device)
     with default_data_told(arguments, name):
         check_data(program, data, minibatches[0])
-    if not latents(pair_up(program.model, program.guide, (minibatches[0],), {}).run_guide(1, (minibatches[0],), {})):
+    first = minibatches[0]
+    if not latents(pair_up(program.model, program.guide, first, {}).run_guide(1, first, {})):
         raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
-    choice = choose_estimators(arguments, program, data, minibatches[0])
-    trained = trainer(arguments, program, data, minibatches[0])
+    choice = choose_estimators(arguments, program, data, first)
+    trained = trainer(arguments, program, data, first)
     inner = {path: unwrapped(state, program) for path, state in files.items()}
     fitting = {path: state for path, state in inner.items() if misfit(state, program) is None}
-    return Subject(name, minibatches, choice, trained, fitting)
+    return Subject(name, data, minibatches, choice, trained, fitting)
 
 
-def _minibatches(data: ImageData, arguments: argparse.Namespace, device: torch.device) -> list[Tensor]:
+def _minibatches(data: ImageData, arguments: argparse.Namespace, device: torch.device) -> list[tuple[Tensor, ...]]:
     rows = min(arguments.batch_size, len(data))
     available = max(1, len(data) // rows)
     return [
-        fixed_batch(data, rows, seed=arguments.seed, number=number).to(device)
+        as_tuple(fixed_batch(data, rows, seed=arguments.seed, number=number, device=device))
         for number in range(min(arguments.minibatches, available))
     ]

@@ -44,7 +44,7 @@ def with_config(
 
 def _config_of_run(arguments: argparse.Namespace) -> Path:
     run = Path(arguments.resume)
-    for option in ("config", "output", "overwrite"):
+    for option in ("config", "output", "overwrite", "initial"):
         if getattr(arguments, option):
             raise ValueError(f"--resume {run} goes on in {run} with its settings: leave --{option} out")
     if not (run / "config.yaml").is_file():

@@ -13,7 +13,7 @@ from pplvm.commands.budget import particles_within
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.data.image_data import ImageData
 from pplvm.distributed.unison import exchanged, words_of
-from pplvm.estimators.cost import evaluations_per_datum
+from pplvm.estimators.cost.evaluations import evaluations_per_datum
 from pplvm.estimators.failures import left_out_sentences
 from pplvm.objectives.objective import Loss, Objective, ObjectiveError
 from pplvm.objectives.ruled_sites import learning_sites, repeats_pathwise
@@ -108,7 +108,9 @@ def named_estimators(text: str | None) -> list[str] | None:
     return names
 
 
-def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Choice:
+def choose_estimators(
+    arguments: argparse.Namespace, program: nn.Module, data: ImageData, batch: tuple[Tensor, ...]
+) -> Choice:
     """The estimators asked for; without a wish, all of the catalog that are legal for the program.
 
     One that fails when it is run, otherwise than by a refusal, is left out, and the others go on.
@@ -117,13 +119,13 @@ def choose_estimators(arguments: argparse.Namespace, program: nn.Module, data: I
         ValueError: an estimator that was asked for is not legal and this is the only program; or none is left.
     """
     named, alone = named_estimators(arguments.estimators), len(arguments.program) == 1
-    choice, sites = Choice(program, data), _sites(program, x)
+    choice, sites = Choice(program, data), _sites(program, batch)
     for name in named or [name for name in OBJECTIVES if name not in ON_REQUEST]:
         try:
-            with torch.random.fork_rng(cuda_devices((x,))):
-                _add(choice, name, arguments, x, None if named is not None else sites)
+            with torch.random.fork_rng(cuda_devices(batch)):
+                _add(choice, name, arguments, batch, None if named is not None else sites)
                 if sites is not None and name in choice.particles:
-                    _mark(choice, name, sites, x)
+                    _mark(choice, name, sites, batch)
         except (ObjectiveError, ProgramError) as error:
             if named is not None and alone:
                 raise ValueError(f"objective {name}: {error}") from error
@@ -159,16 +161,18 @@ def sweep_particles(text: str) -> list[int]:
     return found
 
 
-def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, sites: dict[str, Site] | None) -> None:
+def _add(
+    choice: Choice, name: str, arguments: argparse.Namespace, batch: tuple[Tensor, ...], sites: dict[str, Site] | None
+) -> None:
     """Take up an estimator, or the reason why not; of the catalog, with `sites`, none that only repeats another."""
     particles = arguments.particles if takes_particles(name) else None
-    loss = choice.build(name, particles, x.device)
+    loss = choice.build(name, particles, batch[0].device)
     if sites is not None and isinstance(loss.objective, Objective) and repeats_pathwise(loss.objective, sites):
         choice.repeats.append(name)
         return
     try:
-        loss(x)
-        cost = evaluations_per_datum(loss, x) if arguments.budget is not None and particles is None else 0.0
+        loss(*batch)
+        cost = evaluations_per_datum(loss, batch) if arguments.budget is not None and particles is None else 0.0
     except (ObjectiveError, ProgramError):
         raise
     except Exception as error:
@@ -180,7 +184,7 @@ def _add(choice: Choice, name: str, arguments: argparse.Namespace, x: Tensor, si
     elif particles is None:
         _keep_or_leave_out(choice, name, cost, arguments.budget)
     else:
-        _fit(choice, name, arguments.budget, x)
+        _fit(choice, name, arguments.budget, batch)
 
 
 def _keep_or_leave_out(choice: Choice, name: str, cost: float, budget: int) -> None:
@@ -192,10 +196,10 @@ def _keep_or_leave_out(choice: Choice, name: str, cost: float, budget: int) -> N
     choice.notes[name] = f"has no particles to set: it takes {cost:g} of the {budget} evaluations, in one draw"
 
 
-def _fit(choice: Choice, name: str, budget: int, x: Tensor) -> None:
+def _fit(choice: Choice, name: str, budget: int, batch: tuple[Tensor, ...]) -> None:
     def cost(particles: int) -> float | None:
         try:
-            return evaluations_per_datum(choice.build(name, particles, x.device), x)
+            return evaluations_per_datum(choice.build(name, particles, batch[0].device), batch)
         except Exception:  # as leave-one-out refuses one particle, and a program may fail with several
             return None
 
@@ -214,16 +218,16 @@ def _repeating(names: list[str]) -> str:
     return f"{', '.join(names)}: no site of this guide uses {whose} rule, {each} is pathwise here"
 
 
-def _mark(choice: Choice, name: str, sites: dict[str, Site], x: Tensor) -> None:
+def _mark(choice: Choice, name: str, sites: dict[str, Site], batch: tuple[Tensor, ...]) -> None:
     """Say in its row of an estimator that it is pathwise here under another name."""
-    objective = choice.build(name, choice.particles[name], x.device).objective
+    objective = choice.build(name, choice.particles[name], batch[0].device).objective
     if repeats_pathwise(objective, sites):
         choice.notes[name] = "; ".join(note for note in (choice.notes.get(name), REPEATS) if note)
 
 
-def _sites(program: nn.Module, x: Tensor) -> dict[str, Site] | None:
+def _sites(program: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Site] | None:
     """The guide's learning latents; None of a program that breaks a rule, and is legal for few objectives."""
     try:
-        return learning_sites(program, x)
+        return learning_sites(program, *batch)
     except Exception:  # the estimators will tell of it
         return None

@@ -18,16 +18,18 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.commands.annealing import annealing_hint
+from pplvm.commands.asked import asked_of
 from pplvm.commands.building import usable_device
 from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
 from pplvm.commands.style import default_style
-from pplvm.commands.trained import Trained, caveats, changed_data, take_up
+from pplvm.commands.trained import Trained, caveats, changed_data, take_up, with_labels_hidden
 from pplvm.distributed.collectives import from_first
 from pplvm.distributed.ranks import is_first, join
 from pplvm.distributed.unison import in_unison
-from pplvm.evaluation.evaluate import NO_LATENTS, VARIABLES, Evaluation, evaluate
+from pplvm.evaluation.evaluate import NO_LATENTS, evaluate
+from pplvm.evaluation.evaluation import VARIABLES, Evaluation
 from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output = from_first(arguments.output)
         with in_unison():
             every = [take_up(directory, arguments, device) for directory in arguments.run]
+            every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
@@ -96,12 +99,12 @@ def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
 
 
 def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
-    x = trained.rows(arguments.limit)
+    first = trained.first(arguments.limit)
     found = evaluate(
         trained.program,
-        x,
+        first,
         ks=ks,
-        annealed_data=min(arguments.annealed, len(x)),
+        annealed_data=min(arguments.annealed, len(first)),
         chains=arguments.chains,
         annealing_steps=arguments.annealing_steps,
         levels=trained.data.spec.levels,
@@ -111,22 +114,25 @@ def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: ar
     )
     with in_unison():
         if is_first():
-            _write(trained, found, directory, ks, arguments, x)
+            _write(trained, found, directory, ks, arguments)
     return found
 
 
 def _write(
-    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace, x: Tensor
+    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
-    pictures.draw(lambda: prior_samples(trained.program, trained.rows(1), SAMPLES, arguments.seed))
+    asked = asked_of(trained, SAMPLES)
+    pictures.draw(lambda: prior_samples(trained.program, asked.like, SAMPLES, arguments.seed), asked.classes)
     files, left_out = dict(pictures.files), [*found.left_out, *pictures.left_out]
     try:
         files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **files}
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
-    circumstances = _circumstances(trained, arguments, ks, len(x))
-    remarks = [*changed_data(trained), *caveats(trained, arguments.split, len(x))]
+    count = len(trained.first(arguments.limit))
+    circumstances = _circumstances(trained, arguments, ks, count)
+    remarks = [*changed_data(trained), *caveats(trained, arguments.split, count)]
+    x = trained.rows(arguments.limit)
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}
@@ -170,15 +176,20 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
 
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:
     """What the draws estimate at each k, (N, len(ks)), and what it is called."""
-    return next((name, found.per_datum[key]) for name, key in VARIABLES.items() if key in found.per_datum)
+    names = dict(zip(VARIABLES, (found.judged.log_p, "log mean weight"), strict=True))
+    return next((name, found.per_datum[key]) for key, name in names.items() if key in found.per_datum)
 
 
 def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
-    """The terms of each datum: log_p (datum, k), posterior means (datum, unit of the site), all else (datum)."""
+    """The terms of each datum: log_p (datum, k), posterior means (datum, unit of the site), all else (datum).
+
+    What log_p is of, data alone or given conditions, stands in its attribute `long_name`.
+    """
     arrays: dict[str, Any] = {}
     for name, value in found.per_datum.items():
-        dims = ["datum", "k" if name in VARIABLES.values() else f"{name}_unit"][: value.dim()]
-        arrays[name] = (dims, value.numpy())
+        dims = ["datum", "k" if name in VARIABLES else f"{name}_unit"][: value.dim()]
+        told = {"long_name": found.judged.log_p} if name in ("log_p", "log_p_exact") else {}
+        arrays[name] = (dims, value.numpy(), told)
     return xr.Dataset(arrays, coords={"k": np.array(ks)})
 
 
@@ -194,8 +205,11 @@ def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: li
 
 def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> None:
     """Rate against distortion of all runs, and their main figures side by side."""
-    points = []
-    print(f"\n{'run':30}{'log p(x)':>12}{'rate':>10}{'distortion':>12}{'beta':>8}")
+    points, names = [], {each.judged.log_p for each in found}
+    differ = len(names) > 1  # which do not compare
+    name = "log p" if differ else names.pop()
+    width = max(12, len(name) + 2, *(len(each) + 9 for each in names))
+    print(f"\n{'run':30}{name:>{width}}{'rate':>10}{'distortion':>12}{'beta':>8}")
     for trained, each in zip(every, found, strict=True):
         figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
         rate, distortion = figures["rate"], figures["distortion"]
@@ -203,8 +217,9 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
         shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
         points.append(_point(trained, beta, rate, distortion))
-        name = str(trained.directory)[-29:]
-        print(f"{name:30}{shown:>12}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
+        shown = f"{each.judged.log_p} {shown}" if differ else shown
+        told = str(trained.directory)[-29:]
+        print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
     finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
     if len(finite) < len(points):
         unknown = ", ".join(str(point["label"]) for point in points if point not in finite)

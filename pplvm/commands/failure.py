@@ -3,7 +3,9 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from pplvm.batch import as_tuple
 from pplvm.commands.plan import Plan
 from pplvm.particles.pair import gather, inspect_pair
 
@@ -33,7 +35,7 @@ def _log_densities(plan: Plan) -> dict[str, str]:
         return {}
     try:
         with torch.no_grad():
-            drawn = gather(plan.pair, 1, (plan.run.x,), {})
+            drawn = gather(plan.pair, 1, _batch(plan), {})
     except Exception as refusal:  # of the user's program, whose fault is to be told and not hidden by another
         return {"refused": _shortly(refusal)}
     sides = {"model": drawn.log_p_sites, "guide": drawn.log_q_sites}
@@ -44,9 +46,13 @@ def _log_densities(plan: Plan) -> dict[str, str]:
 
 def _validated(plan: Plan) -> list[str]:
     try:
-        return inspect_pair(plan.loss.program.model, plan.loss.program.guide, (plan.run.x,), {})[2]
+        return inspect_pair(plan.loss.program.model, plan.loss.program.guide, _batch(plan), {})[2]
     except Exception as refusal:  # as above
         return [_shortly(refusal)]
+
+
+def _batch(plan: Plan) -> tuple[Tensor, ...]:
+    return () if plan.run.x is None else as_tuple(plan.run.x)
 
 
 def _shortly(error: Exception) -> str:

@@ -4,18 +4,18 @@ import argparse
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pplvm.batch import as_tuple, moved, without_conditions
 from pplvm.commands.building import usable_device
 from pplvm.commands.ending import Ending, ending
 from pplvm.commands.failure import failure_report
-from pplvm.commands.manifest import another_program, changes, manifest_of, refusal
+from pplvm.commands.manifest import another_program, manifest_of, with_stage
 from pplvm.commands.plan import Plan, build_plan
+from pplvm.commands.restoring import restore
 from pplvm.commands.run_files import RunFiles, last_checkpoint
 from pplvm.commands.say import say
 from pplvm.data.batches import batches
@@ -29,10 +29,7 @@ from pplvm.evaluation.progress import Progress
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.ruled_sites import repeats_in_words
 from pplvm.particles.contract import ProgramError
-from pplvm.training.checkpoints import Checkpoint
-from pplvm.training.optimizer_state import require_own_form
 from pplvm.training.random_state import seeded
-from pplvm.training.sealed import MANIFEST, STATE
 from pplvm.training.signals import StopRequest
 from pplvm.training.stepper import NotFinite
 
@@ -51,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
             found = last_checkpoint(arguments.resume) if arguments.resume else None
         if found is not None and (reason := another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
-        plan = build_plan(arguments, device, None if found is None else found.weights)
-        manifest = manifest_of(arguments, plan.loss, plan.epochs.data, size())
+        plan = build_plan(arguments, device, found)
+        manifest = with_stage(manifest_of(arguments, plan.loss, plan.epochs.data, size()), plan.stage)
         if found is not None:
-            _take_up(plan, found, manifest)
+            restore(plan, found, manifest)
         if any_rank(request.received is not None):
             say("stopped by a signal before the first step: nothing was written")
             return _exit_code(request)
@@ -78,7 +75,7 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     """The run with its time; returns how it ended, in short and with its figures."""
     say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
     say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
-    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, plan.x)):
+    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, *as_tuple(plan.x))):
         say(sentence)
     started, first = time.perf_counter(), plan.run.step
     training = Training(plan, files, manifest)
@@ -90,50 +87,6 @@ def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopR
     is_stopped = any_rank(request.received is not None)
     found = Ending(plan.run.step, seconds, rate, is_stopped, plan.stopping.is_over and not is_stopped)
     return words, ending(found, files.records(), training.value, plan.arguments, files.directory)
-
-
-def _take_up(plan: Plan, found: Checkpoint, manifest: dict[str, Any]) -> None:
-    """Go back to a checkpoint.
-
-    Raises:
-        ValueError: it was saved by another program or objective, or nothing is left to do, or it is not whole.
-    """
-    for sentence in found.skipped:
-        say(sentence)
-    with _refused_in_words(found.path / MANIFEST):
-        reason, changed = refusal(found.manifest, manifest), changes(found.manifest, manifest)
-        rates = {part: rate / found.manifest["rates"][part] for part, rate in manifest["rates"].items()}
-        moved = any(found.manifest[field] != manifest[field] for field in ("data", "batch_size"))
-    if reason:
-        raise ValueError(f"{found.path} cannot be resumed: {reason}")
-    if found.step >= plan.arguments.steps:
-        raise ValueError(f"{found.path} has {found.step} steps already: give --steps more than that")
-    if changed:
-        say(f"resuming with a change of {', '.join(changed)}: the run will not be what it would have been")
-    manifest["run"] = found.manifest.get("run", manifest["run"])
-    with _refused_in_words(found.path / STATE):
-        plan.run.load_state_dict(found.state)
-        if (states := len(found.state["random"])) != found.manifest.get("processes", states):
-            raise ValueError(f"it holds the random states of {states} processes")
-        if plan.run.step != found.step:
-            raise ValueError(f"it is of step {plan.run.step}")
-        if not moved and plan.epochs.position > plan.epochs.length:
-            raise ValueError(f"it is at batch {plan.epochs.position} of {plan.epochs.length}")
-        for optimizer in plan.run.stepper.optimizers.values() if ":" not in plan.arguments.optimizer else ():
-            require_own_form(optimizer)
-    if moved:
-        plan.skip_to_next_epoch()
-    plan.run.stepper.scale_rates({part: rates[part] for part in plan.run.stepper.optimizers})
-
-
-@contextlib.contextmanager
-def _refused_in_words(path: Path) -> Iterator[None]:
-    """Whatever fails within is the fault of a file that lacks parts, or holds others."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is not that of such a run, {reason}: use another checkpoint") from error
 
 
 class Training:
@@ -192,7 +145,7 @@ class Training:
         while True:
             before = self._buffers()
             try:
-                plan.since.observe(plan.run.advance())
+                plan.since.observe(plan.run.advance(), plan.loss.reported())
                 return
             except FloatingPointError as error:
                 self.skipped += 1
@@ -240,22 +193,24 @@ class Training:
         """Write down what the last steps came to."""
         plan = self.plan
         self._require_numbers()
-        loss, norm = plan.since.told()
+        loss, norm, penalties = plan.since.told()
         values = {
             "epoch": plan.epochs.epoch,
             self.value: -loss,
+            **{f"penalty_{name}": value for name, value in penalties.items()},
             "gradient_norm": norm,
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:
             values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
         self._write_down(values)
-        self._tell(**{name: values[name] for name in (self.value, "rate", "distortion") if name in values})
+        self._tell({name: values[name] for name in (self.value, "rate", "distortion") if name in values} | penalties)
 
-    def _tell(self, **figures: float) -> None:
+    def _tell(self, figures: dict[str, float]) -> None:
         """Figures for the progress bar, in the order of their weight."""
         found = self._told | figures
-        self._told = {name: found[name] for name in (self.value, "valid", "rate", "distortion") if name in found}
+        names = (self.value, "valid", *self.plan.since.penalties, "rate", "distortion")
+        self._told = {name: found[name] for name in names if name in found}
 
     def _write_down(self, values: dict[str, Any]) -> None:
         with in_unison():  # a full disk ends all ranks in its words
@@ -272,19 +227,20 @@ class Training:
         loss.eval()
         found = 0.0
         with seeded(plan.arguments.seed), torch.no_grad():  # the same noise at every look and on every process
-            for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.x.device):
-                found += float(loss(x)) * len(x) / len(plan.valid)
+            for x in batches(plan.valid, min(plan.epochs.size, len(plan.valid)), shuffle=False, device=plan.device):
+                parts = as_tuple(x)
+                found += float(loss(*parts)) * len(parts[0]) / len(plan.valid)
         loss.train(was_training)
         self._write_down({f"validation/{self.value}": -found})
-        self._tell(valid=-found)
+        self._tell({"valid": -found})
         return plan.stopping.observe(found)
 
     def _information(self) -> float:
         from pplvm.evaluation.information import mutual_information
 
         assert self.plan.valid is not None
-        x = torch.cat(list(batches(self.plan.valid, len(self.plan.valid), shuffle=False, device=self.plan.x.device)))
-        return mutual_information(self.plan.program, x, seed=self.plan.arguments.seed)
+        every = moved(self.plan.valid.batch(torch.arange(len(self.plan.valid))), self.plan.device)
+        return mutual_information(self.plan.program, without_conditions(every), seed=self.plan.arguments.seed)
 
     def _draw(self) -> None:
         """The curves so far, where they are due."""

@@ -36,6 +36,7 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     program.add_argument("--program", default="vae", help="name, my_story.py or module:Name [%(default)s]")
     add_settings(program)
     add_data(program, batch_size=100)
+    _add_stage(fit.add_argument_group("stages"))
     _add_objective(fit.add_argument_group("objective"))
     _add_optimizer(fit.add_argument_group("optimizer"))
     _add_schedule(fit.add_argument_group("validation and checkpoints, in steps"))
@@ -46,6 +47,16 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_trust(directory)
     _add_machine(fit.add_argument_group("machine"))
     finish(fit, "pplvm.commands.fit")
+
+
+def _add_stage(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--initial", metavar="RUN", help="start from the weights of equal names of a run, or RUN/checkpoints/best"
+    )
+    group.add_argument(
+        "--train", action="append", default=[], metavar="PART",
+        help="train this module or parameter of the program, freeze the rest; may repeat",
+    )  # fmt: skip
 
 
 def _add_objective(group: argparse._ActionsContainer) -> None:

@@ -19,7 +19,7 @@ from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.fingerprint import architecture, differences
 
-__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal"]
+__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal", "with_stage"]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
@@ -32,6 +32,7 @@ MUST_AGREE = {
     "schedule": "schedule",
     "averaged": "choice of --average",
     "aggressive": "choice of --aggressive",
+    "train": "choice of --train",
     "architecture": "architecture",
 }
 """What the state in a checkpoint is the state of."""
@@ -78,7 +79,17 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "threads": torch.get_num_threads(),
         "device": torch.device(arguments.device).type,
     }
-    return {"run": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], **found}
+    return {"run": _digest(found), **found}
+
+
+def with_stage(manifest: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest that tells of --initial and --train too, where they are given; the run is called by all of it then."""
+    found = {name: value for name, value in manifest.items() if name != "run"} | dict(stage)
+    return {"run": _digest(found), **found}
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def data_checksum(data: ImageData) -> str:

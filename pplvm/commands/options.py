@@ -86,6 +86,9 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="to reconstruct: train, valid, test [%(default)s]",
     )
     sample.add_argument("--count", type=at_least(1), default=64, metavar="N", help="samples of the prior [%(default)s]")
+    sample.add_argument(
+        "--label", type=at_least(0), metavar="N", help="of this class alone, if labels are given [each in turn]"
+    )
     sample.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
     add_seed(sample)
     add_output(sample, "RUN/samples", "a folder of samples")

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pplvm.batch import as_tuple, rows_of, without_conditions
 from pplvm.commands.trained import Trained
 from pplvm.evaluation.decoding import Samples
 from pplvm.evaluation.one_by_one import frozen
@@ -36,20 +37,27 @@ class Pictures:
     """
 
     def __init__(self, trained: Trained, directory: Path, seed: int) -> None:
-        self._program, self._x, self._directory, self._seed = trained.program, trained.rows(2 * PAIRS), directory, seed
+        self._program, self._directory, self._seed = trained.program, directory, seed
+        self._batch = as_tuple(trained.rows(2 * PAIRS))
         self.files: dict[str, Path] = {}  # by title
         self.left_out: list[str] = []  # what could not be drawn, and why, a sentence each
 
-    def draw(self, samples: Callable[[], Samples]) -> None:
-        """All of them, those of the prior from `samples`, which not every program allows."""
-        program, x, seed = self._program, self._x, self._seed
-        starts, ends = (x[:PAIRS], x[PAIRS:]) if len(x) == 2 * PAIRS else (x, x.flip(0))
-        self._save("samples", "Samples of the prior, the means of p(x | z)", lambda: _in_rows(samples().mean))
-        self._save("draws", "Samples of the prior, drawn from p(x | z)", lambda: _in_rows(samples().draw))
+    def draw(self, samples: Callable[[], Samples], classes: Sequence[int] = ()) -> None:
+        """All of them, those of the prior from `samples`, which not every program allows.
+
+        Arguments:
+            classes: of which the samples are in turn, a column each.
+        """
+        program, seed, x = self._program, self._seed, self._batch[0]
+        starts, ends = (without_conditions([part[rows] for part in self._batch]) for rows in _ends(len(x)))
+        columns = [f"class {label}" for label in classes]
+        of = f"Samples of the prior{' of each class' if classes else ''}"
+        self._save("samples", f"{of}, the means of p(x | z)", lambda: _in_rows(samples().mean, columns), (), columns)
+        self._save("draws", f"{of}, drawn from p(x | z)", lambda: _in_rows(samples().draw, columns), (), columns)
         self._save(
             "reconstructions",
             "Data, and the mean of p(x | z) at one draw of q(z | x)",
-            lambda: torch.stack([x, reconstructions(program, x, seed)]),
+            lambda: torch.stack([x, reconstructions(program, self._batch, seed)]),
             ["data", "model"],
         )
         pairs = _pairs(len(x))
@@ -65,7 +73,7 @@ class Pictures:
             self._try(f"traversal-{site}", partial(self._traverse, site, list(range(min(size, MOST_UNITS)))))
 
     def _traverse(self, site: str, units: list[int]) -> None:
-        found = traversals(self._program, self._x[:1], site, units, seed=self._seed)
+        found = traversals(self._program, rows_of(self._batch, slice(1)), site, units, seed=self._seed)
         images, values = found.images.cpu().numpy(), found.values.tolist()
         told = [[f"{value + 0.0:.3g}" for value in row] for row in values]
         same = all(row == told[0] for row in told)
@@ -96,8 +104,8 @@ class Pictures:
 
     def _units(self) -> Iterator[tuple[str, int]]:
         """The latents, and how many units each has; a one-hot vector is one."""
-        with frozen(self._program, self._x) as pair:
-            drawn = latents(pair.run_guide(1, (self._x[:1],), {}))
+        with frozen(self._program, self._batch) as pair:
+            drawn = latents(pair.run_guide(1, rows_of(self._batch, slice(1)), {}))
         for name, site in drawn.items():
             own = coordinates(site["fn"]).event_shape if is_enumerable(site) else torch.Size()
             yield name, site["value"].numel() // own.numel()
@@ -110,7 +118,15 @@ def _pairs(count: int) -> list[tuple[int, int]]:
     return [(i, count - 1 - i) for i in range(count)]
 
 
-def _in_rows(images: Tensor) -> Tensor:
-    """As square a grid as whole rows allow, (R, C, ...)."""
-    columns = max(1, round(len(images) ** 0.5))
+def _ends(count: int) -> tuple[list[int], list[int]]:
+    """The numbers of the data that are gone from, and of those that are gone to."""
+    starts, ends = zip(*_pairs(count), strict=True)
+    return list(starts), list(ends)
+
+
+def _in_rows(images: Tensor, labels: Sequence[str]) -> Tensor:
+    """As many columns as have labels, else as square a grid as whole rows allow, (R, C, ...)."""
+    columns = len(labels) or max(1, round(len(images) ** 0.5))
+    if len(images) < columns:
+        raise ValueError(f"{len(images)} samples make no row of {columns} classes: ask for more, as --count {columns}")
     return images[: len(images) // columns * columns].unflatten(0, (-1, columns))

@@ -1,7 +1,7 @@
 """Everything that a training run is made of, built and checked before anything is written or computed."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.commands.building import build_program
 from pplvm.commands.checking import check_data
 from pplvm.commands.data import build_data
 from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.commands.say import say
+from pplvm.commands.stages import begin_stage, require_effect
 from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
@@ -26,6 +28,7 @@ from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair, pair_up
 from pplvm.training.aggressive import Aggressive
+from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.early_stopping import EarlyStopping
 from pplvm.training.random_state import seed_all
 from pplvm.training.run import Run
@@ -50,9 +53,10 @@ class Plan:
     since: "SinceLast"
     aggressive: Aggressive | None
     valid: ImageData | None
-    x: Tensor  # a batch of this process, (B, ...)
+    x: Batch  # one of this process
     pair: Pair | None  # the program, checked; None where only an objective that needs no guide can use it
     fresh: Epochs | None  # of the guide's own steps, if training is aggressive
+    stage: dict[str, Any]  # what the manifest tells of --initial and --train
 
     @property
     def judged(self) -> Loss:
@@ -63,6 +67,10 @@ class Plan:
     def program(self) -> nn.Module:
         return self.judged.program
 
+    @property
+    def device(self) -> torch.device:
+        return as_tuple(self.x)[0].device
+
     def skip_to_next_epoch(self) -> None:
         """Leave epochs whose place means nothing any more, as they are of other batches."""
         for epochs in (self.epochs, self.fresh):
@@ -72,43 +80,49 @@ class Plan:
 
 @dataclass
 class SinceLast:
-    """Loss and gradient norm of this process's steps since they were last told; kept over a stop."""
+    """Loss, gradient norm and penalties of this process's steps since they were last told; kept over a stop."""
 
-    steps: list[Tensor] = field(default_factory=list)  # (2,) each
+    penalties: tuple[str, ...] = ()  # what the loss reports, by name
+    steps: list[Tensor] = field(default_factory=list)  # (2 + penalties,) each
 
-    def observe(self, step: Step) -> None:
-        self.steps.append(torch.stack([step.loss, step.gradient_norm]))
+    def observe(self, step: Step, reported: Mapping[str, Tensor]) -> None:
+        beside = [reported[name].to(step.loss) for name in self.penalties]
+        self.steps.append(torch.stack([step.loss, step.gradient_norm, *beside]))
 
-    def told(self) -> tuple[float, float]:
+    def told(self) -> tuple[float, float, dict[str, float]]:
         """Their means over steps and processes, and start anew."""
-        loss, norm = mean(torch.stack(self.steps).mean(0)).tolist()
+        loss, norm, *beside = mean(torch.stack(self.steps).mean(0)).tolist()
         self.steps = []
-        return loss, norm
+        return loss, norm, dict(zip(self.penalties, beside, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Of all processes, (R, T, 2); all must ask."""
-        own = torch.stack(self.steps) if self.steps else torch.zeros(0, 2)
+        """Of all processes, (R, T, 2 + penalties); all must ask."""
+        own = torch.stack(self.steps) if self.steps else torch.zeros(0, self._width)
         return {"steps": gathered(own[None].cpu(), size())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         every = state["steps"]
-        if every.dim() != 3 or every.shape[2] != 2:
-            raise ValueError(f"the steps since the last record have shape {tuple(every.shape)}, not (R, T, 2)")
+        if every.dim() != 3 or every.shape[2] != self._width:
+            shape = tuple(every.shape)
+            raise ValueError(f"the steps since the last record have shape {shape}, not (R, T, {self._width})")
         self.steps = list(every[rank()] if len(every) == size() else every.mean(0))
 
+    @property
+    def _width(self) -> int:
+        return 2 + len(self.penalties)
 
-def build_plan(
-    arguments: argparse.Namespace, device: torch.device, weights: Mapping[str, Tensor] | None = None
-) -> Plan:
+
+def build_plan(arguments: argparse.Namespace, device: torch.device, found: Checkpoint | None = None) -> Plan:
     """Data, program, objective, optimizers, each checked against the others.
 
     Arguments:
-        weights: of the checkpoint from which the run goes on, if it does.
+        found: the checkpoint from which the run goes on, if it does.
 
     Raises:
         ValueError, LookupError, OSError: bad input.
     """
     data, valid = _data(arguments)
+    weights = None if found is None else found.weights
     program = build_program(arguments.program, arguments.set, data, arguments.seed, weights).to(device)
     data = data.to(device)
     part = (rank(), size())
@@ -118,14 +132,12 @@ def build_plan(
     x = _first_batch(epochs)
     with default_data_told(arguments, arguments.program):
         check_data(program, data, x)
-    try:
-        loss = build_training_loss(arguments, program, data, x)
-    except ValueError as error:
-        raise ValueError(after_default_data(arguments, arguments.program, str(error))) from error
-    pair = _checked_pair(program, x)
-    if pair is not None and (fault := _many_refused(pair, x)):
-        say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")
+    stage = begin_stage(arguments, program, None if found is None else found.manifest)
+    loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
+    if arguments.aggressive and arguments.train and "guide" not in optimizers:
+        told = " ".join(arguments.train)
+        raise ValueError(f"--aggressive trains the guide, and --train {told} freezes it: leave one of them out")
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
         parallel(Compiled(loss, arguments.compile, arguments.steps, say), x),
@@ -134,7 +146,7 @@ def build_plan(
         arguments.clip,
         averaged,
     )
-    stopping, since = EarlyStopping(arguments.early_stop), SinceLast()
+    stopping, since = EarlyStopping(arguments.early_stop), SinceLast(tuple(loss.reported()))
     parts: dict[str, Any] = {"stopping": stopping, "since": since}
     aggressive, fresh = None, None
     if arguments.aggressive:
@@ -143,7 +155,27 @@ def build_plan(
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     seed_all(seed_of_rank(arguments.seed))
-    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh)
+    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage)
+
+
+def _trained_loss(
+    arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Batch
+) -> tuple[Loss, Pair | None]:
+    """The loss in training mode, and the program, checked.
+
+    Raises:
+        ValueError, LookupError: the objective is not legal for the program, or does not move what is to be trained.
+    """
+    try:
+        loss = build_training_loss(arguments, program, data, x)
+    except ValueError as error:
+        raise ValueError(after_default_data(arguments, arguments.program, str(error))) from error
+    batch = as_tuple(x)
+    require_effect(arguments.train, loss, batch)
+    pair = _checked_pair(program, batch)
+    if pair is not None and (fault := _many_refused(pair, batch)):
+        say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")
+    return loss.train(), pair
 
 
 def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
@@ -161,26 +193,26 @@ def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
     return data, valid
 
 
-def _first_batch(epochs: Epochs) -> Tensor:
+def _first_batch(epochs: Epochs) -> Batch:
     state = epochs.state_dict()
     x = next(epochs)
     epochs.load_state_dict(state)
     return x
 
 
-def _checked_pair(program: nn.Module, x: Tensor) -> Pair | None:
+def _checked_pair(program: nn.Module, batch: Sequence[Tensor]) -> Pair | None:
     was_training = program.training
     try:
-        return pair_up(program.eval().model, program.guide, (x,), {})
+        return pair_up(program.eval().model, program.guide, tuple(batch), {})
     except ProgramError:
         return None
     finally:
         program.train(was_training)
 
 
-def _many_refused(pair: Pair, x: Tensor) -> str | None:
+def _many_refused(pair: Pair, batch: Sequence[Tensor]) -> str | None:
     """Why many particles at once are refused, to be told before hours are spent on a program; None if they are not."""
     try:
-        return particles_disagree(pair, (x,), {})
+        return particles_disagree(pair, tuple(batch), {})
     except (ProgramError, torch.OutOfMemoryError):  # told where they are met
         return None

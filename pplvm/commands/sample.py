@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pplvm.commands.asked import asked_of
 from pplvm.commands.building import usable_device
 from pplvm.commands.output_directory import SAMPLES, open_output
 from pplvm.commands.pictures import Pictures
@@ -18,16 +19,17 @@ __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each."""
+    """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each, and their conditions."""
     usable_device(arguments.device)
     with default_style(), join(arguments.device) as device:
         trained = take_up(arguments.run, arguments, device)
+        asked = asked_of(trained, arguments.count, arguments.label)
         directory = open_output(Path(arguments.output or trained.directory / "samples"), SAMPLES, arguments.overwrite)
-        samples = prior_samples(trained.program, trained.rows(1), arguments.count, arguments.seed)
-        arrays = {"mean": samples.mean.cpu().numpy(), "draw": samples.draw.cpu().numpy()}
-        np.savez_compressed(directory / "samples.npz", **arrays)
+        samples = prior_samples(trained.program, asked.like, arguments.count, arguments.seed)
+        arrays = asked.conditions | {"mean": samples.mean, "draw": samples.draw}
+        np.savez_compressed(directory / "samples.npz", **{name: found.cpu().numpy() for name, found in arrays.items()})
         pictures = Pictures(trained, directory, arguments.seed)
-        pictures.draw(lambda: samples)
+        pictures.draw(lambda: samples, asked.classes)
     for sentence in pictures.left_out:
         print(f"pplvm sample: left out {sentence}", file=sys.stderr)
     print(f"wrote {len(pictures.files)} pictures and samples.npz: {directory}")

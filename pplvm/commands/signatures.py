@@ -15,18 +15,21 @@ def settings_of_program(path: str) -> list[str]:
     """What --set takes for a program, with its defaults, as a shell takes it, and what else a word may be.
 
     Arguments:
-        path: "module:Name" of a class.
+        path: "module:Name" of a class or a function.
 
     Example:
         >>> settings_of_program("pplvm.programs.vae:VAE")[-1]
         'activation=softplus (or tanh)'
+        >>> settings_of_program("pplvm.programs.presets:gaussian_vae")[0]
+        'latent_size=16'
     """
     module, _, name = path.partition(":")
     found = find_spec(module)
     assert found is not None and found.origin is not None, path
     tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-    owner = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    init = next(node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    init = next(node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name)
+    if isinstance(init, ast.ClassDef):
+        init = next(node for node in init.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     taken = (*init.args.posonlyargs, *init.args.args)
     required = [None] * (len(taken) - len(init.args.defaults))
     pairs = [

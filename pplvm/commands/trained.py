@@ -1,8 +1,9 @@
 """A run taken up again to be judged: its settings, its weights, its program, and data of any split."""
 
 import argparse
+import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pplvm.batch import Batch, moved, without_conditions
 from pplvm.commands.building import build_program
 from pplvm.commands.checking import check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
@@ -18,11 +20,35 @@ from pplvm.commands.data import build_data
 from pplvm.commands.manifest import another_run, data_checksum
 from pplvm.commands.options import build_parser
 from pplvm.commands.say import say
+from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
+from pplvm.data.spec import DataSpec
+from pplvm.evaluation.judged import judged_of
+from pplvm.evaluation.one_by_one import frozen
 from pplvm.particles.pair import inspect_pair
 from pplvm.training.checkpoints import Checkpoint, read_best, read_latest
 
-__all__ = ["Trained", "caveats", "changed_data", "take_up"]
+__all__ = ["Trained", "caveats", "changed_data", "take_up", "with_labels_hidden"]
+
+
+@dataclass(frozen=True)
+class FirstData:
+    """The first data of a split with their conditions, on the device, as evaluation takes a data set."""
+
+    data: ImageData
+    count: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.data.spec
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The data of an index (n,), (x,) or (x, y, ...)."""
+        return moved(self.data.batch(index), self.device)
 
 
 @dataclass(frozen=True)
@@ -36,10 +62,41 @@ class Trained:
     data: ImageData  # of the split that is asked for
     device: torch.device
 
-    def rows(self, limit: int | None = None) -> Tensor:
-        """The first data of the split, all unless there is a limit, (N, *shape); dynamic binarization drawn once."""
+    def rows(self, limit: int | None = None) -> Batch:
+        """The first data of the split, all unless there is a limit, (N, *shape); dynamic binarization drawn once.
+
+        With conditions, where the run has any: (x, y).
+        """
+        first = self.first(limit)
+        return without_conditions(first.batch(torch.arange(len(first))))
+
+    def first(self, limit: int | None = None) -> FirstData:
+        """The same as a data set, which knows what its conditions are called."""
         count = len(self.data) if limit is None else min(limit, len(self.data))
-        return self.data.rows(torch.arange(count)).to(self.device)
+        return FirstData(self.data, count, self.device)
+
+
+def with_labels_hidden(trained: Trained) -> Trained:
+    """The same run on data of which no label is known, -1: a program that observes labels is judged by log p(x).
+
+    Raises:
+        ValueError: the run is given no labels, or its program only reads them.
+    """
+    data = copy.copy(trained.data)
+    if "labels" not in data.spec.conditions:
+        raise ValueError(f"--hide-labels: {trained.directory} was not trained with --condition labels: leave it out")
+    named = zip(data.spec.conditions, data.conditions, strict=True)
+    data.conditions = tuple(torch.full_like(y, NOT_KNOWN) if name == "labels" else y for name, y in named)
+    data.labels = None if data.labels is None else torch.full_like(data.labels, NOT_KNOWN)
+    found = replace(trained, data=data)
+    with frozen(trained.program, (first := trained.rows(1))) as pair:
+        observed = judged_of(pair, first, data.spec.conditions).observed
+    if "labels" not in observed:
+        raise ValueError(
+            f"--hide-labels: the program of {trained.directory} is given labels and observes none, so that it has no "
+            "log p(x) without them: leave it out"
+        )
+    return found
 
 
 def take_up(directory: str, arguments: argparse.Namespace, device: torch.device) -> Trained:
@@ -64,13 +121,13 @@ def take_up(directory: str, arguments: argparse.Namespace, device: torch.device)
     data = _data(path, argparse.Namespace(**vars(settings) | {"split": arguments.split}))
     program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
     if any(map(is_lazy, program.parameters())):
-        inspect_pair(program.model, program.guide, (data.rows(torch.arange(1)),), {})  # makes them
+        inspect_pair(program.model, program.guide, data.batch(torch.arange(1)), {})  # makes them
     weights = unwrapped(checkpoint.weights, program)
     if reason := misfit(weights, program):
         raise ValueError(f"{checkpoint.path} does not fit {settings.program}: {reason}")
     program.load_state_dict(weights)
     program.to(device).eval()
-    check_data(program, data, data.rows(torch.arange(1)).to(device))
+    check_data(program, data, moved(data.batch(torch.arange(1)), device))
     return Trained(path, settings, checkpoint, program, data, device)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.catalog import load
 from pplvm.commands.building import build_loss, takes_particles
 from pplvm.commands.settings import split_settings
@@ -38,7 +39,7 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
 }
 
 
-def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Tensor) -> Loss:
+def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data: ImageData, x: Batch) -> Loss:
     """The objective named by --objective, else the pathwise elbo where it is legal, else leave-one-out; weighed.
 
     Arguments:
@@ -47,13 +48,14 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
     Raises:
         ValueError, LookupError: there is no such objective, or it is not legal for the program.
     """
+    batch = as_tuple(x)
     names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
     for name in names:
         plain = build_loss(name, arguments.particles if takes_particles(name) else None, program, data)
         try:
-            loss = Loss(_weighed(plain.objective, arguments), program).to(x.device)
-            with undone(loss.train(), (x,)):
-                loss(x)
+            loss = Loss(_weighed(plain.objective, arguments), program).to(batch[0].device)
+            with undone(loss.train(), batch):
+                loss(*batch)
             return loss
         except ObjectiveError as error:
             if name == names[-1]:
@@ -70,7 +72,7 @@ def _weighed(objective: ELBO, arguments: argparse.Namespace) -> ELBO:
     return objective if arguments.warmup is None else Warmup(objective, arguments.warmup)
 
 
-def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Tensor) -> dict[str, Optimizer]:
+def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Batch) -> dict[str, Optimizer]:
     """One optimizer for each part of the loss that learns: model, guide, control.
 
     Raises:
@@ -79,7 +81,7 @@ def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Tensor) -> di
     rates = learning_rates(arguments)
     return {
         part: _optimizer(arguments.optimizer, parameters, rates[part])
-        for part, parameters in loss.parts(x).items()
+        for part, parameters in loss.parts(*as_tuple(x)).items()
         if parameters
     }
 

@@ -9,8 +9,8 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pplvm.commands.building import build_objective, takes_particles
-from pplvm.estimators.known import KNOWN
-from pplvm.estimators.verification import Finding, verify
+from pplvm.estimators.verification.known_gradients import KNOWN
+from pplvm.estimators.verification.verify import Finding, verify
 
 __all__ = ["run"]
 

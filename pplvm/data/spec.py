@@ -49,7 +49,13 @@ class DataSpec:
         return constraints.boolean if self.levels == 2 else constraints.unit_interval
 
 
-def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_support: Constraint) -> None:
+def check_site(
+    spec: DataSpec,
+    site_name: str,
+    distribution_name: str,
+    site_support: Constraint,
+    device: torch.device | None = None,
+) -> None:
     """Refuse an observed site whose support does not hold every level of the data; real data have none.
 
     Arguments:
@@ -57,6 +63,7 @@ def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_supp
         site_name: the observed site's name in the model.
         distribution_name: the name of its distribution's class.
         site_support: the support of its distribution.
+        device: of the support's bounds.
     Raises ValueError, which names the data set and the site and says what to do.
 
     Example:
@@ -65,7 +72,7 @@ def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_supp
     if spec.levels is None:
         return
     support = _of_coordinates(site_support)
-    levels = torch.arange(spec.levels) / (spec.levels - 1)  # (L,)
+    levels = torch.arange(spec.levels, device=device) / (spec.levels - 1)  # (L,)
     if bool(support.check(levels.reshape(-1, *[1] * BROADCAST_DIMS)).all()):
         return
     words = "the values 0 and 1," if spec.levels == 2 else f"{spec.levels} grey levels in [0, 1],"

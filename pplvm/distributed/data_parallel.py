@@ -3,6 +3,7 @@
 gradient of B data = 1/R sum_r gradient of the B/R data of rank r
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.collectives import all_together, any_rank, copied, from_first, is_together, mean, total
 from pplvm.distributed.ranks import size
 
@@ -32,7 +34,7 @@ def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> No
         raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors): {cure}")
 
 
-def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.Module:
+def parallel(loss: nn.Module, batch: Batch, find_unused: bool | None = None) -> nn.Module:
     """A loss whose gradient is the mean over ranks; alone, the loss itself.
 
     The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
@@ -42,7 +44,7 @@ def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.
 
     Arguments:
         loss: maps a batch to the mean over its data, (); in train mode.
-        x: this rank's share of a batch (B/R, ...).
+        batch: this rank's share of one, (B/R, ...), with its conditions where there are some.
         find_unused: whether there are steps that leave parameters unused; None asks the trial.
 
     Raises:
@@ -53,7 +55,7 @@ def parallel(loss: nn.Module, x: Tensor, find_unused: bool | None = None) -> nn.
         return loss
     if not loss.training:
         raise RuntimeError("parallel: the loss is in eval mode, where nothing shows what its steps move: call train()")
-    unused, moving = _trial(loss, x)
+    unused, moving = _trial(loss, as_tuple(batch))
     wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
     require_equal(loss, "after the broadcast")
     return wrapped
@@ -78,6 +80,12 @@ class _Parallel(DistributedDataParallel):
             self._compared = True
         return loss
 
+    def backward(self, *batch: Tensor) -> Tensor:
+        """The loss of this rank's share, (), detached; the mean of all ranks' gradients is added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
+
     def _average_buffers(self) -> None:
         held = dict(self.module.named_buffers())
         for dtype in dict.fromkeys(held[name].dtype for name in self._moving):  # in one order on all ranks
@@ -95,13 +103,15 @@ def _refuse_alone(loss: nn.Module, args: tuple) -> None:
         )
 
 
-def _trial(loss: nn.Module, x: Tensor) -> tuple[bool, list[str]]:
+def _trial(loss: nn.Module, parts: Sequence[Tensor]) -> tuple[bool, list[str]]:
     """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
-    of_first = copied(x)
-    distributed.broadcast(of_first, src=0)
+    of_first = [copied(part) for part in parts]
+    for part in of_first:
+        distributed.broadcast(part, src=0)
+    x = parts[0]
     before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
     with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), all_together():
-        value = loss(of_first.to(x.device))
+        value = loss(*[part.to(x.device) for part in of_first])
         if not value.requires_grad:
             raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
         found = torch.autograd.grad(value, [p for p in loss.parameters() if p.requires_grad], allow_unused=True)

@@ -13,6 +13,8 @@ import torch
 import torch.distributed.nn.functional  # imported later, its defaults keep gloo's threads for ever
 from torch import Tensor, distributed
 
+from pplvm.batch import Batch, as_tuple, without_conditions
+
 __all__ = ["is_first", "join", "my_rows", "my_share", "rank", "seed_of_rank", "size"]
 
 
@@ -67,13 +69,18 @@ def my_rows(n: int) -> slice:
     return slice(rank(), n, size())
 
 
-def my_share(x: Tensor) -> Tensor:
-    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold; ValueError if it does not divide."""
-    if len(x) % size():
+def my_share(batch: Batch) -> Tensor | tuple[Tensor, ...]:
+    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold, and of its conditions where there are some.
+
+    Raises:
+        ValueError: it does not divide.
+    """
+    parts = as_tuple(batch)
+    if (B := len(parts[0])) % size():
         raise ValueError(
-            f"batch size {len(x)} is not divisible by {size()} ranks: choose a multiple, and drop a last, smaller batch"
+            f"batch size {B} is not divisible by {size()} ranks: choose a multiple, and drop a last, smaller batch"
         )
-    return x.chunk(size())[rank()]
+    return without_conditions([part.chunk(size())[rank()] for part in parts])
 
 
 def _own_device(device: str) -> torch.device:

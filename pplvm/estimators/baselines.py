@@ -1,16 +1,16 @@
-"""Baselines learn before they are measured."""
+"""Training of baselines and control variates, before the gradients that they serve are measured."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.objectives.objective import Loss
 
-__all__ = ["settle"]
+__all__ = ["train_baseline"]
 
 
-def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
+def train_baseline(loss: Loss, batches: Sequence[Batch], steps: int) -> None:
     """Let a baseline learn at the present parameters of the program, then freeze it."""
     assert loss.control is not None
     loss.control.train()
@@ -18,7 +18,7 @@ def settle(loss: Loss, batches: Sequence[Tensor], steps: int) -> None:
     optimizer = torch.optim.Adam(learned, lr=1e-2) if learned else None
     for step in range(steps):
         loss.zero_grad(set_to_none=True)
-        loss(batches[step % len(batches)]).backward()
+        loss(*as_tuple(batches[step % len(batches)])).backward()
         if optimizer is not None:
             optimizer.step()
     loss.control.eval()

@@ -1,7 +1,7 @@
 """Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
 
 For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
-the gradient that it should have (`pplvm.estimators.reference`). Replicates of different estimators share
+the gradient that it should have (`pplvm.estimators.references.reference`). Replicates of different estimators share
 their seeds, are drawn in turn, so that all see the same machine, and stream through running moments.
 
 Ranks that have joined (`pplvm.distributed`) share out the replicates of each minibatch, and each replicate keeps the
@@ -11,38 +11,43 @@ has the milliseconds of the rank that drew it.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.distributed.collectives import total
 from pplvm.distributed.ranks import my_rows, size
 from pplvm.distributed.unison import exchanged, turns, words_of
-from pplvm.estimators.baselines import settle
-from pplvm.estimators.bias import POWER
-from pplvm.estimators.cost import evaluations_per_datum
-from pplvm.estimators.crossing import Crossing
-from pplvm.estimators.dataset import target_label, to_dataset
-from pplvm.estimators.designs import Design
-from pplvm.estimators.drawing import Drawing, joined, noise_in_words, random_state_kept
+from pplvm.estimators.baselines import train_baseline
+from pplvm.estimators.comparable import require_comparable, require_given_minibatches
+from pplvm.estimators.cost.evaluations import evaluations_per_datum
+from pplvm.estimators.cost.timing import load_average
 from pplvm.estimators.failures import Failures, blamed, left_out_sentences, require_finite
 from pplvm.estimators.forecast import Forecast, forecast_of
-from pplvm.estimators.in_turn import at_once, drawn_in_turn, replicate_seed
-from pplvm.estimators.measurement import Measurement, pooled_bias, target_of
+from pplvm.estimators.measurements.measurement import Measurement
+from pplvm.estimators.measurements.pooled_bias import pooled_bias
 from pplvm.estimators.parameters import Parameters
-from pplvm.estimators.projection import Projection
-from pplvm.estimators.reference import Target
-from pplvm.estimators.references import References
-from pplvm.estimators.result import ComparisonResult, ShownComparison
-from pplvm.estimators.rows import require_comparable, require_given_minibatches, row_of, traces_of
-from pplvm.estimators.timing import load_average
-from pplvm.estimators.unfinished import without_verdicts
-from pplvm.graphs.compiled import Tier
+from pplvm.estimators.references.minibatches import References
+from pplvm.estimators.references.target import Target, target_label, target_of
+from pplvm.estimators.replicates.drawing import Drawing, random_state_kept
+from pplvm.estimators.replicates.gradient import joined
+from pplvm.estimators.replicates.round_robin import drawn_round_robin, replicates_a_round
+from pplvm.estimators.replicates.sampling import Sampling
+from pplvm.estimators.results.dataset import to_dataset
+from pplvm.estimators.results.display import ComparisonResult, ShownComparison
+from pplvm.estimators.results.estimator_rows import package_versions, row_of, traces_of
+from pplvm.estimators.results.unfinished import without_verdicts
+from pplvm.estimators.statistics.bias import POWER
+from pplvm.estimators.statistics.cross_covariance import CrossCovarianceStream
+from pplvm.estimators.statistics.projection import Projection
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import buffers_kept, cuda_devices
 
 __all__ = ["Comparison"]
+
+AS_TRAINED = Sampling()
+"""Common random numbers, each replicate the noise of one step of training."""
 
 
 class Comparison(ShownComparison):
@@ -50,18 +55,13 @@ class Comparison(ShownComparison):
 
     Arguments:
         losses: estimators by name, all on one program.
-        batches: fixed minibatches, each (B, ...), at least one.
+        batches: fixed minibatches, at least one: each x (B, ...), or a tuple (x, y, ...) of it and its conditions.
         replicates: gradients per estimator and minibatch.
         reference_draws: a minibatch, of an estimator that must serve as reference where none is exact; with fewer a
             larger bias escapes, as `detectable_bias` says.
         warm_up: steps in which baselines learn before they are frozen.
-        seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
         kept: replicates per minibatch whose single values are kept for the record.
-        compile: whether replicates are drawn through the estimators' graphs: "off", "graph", "inductor", or "auto",
-            where that pays.
-        noise, points: a replicate is the mean over so many points of noise, "independent", "antithetic" or "sobol"
-            (`pplvm.estimators.designs`).
-        own_noise: whether estimators have streams of their own instead of common random numbers.
+        sampling: seeds, the design of the noise, and whether graphs draw replicates.
         tell: is told, in a sentence, of what fails and is left out while the others go on: an estimator, a reference.
 
     Raises:
@@ -72,25 +72,22 @@ class Comparison(ShownComparison):
     def __init__(
         self,
         losses: Mapping[str, Loss],
-        batches: Sequence[Tensor],
+        batches: Sequence[Batch],
         replicates: int = 250,
         reference_draws: int = 250,
         warm_up: int = 50,
-        seed: int = 0,
         kept: int = 250,
         *,
-        compile: Tier = "auto",
-        noise: Design = "independent",
-        points: int = 1,
-        own_noise: bool = False,
+        sampling: Sampling = AS_TRAINED,
         tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         require_comparable(losses, batches, replicates, reference_draws)
-        self.losses, self.batches, self.replicates = dict(losses), list(batches), replicates
-        self.own_noise, self._tell = own_noise, tell
+        self.losses, self.replicates = dict(losses), replicates
+        self.batches = [as_tuple(batch) for batch in batches]
+        self.sampling, self._tell = sampling, tell
         self._numbers = {name: number for number, name in enumerate(losses)}
         self.left_out: list[str] = []  # a sentence each
-        self.seed, self.kept, self.warm_up, self.reference_draws = seed, kept, warm_up, reference_draws
+        self.kept, self.warm_up, self.reference_draws = kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
         with buffers_kept(self.program):
             require_given_minibatches(self.program, self.batches[0])
@@ -98,14 +95,15 @@ class Comparison(ShownComparison):
         if not self.parameters.size:
             raise ValueError("compare_gradients: the program has no parameter to learn")
         self.measurements: dict[str, list[Measurement]] = {}
-        self.crossed: list[Crossing] = []  # between estimators, one a minibatch
+        self.cross_covariances: list[CrossCovarianceStream] = []  # between estimators, one a minibatch
         self.evaluations: dict[str, float] = {}
         self._load_averages: list[float] = []
-        if compile == "auto" and size() > 1:
-            compile = "off"  # decided by time, which ranks would not agree on
+        tier = sampling.tier
+        if tier == "auto" and size() > 1:
+            tier = "off"  # decided by time, which ranks would not agree on
         counts = len(turns(replicates)), len(batches)
         self.drawings = {
-            name: Drawing(loss, self.parameters, *counts, compile, noise, points) for name, loss in losses.items()
+            name: Drawing(loss, self.parameters, *counts, tier, sampling.design) for name, loss in losses.items()
         }
         self.references: References | None = None  # once the estimators are prepared
 
@@ -139,7 +137,7 @@ class Comparison(ShownComparison):
     def _replicate(self) -> Iterator[int]:
         assert self.references is not None
         done = 0
-        for number, x in enumerate(self.batches):
+        for number, batch in enumerate(self.batches):
             references = self.references[number]
             for name, loss in self.losses.items():
                 reference = references[target_of(loss)]
@@ -148,16 +146,17 @@ class Comparison(ShownComparison):
                     seen = seen.towards(reference.gradient)
                 kept = len(range(self.kept)[my_rows(self.kept)])
                 if number:
-                    self.measurements[name][-1].stream.rest()  # or each minibatch would keep a chunk's memory
+                    self.measurements[name][-1].stream.free_memory()  # or each minibatch would keep a chunk's memory
                 measurement = Measurement(reference, self.parameters, seen, kept)
                 self.measurements.setdefault(name, []).append(measurement)
-            self.crossed.append(Crossing([self.measurements[name][number].stream for name in self.losses]))
+            streams = [self.measurements[name][number].stream for name in self.losses]
+            self.cross_covariances.append(CrossCovarianceStream(streams))
             for drawing in self.drawings.values():
                 drawing.forget()
             mine = list(turns(self.replicates))
             while mine:
-                now, mine = mine[: (count := at_once(self.drawings, self.parameters.size))], mine[count:]
-                self._take_in(x, number, [draw for draw in now if draw < self.replicates])
+                now, mine = mine[: (count := replicates_a_round(self.drawings, self.parameters.size))], mine[count:]
+                self._take_in(batch, number, [draw for draw in now if draw < self.replicates])
                 self._load_averages += load_average()
                 done += len(now)
                 yield done
@@ -182,7 +181,7 @@ class Comparison(ShownComparison):
         for name, measurements in self.measurements.items():
             if found := [m for m in (m.over_ranks() for m in measurements) if m.gradient.count > 1]:
                 test = pooled_bias(found, ALPHA / len(self.losses), ALPHA)
-                evaluations = self.evaluations[name] * self.drawings[name].points
+                evaluations = self.evaluations[name] * self.sampling.design.points
                 rows[name] = row_of(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
@@ -191,7 +190,7 @@ class Comparison(ShownComparison):
             rows,
             self.parameters,
             self.entries,
-            traces_of(self.crossed, [name in rows for name in self.losses]),
+            traces_of(self.cross_covariances, [name in rows for name in self.losses]),
             averages,
         )
         done = min(sum(m.gradient.count for m in row.found) for row in rows.values())
@@ -202,16 +201,16 @@ class Comparison(ShownComparison):
         return {
             "schema": "pplvm gradients 1",
             "program": type(self.program).__name__,
-            "batch_size": len(self.batches[0]),
+            "batch_size": len(self.batches[0][0]),
             "minibatches": len(self.batches),
             "parameters": self.parameters.size,
-            "seed": self.seed,
+            "seed": self.sampling.seed,
             "alpha": ALPHA,
             "power": POWER,
             "projections": self._directions(),
-            "noise": noise_in_words(next(iter(self.drawings.values())), self.own_noise),
+            "noise": str(self.sampling),
             "left_out": "\n".join(self.left_out),
-            **{f"{package}_version": version(name) for package, name in PACKAGES.items()},
+            **package_versions(),
         }
 
     def _directions(self) -> int:
@@ -220,15 +219,15 @@ class Comparison(ShownComparison):
 
     def _prepare(self) -> Iterator[int]:
         """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.sampling.seed)
         failures = Failures()
         for done, name in enumerate(self.losses, start=1):
             with failures.of(name):
                 self.evaluations[name] = self._settled(name)
-            with torch.random.fork_rng(cuda_devices([self.batches[0]])):
+            with torch.random.fork_rng(cuda_devices(self.batches[0])):
                 yield done
         self._leave_out(failures)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.sampling.seed)
         self.entries = torch.randperm(self.parameters.size, generator=generator)[:50].sort().values
         self.references = References(
             self.program,
@@ -236,20 +235,20 @@ class Comparison(ShownComparison):
             self.batches,
             list(dict.fromkeys(target_of(loss) for loss in self.losses.values())),
             self.reference_draws,
-            Projection(self.parameters, self._directions(), self.seed),
-            lambda number: replicate_seed(self.seed, number, -1),
+            Projection(self.parameters, self._directions(), self.sampling.seed),
+            lambda number: self.sampling.seed_of(number, -1),
             self._no_reference,
         )
         self.references.rehearse()
 
     def _settled(self, name: str) -> float:
         """Likelihood evaluations of an estimator, which is ready from then on."""
-        loss, x = self.losses[name], self.batches[0]
+        loss, batch = self.losses[name], self.batches[0]
         with buffers_kept(self.program):
-            evaluations = evaluations_per_datum(loss, x)
+            evaluations = evaluations_per_datum(loss, batch)
             if loss.control is not None:
-                settle(loss, self.batches, self.warm_up)
-        require_finite(name, self.drawings[name].try_out(x, self.seed), "the first one drawn")
+                train_baseline(loss, self.batches, self.warm_up)
+        require_finite(name, self.drawings[name].try_out(batch, self.sampling.seed), "the first one drawn")
         return evaluations
 
     def _leave_out(self, failures: Failures) -> None:
@@ -262,8 +261,8 @@ class Comparison(ShownComparison):
         if len(errors) == len(self.losses):
             raise blamed(*next(iter(errors.items())))
         for name in errors:
-            for crossing in self.crossed:
-                crossing.drop(list(self.losses).index(name))
+            for shared in self.cross_covariances:
+                shared.drop(list(self.losses).index(name))
             for held in (self.losses, self.drawings, self.measurements):
                 held.pop(name, None)
         for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
@@ -278,17 +277,17 @@ class Comparison(ShownComparison):
             self.left_out.append(sentence)
             self._tell(sentence)
 
-    def _take_in(self, x: Tensor, number: int, draws: Sequence[int]) -> None:
+    def _take_in(self, batch: tuple[Tensor, ...], number: int, draws: Sequence[int]) -> None:
         """The same replicates of every estimator: all are drawn before any is taken in."""
 
         def seed_of(name: str, draw: int) -> int:
-            return replicate_seed(self.seed, number, draw, self._numbers[name] if self.own_noise else 0)
+            return self.sampling.seed_of(number, draw, self._numbers[name])
 
-        drawn, failures = drawn_in_turn(self.drawings, x, draws, seed_of)
+        drawn, failures = drawn_round_robin(self.drawings, batch, draws, seed_of)
         self._leave_out(failures)
         if draws:
             seen = [self.measurements[n][number].add(joined(drawn[n]), self.entries) for n in self.losses]
-            self.crossed[-1].add(seen)
+            self.cross_covariances[-1].add(seen)
 
 
 ALPHA = 0.01
@@ -297,5 +296,3 @@ unbiased because its mean seems off."""
 
 PRECISE = 0.01
 """A reference of relative error e that is also a direction shifts what is seen along it by e^2: 0.0001 here."""
-
-PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}

@@ -1,10 +1,10 @@
-"""Estimators that fail on a program, noted while the others go on."""
+"""Failures of single estimators, which are recorded while the others go on."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pplvm.distributed.unison import errors_of_any, words_of
-from pplvm.estimators.measurement import Drawn
+from pplvm.estimators.replicates.gradient import Drawn
 
 __all__ = ["Failures", "blamed", "left_out_sentences", "require_finite"]
 

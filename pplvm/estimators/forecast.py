@@ -1,11 +1,11 @@
-"""What a comparison is about to do, and about how long that takes, from one draw of each estimator and reference."""
+"""The expected running time of a comparison, from one draw of each estimator and reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pplvm.estimators.drawing import Drawing
-from pplvm.estimators.measurement import particles_of
-from pplvm.estimators.references import References
+from pplvm.estimators.references.minibatches import References
+from pplvm.estimators.references.target import particles_of
+from pplvm.estimators.replicates.drawing import Drawing
 from pplvm.objectives.objective import Loss
 
 __all__ = ["Forecast", "forecast_of"]

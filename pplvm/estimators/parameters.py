@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.particles.halves import users
 
 __all__ = ["SIDES", "Parameters"]
@@ -21,10 +22,10 @@ class Parameters:
     sides: tuple[str, ...]  # "model" or "guide", per tensor; a shared one counts to the model
 
     @classmethod
-    def of(cls, program: nn.Module, x: Tensor) -> "Parameters":
-        """Collect them; one run of the program on x tells the sides."""
+    def of(cls, program: nn.Module, batch: Batch) -> "Parameters":
+        """Collect them; one run of the program on a batch tells the sides."""
         named = [(name, p) for name, p in program.named_parameters() if p.requires_grad]
-        used = users(program.model, program.guide, [p for _, p in named], x)
+        used = users(program.model, program.guide, [p for _, p in named], *as_tuple(batch))
         sides = tuple("model" if "model" in halves else "guide" for halves in used)
         return cls(tuple(name for name, _ in named), tuple(p for _, p in named), sides)
 

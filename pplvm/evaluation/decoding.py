@@ -11,6 +11,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.distributions.autoregressive import Autoregressive
+from pplvm.distributions.value_by_value import draw_value_by_value
+from pplvm.evaluation.one_by_one import in_turn
 from pplvm.particles.contract import ProgramError, Site, latents
 from pplvm.particles.dreams import (
     holds_the_data,
@@ -24,7 +28,6 @@ from pplvm.particles.dreams import (
 )
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair
-from pplvm.particles.value_by_value import draw_value_by_value
 
 __all__ = ["Decoder", "Samples", "named", "posterior", "require_latents", "values_of"]
 
@@ -45,7 +48,7 @@ class Decoder:
 
     Arguments:
         pair: as `frozen` yields it.
-        like: a datum, (1, *shape), which gives the shape.
+        like: a datum, (1, *shape), which gives the shape; or (x, y) with the conditions of N data, to be given in turn.
         seed: of all that the model draws; the same in every run, so that pictures differ in their latents alone.
 
     Raises:
@@ -54,60 +57,72 @@ class Decoder:
             distribution.
     """
 
-    def __init__(self, pair: Pair, like: Tensor, seed: int) -> None:
-        self.pair, self.like, self.seed = pair, like, seed
+    def __init__(self, pair: Pair, like: Batch, seed: int) -> None:
+        self.pair, self.like, self.seed = pair, as_tuple(like), seed
         self._by_value = steps_of(pair)
-        self.site = _data_site(self._run(like, {}), like)
-        require_sampled(pair, self.site, (like,), {})
+        first = rows_of(self.like, slice(1))
+        self.site = _data_site(self._run_in(_Placed({}, {}, set()), first), first[0])
+        require_sampled(pair, self.site, first, {})
 
     def prior(self, count: int) -> Samples:
-        """Every latent drawn from the model."""
-        x = self.like.expand(count, *self.like.shape[1:])
-        return self._samples(self._run(x, {}), x)
+        """Every latent drawn from the model, given one datum's conditions after another."""
+        args = in_turn(self.like, range(count))
+        return self._samples(self._run_in(_Placed({}, {}, set()), args), args)
 
-    def at(self, held: Mapping[str, Tensor]) -> Samples:
-        """The latents at these values."""
-        return self._samples(self._run(self.like, held), self.like)
+    def at(self, held: Mapping[str, Tensor], *conditions: Tensor) -> Samples:
+        """The latents at these values, of one datum, given its conditions (1, ...)."""
+        args = self._given(conditions)
+        return self._samples(self._run_in(_Placed(held, {}, set()), args), args)
 
-    def still(self, held: Mapping[str, Tensor]) -> Trace:
+    def still(self, held: Mapping[str, Tensor], *conditions: Tensor) -> Trace:
         """The model's trace with the latents at these values: from where some are moved."""
-        return self._run(self.like, held)
+        return self._run_in(_Placed(held, {}, set()), self._given(conditions))
 
-    def pictures(self, still: Trace, places: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    def pictures(
+        self, still: Trace, places: Sequence[Mapping[str, Tensor]], conditions: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
         """The means with some latents moved, to each place in turn: (T, *shape).
 
         Latents whose law any place changes follow it in all places, at its mean or at a draw; the others stay.
+
+        Arguments:
+            conditions: T of them, those of the datum at each place; each is empty where the program takes none.
         """
         stood = {name: s for name, s in latents(still).items() if not s["infer"].get("was_observed")}
         following: set[str] = set()
         for _ in range(2):  # once to see who follows, and again with all of them following everywhere
-            runs = (self._run_in(_Placed(place, stood, following), self.like) for place in places)
-            images = [self._samples(trace, self.like).mean for trace in runs]
+            images = []
+            for place, given in zip(places, conditions, strict=True):
+                args = self._given(given)
+                images.append(self._samples(self._run_in(_Placed(place, stood, following), args), args).mean)
         return torch.cat(images)
 
-    def _run(self, x: Tensor, placed: Mapping[str, Tensor]) -> Trace:
-        return self._run_in(_Placed(placed, {}, set()), x)
+    def _given(self, conditions: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The datum that gives the shape, with these conditions."""
+        return self.like[0][:1], *conditions
 
-    def _run_in(self, placed: "_Placed", x: Tensor) -> Trace:
+    def _run_in(self, placed: "_Placed", args: tuple[Tensor, ...]) -> Trace:
         torch.manual_seed(self.seed)
         with placed:
-            return without_data(self.pair, (x,), {})
+            return without_data(self.pair, args, {})
 
-    def _samples(self, trace: Trace, x: Tensor) -> Samples:
-        fn, value = trace.nodes[self.site]["fn"], trace.nodes[self.site]["value"]
+    def _samples(self, trace: Trace, args: tuple[Tensor, ...]) -> Samples:
+        x, fn, value = args[0], trace.nodes[self.site]["fn"], trace.nodes[self.site]["value"]
         if self._by_value is not None:
-            laws, draws = draw_value_by_value(self._by_value, latent_values(trace), len(x), x[0].numel())
+            laws, draws = draw_value_by_value(self._by_value, latent_values(trace), len(x), x[0].numel(), args[1:])
             mean, value = (joined(parts, len(x)) for parts in ([_mean_or_near(law) for law in laws], draws))
+        elif isinstance(given := coordinates(fn), Autoregressive):  # of each value given those drawn before it
+            mean, value = in_rows(_mean_or_near(given.conditionals(value)), fn), in_rows(value, fn)
         else:
             mean, value = in_rows(_mean_or_near(fn), fn), in_rows(value, fn)
         real = x.dtype if x.is_floating_point() else mean.dtype
         return Samples(mean.detach().reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
 
 
-def posterior(pair: Pair, row: Tensor) -> dict[str, Site]:
+def posterior(pair: Pair, row: Batch) -> dict[str, Site]:
     """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
     with _Typical():
-        guide_trace = pair.run_guide(1, (row,), {})
+        guide_trace = pair.run_guide(1, as_tuple(row), {})
     require_latents(guide_trace)
     return {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
 

@@ -1,31 +1,33 @@
-"""All that is asked of a trained program in one go: figures by section, and each datum's terms behind them."""
+"""All that is asked of a trained program in one go."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of, without_conditions
 from pplvm.distributed.progress import bar
 from pplvm.distributed.ranks import my_rows, size
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
+from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation
 from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
+from pplvm.evaluation.judged import judged_of, observing
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.one_by_one import Seed, frozen, seeds_of
-from pplvm.evaluation.proper import figure_name
 from pplvm.evaluation.rates import rate_distortion
 from pplvm.evaluation.shares import joined, over_ranks, share_of
 from pplvm.evaluation.units import active_units
 from pplvm.graphs.compiled import Tier
+from pplvm.particles.conditions import observed_conditions
 from pplvm.particles.contract import ProgramError, sample_sites
-from pplvm.plots.display import evaluation_html, evaluation_text, or_plain
 
-__all__ = ["NO_LATENTS", "VARIABLES", "Evaluation", "evaluate"]
+__all__ = ["NO_LATENTS", "Evaluation", "evaluate"]
 
 AT_ONCE = 50
 """Data between two reports of progress; the figures do not depend on it."""
@@ -33,55 +35,29 @@ AT_ONCE = 50
 CONTRASTED = 100
 """Data in a batch of InfoNCE."""
 
-VARIABLES = {"log p(x)": "log_p", "log mean weight": "log_mean_weight"}
-"""How the estimates at each k are called among the terms of each datum, by how their figures are."""
 NO_LATENTS = (
-    "importance sampling, annealing, active units and information: the program has no latents, and log p(x) is exact"
+    "importance sampling, annealing, active units and information: the program has no latents, and its log-likelihood "
+    "is exact"
 )
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how many data are done, and of how many."""
 
 
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """What was found; printed, or shown by a notebook, as tables of figures with their errors.
-
-    Arguments:
-        sections: figures under their headings, in the order of a report.
-        per_datum: terms behind the figures, (N,) or (N, k) each, float64.
-        left_out: what could not be asked of this program, and why, a sentence each.
-    """
-
-    sections: dict[str, list[Figure]]
-    per_datum: dict[str, Tensor]
-    left_out: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        try:
-            return evaluation_text(self._rows, self.left_out)
-        except Exception:  # looking at a result must not end in an error
-            return f"Evaluation({self.sections}, left_out={self.left_out})"
-
-    def _repr_html_(self) -> str:
-        return or_plain(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)
-
-    @property
-    def _rows(self) -> dict[str, list[dict[str, Any]]]:
-        return {title: [asdict(figure) for figure in figures] for title, figures in self.sections.items()}
-
-
 class Rows(Protocol):
-    """A data set of pplvm: it gives any of its rows at once, as `pplvm.digits("test")` does."""
+    """A data set of pplvm: it gives any of its data at once, with their conditions, as `pplvm.digits("test")` does."""
 
     def __len__(self) -> int: ...
 
-    def rows(self, index: Tensor) -> Tensor: ...
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]: ...
+
+    @property
+    def spec(self) -> Any: ...
 
 
 def evaluate(
     program: nn.Module,
-    x: Tensor | Rows,
+    x: Batch | Rows,
     *,
     ks: Sequence[int] = (1, 10, 100, 1000, 5000),
     annealed_data: int = 0,
@@ -95,8 +71,9 @@ def evaluate(
     """Judge a program on data: log p(x), rate and distortion, active units, information, by every rank its share.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, *shape), or a data set of pplvm, the same on all ranks.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, *shape), data and their conditions (x, y), or a data set of pplvm, the same on all ranks. Figures
+            are named after what the data set calls its conditions, else after the model's own arguments.
         ks: particles of the importance-sampled log p(x), rising.
         annealed_data: how many of the data get annealed importance sampling, and how many are simulated for its
             certificate; 0 for none.
@@ -117,23 +94,40 @@ def evaluate(
         >>> print(found.sections["likelihood"][0].name)
         log p(x), exact
     """
-    x = x if isinstance(x, Tensor) else x.rows(torch.arange(len(x)))
-    with bar("log p(x)", len(x), unit="data", shown=progress) as shown:
+    names = ()
+    if not isinstance(x, Tensor | tuple | list):
+        data: Any = x
+        names, x = data.spec.conditions, data.batch(torch.arange(len(data)))
+    parts = as_tuple(x)
+    with bar("log p(x)", len(parts[0]), unit="data", shown=progress) as shown:
 
         def report(what: str, done: int, total: int) -> None:
             shown.next(what, total)
             shown.at(done)
 
-        asked = _Evaluator(program, x, seed, compile, report)
+        asked = _Evaluator(program, parts, names, seed, compile, report)
         return asked.found(tuple(ks), annealed_data, chains, annealing_steps, levels)
 
 
 class _Evaluator:
-    def __init__(self, program: nn.Module, x: Tensor, seed: int, compile: Tier, report: Report) -> None:
-        if len(x) < size():
-            raise ValueError(f"{len(x)} data are fewer than the {size()} processes: start fewer")
-        self.program, self.x, self.seed, self.compile, self.report = program, x, seed, compile, report
-        self.seeds = seeds_of(x, seed)
+    def __init__(
+        self,
+        program: nn.Module,
+        parts: tuple[Tensor, ...],
+        names: Sequence[str],
+        seed: int,
+        compile: Tier,
+        report: Report,
+    ) -> None:
+        self.N = len(parts[0])
+        if self.N < size():
+            raise ValueError(f"{self.N} data are fewer than the {size()} processes: start fewer")
+        self.program, self.parts, self.x = program, parts, without_conditions(parts)
+        self.seed, self.compile, self.report = seed, compile, report
+        self.seeds = seeds_of(self.x, seed)
+        with frozen(program, self.x) as pair:
+            self.judged = judged_of(pair, self.x, names)
+            self.observing = None if self.judged.every else observing(pair, self.x)  # (N,)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -145,13 +139,13 @@ class _Evaluator:
         if not self._has_latents():
             self._rates()
             self.left_out.append(NO_LATENTS)
-            return Evaluation(self.sections, self.per_datum, tuple(self.left_out))
+            return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.judged)
         if annealed_data:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
         self._try("information", self._information)
         self._bounds_on_information()
-        return Evaluation(self.sections, self.per_datum, tuple(self.left_out))
+        return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.judged)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
         """Ask what not every program can answer."""
@@ -161,45 +155,61 @@ class _Evaluator:
             self.left_out.append(f"{what}: {' '.join(str(error).split())}")
 
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
-        told = self._told(f"log p(x), k = {ks[-1]}")
+        told = self._told(f"{self.judged.log_p}, k = {ks[-1]}")
         rows, seeds = self._mine
         mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
-        sampled = over_ranks(mine, len(self.x))
+        sampled = self._named(over_ranks(mine, self.N))
         exact = self._exact()
         figures = sampled.figures
         best = sampled.log_p[:, -1]
         if exact is not None:
             best = exact.log_p
-            figures = [mean_of("log p(x), exact", best, note=exact.how), *([] if sampled.exact else figures)]
+            figures = [*exact.figures, *([] if sampled.exact else figures)]
             self.per_datum["log_p_exact"] = best
-        if sampled.fault and exact is None:
-            self.left_out.append(f"bits per dimension: {sampled.fault}")
+        fault = sampled.fault if exact is None else ""
+        if why := fault or self.judged.why_no_bits:
+            self.left_out.append(f"bits per dimension: {why}")
         else:
-            figures.append(bits_per_dim(best, self.x[0].numel(), discrete=self._is_discrete(), levels=levels))
-        self.sections["likelihood"] = figures
-        name = figure_name("log p(x)", sampled.fault)
-        self.per_datum |= {VARIABLES[name]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
+            discrete, D = self._is_discrete(), self.parts[0][0].numel()
+            figures.append(bits_per_dim(best, D, discrete=discrete, levels=levels, given=self.judged.given))
+        self.sections["likelihood"] = [*figures, *([] if fault else self._apart(best))]
+        self.per_datum |= {VARIABLES[bool(sampled.fault)]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
+
+    def _apart(self, log_p: Tensor) -> list[Figure]:
+        """The data whose conditions the model observes, and the others, where there are both."""
+        if self.observing is None:
+            return []
+        self.per_datum[OBSERVED] = self.observing.double()
+        known, other = replace(self.judged, every=True), replace(self.judged, observed=())
+        found = (log_p[self.observing], log_p[~self.observing])
+        return [
+            mean_of(f"{of.log_p}, of {len(each):,} data", each) for of, each in zip((known, other), found, strict=True)
+        ]
+
+    def _named(self, found: Any) -> Any:
+        """A result with what is judged, which a part of the data cannot tell."""
+        return None if found is None else replace(found, judged=self.judged)
 
     def _exact(self) -> Evidence | None:
         try:
-            return log_evidence(self.program, self.x)
+            return self._named(log_evidence(self.program, self.x))
         except ProgramError as error:
-            self.left_out.append(f"log p(x), exact: {error}")
+            self.left_out.append(f"{self.judged.log_p}, exact: {error}")
             return None
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
-        x = self.x[:data]
+        x = rows_of(self.parts, slice(data))
         found = self._shared(
             "annealing",
             lambda rows, seeds: annealed(self.program, rows, chains=chains, steps=steps, seed=seeds),
             x,
             at_once=1,
         )
-        self.sections["annealed importance sampling"] = found.figures
+        self.sections["annealed importance sampling"] = self._named(found).figures
         if (log_p := self.per_datum.get("log_p")) is not None:
-            same = mean_of(f"log p(x), importance sampled, the same {len(x)} data", log_p[: len(x), -1])
+            same = mean_of(f"{self.judged.log_p}, importance sampled, the same {len(x[0])} data", log_p[:data, -1])
             self.sections["annealed importance sampling"] += [same]
-        self._try("certificate", lambda: self._certificate(len(x), chains, steps))
+        self._try("certificate", lambda: self._certificate(len(x[0]), chains, steps))
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:
         self.report("certificate", 0, 1)
@@ -213,39 +223,40 @@ class _Evaluator:
         told = self._told("rate and distortion")
         rows, seeds = self._mine
         mine = rate_distortion(self.program, rows, seed=seeds, compile=self.compile, report=told)
-        rates = over_ranks(mine, len(self.x))
+        rates = self._named(over_ranks(mine, self.N))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
-        if len(self.x) > 1 and self._has_latents():
+        if self.N > 1 and self._has_latents():
             units = self._shared("active units", lambda x, seeds: active_units(self.program, x, seed=seeds))
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
 
     def _information(self) -> None:
-        self.report("information", 0, len(self.x))
+        self.report("information", 0, self.N)
         rows, seeds = self._mine
-        found = over_ranks(aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds), len(self.x))
+        mine = aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds)
+        found = self._named(over_ranks(mine, self.N))
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
     def _bounds_on_information(self) -> None:
         self.report("bounds on information", 0, 1)
-        batch, found = min(CONTRASTED, len(self.x)), self.sections.setdefault("bounds on information", [])
+        batch, found = min(CONTRASTED, self.N), self.sections.setdefault("bounds on information", [])
         for ask in (
             lambda: info_nce(self.program, self.x, batch=batch, seed=self.seed),
             lambda: info_nce_of_dreams(self.program, self.x, batch=CONTRASTED, seed=self.seed),
             lambda: barber_agakov(self.program, self.x, seed=self.seed),
         ):
-            self._try("bounds on information", lambda ask=ask: found.extend(ask().figures))
+            self._try("bounds on information", lambda ask=ask: found.extend(self._named(ask()).figures))
         if not found:
             del self.sections["bounds on information"]
 
     @property
-    def _mine(self) -> tuple[Tensor, Seed]:
+    def _mine(self) -> tuple[Batch, Seed]:
         """This rank's share of the data, and of their seeds."""
-        rows = my_rows(len(self.x))
-        return self.x[rows], self.seeds[rows]
+        rows = my_rows(self.N)
+        return without_conditions(rows_of(self.parts, rows)), self.seeds[rows]
 
     def _told(self, what: str) -> Callable[[int, int], None]:
         """Passes progress on, not of every datum."""
@@ -257,17 +268,17 @@ class _Evaluator:
         return tell
 
     def _shared(
-        self, what: str, ask: Callable[[Tensor, Seed], Any], x: Tensor | None = None, at_once: int = AT_ONCE
+        self, what: str, ask: Callable[[Batch, Seed], Any], x: tuple[Tensor, ...] | None = None, at_once: int = AT_ONCE
     ) -> Any:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
-        x = self.x if x is None else x
-        mine, seeds = x[share_of(len(x))], self.seeds[share_of(len(x))]
-        parts = []
-        for rows in mine.split(at_once):
-            start = at_once * len(parts)
-            parts.append(ask(rows, seeds[start : start + at_once]))
-            self.report(what, min(at_once * len(parts), len(mine)), len(mine))
-        return over_ranks(joined(parts), len(x))
+        x = self.parts if x is None else x
+        share = share_of(len(x[0]))
+        mine, seeds, found = rows_of(x, share), self.seeds[share], []
+        for start in range(0, len(seeds), at_once):
+            some = slice(start, start + at_once)
+            found.append(ask(without_conditions(rows_of(mine, some)), seeds[some]))
+            self.report(what, min(start + at_once, len(seeds)), len(seeds))
+        return over_ranks(joined(found), len(x[0]))
 
     def _has_latents(self) -> bool:
         with frozen(self.program, self.x) as pair:
@@ -275,6 +286,8 @@ class _Evaluator:
 
     def _is_discrete(self) -> bool:
         """Whether the data's likelihood is a probability and no density."""
+        first = rows_of(self.parts, slice(1))
         with frozen(self.program, self.x) as pair:
-            sites = sample_sites(pair.run_model(1, pair.run_guide(1, (self.x[:1],), {}), (self.x[:1],), {}))
-        return all(site["fn"].support.is_discrete for site in sites.values() if site["is_observed"])
+            sites = sample_sites(pair.run_model(1, pair.run_guide(1, first, {}), first, {}))
+            of_data = sites.keys() - observed_conditions(pair, first, {}).keys()
+        return all(sites[name]["fn"].support.is_discrete for name in of_data if sites[name]["is_observed"])

@@ -1,13 +1,16 @@
 """Log p(x) as it is, datum by datum, where a program knows it or all its latents can be summed out."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.judged import Judged, judged_of
+from pplvm.evaluation.one_by_one import each_row, frozen
 from pplvm.particles.agreement import refuse, states_disagree
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
@@ -29,25 +32,27 @@ class Evidence:
 
     log_p: Tensor  # (N,), float64, in nats
     how: str  # "in closed form", "1,024 states summed out"
+    judged: Judged = Judged()  # what log_p is of
 
     @property
     def figures(self) -> list[Figure]:
-        return [mean_of("log p(x), exact", self.log_p, note=self.how)]
+        return [mean_of(f"{self.judged.log_p}, exact", self.log_p, note=self.how)]
 
 
-def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
+def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
     """Exact log p(x), in eval mode and without gradient; None of a program that allows no such thing.
 
     A model with a factor, or another term that nothing normalises, has no log p(x) but the one that its own method
     may know.
 
     A program may have a third method beside model(x) and guide(x): `log_evidence(x)`, its log p(x), (B, *shape) to
-    (B,) in nats, best computed in float64. Without it, latents that are all discrete are summed out, if they have at
+    (B,) in nats, best computed in float64; of data with conditions `log_evidence(x, y)`, what its model gives them,
+    log p(x | y) or log p(x, y). Without it, latents that are all discrete are summed out, if they have at
     most 2^14 joint states, or there are none; one datum at a time, since float32 rounds differently in other company.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, *shape).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, *shape), or data and their conditions, (x, y).
 
     Raises:
         FloatingPointError: log p(x) of a datum is not a number.
@@ -60,49 +65,59 @@ def log_evidence(program: nn.Module, x: Tensor) -> Evidence | None:
         >>> found.how, found.log_p.shape
         ('3 states summed out', torch.Size([5]))
     """
+    parts = as_tuple(x)
     with frozen(program, x) as pair:
+        first, judged = rows_of(parts, slice(1)), judged_of(pair, x)
         known = getattr(program, "log_evidence", None)
         if callable(known):
-            how, log_p = "in closed form", _by_method(known, x)
-        elif (states := _states(pair, x)) is not None:
-            refuse(states_disagree(_model_alone(pair), (x[:1],), {}))
+            how, log_p = "in closed form", _by_method(known, parts)
+        elif (states := _states(pair, first)) is not None:
+            refuse(states_disagree(_model_alone(pair), first, {}))
             how = f"{states:,} states summed out" if has_latents(pair, x) else "the program has no latents"
-            log_p = torch.cat([_summed_out(pair, row) for row in x.split(1)])
+            log_p = torch.cat([_summed_out(pair, as_tuple(row)) for row in each_row(x)])
         else:
             return None
     for number in log_p.isnan().nonzero()[:1].flatten().tolist():
         raise FloatingPointError(f"log p(x) of datum {number} is not a number: check it and the program's parameters")
-    return Evidence(log_p, how)
+    return Evidence(log_p, how, judged)
 
 
-def has_latents(pair: Pair, x: Tensor) -> bool:
+def has_latents(pair: Pair, x: Batch) -> bool:
     """Whether model or guide draw anything but the data."""
-    drawn = pair.run_guide(1, (x[:1],), {})
-    return bool(latents(drawn) or latents(pair.run_model(1, drawn, (x[:1],), {})))
+    first = rows_of(as_tuple(x), slice(1))
+    drawn = pair.run_guide(1, first, {})
+    return bool(latents(drawn) or latents(pair.run_model(1, drawn, first, {})))
 
 
-def _by_method(known: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _by_method(known: Callable[..., Tensor], parts: tuple[Tensor, ...]) -> Tensor:
+    try:
+        inspect.signature(known).bind(*parts)
+    except TypeError as error:
+        raise ValueError(
+            f"log_evidence does not take a datum as model and guide do, with {len(parts) - 1} conditions beside x "
+            f"({error}): give it their arguments"
+        ) from error
+    x, found = parts[0], []
     at_once = max(1, BYTES // max(1, x[0].numel() * x.element_size()))
-    found = []
-    for rows in x.split(at_once):
-        log_p = known(rows)
-        if log_p.shape != (len(rows),):
-            raise ValueError(f"log_evidence(x) of {len(rows)} data must be ({len(rows)},), got {tuple(log_p.shape)}")
+    for rows in zip(*(part.split(at_once) for part in parts), strict=True):
+        log_p, count = known(*rows), len(rows[0])
+        if log_p.shape != (count,):
+            raise ValueError(f"log_evidence(x) of {count} data must be ({count},), got {tuple(log_p.shape)}")
         found.append(log_p.double().cpu())
     return torch.cat(found)  # (N,)
 
 
-def _states(pair: Pair, x: Tensor) -> int | None:
+def _states(pair: Pair, first: tuple[Tensor, ...]) -> int | None:
     """Joint states of the latents of a datum; None if they are too many or continuous, or the joint no density."""
-    trace = pair.run_model(1, pair.run_guide(1, (x[:1],), {}), (x[:1],), {})
+    trace = pair.run_model(1, pair.run_guide(1, first, {}), first, {})
     if unnormalised(sample_sites(trace), {}):
         return None
     states = latent_states(trace)
     return states if states is not None and states <= MOST_STATES else None
 
 
-def _summed_out(pair: Pair, row: Tensor) -> Tensor:
-    log_p, _ = enumerate_model(_model_alone(pair), None, 1, (row,), {})  # (1, 1)
+def _summed_out(pair: Pair, row: tuple[Tensor, ...]) -> Tensor:
+    log_p, _ = enumerate_model(_model_alone(pair), None, 1, row, {})  # (1, 1)
     return log_p[0].double().cpu()
 
 

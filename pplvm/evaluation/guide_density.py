@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair
+from pplvm.particles.point_masses import is_point, point_in_words
 
 __all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
 
@@ -81,44 +83,46 @@ class _Way:
     bytes_a_pair: int
 
 
-def log_q_blocks(pair: Pair, held: HeldDraws, x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def log_q_blocks(pair: Pair, held: HeldDraws, x: Batch) -> Iterator[tuple[slice, slice, Tensor]]:
     """Log q(z_i | x_j) of every pair, block by block: which draws, which data, and (I, J) in float64.
 
     Arguments:
         held: R draws from a guide that `require_guide_density` passed.
-        x: data (M, ...).
+        x: data (M, ...), with their conditions if they have any.
 
     Raises:
         ValueError: a site of the guide has no density but at its own draws.
     """
-    way = _way(pair, held, x)
-    for data in _slices(len(x), DATA_AT_ONCE):
+    parts = as_tuple(x)
+    way = _way(pair, held, parts)
+    for data in _slices(len(parts[0]), DATA_AT_ONCE):
         rows_at_once = max(1, BLOCK_BYTES // (way.bytes_a_pair * (data.stop - data.start)))
         trace = None
         for rows in _slices(len(held), rows_at_once):
             draws = held[rows]
             if trace is None or not way.reusable:
-                trace = _run(pair, draws, x[data], way.broadcast)
+                trace = _run(pair, draws, rows_of(parts, data), way.broadcast)
             yield rows, data, _log_q(pair, trace, draws, data.stop - data.start, way.broadcast)
 
 
-def log_q_of_others(pair: Pair, held: HeldDraws, x: Tensor, own: Tensor) -> Tensor:
+def log_q_of_others(pair: Pair, held: HeldDraws, x: Batch, own: Tensor) -> Tensor:
     """Log sum_j q(z_r | x_j) over all data but the draw's own, (R,) in float64; -inf where there are no others.
 
     Arguments:
         held: R draws.
-        x: data (M, ...).
+        x: data (M, ...), with their conditions if they have any.
         own: (R,), the place in x of the datum that gave the draw; -1 where it is none of them.
     """
-    total = torch.full((len(held),), -math.inf, dtype=torch.float64, device=x.device)
+    device = as_tuple(x)[0].device
+    total = torch.full((len(held),), -math.inf, dtype=torch.float64, device=device)
     for rows, data, block in log_q_blocks(pair, held, x):
-        places = torch.arange(data.start, data.stop, device=x.device)
+        places = torch.arange(data.start, data.stop, device=device)
         others = block.masked_fill(own[rows].unsqueeze(1) == places, -math.inf)
         total[rows] = torch.logaddexp(total[rows], others.logsumexp(1))
     return total
 
 
-def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
+def require_guide_density(name: str, pair: Pair, x: Batch) -> None:
     """Refuse programs whose q(z | x) is not the product of the guide's sites.
 
     Arguments:
@@ -126,12 +130,13 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
         x: data, of which the first is run.
 
     Raises:
-        ValueError: there is no latent, or one is a Delta, masked, or in the guide alone; the guide holds a factor.
+        ValueError: there is no latent, or one is a point mass, masked, or in the guide alone; the guide holds a factor.
     """
-    guide_trace = pair.run_guide(1, (x[:1],), {})
+    first = rows_of(as_tuple(x), slice(1))
+    guide_trace = pair.run_guide(1, first, {})
     if not latents(guide_trace):
         raise ValueError(f"{name} asks what latents tell of data, and the program has none")
-    model_sites = latents(pair.run_model(1, guide_trace, (x[:1],), {}))
+    model_sites = latents(pair.run_model(1, guide_trace, first, {}))
     for site_name, site in sample_sites(guide_trace).items():
         if is_factor(site):
             raise ValueError(
@@ -143,10 +148,11 @@ def require_guide_density(name: str, pair: Pair, x: Tensor) -> None:
                 f"{name} needs log q(z | x), which auxiliary guide site {site_name!r} leaves without a closed form: "
                 "remove the site, or make it a latent of the model"
             )
-        if type(coordinates(site["fn"])).__name__ == "Delta":
+        if is_point(site["fn"]):
+            told = f"guide site {site_name!r} is {point_in_words(site['fn'])}"
             raise ValueError(
-                f"{name} needs the density of every draw, but guide site {site_name!r} is a Delta, which has none: use "
-                "a OneHotCategorical for a choice among codes, or a Normal of small scale"
+                f"{name} needs the density of every draw, but {told}, which has none: use a "
+                "OneHotCategorical for a choice among codes, or a Normal of small scale"
             )
         if is_masked(site) or is_masked(model_sites[site_name]):
             raise ValueError(
@@ -174,9 +180,9 @@ def _slices(total: int, most: int) -> list[slice]:
     return [slice(start, min(start + most, total)) for start in range(0, total, most)]
 
 
-def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
+def _way(pair: Pair, held: HeldDraws, parts: tuple[Tensor, ...]) -> _Way:
     """Broadcast where that gives what draws give one by one, on a few draws and data; else as particles."""
-    few, x = held[:4], x[:3]
+    few, x = held[:4], rows_of(parts, slice(3))
     numbers = [value[0].numel() for value in held.values.values()]
     size = max(value.element_size() for value in held.values.values())
     try:
@@ -185,26 +191,27 @@ def _way(pair: Pair, held: HeldDraws, x: Tensor) -> _Way:
         raise no_density(error) from error
     try:
         trace = _run(pair, few, x, broadcast=True)
-        found = _log_q(pair, trace, few, len(x), broadcast=True)
+        found = _log_q(pair, trace, few, len(x[0]), broadcast=True)
     except (RuntimeError, ValueError, IndexError):  # the guide's code, which may join x and z as it likes
         found = None
     if found is None or found.shape != truth.shape or not torch.allclose(found, truth, rtol=1e-4, atol=1e-4):
-        refuse(particles_disagree(pair, (x,), {}))
-        return _Way(False, False, size * max(*numbers, x[0].numel()))
+        refuse(particles_disagree(pair, x, {}))
+        return _Way(False, False, size * max(*numbers, x[0][0].numel()))
     fns = {name: trace.nodes[name]["fn"] for name in held.sites}
     reusable = all(len(fn.batch_shape) <= pair.nesting for fn in fns.values())
     quick = all(_quick_log_prob(fn, few.values[name]) is not None for name, fn in fns.items())
     return _Way(True, reusable, 8 if quick else size * max(numbers))
 
 
-def _as_particles(pair: Pair, held: HeldDraws, x: Tensor) -> Tensor:
+def _as_particles(pair: Pair, held: HeldDraws, x: tuple[Tensor, ...]) -> Tensor:
     """Log q of every pair, the draws as particles: (I, J)."""
-    return _log_q(pair, _run(pair, held, x, broadcast=False), held, len(x), broadcast=False)
+    return _log_q(pair, _run(pair, held, x, broadcast=False), held, len(x[0]), broadcast=False)
 
 
-def _run(pair: Pair, held: HeldDraws, x: Tensor, broadcast: bool) -> Trace:
-    drawn = held if broadcast else held.beside(pair, len(x))
-    return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), (x,), {})
+def _run(pair: Pair, held: HeldDraws, x: Batch, broadcast: bool) -> Trace:
+    args = as_tuple(x)
+    drawn = held if broadcast else held.beside(pair, len(args[0]))
+    return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), args, {})
 
 
 def _log_q(pair: Pair, trace: Trace, held: HeldDraws, size: int, broadcast: bool) -> Tensor:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
-from pplvm.evaluation.one_by_one import Seed, digest_of, each_datum, frozen, particles_of
+from pplvm.evaluation.judged import Judged, judged_of
+from pplvm.evaluation.one_by_one import Seed, digest_of, each_datum, each_row, frozen, particles_of
 from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.pair import Pair, Particles
@@ -34,6 +36,7 @@ class AggregatePosterior:
     reconstruction: Tensor  # log p(x_i | z)
     components: Tensor  # M
     fault: str = ""  # what keeps reconstruction - rate from a bound on log p(x)
+    judged: Judged = Judged()  # what is told, and what is given
 
     @property
     def figures(self) -> list[Figure]:
@@ -41,19 +44,26 @@ class AggregatePosterior:
         M = int(self.components.min())
         few = f"; {M:,} guides are few, take {ENOUGH:,} to compare with published figures" if M < ENOUGH else ""
         cap = f"index-code, own guide among the {M:,}: at most log M = {math.log(M):.2f}, too low near it{few}"
-        apart = f"mean over data bounds that of their source from above, I_q(x; z) from below{few}"
+        told = f"I_q({self.judged.datum}; z)"
+        apart = f"mean over data bounds that of their source from above, {told} from below{few}"
         return [
-            mean_of(figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault),
+            mean_of(
+                figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault or self.judged.bounded
+            ),
             mean_of("reconstruction", self.reconstruction),
             mean_of("rate", self.rate),
-            mean_of("I_q(x; z)", self.information, note=cap),
-            _mean_if_finite("I_q(x; z), own guide left out", self.information_apart, apart),
-            mean_of("KL(q(z) || p(z))", self.marginal, note="rate - I_q(x; z), too high by what that is too low"),
+            mean_of(told, self.information, note=cap),
+            _mean_if_finite(f"{told}, own guide left out", self.information_apart, apart),
+            mean_of(
+                f"KL(q(z) || p(z{self.judged.givens}))",
+                self.marginal,
+                note=f"rate - {told}, too high by what that is too low",
+            ),
         ]
 
 
 def aggregate_posterior(
-    program: nn.Module, x: Tensor, *, aggregate: Tensor | None = None, num_particles: int = 1, seed: Seed = 0
+    program: nn.Module, x: Batch, *, aggregate: Batch | None = None, num_particles: int = 1, seed: Seed = 0
 ) -> AggregatePosterior:
     """Mutual information of data and latents under the guide, KL of the aggregate posterior from the prior, and rate.
 
@@ -67,8 +77,8 @@ def aggregate_posterior(
     stationary in q(z), so that the aggregate's own noise enters at second order.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, ...).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, ...), or (x, y) with conditions: each guide is then q(z | x_j, y_j), the prior p(z | y).
         aggregate: (M, ...), whose guides make q(z); x itself where None. A datum of x that is not among them, by its
             values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
         num_particles: draws a datum, at least 1.
@@ -76,7 +86,8 @@ def aggregate_posterior(
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: fewer than 2 guides in all, data of two shapes, or a latent that is a Delta, masked or auxiliary.
+        ValueError: fewer than 2 guides in all, data of two shapes, or a latent that is a point mass, masked or
+            auxiliary.
 
     Example:
         >>> from pplvm.programs.vae import VAE
@@ -95,13 +106,10 @@ def aggregate_posterior(
     others = x if aggregate is None else aggregate
     with frozen(program, x, num_particles) as pair:
         own = _places(x, aggregate)
-        components = len(others) + (own < 0).double()
-        if components.min() < 2:
-            raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
+        components = _components(others, own)
         require_guide_density("aggregate_posterior", pair, x)
-        fault = why_no_bound(pair, x)
         log_q, log_prior, reconstruction, held = _draws(pair, x, num_particles, seed)
-        rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(x), -1)
+        rest = log_q_of_others(pair, held, others, own.repeat_interleave(num_particles)).reshape(len(log_q), -1)
         M = components.unsqueeze(1)
         mixture = torch.logaddexp(rest, log_q) - M.log()  # (N, S)
         return AggregatePosterior(
@@ -111,11 +119,12 @@ def aggregate_posterior(
             rate=_mean(log_q - log_prior),
             reconstruction=_mean(reconstruction),
             components=components.cpu(),
-            fault=fault,
+            fault=why_no_bound(pair, x),
+            judged=judged_of(pair, x),
         )
 
 
-def mutual_information(program: nn.Module, x: Tensor, seed: int = 0) -> float:
+def mutual_information(program: nn.Module, x: Batch, seed: int = 0) -> float:
     """I_q(x; z) in nats about which of the data (N, ...) gave z, at most log N: see `aggregate_posterior`.
 
     References:
@@ -125,20 +134,33 @@ def mutual_information(program: nn.Module, x: Tensor, seed: int = 0) -> float:
     return float(aggregate_posterior(program, x, seed=seed).information.mean())
 
 
-def _places(x: Tensor, aggregate: Tensor | None) -> Tensor:
+def _places(x: Batch, aggregate: Batch | None) -> Tensor:
     """Where in the aggregate each datum stands (N,), -1 where it does not."""
+    parts = as_tuple(x)
     if aggregate is None:
-        return torch.arange(len(x), device=x.device)
-    if aggregate.shape[1:] != x.shape[1:] or aggregate.dtype != x.dtype or len(aggregate) == 0:
-        raise ValueError(
-            f"aggregate_posterior: aggregate must hold data like x, {tuple(x.shape[1:])} of {x.dtype}, got "
-            f"{tuple(aggregate.shape)} of {aggregate.dtype}"
-        )
-    places = {digest_of(row, 0): place for place, row in enumerate(aggregate.split(1))}
-    return torch.tensor([places.get(digest_of(row, 0), -1) for row in x.split(1)], device=x.device)
+        return torch.arange(len(parts[0]), device=parts[0].device)
+    others = as_tuple(aggregate)
+    if len(others) != len(parts):
+        raise ValueError(f"aggregate_posterior: aggregate has {len(others) - 1} conditions, and x {len(parts) - 1}")
+    for one, other in zip(parts, others, strict=True):
+        if other.shape[1:] != one.shape[1:] or other.dtype != one.dtype or len(other) == 0:
+            raise ValueError(
+                f"aggregate_posterior: aggregate must hold data like x, {tuple(one.shape[1:])} of {one.dtype}, got "
+                f"{tuple(other.shape)} of {other.dtype}"
+            )
+    places = {digest_of(row, 0): place for place, row in enumerate(each_row(aggregate))}
+    return torch.tensor([places.get(digest_of(row, 0), -1) for row in each_row(x)], device=parts[0].device)
 
 
-def _draws(pair: Pair, x: Tensor, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
+def _components(others: Batch, own: Tensor) -> Tensor:
+    """How many guides are mixed for each datum, M, (N,): the aggregate's, and its own where that is none of them."""
+    components = len(as_tuple(others)[0]) + (own < 0).double()
+    if components.min() < 2:
+        raise ValueError("aggregate_posterior needs at least 2 data to mix their guides, got 1: give more data")
+    return components
+
+
+def _draws(pair: Pair, x: Batch, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
     """Log q(z | x), log p(z), log p(x | z), each (N, S) in float64, and the N S draws themselves."""
     terms, traces = [], []
     for row in each_datum(x, seed):

@@ -13,9 +13,11 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
-from pplvm.evaluation.one_by_one import Seed, chunks, each_datum, frozen, seeds_of
+from pplvm.evaluation.judged import Judged, judged_of
+from pplvm.evaluation.one_by_one import Seed, each_datum, frozen, in_turn, seeds_of
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
@@ -34,17 +36,19 @@ class BarberAgakov:
     entropy: Tensor  # H(z), site by site given the sites above: its mean is that of the joint latent
     log_q: Tensor  # log q(z | x)
     exact_entropy: bool  # whether H(z) is known, the same at every draw
+    judged: Judged = Judged()  # what is given: the entropy is then H(z | y)
 
     @property
     def figures(self) -> list[Figure]:
         """The bound and its two halves."""
         closed = "closed form" if self.exact_entropy else "from the same draws"
-        note = f"lower bound on the model's joint, not on data; H(z) {closed}"
-        entropy = mean_of("H(z)", self.entropy, note=closed)
+        name = f"H(z{self.judged.givens})"
+        note = f"lower bound on the model's joint, not on data; {name} {closed}"
+        entropy = mean_of(name, self.entropy, note=closed)
         return [
-            mean_of("Barber-Agakov I_p(x; z)", self.entropy + self.log_q, note=note),
-            Figure("H(z)", entropy.value, None, "nats", closed) if self.exact_entropy else entropy,
-            mean_of("E_p log q(z | x)", self.log_q),
+            mean_of(f"Barber-Agakov I_p(x; z{self.judged.givens})", self.entropy + self.log_q, note=note),
+            Figure(name, entropy.value, None, "nats", closed) if self.exact_entropy else entropy,
+            mean_of(f"E_p log q(z | {self.judged.datum})", self.log_q),
         ]
 
 
@@ -54,18 +58,19 @@ class InfoNCE:
 
     information: Tensor  # (batches, N) in float64, at most log N each
     joint: str  # "q", the guide's on data, or "p", the model's
+    judged: Judged = Judged()  # what latents tell of
 
     @property
     def figures(self) -> list[Figure]:
         """The bound; its error is over batches, whose terms lean on each other."""
         batches, N = self.information.shape
         where = "data" if self.joint == "q" else "the model's joint"
-        most = f"at most log N = {math.log(N):.2f}, whatever I(x; z) is"
+        most = f"at most log N = {math.log(N):.2f}, whatever I({self.judged.datum}; z) is"
         note = f"lower bound on {where}, {batches:,} batches of {N:,}: {most}"
-        return [mean_of(f"InfoNCE I_{self.joint}(x; z)", self.information.mean(1), note=note)]
+        return [mean_of(f"InfoNCE I_{self.joint}({self.judged.datum}; z)", self.information.mean(1), note=note)]
 
 
-def barber_agakov(program: nn.Module, like: Tensor, *, draws: int = 10_000, seed: int = 0) -> BarberAgakov:
+def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed: int = 0) -> BarberAgakov:
     """How much the model's latents tell of the model's data, from below, with the guide as decoder of its dreams.
 
         I_p(x; z) = H(z) - H_p(z | x) >= H(z) + E_p log q(z | x),     (z, x) ~ p
@@ -73,15 +78,16 @@ def barber_agakov(program: nn.Module, like: Tensor, *, draws: int = 10_000, seed
     The sleep phase of wake-sleep climbs the second term. A site without a closed entropy counts -log p(z) at the draw.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        like: data (N, ...), of which only shape and type count.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        like: data (N, ...), of which only shape and type count; with conditions, (x, y), draw t is from the joint given
+            those of datum t, counted on from the first again, and the bound is on I_p(x; z | y).
         draws: T, from the model's joint.
         seed: of the draws.
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: draws is below 2; a latent is a Delta, masked or auxiliary; the model observes more than one site,
-            or one that is not the data.
+        ValueError: draws is below 2; a latent is a point mass, masked or auxiliary; the model observes more than one
+            site, or one that is not the data.
 
     Example:
         >>> from pplvm.programs.vae import VAE
@@ -97,26 +103,30 @@ def barber_agakov(program: nn.Module, like: Tensor, *, draws: int = 10_000, seed
     with frozen(program, like) as pair:
         _require_dreams("barber_agakov", pair, like)
         torch.manual_seed(seed)
-        found = [_entropy_and_log_q(pair, like, size) for size in chunks(draws, DREAMS_AT_ONCE)]
+        parts, starts = as_tuple(like), range(0, draws, DREAMS_AT_ONCE)
+        numbers = (range(start, min(start + DREAMS_AT_ONCE, draws)) for start in starts)
+        found = [_entropy_and_log_q(pair, parts, each) for each in numbers]
+        judged = judged_of(pair, like)
     entropy, log_q = torch.cat(found, 1).cpu()
-    return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)))
+    return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)), judged)
 
 
-def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) -> InfoNCE:
+def info_nce(program: nn.Module, x: Batch, *, batch: int = 100, seed: int = 0) -> InfoNCE:
     """InfoNCE (contrastive predictive coding) on data, z_i ~ q(z | x_i), with the best critic there is, q(z | x).
 
     Each draw must tell its own datum from the others of its batch, the bound of `aggregate_posterior` with M = batch.
     Batches are filled in an order that the data's values decide; those left over fill none.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (M, ...), all of them: parts evaluated apart would fill other batches.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (M, ...), or data and their conditions (x, y), all of them: parts evaluated apart would fill other
+            batches.
         batch: N, at least 2 and at most M.
         seed: of the draws and the batches.
 
     Raises:
         ProgramError: the program breaks a rule.
-        ValueError: batch is below 2 or above M; a latent is a Delta, masked or auxiliary.
+        ValueError: batch is below 2 or above M; a latent is a point mass, masked or auxiliary.
 
     Example:
         >>> from pplvm.programs.vae import VAE
@@ -127,26 +137,32 @@ def info_nce(program: nn.Module, x: Tensor, *, batch: int = 100, seed: int = 0) 
         van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018,
         arXiv:1807.03748
     """
-    _require_batch("info_nce", batch, len(x))
+    parts = as_tuple(x)
+    _require_batch("info_nce", batch, len(parts[0]))
     with frozen(program, x) as pair:
         require_guide_density("info_nce", pair, x)
         seeds = seeds_of(x, seed)
-        order = sorted(range(len(x)), key=seeds.__getitem__)
-        batches = [order[start : start + batch] for start in range(0, len(x) - batch + 1, batch)]
-        found = [_contrast(pair, x[rows], _drawn(pair, x[rows], [seeds[row] for row in rows])) for rows in batches]
-    return InfoNCE(torch.stack(found).cpu(), "q")
+        order = sorted(range(len(seeds)), key=seeds.__getitem__)
+        batches = [order[start : start + batch] for start in range(0, len(seeds) - batch + 1, batch)]
+        found = []
+        for rows in batches:
+            chosen = tuple(part[rows] for part in parts)
+            found.append(_contrast(pair, chosen, _drawn(pair, chosen, [seeds[row] for row in rows])))
+        judged = judged_of(pair, x)
+    return InfoNCE(torch.stack(found).cpu(), "q", judged)
 
 
 def info_nce_of_dreams(
-    program: nn.Module, like: Tensor, *, batch: int = 100, batches: int = 100, seed: int = 0
+    program: nn.Module, like: Batch, *, batch: int = 100, batches: int = 100, seed: int = 0
 ) -> InfoNCE:
     """InfoNCE on the model's own joint, (z_i, x_i) ~ p, with the guide's q(z | x) as critic.
 
     The best critic is p(z | x) times any function of z; unlike Barber-Agakov it needs no H(z), but is capped.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        like: data (M, ...), of which only shape and type count.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        like: data (M, ...), of which only shape and type count; with conditions, (x, y), dream n is given those of
+            datum n, counted on from the first again.
         batch: N, at least 2.
         batches: dreamt, at least 1.
         seed: of the draws.
@@ -171,10 +187,11 @@ def info_nce_of_dreams(
         _require_dreams("info_nce_of_dreams", pair, like)
         torch.manual_seed(seed)
         found = []
-        for _ in range(batches):
-            _, guide_trace, x = _dreamt(pair, like, batch)
-            found.append(_contrast(pair, x, iter([guide_trace])))
-    return InfoNCE(torch.stack(found).cpu(), "p")
+        for number in range(batches):
+            _, guide_trace, dreamt = _dreamt(pair, as_tuple(like), range(number * batch, (number + 1) * batch))
+            found.append(_contrast(pair, dreamt, iter([guide_trace])))
+        judged = judged_of(pair, like)
+    return InfoNCE(torch.stack(found).cpu(), "p", judged)
 
 
 def _require_batch(name: str, batch: int, most: int) -> None:
@@ -183,33 +200,36 @@ def _require_batch(name: str, batch: int, most: int) -> None:
         raise ValueError(f"{name}: batch must be an integer of at least 2{limit}, got {batch!r}")
 
 
-def _require_dreams(name: str, pair: Pair, like: Tensor) -> None:
+def _require_dreams(name: str, pair: Pair, like: Batch) -> None:
     require_guide_density(name, pair, like)
-    drawn = pair.run_guide(1, (like[:1],), {})
-    for narrow in narrower(latents(pair.run_model(1, drawn, (like[:1],), {})), latents(drawn)).values():
+    first = rows_of(as_tuple(like), slice(1))
+    drawn = pair.run_guide(1, first, {})
+    for narrow in narrower(latents(pair.run_model(1, drawn, first, {})), latents(drawn)).values():
         raise ValueError(f"{name}: {narrow}, so that it gives other dreams no density")
     try:
-        require_dreams(pair, (like[:1],), {})
+        require_dreams(pair, first, {})
     except ProgramError as fault:
         raise ValueError(f"{name}: {fault}") from fault
 
 
-def _dreamt(pair: Pair, like: Tensor, size: int) -> tuple[Trace, Trace, Tensor]:
-    """So many dreams: the model's trace, the guide's at the same latents, and the data."""
-    dreamt, x = dream(pair, (like[:1].expand(size, *like.shape[1:]),), {})
-    return dreamt, pair.run(poutine.replay(pair.guide, trace=dreamt), 1, (x,), {}), x
+def _dreamt(pair: Pair, like: tuple[Tensor, ...], numbers: range) -> tuple[Trace, Trace, tuple[Tensor, ...]]:
+    """Dreams of these numbers: the model's trace, the guide's at the same latents, the data and their conditions."""
+    given = in_turn(like, numbers)
+    dreamt, x = dream(pair, given, {})
+    args = x, *given[1:]
+    return dreamt, pair.run(poutine.replay(pair.guide, trace=dreamt), 1, args, {}), args
 
 
-def _drawn(pair: Pair, x: Tensor, seed: Seed) -> Iterator[Trace]:
+def _drawn(pair: Pair, x: Batch, seed: Seed) -> Iterator[Trace]:
     for row in each_datum(x, seed):
-        yield pair.run_guide(1, (row,), {})
+        yield pair.run_guide(1, as_tuple(row), {})
 
 
-def _entropy_and_log_q(pair: Pair, like: Tensor, size: int) -> Tensor:
+def _entropy_and_log_q(pair: Pair, like: tuple[Tensor, ...], numbers: range) -> Tensor:
     """(2, T)."""
-    dreamt, guide_trace, _ = _dreamt(pair, like, size)
+    dreamt, guide_trace, _ = _dreamt(pair, like, numbers)
     log_p = pair.log_probs(dreamt, 1)
-    entropy = torch.zeros(1, size, dtype=torch.float64, device=like.device)
+    entropy = torch.zeros(1, len(numbers), dtype=torch.float64, device=like[0].device)
     for name in latents(guide_trace):
         try:
             known = pair.per_datum(dreamt.nodes[name]["fn"].entropy())
@@ -227,9 +247,9 @@ def _log_q(pair: Pair, guide_trace: Trace) -> Tensor:
         raise no_density(error) from error
 
 
-def _contrast(pair: Pair, x: Tensor, traces: Iterator[Trace]) -> Tensor:
+def _contrast(pair: Pair, x: tuple[Tensor, ...], traces: Iterator[Trace]) -> Tensor:
     """Log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j), own datum included, so that it is at most log N: (N,)."""
     drawn = list(traces)
     log_q = torch.cat([_log_q(pair, trace) for trace in drawn], 1)[0]
-    others = log_q_of_others(pair, HeldDraws.of(pair, drawn), x, torch.arange(len(x), device=x.device))
-    return log_q - torch.logaddexp(others, log_q) + math.log(len(x))
+    others = log_q_of_others(pair, HeldDraws.of(pair, drawn), x, torch.arange(len(x[0]), device=x[0].device))
+    return log_q - torch.logaddexp(others, log_q) + math.log(len(x[0]))

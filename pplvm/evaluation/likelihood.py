@@ -13,12 +13,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch
 from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
 from pplvm.evaluation.evidence import has_latents
 from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.judged import Judged, judged_of
 from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
-from pplvm.evaluation.proper import figure_name, why_no_bound
+from pplvm.evaluation.proper import figure_name, why_never_tight, why_no_bound
 from pplvm.evaluation.terms import Terms
 from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
@@ -49,6 +51,8 @@ class ImportanceSampled:
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
     fault: str = ""  # what keeps all this from a bound on log p(x)
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
+    judged: Judged = Judged()  # what log_p is of
+    short: str = ""  # what keeps log_p below the truth however many draws there are
 
     @property
     def unreliable(self) -> float:
@@ -58,9 +62,9 @@ class ImportanceSampled:
     @property
     def figures(self) -> list[Figure]:
         if self.exact:
-            return [mean_of("log p(x), exact", self.elbo, note="the program has no latents")]
+            return [mean_of(f"{self.judged.log_p}, exact", self.elbo, note="the program has no latents")]
         K = self.ks[-1]
-        names = [figure_name(f"log p(x), k = {k}", self.fault) for k in self.ks]
+        names = [figure_name(f"{self.judged.log_p}, k = {k}", self.fault) for k in self.ks]
         log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
@@ -79,6 +83,8 @@ class ImportanceSampled:
         own, behind = self._draws_error(i), float(effective_size(2 * self.error[:, i].log()))
         kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
         notes = [f"{kind}, +- {own:.2g} by its draws"]
+        if self.short:
+            notes += [f"it stays below {self.judged.log_p} however large k is: {self.short}"]
         if 0 < behind < min(ENOUGH, len(self.error) / 4):
             notes += [f"which {behind:.0f} of {len(self.error)} data make: itself uncertain"]
         if lost := int((self.log_p[:, i] == -torch.inf).sum()):
@@ -91,7 +97,7 @@ class ImportanceSampled:
 
 def importance_sampled(
     program: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     ks: Sequence[int] = (1, 10, 100, 1000, 5000),
     seed: Seed = 0,
@@ -107,8 +113,8 @@ def importance_sampled(
     weights' tails, where the delta method's sqrt(1/ESS - 1/K) is.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, *shape).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, *shape), or data and their conditions, (x, y).
         ks: numbers of draws, rising.
         seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
@@ -134,18 +140,25 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with frozen(program, x, ks[-1]) as pair:
-        fault, exact = why_no_bound(pair, x), not has_latents(pair, x)
+        fault, exact, judged = why_no_bound(pair, x), not has_latents(pair, x), judged_of(pair, x)
+        short = "" if fault else why_never_tight(pair, x)
         terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number).expand(ks[-1]), ks))
-            report(number + 1, len(x))
+            report(number + 1, terms.num_data)
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
     error = torch.zeros_like(error) if exact else error
-    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact)
+    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact, judged, short)
 
 
 def bits_per_dim(
-    log_p: Tensor, dims: int, *, discrete: bool, levels: int | None = None, dequantized: bool = False
+    log_p: Tensor,
+    dims: int,
+    *,
+    discrete: bool,
+    levels: int | None = None,
+    dequantized: bool = False,
+    given: Sequence[str] = (),
 ) -> Figure:
     """Minus log p(x) in bits per dimension, labelled where it is none that compares.
 
@@ -159,6 +172,7 @@ def bits_per_dim(
         discrete: whether the observed site is discrete, so that log p(x) is of a probability.
         levels: grey levels of the data before any noise.
         dequantized: whether the data are (k + u) / levels, with u uniform in [0, 1).
+        given: names of what log_p is conditional on; the figure is named after them.
 
     Raises:
         ValueError: dims is not positive; data are dequantized under a discrete likelihood or without their levels.
@@ -178,12 +192,13 @@ def bits_per_dim(
         raise ValueError("bits_per_dim: dequantized data need their levels and a likelihood that is a density")
     bits = -log_p.detach().double() / (dims * math.log(2))
     grey = "" if levels is None else f", {levels} levels"
+    behind = f" given {', '.join(given)}" if given else ""
     if discrete:
-        return mean_of("bits/dim", bits, "bits/dim", f"discrete likelihood{grey}")
+        return mean_of(f"bits/dim{behind}", bits, "bits/dim", f"discrete likelihood{grey}")
     if dequantized and levels is not None:
         note = f"density of dequantized data{grey} in [0, 1]: log2({levels}) added"
-        return mean_of("bits/dim", bits + math.log2(levels), "bits/dim", note)
-    return mean_of("density", bits, "bits/dim", f"density of real data{grey}; bits/dim not comparable")
+        return mean_of(f"bits/dim{behind}", bits + math.log2(levels), "bits/dim", note)
+    return mean_of(f"density{behind}", bits, "bits/dim", f"density of real data{grey}; bits/dim not comparable")
 
 
 def _rising(ks: Sequence[int]) -> tuple[int, ...]:
@@ -199,7 +214,7 @@ def _weights(drawn: Particles) -> dict[str, Tensor]:
     return {"log w": drawn.log_weights[:, 0]}
 
 
-def _log_weights(terms: Terms, row: Tensor, number: int) -> Tensor:
+def _log_weights(terms: Terms, row: Batch, number: int) -> Tensor:
     """Of one datum, (K,), float64, on the CPU."""
     log_weights = terms(row)["log w"].double().cpu()
     if not bool((log_weights < torch.inf).all()):

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.proper import fault_of
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import gather, pair_up, sum_sites
@@ -18,26 +19,26 @@ __all__ = ["Progress"]
 class Progress:
     """A function from a batch (B, ...) to {"elbo", "rate", "distortion"}, nats per datum; elbo = -(rate + distortion).
 
-    It runs in eval mode with the random state put back, so that training is the same with it and without. Where a
-    fault keeps the elbo from a bound on log p(x), it is called "log_weight".
+    A batch with conditions is a tuple (x, y). It runs in eval mode with the random state put back, so that training is
+    the same with it and without. Where a fault keeps the elbo from a bound on log p(x), it is called "log_weight".
 
     Arguments:
         program: with methods model(x) and guide(x).
-        x: a batch on which the program is checked.
+        x: a batch on which the program is checked, with its conditions if it has any.
 
     Raises:
         ProgramError: the program breaks a rule of `pplvm.particles.contract`.
     """
 
-    def __init__(self, program: nn.Module, x: Tensor) -> None:
+    def __init__(self, program: nn.Module, x: Batch) -> None:
         self.program = program
         with _as_judged(program, x):
-            self.pair = pair_up(program.model, program.guide, (x,), {})
+            self.pair = pair_up(program.model, program.guide, as_tuple(x), {})
             self.fault = fault_of(self.pair, x)
 
-    def __call__(self, x: Tensor) -> dict[str, float]:
+    def __call__(self, x: Batch) -> dict[str, float]:
         with _as_judged(self.program, x):
-            drawn = gather(self.pair, 1, (x,), {})
+            drawn = gather(self.pair, 1, as_tuple(x), {})
         held = latents(drawn.guide_trace)
         observed = {name: term for name, term in drawn.log_p_sites.items() if name not in held}
         distortion = -float(sum_sites(observed).mean())
@@ -47,10 +48,10 @@ class Progress:
 
 
 @contextmanager
-def _as_judged(program: nn.Module, x: Tensor) -> Iterator[None]:
+def _as_judged(program: nn.Module, x: Batch) -> Iterator[None]:
     """In eval mode, without gradient; modes, buffers and the random state are those from before afterwards."""
     modes = [(module, module.training) for module in program.modules()]
-    with undone(program, (x,)), torch.no_grad(), pyro.get_param_store().scope():
+    with undone(program, as_tuple(x)), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
             yield

@@ -1,87 +1,119 @@
 """Whether a guide's draws are weighed as they must be, E_q[p(x, z) / q(z | x)] = p(x), or a bound is none."""
 
+import re
 from math import prod
 
 import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import another
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import is_masked, seen
 from pplvm.particles.pair import Pair
+from pplvm.particles.point_masses import has_log_density, is_point, point_in_words
+from pplvm.particles.supports import narrower
 
-__all__ = ["fault_of", "figure_name", "why_no_bound"]
+__all__ = ["fault_of", "figure_name", "why_never_tight", "why_no_bound"]
 
-OTHERWISE = {"log p(x)": "log mean weight", "elbo": "mean log-weight"}
-"""What figures are called that are no bound on log p(x)."""
+OTHERWISE = {r"^log p\([^)]*\)": "log mean weight", r"^elbo(?=,|$)": "mean log-weight"}
+"""What figures are called that are no bound on log p(x), by how they would begin."""
 
 MOST_ROWS = 100
 """Data whose masks are looked at."""
 
 
 def figure_name(name: str, fault: str) -> str:
-    """The name of a figure that begins with "log p(x)" or "elbo", or another where a fault keeps it from being that.
+    """The name of a figure that begins with "log p(...)" or "elbo", or another where a fault keeps it from being that.
 
     Example:
         >>> figure_name("elbo, K=2", ""), figure_name("elbo, K=2", "no bound on log p(x): ...")
         ('elbo, K=2', 'mean log-weight, K=2')
     """
-    word, comma, rest = name.partition(", ")
-    return OTHERWISE.get(word, word) + comma + rest if fault else name
+    for beginning, other in OTHERWISE.items() if fault else ():
+        name = re.sub(beginning, other, name)
+    return name
 
 
-def why_no_bound(pair: Pair, x: Tensor) -> str:
+def why_no_bound(pair: Pair, x: Batch) -> str:
     """What keeps log-weights from a bound on log p(x), "" where nothing does; as `fault_of`, one datum at a time.
 
     Arguments:
         pair: as `frozen` yields it.
-        x: data (N, *shape), of which the first is run, and more of them where masks may hide other latents of each.
+        x: data (N, *shape), with their conditions if they have any, of which the first is run, and more of them where
+            masks may hide other latents of each.
     """
-    fault = fault_of(pair, x[:1])
-    if fault or not any(map(is_masked, latents(pair.run_guide(1, (x[:1],), {})).values())):
+    parts = as_tuple(x)
+    first = rows_of(parts, slice(1))
+    fault = fault_of(pair, first)
+    if fault or not any(map(is_masked, latents(pair.run_guide(1, first, {})).values())):
         return fault
-    return next(filter(None, (_read_though_hidden(pair, row) for row in x[1:MOST_ROWS].split(1))), "")
+    more = (rows_of(parts, slice(row, row + 1)) for row in range(1, min(MOST_ROWS, len(parts[0]))))
+    return next(filter(None, (_read_though_hidden(pair, row) for row in more)), "")
 
 
-def fault_of(pair: Pair, x: Tensor) -> str:
-    """What keeps the log-weights of a batch from bounds on log p(x), "" where nothing does.
-
-    A Delta of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be anything; an
-    auxiliary site of the guide counts in q alone. Together they are right where each Delta carries auxiliary
-    coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of one as of
-    the other. A factor, or another term that nothing normalises, is no part of p(x, z) or q(z | x) at all. For a
-    masked draw nothing is paid, so that nothing may read it.
+def why_never_tight(pair: Pair, x: Batch) -> str:
+    """What keeps a bound below log p(x) however many draws it has, "" where nothing does: values that no draw has.
 
     Arguments:
-        x: a batch (B, *shape).
+        pair, x: as of `why_no_bound`, without a fault.
     """
-    guide_trace = pair.run_guide(1, (x,), {})
-    model_trace = pair.run_model(1, guide_trace, (x,), {})
+    first = rows_of(as_tuple(x), slice(1))
+    guide_trace = pair.run_guide(1, first, {})
+    model, drawn = latents(pair.run_model(1, guide_trace, first, {})), latents(guide_trace)
+    codes = [n for n, s in drawn.items() if n in model and is_point(s["fn"]) and model[n]["fn"].support.is_discrete]
+    if codes and drawn.keys() <= model.keys():
+        return f"guide site {codes[0]!r} is {point_in_words(drawn[codes[0]]['fn'])}, the one state that is weighed"
+    return next(iter(narrower(model, drawn).values()), "")
+
+
+def fault_of(pair: Pair, x: Batch) -> str:
+    """What keeps the log-weights of a batch from bounds on log p(x), "" where nothing does.
+
+    A point mass of a continuous latent has all its mass where p(x, z) is a density, so that the weight may be
+    anything; an auxiliary site of the guide counts in q alone. Together they are right where each point carries
+    auxiliary coordinates through a bijection, whose Jacobian is its log_density, as in Pyro's AutoGuides: as many of
+    one as of the other. A point mass of a discrete latent is a guide like others, of probability 1 at its value: the
+    weight p(x, z) is then at most p(x). A factor, or another term that nothing normalises, is no part of p(x, z) or
+    q(z | x) at all. For a masked draw nothing is paid, so that nothing may read it.
+
+    Arguments:
+        x: a batch (B, *shape), with its conditions if it has any.
+    """
+    args = as_tuple(x)
+    guide_trace = pair.run_guide(1, args, {})
+    model_trace = pair.run_model(1, guide_trace, args, {})
     if term := unnormalised(sample_sites(model_trace), sample_sites(guide_trace)):
         return f"no bound on log p(x): {term}"
     drawn, model = latents(guide_trace), latents(model_trace)
     apart = {name: site for name, site in drawn.items() if name not in model}
-    points = {n: model[n] for n, s in drawn.items() if n in model and type(coordinates(s["fn"])).__name__ == "Delta"}
+    points = {name: model[name] for name, site in drawn.items() if name in model and is_point(site["fn"])}
     codes = {name for name, site in points.items() if site["fn"].support.is_discrete}
     carried = sum(site["value"].numel() for site in apart.values())
     needed = sum(_free_coordinates(site) for name, site in points.items() if name not in codes)
     if needed > carried:
         name = next(name for name in points if name not in codes)
-        return f"no bound on log p(x): guide site {name!r} is a Delta, so that this is log p(x, z) at one point"
+        told = point_in_words(drawn[name]["fn"])
+        return f"no bound on log p(x): guide site {name!r} is {told}, so that this is log p(x, z) at one point"
+    if weighed := next((name for name in codes if not apart and has_log_density(drawn[name]["fn"])), None):
+        told = point_in_words(drawn[weighed]["fn"])
+        return (
+            f"no bound on log p(x): guide site {weighed!r} is {told} with a log_density "
+            "and carries no auxiliary draw: leave it out, as the probability of its one value is 1"
+        )
     if carried > needed + sum(points[name]["value"].numel() for name in codes):
         return (
             f"no bound on log p(x): auxiliary guide site {next(iter(apart))!r} counts in q alone; let the model draw "
             "it too"
         )
-    return _read_though_hidden(pair, x)
+    return _read_though_hidden(pair, args)
 
 
-def _read_though_hidden(pair: Pair, x: Tensor) -> str:
+def _read_though_hidden(pair: Pair, args: tuple[Tensor, ...]) -> str:
     """A term of the model that moves when draws change which masks hide."""
-    drawn = pair.run_guide(1, (x,), {})
+    drawn = pair.run_guide(1, args, {})
     changed = drawn.copy()
     hidden = {name: site for name, site in latents(drawn).items() if is_masked(site)}
     for name, site in hidden.items():
@@ -89,7 +121,7 @@ def _read_though_hidden(pair: Pair, x: Tensor) -> str:
         changed.nodes[name] = dict(site, value=kept)
     if not hidden:
         return ""
-    before, after = (pair.site_terms(pair.run_model(1, trace, (x,), {})) for trace in (drawn, changed))
+    before, after = (pair.site_terms(pair.run_model(1, trace, args, {})) for trace in (drawn, changed))
     for name, term in before.items():
         if not torch.equal(term, after[name]):
             return (

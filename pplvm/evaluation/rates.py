@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import Delta
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.judged import Judged, judged_of
 from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
 from pplvm.evaluation.proper import figure_name, why_no_bound
 from pplvm.evaluation.terms import Terms
@@ -23,8 +24,8 @@ from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
 from pplvm.particles.contract import latents
 from pplvm.particles.dependencies import dependents
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair, Particles
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.tempering import latent_terms
 
 __all__ = ["RateDistortion", "rate_distortion"]
@@ -41,6 +42,7 @@ class RateDistortion:
     closed: tuple[str, ...]  # latent sites whose KL(q || p) is in closed form, given the sites that it depends on
     num_particles: int
     fault: str = ""  # what keeps the elbo from a bound on log p(x)
+    judged: Judged = Judged()  # what the elbo bounds the log density of
 
     @property
     def rate(self) -> Tensor:
@@ -60,8 +62,9 @@ class RateDistortion:
         notes = {name: "KL in closed form" if name in self.closed else drawn for name in self.rate_sites}
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
+        note = "; ".join(filter(None, [drawn, self.fault or self.judged.bounded]))
         return [
-            mean_of(figure_name("elbo", self.fault), self.elbo, note="; ".join([drawn, *filter(None, [self.fault])])),
+            mean_of(figure_name("elbo", self.fault), self.elbo, note=note),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),
             *(rates if len(rates) > 1 else []),
             mean_of("distortion", self.distortion, note=drawn),
@@ -71,7 +74,7 @@ class RateDistortion:
 
 def rate_distortion(
     program: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     num_particles: int = 100,
     seed: Seed = 0,
@@ -81,12 +84,12 @@ def rate_distortion(
     """Rate and distortion of each site, one datum at a time, in eval mode and without gradient.
 
     A site's rate is the mean over the draws of its KL(q || p) where torch knows that in closed form, of log q - log p
-    elsewhere. An auxiliary draw and the Deltas that carry it, as in Pyro's AutoGuides, are one latent, named after the
-    Deltas; any other auxiliary site has rate log q.
+    elsewhere. An auxiliary draw and the point masses that carry it, as in Pyro's AutoGuides, are one latent, named
+    after these; any other auxiliary site has rate log q.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, *shape).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, *shape), or data and their conditions, (x, y).
         num_particles: K, draws of each datum.
         seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
@@ -108,29 +111,29 @@ def rate_distortion(
     if num_particles < 1:
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with frozen(program, x, num_particles) as pair:
-        fault = why_no_bound(pair, x)
-        carried = _carried(pair, x[:1])
+        fault, judged = why_no_bound(pair, x), judged_of(pair, x)
+        carried = _carried(pair, rows_of(as_tuple(x), slice(1)))
         terms, found = Terms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(terms(row), number))
-            report(number + 1, len(x))
+            report(number + 1, terms.num_data)
     rates, distortions, closed = zip(*found, strict=True)
-    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault)
+    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, judged)
 
 
-def _carried(pair: Pair, row: Tensor) -> dict[str, str]:
-    """What auxiliary draws, and the Deltas that carry them, are called together."""
-    guide_trace = pair.run_guide(1, (row,), {})
-    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, (row,), {}))
-    deltas = {name for name, site in drawn.items() if name in model and isinstance(coordinates(site["fn"]), Delta)}
-    if not deltas or drawn.keys() <= model.keys():
+def _carried(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, str]:
+    """What auxiliary draws, and the point masses that carry them, are called together."""
+    guide_trace = pair.run_guide(1, row, {})
+    drawn, model = latents(guide_trace), latents(pair.run_model(1, guide_trace, row, {}))
+    points = {name for name, site in drawn.items() if name in model and is_point(site["fn"])}
+    if not points or drawn.keys() <= model.keys():
         return {}
     groups = [{name} for name in drawn]
-    for name, found in dependents(pair, (row,), {}).items():
-        if name not in model and (carrying := found.redrawn & deltas):
+    for name, found in dependents(pair, row, {}).items():
+        if name not in model and (carrying := found.redrawn & points):
             joined = [group for group in groups if group & {name, *carrying}]
             groups = [group for group in groups if group not in joined] + [set[str]().union(*joined)]
-    named = {name: ", ".join(n for n in drawn if n in group & deltas) for group in groups for name in group}
+    named = {name: ", ".join(n for n in drawn if n in group & points) for group in groups for name in group}
     return {name: together for name, together in named.items() if together}
 
 

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, require_latents, values_of
 from pplvm.evaluation.latent_paths import spherical, stepwise, straight
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.one_by_one import each_datum, each_row, frozen
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.enumeration import coordinates
 
@@ -19,12 +20,13 @@ __all__ = ["interpolations", "prior_samples", "reconstructions"]
 PATHS = {"linear": straight, "spherical": spherical}
 
 
-def prior_samples(program: nn.Module, like: Tensor, count: int, seed: int = 0) -> Samples:
+def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0) -> Samples:
     """The model run without data: the means of what it draws, and the draws, (N, *shape) each.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        like: a datum, (1, *shape), which gives the shape alone.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        like: a datum, (1, *shape), which gives the shape alone; or (x, y), whose conditions y (M, ...) are given in
+            turn: sample n has those of row n, counted on from the first again.
         count: N.
         seed: of the draws; another count is another set of draws.
 
@@ -40,31 +42,33 @@ def prior_samples(program: nn.Module, like: Tensor, count: int, seed: int = 0) -
     if count < 1:
         raise ValueError(f"prior_samples: count must be at least 1, got {count}")
     with frozen(program, like) as pair:
-        return Decoder(pair, like[:1], seed).prior(count)
+        return Decoder(pair, like, seed).prior(count)
 
 
-def reconstructions(program: nn.Module, x: Tensor, seed: int = 0) -> Tensor:
-    """The mean of p(x | z) at one draw z of q(z | x) for each datum, (N, *shape).
+def reconstructions(program: nn.Module, x: Batch, seed: int = 0) -> Tensor:
+    """The mean of p(x | z) at one draw z of q(z | x) for each datum, (N, *shape), both given its conditions if any.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data, (N, *shape).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data, (N, *shape), or data and their conditions, (x, y).
         seed: of the draws, which depend on it and on the datum alone.
 
     Raises:
         ProgramError: as of `prior_samples`.
     """
     with frozen(program, x) as pair:
-        decoder = Decoder(pair, x[:1], seed)
-        require_latents(pair.run_guide(1, (x[:1],), {}))
-        drawn = (latents(pair.run_guide(1, (row,), {})) for row in each_datum(x, seed))
-        return torch.cat([decoder.at(values_of(sites)).mean for sites in drawn])
+        first, *_ = rows = [as_tuple(row) for row in each_row(x)]
+        decoder = Decoder(pair, first, seed)
+        require_latents(pair.run_guide(1, first, {}))
+        drawn = (latents(pair.run_guide(1, as_tuple(row), {})) for row in each_datum(x, seed))
+        pairs = zip(drawn, rows, strict=True)
+        return torch.cat([decoder.at(values_of(sites), *row[1:]).mean for sites, row in pairs])
 
 
 def interpolations(
     program: nn.Module,
-    x_from: Tensor,
-    x_to: Tensor,
+    x_from: Batch,
+    x_to: Batch,
     steps: int,
     how: Literal["linear", "spherical"] = "linear",
     site: str | None = None,
@@ -72,11 +76,12 @@ def interpolations(
 ) -> Tensor:
     """The model's means as the latents go from where the guide puts one datum to where it puts another.
 
-    Discrete latents have no path: their coordinates that differ step over one after another.
+    Discrete latents have no path: their coordinates that differ step over one after another. Nor have conditions: each
+    image is given those of the datum it is nearer to, and those of x_to half way.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x_from, x_to: data, (N, *shape) each.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x_from, x_to: data, (N, *shape) each, or data and their conditions, (x, y) each.
         steps: T, at least 2, both ends counted.
         how: continuous latents go straight, or along the sphere, each site of each datum as one vector.
         site: the one latent that goes; of the others, those whose law in the model this changes follow it, by its
@@ -95,24 +100,28 @@ def interpolations(
     """
     _check(x_from, x_to, steps, how)
     with frozen(program, x_from) as pair:
-        decoder, shares = Decoder(pair, x_from[:1], seed), torch.linspace(0, 1, steps, device=x_from.device)
+        pairs = [(as_tuple(one), as_tuple(other)) for one, other in zip(each_row(x_from), each_row(x_to), strict=True)]
+        first = pairs[0][0]
+        decoder, shares = Decoder(pair, first, seed), torch.linspace(0, 1, steps, device=first[0].device)
         starts, ends = ([posterior(pair, row) for row in each_datum(x, seed)] for x in (x_from, x_to))
         rows = []
-        for start, end in zip(starts, ends, strict=True):
+        for start, end, (one, other) in zip(starts, ends, pairs, strict=True):
             going = start if site is None else {site: named(start, site)}
             paths = {name: _path(start[name], end[name]["value"], shares, how) for name in going}
             places = [{name: path[t] for name, path in paths.items()} for t in range(steps)]
-            rows.append(decoder.pictures(decoder.still(values_of(start)), places))
+            given = [(one if t < (steps - 1) / 2 else other)[1:] for t in range(steps)]
+            rows.append(decoder.pictures(decoder.still(values_of(start), *one[1:]), places, given))
     return torch.stack(rows)
 
 
-def _check(x_from: Tensor, x_to: Tensor, steps: int, how: str) -> None:
+def _check(x_from: Batch, x_to: Batch, steps: int, how: str) -> None:
     if steps < 2:
         raise ValueError(f"interpolations: steps must be at least 2, both ends counted, got {steps}")
     if how not in PATHS:
         raise ValueError(f"interpolations: how is {how!r}, which is not among {', '.join(map(repr, PATHS))}")
-    if x_from.shape != x_to.shape:
-        shapes = f"{tuple(x_from.shape)} and {tuple(x_to.shape)}"
+    found = [[tuple(part.shape) for part in as_tuple(x)] for x in (x_from, x_to)]
+    if found[0] != found[1]:
+        shapes = " and ".join(", ".join(map(str, each)) for each in found)
         raise ValueError(f"interpolations: x_from and x_to are {shapes}: give as many data to go to as to come from")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.evaluation.one_by_one import MOST_AT_ONCE, chunks
 from pplvm.graphs.compiled import Tier
 from pplvm.graphs.particle_graph import ParticleGraph, particle_graph
@@ -30,7 +31,7 @@ class Terms:
 
     Arguments:
         pair: as `frozen` yields it.
-        x: all the data to come, (N, *shape).
+        x: all the data to come, (N, *shape), or data and their conditions (x, y).
         num_particles: K.
         measure: from particles K' of one datum to terms, (K', ...) each.
         tier: "off" for the handlers, "graph" for the graph however few the data, "inductor" for it compiled at once,
@@ -50,25 +51,30 @@ class Terms:
     def __init__(
         self,
         pair: Pair,
-        x: Tensor,
+        x: Batch,
         num_particles: int,
         measure: Callable[[Particles], Mapping[Hashable, Tensor]],
         tier: Tier = "auto",
     ) -> None:
-        self._pair, self._x, self._measure, self._tier = pair, x, measure, tier
+        self._pair, self._x, self._measure, self._tier = pair, as_tuple(x), measure, tier
         self._sizes = chunks(num_particles, MOST_AT_ONCE)
         self._names: list[Hashable] = []
-        self._runs = {size: number * len(x) for size, number in Counter(self._sizes).items()}
+        self._runs = {size: number * len(self._x[0]) for size, number in Counter(self._sizes).items()}
         self._graphs: dict[int, ParticleGraph | None] = {}
 
-    def __call__(self, row: Tensor) -> dict[Hashable, Tensor]:
+    @property
+    def num_data(self) -> int:
+        """N."""
+        return len(self._x[0])
+
+    def __call__(self, row: Batch) -> dict[Hashable, Tensor]:
         """The terms, (K, ...) each, from torch's stream."""
         graphs = {size: self._graph(size) for size in self._runs}
         known = {size: graph.known(row) for size, graph in graphs.items() if graph is not None}
         found = []
         for size in self._sizes:
             graph = graphs[size]
-            found.append(self._asked(size, row) if graph is None else graph(row, known[size]))
+            found.append(self._asked(size, *as_tuple(row)) if graph is None else graph(row, known[size]))
             if graph is not None and self._tier == "auto":
                 graph.compile_if_it_pays(self._runs[size], row)
         return {name: torch.cat(terms) for name, *terms in zip(self._names, *found, strict=True)}
@@ -88,10 +94,10 @@ class Terms:
                 warnings.warn(f"the particles are drawn eagerly, not by a graph: {error}", stacklevel=2)
             return None
         if self._tier == "inductor":
-            graph.compile(self._x[:1])
+            graph.compile(rows_of(self._x, slice(1)))
         return graph
 
-    def _asked(self, size: int, row: Tensor) -> list[Tensor]:
-        terms = self._measure(gather(self._pair, size, (row,), {}))
+    def _asked(self, size: int, *row: Tensor) -> list[Tensor]:
+        terms = self._measure(gather(self._pair, size, row, {}))
         self._names = list(terms)
         return list(terms.values())

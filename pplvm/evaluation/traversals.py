@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, named, posterior, values_of
 from pplvm.evaluation.one_by_one import each_datum, frozen
 from pplvm.particles.contract import Site
@@ -34,7 +35,7 @@ class Traversals:
 
 def traversals(
     program: nn.Module,
-    x: Tensor,
+    x: Batch,
     site: str,
     units: Sequence[int],
     values: Sequence[float] | None = None,
@@ -43,8 +44,8 @@ def traversals(
     """One unit at a time moved, from where the guide puts a datum.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: the datum, (1, *shape).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: the datum, (1, *shape), or the datum and its conditions, (x, y), which are given to all images.
         site: the latent that is moved.
         units: which of its coordinates, counted from 0 over all that it has for one datum; a one-hot vector is one.
         values: the values that a unit takes, a category by its number; None for all states of a finite unit, else for
@@ -61,19 +62,20 @@ def traversals(
         >>> found.images.shape, found.values[0].round().tolist()
         (torch.Size([2, 7, 8, 8]), [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
     """
-    if len(x) != 1:
-        raise ValueError(f"traversals moves the latents of one datum, and x holds {len(x)}: give x[:1]")
+    datum, *conditions = as_tuple(x)
+    if len(datum) != 1:
+        raise ValueError(f"traversals moves the latents of one datum, and x holds {len(datum)}: give x[:1]")
     with frozen(program, x) as pair:
         decoder = Decoder(pair, x, seed)
         (sites,) = (posterior(pair, row) for row in each_datum(x, seed))
-        value, still = named(sites, site)["value"], decoder.still(values_of(sites))
+        value, still = named(sites, site)["value"], decoder.still(values_of(sites), *conditions)
         law = still.nodes[site]["fn"]
         told, put = _places(still.nodes[site], units, values)
         moved = [_with_unit(value, unit, s) for unit, states in zip(units, put, strict=True) for s in states]
         if not all(law.support.check(v).all() for v in moved):
             raise ValueError(f"traversals: site {site!r} leaves its support {law.support}: give other values")
-        images = decoder.pictures(still, [{site: v} for v in moved])
-    return Traversals(images.reshape(*told.shape, *x.shape[1:]), told)
+        images = decoder.pictures(still, [{site: v} for v in moved], [conditions] * len(moved))
+    return Traversals(images.reshape(*told.shape, *datum.shape[1:]), told)
 
 
 def _places(site: Site, units: Sequence[int], values: Sequence[float] | None) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.one_by_one import MOST_AT_ONCE, Seed, chunks, each_datum, frozen
 from pplvm.particles.contract import Site, latents
@@ -64,7 +65,7 @@ class ActiveUnits:
 
 
 def active_units(
-    program: nn.Module, x: Tensor, *, num_particles: int = 100, threshold: float = 0.01, seed: Seed = 0
+    program: nn.Module, x: Batch, *, num_particles: int = 100, threshold: float = 0.01, seed: Seed = 0
 ) -> ActiveUnits:
     """Posterior means of every unit of each latent site and how they vary over the data; eval mode, no gradient.
 
@@ -74,7 +75,7 @@ def active_units(
 
     Arguments:
         program: with methods model(x) and guide(x); the guide alone is run.
-        x: data (N, *shape); 16 N Z bytes are kept.
+        x: data (N, *shape), or data and their conditions, (x, y); 16 N Z bytes are kept.
         num_particles: K, even.
         threshold: 0.01 in published counts; other definitions (a KL above 0.1, say) do not compare.
         seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
@@ -100,18 +101,18 @@ def active_units(
     with frozen(program, x, num_particles // 2) as pair:
         for number, row in enumerate(each_datum(x, seed)):
             for half in halves:
-                half.append(_posterior_means(pair, row, num_particles // 2, number))
+                half.append(_posterior_means(pair, as_tuple(row), num_particles // 2, number))
     if not halves[0][0]:
         raise ValueError("active_units counts coordinates of latents, and the program has none")
     first, second = ({name: torch.stack([row[name] for row in half]) for name in half[0]} for half in halves)
     return ActiveUnits(first, second, num_particles, threshold)
 
 
-def _posterior_means(pair: Pair, row: Tensor, draws: int, number: int) -> dict[str, Tensor]:
+def _posterior_means(pair: Pair, row: tuple[Tensor, ...], draws: int, number: int) -> dict[str, Tensor]:
     """Of one datum, (Z,) for each site, by so many draws."""
     totals: dict[str, Tensor] = {}
     for size in chunks(draws, MOST_AT_ONCE):
-        for name, site in latents(pair.run_guide(size, (row,), {})).items():
+        for name, site in latents(pair.run_guide(size, row, {})).items():
             if not site["infer"].get("is_auxiliary"):
                 mean = _means(site).double().reshape(size, -1).sum(0).cpu() / draws
                 totals[name] = totals[name] + mean if name in totals else mean

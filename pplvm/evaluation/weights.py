@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.pair import Pair, gather, pair_up
 from pplvm.particles.side_effects import undone
@@ -33,12 +34,12 @@ SAME = 1e-4
 """Log-weights nearer than this are one value, rounded in float32."""
 
 
-def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 1000, seed: int = 0) -> xr.Dataset:
+def weight_health(program: nn.Module, batches: Sequence[Batch], draws: int = 1000, seed: int = 0) -> xr.Dataset:
     """Effective sample size, largest weight and Pareto k-hat of every datum; the random state is left as it was.
 
     Arguments:
         program: with methods model(x) and guide(x).
-        batches: each (B, ...), at least one.
+        batches: each (B, ...), or a tuple of it and its conditions, at least one.
         draws: S a datum, at least 25, so that there is a tail.
         seed: of the draws.
 
@@ -52,9 +53,10 @@ def weight_health(program: nn.Module, batches: Sequence[Tensor], draws: int = 10
     """
     if draws < FEWEST:
         raise ValueError(f"weight_health needs at least {FEWEST} draws a datum, got {draws}")
-    with undone(program, batches), torch.no_grad():
+    parts = [part for batch in batches for part in as_tuple(batch)]
+    with undone(program, parts), torch.no_grad():
         torch.manual_seed(seed)
-        log_weights = torch.cat([_log_weights(program, x, draws) for x in batches], 1)  # (S, N)
+        log_weights = torch.cat([_log_weights(program, as_tuple(batch), draws) for batch in batches], 1)  # (S, N)
     khat = xr.DataArray(pareto_khat(log_weights.T.numpy()), dims="datum")
     return xr.Dataset(
         {
@@ -106,16 +108,16 @@ def khat_limit(draws: int) -> float:
     return min(1 - 1 / math.log10(draws), 0.7)
 
 
-def _log_weights(program: nn.Module, x: Tensor, draws: int) -> Tensor:
+def _log_weights(program: nn.Module, args: tuple[Tensor, ...], draws: int) -> Tensor:
     """(S, B), float64, on the CPU."""
-    pair = pair_up(program.model, program.guide, (x,), {})
-    at_once = 1 if particles_disagree(pair, (x,), {}) else max(1, min(draws, AT_ONCE // x.numel()))
+    pair = pair_up(program.model, program.guide, args, {})
+    at_once = 1 if particles_disagree(pair, args, {}) else max(1, min(draws, AT_ONCE // args[0].numel()))
     counts = [at_once] * (draws // at_once) + [draws % at_once] * bool(draws % at_once)
-    return torch.cat([_drawn(pair, x, count) for count in counts])
+    return torch.cat([_drawn(pair, args, count) for count in counts])
 
 
-def _drawn(pair: Pair, x: Tensor, count: int) -> Tensor:
-    return gather(pair, count, (x,), {}).log_weights.double().cpu()
+def _drawn(pair: Pair, args: tuple[Tensor, ...], count: int) -> Tensor:
+    return gather(pair, count, args, {}).log_weights.double().cpu()
 
 
 def _psis(log_weights: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.graphs.backends import inductor, replay
 from pplvm.graphs.interrupts import Interrupted, interruptible
 from pplvm.graphs.noise import Draw
@@ -23,8 +24,8 @@ from pplvm.particles.watch import Watch
 
 __all__ = ["Measure", "ParticleGraph", "particle_graph"]
 
-Measure = Callable[[int, Tensor], Sequence[Tensor]]
-"""From a number of particles and a datum (1, *shape) to what is asked of each, (K, ...) each."""
+Measure = Callable[..., Sequence[Tensor]]
+"""From a number of particles, a datum (1, *shape) and its conditions to what is asked of each particle, (K, ...)."""
 
 BYTES = {"cpu": 2**20, "cuda": 2**28}
 """Of the widest tensor of a chunk; on the CPU for each thread, about what a core's own cache holds."""
@@ -38,35 +39,35 @@ class ParticleGraph:
         noise: of all particles.
         chunk, num_particles: the chunk's, and all.
         held: parameters and buffers, which it reads anew at every call.
-        row: a datum, on which both parts are tried.
+        row: a datum, with its conditions if it has any, on which both parts are tried.
     """
 
     def __init__(
-        self, parts: Split, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: Held, row: Tensor
+        self, parts: Split, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: Held, row: Batch
     ) -> None:
         self.parts, self.noise, self.chunk, self.held = parts, noise, chunk, held
         self.starts = [*range(0, num_particles - chunk, chunk), num_particles - chunk]
         self.pace = Pace()
         self._may_compile = True
-        self._before = replay(parts.before, [*held(), row])
+        self._before = replay(parts.before, [*held(), *as_tuple(row)])
         self._after = replay(parts.after, self._inputs(row))
 
-    def known(self, row: Tensor) -> Sequence[Tensor]:
+    def known(self, row: Batch) -> Sequence[Tensor]:
         """What depends on the datum (1, *shape) alone, to be computed once."""
-        return self._before([*self.held(), row])
+        return self._before([*self.held(), *as_tuple(row)])
 
-    def __call__(self, row: Tensor, known: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, row: Batch, known: Sequence[Tensor]) -> list[Tensor]:
         """Of all particles, (K, ...) each, from torch's stream."""
         noise, found, done = [draw() for draw in self.noise], [], 0
         for start in self.starts:  # the last chunk ends with the particles, and may begin among those done
             begin = time.perf_counter()
-            outputs = self._after([*self.held(), row, *known, *self._cut(noise, start)])
+            outputs = self._after([*self.held(), *as_tuple(row), *known, *self._cut(noise, start)])
             self.pace.took(time.perf_counter() - begin)
             found.append([output[done - start :] for output in outputs])
             done = start + self.chunk
         return [torch.cat(outputs) for outputs in zip(*found, strict=True)]
 
-    def compile_if_it_pays(self, runs: int, row: Tensor) -> None:
+    def compile_if_it_pays(self, runs: int, row: Batch) -> None:
         """Go over to Inductor where that is quicker, all in all.
 
         Arguments:
@@ -75,11 +76,11 @@ class ParticleGraph:
         if self._may_compile and self.pace.pays(runs * len(self.starts)):
             self.compile(row)
 
-    def compile(self, row: Tensor) -> None:
+    def compile(self, row: Batch) -> None:
         """Go over to Inductor; replay on where it fails."""
         self._may_compile = False
         try:
-            with interruptible(), undone(nn.Module(), (row,)):
+            with interruptible(), undone(nn.Module(), as_tuple(row)):
                 inputs = self._inputs(row)
                 compiled = inductor(self.parts.after, inputs)
                 compiled(inputs)
@@ -87,8 +88,8 @@ class ParticleGraph:
             return
         self._after = compiled
 
-    def _inputs(self, row: Tensor) -> list[Tensor]:
-        return [*self.held(), row, *self.known(row), *self._cut([draw() for draw in self.noise], 0)]
+    def _inputs(self, row: Batch) -> list[Tensor]:
+        return [*self.held(), *as_tuple(row), *self.known(row), *self._cut([draw() for draw in self.noise], 0)]
 
     def _cut(self, noise: list[Tensor], start: int) -> list[Tensor]:
         if len(self.starts) == 1:
@@ -96,28 +97,30 @@ class ParticleGraph:
         return [each[start : start + self.chunk].clone() for each in noise]  # a graph may change it in place
 
 
-def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows: Tensor) -> ParticleGraph:
+def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows: Batch) -> ParticleGraph:
     """Trace what is asked, in chunks if one tensor of all particles takes too many bytes; the random state stays.
 
     Arguments:
         measure: runs a program without gradient, in eval mode.
         module: whose parameters and buffers it reads.
-        rows: data (N, *shape), on the first and the last of which the graph is held against `measure`.
+        rows: data (N, *shape), with their conditions if they have any, on the first and the last of which the graph is
+            held against `measure`.
 
     Raises:
         NotOneGraph: it cannot be traced, changes from call to call, draws within the graph, or differs.
     """
-    held, row = Held(module), rows[:1]
+    held, parts = Held(module), as_tuple(rows)
+    row, last = (rows_of(parts, each) for each in (slice(1), slice(-1, None)))
     watch = Watch(module)
     state = watch.values()
-    with undone(module, (rows,)):
+    with undone(module, parts):
         whole = _traced(measure, num_particles, held, row)
         chunk = _fitting(whole, num_particles)
         part = whole if chunk == num_particles else _traced(measure, chunk, held, row)
         if part.noise != tuple(_piece(draw, chunk, num_particles) for draw in whole.noise):
             part, chunk = whole, num_particles
         found = ParticleGraph(split(part), whole.noise, chunk, num_particles, held, row)
-        for each in (row, rows[-1:]):
+        for each in (row, last):
             _require_agreement(found, measure, num_particles, each)
     if watch.values() != state:
         raise NotOneGraph(f"{watch.changed(state, watch.values())} changes from call to call")
@@ -125,8 +128,8 @@ def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows
     return found
 
 
-def _traced(measure: Measure, num_particles: int, held: Held, row: Tensor) -> Traced:
-    traced = trace(lambda row: measure(num_particles, row), held(), [row])
+def _traced(measure: Measure, num_particles: int, held: Held, row: tuple[Tensor, ...]) -> Traced:
+    traced = trace(lambda *row: measure(num_particles, *row), held(), list(row))
     if not traced.is_pure:
         raise NotOneGraph("it draws within the graph, or changes what it is given")
     return traced
@@ -149,7 +152,7 @@ def _piece(draw: Draw, chunk: int, num_particles: int) -> Draw | None:
     return replace(draw, shape=(chunk, *draw.shape[1:])) if draw.shape[:1] == (num_particles,) else None
 
 
-def _require_agreement(graph: ParticleGraph, measure: Measure, num_particles: int, row: Tensor) -> None:
+def _require_agreement(graph: ParticleGraph, measure: Measure, num_particles: int, row: tuple[Tensor, ...]) -> None:
     """Hold the graph against what it was traced from.
 
     Raises:
@@ -158,7 +161,7 @@ def _require_agreement(graph: ParticleGraph, measure: Measure, num_particles: in
     torch.manual_seed(1)
     found = graph(row, graph.known(row))
     torch.manual_seed(1)
-    for a, b in zip(found, measure(num_particles, row), strict=True):
+    for a, b in zip(found, measure(num_particles, *row), strict=True):
         gap = torch.where(a == b, 0, a - b).double().norm()
         if not gap <= torch.finfo(b.dtype).eps ** 0.5 * b[b.isfinite()].double().norm():
             raise NotOneGraph("on other noise or other data the graph differs from what it was traced from")

@@ -3,17 +3,16 @@
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, sample_sites
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather
+from pplvm.particles.point_masses import is_point, point_in_words
 
 __all__ = ["Detached", "draw_detached", "require_densities"]
 
@@ -39,7 +38,7 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
         instead: the objectives to use, in words, where the site has a path.
 
     Raises:
-        ObjectiveError: a site of the guide is a Delta, a factor, or masked.
+        ObjectiveError: a site of the guide is a point mass, a factor, or masked.
     """
     with torch.random.fork_rng(cuda_devices(args)):
         sites = sample_sites(pair.run_guide(1, args, kwargs))
@@ -52,8 +51,8 @@ def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dic
 
 
 def _why_no_density(site: Site) -> str | None:
-    if isinstance(coordinates(site["fn"]), Delta):
-        return "a Delta, which has none"
+    if is_point(site["fn"]):
+        return f"{point_in_words(site['fn'])}, which has none"
     if is_factor(site):
         return "a factor, which is no draw"
     return "masked, which hides it" if is_masked(site) else None

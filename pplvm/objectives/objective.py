@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyro
@@ -200,6 +201,9 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
+        held = next(chain(program.parameters(), program.buffers()), None)
+        if self.control is not None and held is not None:
+            self.control.to(held.device)
         self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
         self._per_row: list[nn.Module] | None = None
 
@@ -216,6 +220,12 @@ class Loss(nn.Module):
             if isinstance(self.objective, Objective):
                 return self.objective.losses(self.program.model, self.program.guide, *batch).mean()
             return loss_per_datum(self.objective, self.program, batch)
+
+    def backward(self, *batch: Any) -> Tensor:
+        """The loss, (), detached, its gradients added to `.grad`."""
+        value = self(*batch)
+        value.backward()
+        return value.detach()
 
     def reported(self) -> dict[str, Tensor]:
         """What to tell beside the bound, of the last training evaluation: the mean of each penalty over the batch,

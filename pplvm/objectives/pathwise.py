@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
@@ -19,10 +18,10 @@ from pplvm.bounds import Bound, elbo
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, latents, sample_sites
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
 from pplvm.particles.paths import has_path
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.supports import same_support
 
 __all__ = ["AnalyticKL", "Pathwise", "closed_forms", "pathless", "require_paths"]
@@ -126,7 +125,8 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
     """KL(q || p) per latent of one support, where torch knows it and the prior depends on nothing drawn later in the
     guide.
 
-    A Delta has none: torch's leaves out its log_density, and its draw is known anyway, so that the drawn term is exact.
+    A point mass has none: torch's leaves out a Delta's log_density, and its draw is known anyway: the drawn term is
+    exact.
     """
     in_model, in_guide = list(latents(drawn.model_trace)), list(latents(drawn.guide_trace))
     known = {}
@@ -135,7 +135,7 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
             continue
         p, q = drawn.model_trace.nodes[name], drawn.guide_trace.nodes[name]
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
-        if drawn_later or not same_mask(p, q) or isinstance(coordinates(q["fn"]), Delta):
+        if drawn_later or not same_mask(p, q) or is_point(q["fn"]):
             continue
         if not same_support(p["fn"].support, q["fn"].support):  # torch's may be of as many categories only
             continue

@@ -91,7 +91,8 @@ class PyroObjective(ELBO):
         model, run = moving_once(model, modules), moving_once(run, modules)
         if not torch.is_grad_enabled():
             with _flows_in_words(self.objective):
-                return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
+                value = _first(self.objective.loss(model, run, *args, **kwargs))
+            return torch.tensor(value, device=next((x.device for x in args if isinstance(x, Tensor)), None))
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         value, gradients = self._run(parameters, model, _announcing(run, modules), args, kwargs)
         surrogate = sum((p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor, nn
@@ -27,10 +26,10 @@ from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
-from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
 from pplvm.particles.flows import log_density, renewed
 from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = ["DoublyReparameterized", "DoublyReparameterizedWakeSleep", "StickTheLanding", "require_replayable"]
@@ -223,10 +222,10 @@ def _stopped_weights(
 
 
 def _without_score(guide_trace: Trace) -> Trace:
-    """Terms that are no density of a draw, a factor's and a Delta's: none has a score whose mean is zero."""
+    """Terms that are no density of a draw, a factor's and a point mass's: none has a score whose mean is zero."""
     found = Trace()
     for name, site in sample_sites(guide_trace).items():
-        if is_factor(site) or isinstance(coordinates(site["fn"]), Delta):
+        if is_factor(site) or is_point(site["fn"]):
             found.nodes[name] = site
     return found
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.rejector import Rejector
@@ -21,6 +20,7 @@ from pplvm.particles.faults import first_fault, observed_nan, row_without_number
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.scales import scale_mismatches
 from pplvm.particles.supports import contains, innermost, support_in_words
 
@@ -235,7 +235,7 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not isinstance(innermost(q["fn"]), dist.Delta) and not contains(p["fn"].support, q["fn"].support):
+    elif not is_point(q["fn"]) and not contains(p["fn"].support, q["fn"].support):
         yield (
             f"site {name!r} has support {support_in_words(q['fn'].support)} in the guide and "
             f"{support_in_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"

@@ -29,7 +29,7 @@ from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import Structure, structure
 
-__all__ = ["Dependents", "another", "dependents", "dependents_in", "dependents_of"]
+__all__ = ["Dependents", "Written", "another", "dependents", "dependents_in", "dependents_of"]
 
 
 MOST = 64
@@ -123,7 +123,7 @@ def _followed(
     pair: Pair, drawn: Trace, args: tuple, kwargs: dict
 ) -> tuple[dict[str, frozenset], dict[str, frozenset], bool]:
     """The latents that each site's density reads, in the guide and in the model; whether Python reads values."""
-    with TrackProvenance(), _Written(), _Reads() as reads:
+    with TrackProvenance(), Written(), _Reads() as reads:
         guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
         model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
         found = [{name: _read(site) for name, site in sample_sites(t).items()} for t in (guide_trace, model_trace)]
@@ -139,7 +139,7 @@ def _read(site: Site) -> frozenset:
     return get_provenance([log_density(dict(site, value=value)), site["mask"]])
 
 
-class _Written(TorchFunctionMode):
+class Written(TorchFunctionMode):
     """Provenance of what is written into a tensor, which Pyro follows through results alone."""
 
     def __init__(self) -> None:

@@ -1,10 +1,12 @@
 """Dreams: latents and data drawn from the model's own joint, (z, x) ~ p, and whether a model can be asked for them.
 
 A run of the model without its data draws from its joint only if no distribution reads the data that it is given. An
-autoregressive model reads them; it is sampled by the steps that its program offers (`ValueByValue`).
+autoregressive model reads them; it is sampled by the steps that its program offers (`ValueByValue`). Conditions stay
+given, (z, x) ~ p(. | y), those too that a model observes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -12,12 +14,12 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pplvm.distributions.value_by_value import ValueByValue, draw_value_by_value
+from pplvm.particles.conditions import WithoutData, observed_conditions
 from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
 from pplvm.particles.factors import is_factor
 from pplvm.particles.pair import Pair, owners
 from pplvm.particles.side_effects import cuda_devices, undone
-from pplvm.particles.unobserved import Unobserved
-from pplvm.particles.value_by_value import ValueByValue, draw_value_by_value
 
 __all__ = [
     "dream",
@@ -42,14 +44,14 @@ def dream(pair: Pair, args: tuple, kwargs: dict) -> tuple[Trace, Tensor]:
 
     Arguments:
         pair: which `require_dreams` lets pass.
-        args, kwargs: what the model takes; of the data only their shape counts.
+        args, kwargs: what the model takes, data and their conditions; of the data only their shape counts.
     """
     with torch.no_grad():
         trace, like = without_data(pair, args, kwargs), args[0]
         if (steps := steps_of(pair)) is None:
             (site,) = once_observed(trace).values()
             return trace, _as_data(in_rows(site["value"], site["fn"]), like)
-        _, draws = draw_value_by_value(steps, latent_values(trace), len(like), like[0].numel())
+        _, draws = draw_value_by_value(steps, latent_values(trace), len(like), like[0].numel(), args[1:])
         x = _as_data(joined(draws, len(like)), like)
         return pair.again.run_model(1, trace, (x, *args[1:]), kwargs), x
 
@@ -113,9 +115,14 @@ def without_data(pair: Pair, args: tuple, kwargs: dict) -> Trace:
         ProgramError: the distribution of the data cannot be drawn from.
     """
     try:
-        return pair.again.run(Unobserved()(pair.model), 1, args, kwargs)
+        return pair.again.run(_without_data(pair, args, kwargs), 1, args, kwargs)
     except NotImplementedError as error:  # of a distribution that has a density and no draws, or none for some values
         raise ProgramError(f"the model cannot draw its data: {str(error).splitlines()[0].rstrip('.')}") from error
+
+
+def _without_data(pair: Pair, args: tuple, kwargs: dict) -> Callable[..., Any]:
+    """The model that draws its data and is given their conditions."""
+    return WithoutData(frozenset(observed_conditions(pair, args, kwargs)))(pair.model)
 
 
 def once_observed(trace: Trace) -> dict[str, Site]:
@@ -165,7 +172,7 @@ def _given(pair: Pair, drawn: Trace, x: Tensor, args: tuple, kwargs: dict) -> Tr
     """The model at the draws of a run without data, given other data; every time with the same noise of dropout."""
     with torch.random.fork_rng(cuda_devices(args)):
         torch.manual_seed(0)
-        held = poutine.replay(Unobserved()(pair.model), trace=drawn)
+        held = poutine.replay(_without_data(pair, args, kwargs), trace=drawn)
         return pair.again.run(held, 1, (x, *args[1:]), kwargs)
 
 
@@ -200,7 +207,7 @@ def _changed_by_other_data(pair: Pair, drawn: Trace, name: str, args: tuple, kwa
 def _require_same_density(pair: Pair, steps: ValueByValue, drawn: Trace, name: str, args: tuple, kwargs: dict) -> None:
     """Refuse steps that give their draws another density than the model gives them."""
     B = len(args[0])
-    distributions, draws = draw_value_by_value(steps, latent_values(drawn), B, args[0][0].numel())
+    distributions, draws = draw_value_by_value(steps, latent_values(drawn), B, args[0][0].numel(), args[1:])
     each = [fn.log_prob(draw).reshape(B, -1).sum(1) for fn, draw in zip(distributions, draws, strict=True)]
     x = _as_data(joined(draws, B), args[0])
     by_steps = torch.stack(each).sum(0)  # (B,)

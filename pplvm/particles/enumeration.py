@@ -29,6 +29,7 @@ __all__ = [
     "enumerate_guide",
     "enumerate_model",
     "extreme_states",
+    "guide_states",
     "is_enumerable",
     "latent_states",
     "next_state",
@@ -66,10 +67,8 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
         ProgramError: a latent is continuous.
         TooManyStates: there are too many states, or they take too much memory.
     """
-    assert pair.guide is not None
-    first_dim = -1 - pair.nesting
-    guide_trace = pair.run(_Enumerate(first_dim)(pair.guide), 1, args, kwargs)
-    model = _Enumerate(first_dim)(poutine.replay(pair.model, trace=guide_trace))
+    guide_trace = guide_states(pair, args, kwargs)
+    model = _Enumerate(-1 - pair.nesting)(poutine.replay(pair.model, trace=guide_trace))
     model_trace = pair.run(model, 1, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     hide_alike(model_trace, guide_trace)
@@ -80,6 +79,16 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     hidden = _hidden(pair, latents(guide_trace))
     log_p, log_q = torch.broadcast_tensors(log_p + hidden, log_q + hidden)
     return log_p.flatten(0, -2), log_q.flatten(0, -2)
+
+
+def guide_states(pair: Pair, args: tuple, kwargs: dict) -> Trace:
+    """The guide's run with every state of its latents, those of the n-th in dimension -n - pair.nesting.
+
+    Raises:
+        ProgramError, TooManyStates: as `enumerate_guide`.
+    """
+    assert pair.guide is not None
+    return pair.run(_Enumerate(-1 - pair.nesting)(pair.guide), 1, args, kwargs)
 
 
 def enumerate_model(

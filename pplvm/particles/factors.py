@@ -1,4 +1,4 @@
-"""Terms that no distribution normalises: `pyro.factor`, improper priors, a Delta of the model with a density.
+"""Terms that no distribution normalises: `pyro.factor`, improper priors, a point mass of the model with a density.
 
 They may be trained with, as Pyro defines it, but what holds one is no log p(x), no elbo and no bits per dimension.
 """
@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, ImproperUniform, Unit
+from pyro.distributions import ImproperUniform, Unit
 from torch import Tensor
 
 from pplvm.particles.masks import unmasked
 from pplvm.particles.paths import has_path
+from pplvm.particles.point_masses import has_log_density, is_point, point_in_words
 
 __all__ = ["factor_violations", "is_factor", "unnormalised"]
 
@@ -59,14 +60,14 @@ CURE = "let a distribution give it, or train with it and evaluate without"
 
 
 def _kind(role: str, fn: Any) -> str | None:
+    if role == "model" and is_point(fn):
+        return f"{point_in_words(fn)} with a log_density" if has_log_density(fn) else None
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     if isinstance(fn, Unit):
         return "a factor"
     if isinstance(fn, ImproperUniform):
         return "an ImproperUniform"
-    if role == "model" and isinstance(fn, Delta) and bool((fn.log_density != 0).any()):
-        return "a Delta with a log_density"
     return None
 
 

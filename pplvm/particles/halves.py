@@ -6,13 +6,13 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pplvm.particles.contract import coordinates, latents, sample_sites
+from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.flows import log_density
 from pplvm.particles.pair import owners
+from pplvm.particles.point_masses import is_point
 from pplvm.particles.side_effects import undone
 
 __all__ = ["users"]
@@ -50,4 +50,4 @@ def users(
 
 def _points(drawn: Trace) -> list[Tensor]:
     """The values of a guide's point masses, which are all that such a site has: its density does not move."""
-    return [site["value"].sum() for site in latents(drawn).values() if isinstance(coordinates(site["fn"]), Delta)]
+    return [site["value"].sum() for site in latents(drawn).values() if is_point(site["fn"])]

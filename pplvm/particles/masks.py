@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
 from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Independent
+
+from pplvm.particles.point_masses import is_point
 
 __all__ = ["auxiliary_mismatch", "hide_alike", "is_masked", "mask_mismatch", "same_mask", "seen", "unmasked"]
 
@@ -83,24 +84,17 @@ def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
 
 
 def auxiliary_mismatch(guide_sites: dict[str, Site]) -> Iterator[str]:
-    """What is wrong where Deltas of the guide are masked and no auxiliary draw that they carry is, or the reverse."""
+    """What is wrong where point masses of the guide are masked and no auxiliary draw they carry is, or the reverse."""
     apart = {name: site for name, site in guide_sites.items() if site["infer"].get("is_auxiliary")}
     drawn = {name: site for name, site in apart.items() if not site["is_observed"]}
-    deltas = {name: site for name, site in guide_sites.items() if name not in apart and _is_delta(site)}
-    hidden, hidden_deltas = ([name for name, site in sites.items() if is_masked(site)] for sites in (drawn, deltas))
-    if drawn and deltas and bool(hidden) != bool(hidden_deltas):
-        one, other = (hidden_deltas[0], next(iter(drawn))) if hidden_deltas else (hidden[0], next(iter(deltas)))
+    points = {name: site for name, site in guide_sites.items() if name not in apart and is_point(site["fn"])}
+    hidden, hidden_points = ([name for name, site in sites.items() if is_masked(site)] for sites in (drawn, points))
+    if drawn and points and bool(hidden) != bool(hidden_points):
+        one, other = (hidden_points[0], next(iter(drawn))) if hidden_points else (hidden[0], next(iter(points)))
         yield (
             f"guide site {one!r} is masked and {other!r} is not, of which one carries the other, so that one density "
             "would count alone: put both under one mask"
         )
-
-
-def _is_delta(site: Site) -> bool:
-    fn: Any = site["fn"]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, Delta)
 
 
 def _around(site: Site) -> Tensor | bool | None:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
 from pyro.distributions import constraints as pyros
 from torch import Tensor
 from torch.distributions import constraints
+
+from pplvm.particles.point_masses import is_point
 
 __all__ = ["contains", "innermost", "narrower", "same_support", "support_in_words"]
 
@@ -49,7 +50,7 @@ def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[s
     found = {}
     for name in in_model.keys() & in_guide.keys():
         p, q = in_model[name]["fn"], in_guide[name]["fn"]
-        if not isinstance(innermost(q), Delta) and not contains(q.support, p.support):
+        if not is_point(q) and not contains(q.support, p.support):
             found[name] = (
                 f"guide site {name!r} is drawn on {support_in_words(q.support)}, a part of the model's "
                 f"{support_in_words(p.support)}"

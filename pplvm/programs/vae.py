@@ -1,22 +1,25 @@
-"""The variational autoencoder."""
+"""The variational autoencoder of dense networks."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from pplvm.networks.dense import MLP
+from pplvm.programs.autoencoder import Autoencoder
+from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
 
 ACTIVATIONS = {"softplus": nn.Softplus, "tanh": nn.Tanh}
 
 
-class VAE(nn.Module):
+class VAE(Autoencoder):
     """p(z) = N(0, I), p(x | z) = Bernoulli or N(decoder(z), scale^2), q(z | x) = N(encoder(x)).
+
+    `ComposedVAE` takes any other encoder, decoder, prior, posterior and likelihood.
 
     Arguments:
         data_size: D, the size of one flattened datum.
@@ -46,7 +49,7 @@ class VAE(nn.Module):
         activation: Literal["softplus", "tanh"] = "softplus",
     ) -> None:
         super().__init__()
-        if likelihood not in ("bernoulli", "gaussian"):
+        if likelihood not in LIKELIHOODS:
             raise ValueError(f"VAE: likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
@@ -62,17 +65,27 @@ class VAE(nn.Module):
                 self.decoder.last.bias.copy_(start.flatten())
 
     def model(self, x: Tensor) -> None:
-        x = x.flatten(1)
-        with pyro.plate("batch", len(x)):
-            z = pyro.sample("z", dist.Normal(self.zeros, 1.0).to_event(1))  # (K, B, Z)
-            pyro.sample("x", self._likelihood(self.decoder(z)).to_event(1), obs=x)
+        super().model(x.flatten(1))
 
     def guide(self, x: Tensor) -> None:
-        loc, log_scale = self.encoder(x.flatten(1)).chunk(2, dim=-1)
-        with pyro.plate("batch", len(x)):
-            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+        super().guide(x.flatten(1))
 
-    def _likelihood(self, output: Tensor) -> dist.TorchDistribution:
-        if self.likelihood == "bernoulli":
-            return dist.Bernoulli(logits=output)
-        return dist.Normal(output, self.log_scale.exp())
+    def _prior(self) -> dist.TorchDistribution:
+        return dist.Normal(self.zeros, 1.0).to_event(1)
+
+    def _likelihood(self, z: Tensor) -> dist.TorchDistribution:
+        return LIKELIHOODS[self.likelihood](self, self.decoder(z))
+
+    def _posterior(self, x: Tensor) -> dist.TorchDistribution:
+        return diagonal_normal(self.encoder(x))
+
+
+def _bernoulli(program: VAE, logits: Tensor) -> dist.TorchDistribution:
+    return bernoulli(logits)
+
+
+def _gaussian(program: VAE, mean: Tensor) -> dist.TorchDistribution:
+    return gaussian(mean, program.log_scale)
+
+
+LIKELIHOODS = {"bernoulli": _bernoulli, "gaussian": _gaussian}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplvm.batch import Batch
 from pplvm.distributed.collectives import mean as mean_over_ranks
 from pplvm.training.stepper import Step, Stepper
 
@@ -22,7 +23,7 @@ class Aggressive:
     So many steps of plain SGD diverge at rates that Adam would forgive: clip the gradient, at 5 as He et al. do.
 
     Arguments:
-        fresh: batches for the inner steps, without end.
+        fresh: batches for the inner steps, with their conditions where there are some, without end.
         guide: the name of the guide's optimizer.
         most: inner steps to one of the model.
         window: inner steps between two looks at their mean loss.
@@ -47,7 +48,7 @@ class Aggressive:
     """
 
     def __init__(
-        self, fresh: Iterator[Tensor], guide: str = "guide", most: int = 100, window: int = 10, patience: int = 5
+        self, fresh: Iterator[Batch], guide: str = "guide", most: int = 100, window: int = 10, patience: int = 5
     ) -> None:
         if min(most, window, patience) < 1:
             raise ValueError(
@@ -57,21 +58,21 @@ class Aggressive:
         self.is_on, self.inner_steps = True, 0
         self._best, self._epochs_since = -math.inf, 0
 
-    def __call__(self, stepper: Stepper, x: Tensor) -> Step:
+    def __call__(self, stepper: Stepper, batch: Batch) -> Step:
         if self.guide not in stepper.optimizers:
             names = ", ".join(stepper.optimizers)
             raise ValueError(f"Aggressive: no optimizer is named {self.guide!r}, only {names}: give the guide its own")
         if not self.is_on:
-            return stepper(x)
-        self._train_guide(stepper, x)
-        return stepper(x, only=[name for name in stepper.optimizers if name != self.guide])
+            return stepper(batch)
+        self._train_guide(stepper, batch)
+        return stepper(batch, only=[name for name in stepper.optimizers if name != self.guide])
 
-    def _train_guide(self, stepper: Stepper, x: Tensor) -> None:
+    def _train_guide(self, stepper: Stepper, batch: Batch) -> None:
         before = math.inf
         losses: list[Tensor] = []
         for inner in range(self.most):
             try:
-                losses.append(stepper(x, only=[self.guide]).loss)
+                losses.append(stepper(batch, only=[self.guide]).loss)
             except FloatingPointError as error:
                 raise type(error)(f"inner step {inner} of the guide: {error}") from error
             self.inner_steps += 1
@@ -80,7 +81,7 @@ class Aggressive:
                 if mean > before:
                     return
                 before, losses = mean, []
-            x = next(self.fresh)
+            batch = next(self.fresh)
 
     def end_epoch(self, information: Callable[[], float]) -> None:
         """Look whether the guide still learns more of the data.

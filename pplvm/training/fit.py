@@ -1,27 +1,26 @@
-"""The loop: batches -> loss -> step -> record."""
+"""Training by one call: batches -> loss -> step -> losses."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from pplvm.batch import Batch
 from pplvm.graphs.compiled import Compiled, Tier, compiled
 from pplvm.training.fitting import Fitting
 from pplvm.training.minibatches import Rows, minibatches
-from pplvm.training.stepper import Optimizers, Step, Stepper
+from pplvm.training.run import Rule, Run
+from pplvm.training.stepper import Optimizers, Stepper, unwrapped
 
-__all__ = ["Rule", "fit", "steps"]
-
-Rule = Callable[[Stepper, Tensor], Step]
-"""How one batch is spent: `Stepper.__call__`, all optimizers moving once, or a rule such as `Aggressive`."""
+__all__ = ["fit"]
 
 
 def fit(
     loss: nn.Module,
-    batches: Iterable[Tensor] | Rows,
+    batches: Iterable[Batch] | Rows,
     optimizer: Optimizers,
     *,
     epochs: int | None = None,
@@ -37,8 +36,10 @@ def fit(
     Nothing happens before; either gives the loss of each step, detached and not yet read.
 
     Arguments:
-        loss: a module that maps a batch (B, ...) to a scalar, wrapped for data parallelism or not.
-        batches: as many as there are to be steps; or data, a tensor (N, ...) or a data set of pplvm, to make them of.
+        loss: a module that maps a batch to a scalar, loss(x) or loss(x, y), wrapped for data parallelism or not.
+        batches: as many as there are to be steps, x (B, ...) or (x, y, ...) each, as a DataLoader gives them; or data
+            to make them of: a tensor (N, ...), a TensorDataset, a data set of pplvm, or with batch_size a tuple
+            (x, y, ...) of tensors (N, ...).
         optimizer: of the loss's parameters, or several, each with a name and parameters of its own.
         epochs: times that batches or data are gone through, 1 if None.
         batch_size: of batches made of data, 100 if None; they are shuffled by torch's random state in every epoch.
@@ -50,7 +51,7 @@ def fit(
             as it is.
 
     Raises:
-        TypeError: a batch is no tensor.
+        TypeError: a batch holds what is no tensor, or the loss takes fewer parts of it, or more.
         FloatingPointError: the loss, the gradient, or a parameter is not finite; the parameters are those that gave it.
         ValueError: clip is not positive; two optimizers share a parameter; compile has another name; epochs or
             batch_size does not go with such batches.
@@ -64,22 +65,9 @@ def fit(
         (torch.Size([15]), True)
     """
     made, count = minibatches(batches, epochs, batch_size)
-    inner = loss.module if isinstance(loss, DistributedDataParallel) else loss
-    name = type(inner.loss if isinstance(inner, Compiled) else inner).__name__
+    plain, _ = unwrapped(loss)
     if not isinstance(loss, Compiled | DistributedDataParallel):
         loss = compiled(loss, compile, count)
-    stepper = Stepper(loss, optimizer, schedulers, clip, averaged)
-    losses = (step.loss for step in steps(stepper, made, rule))
-    return Fitting(losses, name, count, sys._getframe(1).f_code)
-
-
-def steps(stepper: Stepper, batches: Iterable[Tensor], rule: Rule = Stepper.__call__) -> Iterator[Step]:
-    """The same from a stepper, whose state can be saved between two steps."""
-    stepper.loss.train()
-    for number, x in enumerate(batches):
-        try:
-            step = rule(stepper, x)
-        except FloatingPointError as error:
-            raise type(error)(f"step {number}: {error}") from error
-        stepper.end_step()
-        yield step
+    run = Run(Stepper(loss, optimizer, schedulers, clip, averaged), made, rule)
+    losses = (step.loss for step in run)
+    return Fitting(losses, type(plain).__name__, count, sys._getframe(1).f_code, getattr(plain, "reported", dict))

@@ -3,7 +3,7 @@
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 
 import torch
@@ -27,6 +27,7 @@ class Fitting(Iterator[Tensor]):
         name: what is trained, for messages.
         planned: the number of steps, None if nobody knows.
         made_in: the code that called `fit`, which is warned if it throws the training away.
+        reported: gives what stands beside the loss on a bar, by name, () each.
 
     Example:
         >>> training = Fitting(iter(torch.tensor([3.0, 2.0, 1.0])), "Loss", planned=3)
@@ -39,9 +40,14 @@ class Fitting(Iterator[Tensor]):
     """
 
     def __init__(
-        self, losses: Iterator[Tensor], name: str, planned: int | None = None, made_in: CodeType | None = None
+        self,
+        losses: Iterator[Tensor],
+        name: str,
+        planned: int | None = None,
+        made_in: CodeType | None = None,
+        reported: Callable[[], Mapping[str, Tensor]] = dict,
     ) -> None:
-        self._losses, self._name, self._made_in = losses, name, made_in
+        self._losses, self._name, self._made_in, self._reported = losses, name, made_in, reported
         self._has_started, self._last = False, None
         self._ended_by: str | None = None
         self.planned, self.taken = planned, 0
@@ -81,7 +87,8 @@ class Fitting(Iterator[Tensor]):
                 losses.append(loss.reshape(()))
                 if (now := time.monotonic()) - told > SECONDS_BETWEEN:
                     told = now
-                    shown.at(self.taken, {"loss": float(loss)})
+                    beside = {"loss": loss, **self._reported()}
+                    shown.at(self.taken, {name: float(value) for name, value in beside.items()})
         return torch.stack(losses) if losses else torch.empty(0)
 
     def __repr__(self) -> str:

@@ -1,13 +1,14 @@
 """Minibatches for `fit`, from batches that are made already or from data of which it makes them."""
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from pplvm.batch import Batch, as_tuple, without_conditions
 from pplvm.distributed.ranks import size
 
 __all__ = ["Rows", "minibatches"]
@@ -18,26 +19,30 @@ USUAL_SIZE = 100
 
 @runtime_checkable
 class Rows(Protocol):
-    """Data that give any of their rows at once, drawn anew in each epoch perhaps, as `pplvm.digits()` does."""
+    """Data that give any of their rows at once, with their conditions, as `pplvm.digits()` does.
+
+    `batch(index, epoch)` is (x,) or (x, y, ...) of the rows of `index` (n,), drawn anew in each epoch perhaps.
+    """
 
     def __len__(self) -> int: ...
 
-    def rows(self, index: Tensor, epoch: int = 0) -> Tensor: ...
+    def batch(self, index: Tensor, epoch: int = 0) -> Sequence[Tensor]: ...
 
 
 def minibatches(
-    data: Iterable[Tensor] | Rows, epochs: int | None = None, batch_size: int | None = None
-) -> tuple[Iterable[Tensor], int | None]:
-    """Batches (B, ...), and how many there are if that is known.
+    data: Iterable[Batch] | Rows, epochs: int | None = None, batch_size: int | None = None
+) -> tuple[Iterable[Batch], int | None]:
+    """Batches, x (B, ...) or (x, y, ...), and how many there are if that is known.
 
     Arguments:
-        data: batches that are made already, or data of which to make them: a tensor (N, ...) or a data set of pplvm.
+        data: batches that are made already, or data of which to make them: a tensor (N, ...), a TensorDataset of such,
+            a data set of pplvm, or, with batch_size, a tuple (x, y, ...) of tensors (N, ...).
         epochs: times that all are gone through.
         batch_size: of batches that are made here, shuffled by torch's random state in every epoch.
 
     Raises:
         ValueError: epochs or batch_size is below 1, or does not go with such data; there are no data, or they are an
-            array or a TensorDataset.
+            array.
 
     Example:
         >>> batches, count = minibatches(torch.zeros(5, 2), epochs=2, batch_size=3)
@@ -54,12 +59,16 @@ def minibatches(
             f"a tensor {tuple(data.shape)} may be data or many batches: give batch_size=100 (or epochs=1) to make "
             "batches of its rows, or a list of batches"
         )
-    if isinstance(data, Tensor | Rows):
+    if isinstance(data, Tensor | TensorDataset):
+        data = _Rows(data.tensors if isinstance(data, TensorDataset) else (data,))
+    elif batch_size is not None and isinstance(data, tuple) and all(isinstance(part, Tensor) for part in data):
+        data = _Rows(as_tuple(data))
+    if isinstance(data, Rows):
         return _from_rows(data, 1 if epochs is None else epochs, batch_size)
     if batch_size is not None:
         raise ValueError(
-            f"batch_size is of data, a tensor or a data set of pplvm, and {type(data).__name__} gives batches of its "
-            "own: leave batch_size out"
+            f"batch_size is of data, a tensor, a TensorDataset or a data set of pplvm, and {type(data).__name__} gives "
+            "batches of its own: leave batch_size out"
         )
     return _repeated(data, epochs)
 
@@ -67,30 +76,39 @@ def minibatches(
 def _no_batches(data: Any) -> str | None:
     """Why data give neither batches nor rows, None if they may."""
     kind = type(data).__name__
-    if isinstance(data, Tensor | Rows):
+    if isinstance(data, Tensor | TensorDataset | Rows):
         return None if len(data) else "there are no data: 0 rows"
     if hasattr(data, "__array__"):
         return f"data are a {kind}: make them a tensor, torch.as_tensor(data, dtype=torch.float32)"
-    if isinstance(data, TensorDataset):
-        return (
-            f"a {kind} gives one datum at a time: give torch.utils.data.DataLoader(data, batch_size=100), or a tensor"
-        )
     return None
 
 
-def _from_rows(data: Any, epochs: int, batch_size: int | None) -> tuple[Iterable[Tensor], int]:
+class _Rows:
+    """Rows of tensors (N, ...)."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self._tensors[0])
+
+    def batch(self, index: Tensor, epoch: int = 0) -> Sequence[Tensor]:
+        return [tensor[index.to(tensor.device)] for tensor in self._tensors]
+
+
+def _from_rows(data: Rows, epochs: int, batch_size: int | None) -> tuple[Iterable[Batch], int]:
     count = len(data)
     B = min(USUAL_SIZE, count) if batch_size is None else batch_size
     if not B <= count:
         raise ValueError(f"batch_size {B} is more than the {count} data: use at most {count}")
     if size() > 1:
         raise ValueError("many processes must share the data: give pplvm.Epochs(data, size, part=(rank, processes))")
-    rows = data.rows if isinstance(data, Rows) else lambda index, epoch: data[index.to(data.device)]
     orders = ((epoch, torch.randperm(count).split(B)) for epoch in range(epochs))
-    return (rows(index, epoch) for epoch, order in orders for index in order), epochs * math.ceil(count / B)
+    made = (without_conditions(data.batch(index, epoch)) for epoch, order in orders for index in order)
+    return made, epochs * math.ceil(count / B)
 
 
-def _repeated(batches: Iterable[Tensor], epochs: int | None) -> tuple[Iterable[Tensor], int | None]:
+def _repeated(batches: Iterable[Batch], epochs: int | None) -> tuple[Iterable[Batch], int | None]:
     count = len(batches) if isinstance(batches, Sized) else None
     if epochs is None:
         return batches, count

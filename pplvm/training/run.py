@@ -1,17 +1,18 @@
 """A training run that can stop after any step, and later go on as if it had not."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from torch import Tensor
-
+from pplvm.batch import Batch
 from pplvm.distributed.collectives import gathered
 from pplvm.distributed.ranks import rank, size
-from pplvm.training.fit import Rule
 from pplvm.training.random_state import check_random_state, random_state, restore_random_state
 from pplvm.training.stepper import Step, Stepper
 
-__all__ = ["Run", "Stateful"]
+__all__ = ["Rule", "Run", "Stateful"]
+
+Rule = Callable[[Stepper, Batch], Step]
+"""How one batch is spent: `Stepper.__call__`, all optimizers moving once, or a rule such as `Aggressive`."""
 
 
 class Stateful(Protocol):
@@ -22,16 +23,15 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Batches(Stateful, Iterator[Tensor], Protocol):
-    """Minibatches without end that know where they are."""
-
-
 class Run:
     """Steps, counted, with all that the next one depends on in one state.
 
+    Iterated over, it takes a step for each batch that is left; `advance` takes one.
+
     Arguments:
         stepper: takes the steps.
-        batches: (B, ...) each, without end; `pplvm.data.epochs.Epochs` is such a stream.
+        batches: x (B, ...) or (x, y, ...) each. `advance` and `state_dict` need a stream without end that knows where
+            it is, as `pplvm.data.epochs.Epochs` does.
         rule: how one batch is spent.
         parts: what else has a state to keep, by name: the rule, its own batches, early stopping.
     """
@@ -39,14 +39,30 @@ class Run:
     def __init__(
         self,
         stepper: Stepper,
-        batches: Batches,
+        batches: Iterable[Batch],
         rule: Rule = Stepper.__call__,
         parts: Mapping[str, Stateful] | None = None,
     ) -> None:
-        self.stepper, self.batches, self.rule = stepper, batches, rule
-        self.parts = {"stepper": stepper, "batches": batches, **(parts or {})}
+        self.stepper, self.rule = stepper, rule
+        self.batches: Any = batches
+        self.parts: dict[str, Any] = {"stepper": stepper, "batches": batches, **(parts or {})}
         self.step = 0
-        self.x: Tensor | None = None  # the last batch
+        self.x: Batch | None = None  # the last batch
+
+    def __iter__(self) -> Iterator[Step]:
+        """Steps, one a batch; the loss is in training mode as they begin.
+
+        Raises:
+            FloatingPointError: numbers that are not finite, with the number of the step, from 0; the parameters are
+                those from before.
+        """
+        self.stepper.loss.train()
+        for batch in self.batches:
+            try:
+                step = self._take(batch)
+            except FloatingPointError as error:
+                raise type(error)(f"step {self.step}: {error}") from error
+            yield step
 
     def advance(self) -> Step:
         """One step of the rule on the next batch.
@@ -55,8 +71,11 @@ class Run:
             FloatingPointError: numbers that are not finite; the parameters are those from before.
         """
         self.stepper.loss.train()
-        self.x = next(self.batches)
-        step = self.rule(self.stepper, self.x)
+        return self._take(next(self.batches))
+
+    def _take(self, batch: Batch) -> Step:
+        self.x = batch
+        step = self.rule(self.stepper, batch)
         self.stepper.end_step()
         self.step += 1
         return step

@@ -1,8 +1,7 @@
 """One step of training: loss, gradient, a look whether both are numbers, clipping, the optimizers' move."""
 
-import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from pplvm.batch import Batch
 from pplvm.distributed.collectives import any_rank
 from pplvm.distributed.ranks import size
 from pplvm.graphs.compiled import Compiled
+from pplvm.training.batch_arguments import arguments_of, number_refused
+from pplvm.training.usable_optimizers import parameters_of, require_first_order, scheduler_list
 
-__all__ = ["NotFinite", "Optimizers", "Step", "Stepper"]
+__all__ = ["NotFinite", "Optimizers", "Step", "Stepper", "unwrapped"]
 
 Optimizers = Optimizer | Mapping[str, Optimizer]
 """One optimizer, or one for each part of the loss, by name: {"model": Adam(...), "guide": Adam(...)}."""
@@ -41,7 +43,7 @@ class Stepper:
     """Takes the steps of `fit`.
 
     Arguments:
-        loss: a module that maps a batch (B, ...) to a scalar, `compiled` or not.
+        loss: a module that maps a batch to a scalar, `compiled` or not, wrapped for data parallelism or not.
         optimizers: of the loss's parameters.
         schedulers: of the optimizers' learning rates, one step a step.
         clip: the largest norm of the whole gradient; no limit if None.
@@ -63,49 +65,46 @@ class Stepper:
     ) -> None:
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be positive, or None for no limit, got {clip}")
-        self.loss = loss
-        wrapped = loss.module if isinstance(loss, DistributedDataParallel) else loss
-        self.compiled = wrapped if isinstance(wrapped, Compiled) else None
-        self.plain = wrapped if self.compiled is None else self.compiled.loss
+        self.plain, self.compiled = unwrapped(loss)
+        self.loss: Any = loss if callable(getattr(loss, "backward", None)) else Compiled(loss, "off")
         self.optimizers = dict(optimizers) if isinstance(optimizers, Mapping) else {"all": optimizers}
-        self.schedulers, self.clip, self.averaged = _as_list(schedulers), clip, averaged
+        self.clip, self.averaged = clip, averaged
         for name, each in self.optimizers.items():
-            _require_first_order(name, each)
-        for scheduler in self.schedulers:
-            _require_blind(scheduler)
+            require_first_order(name, each)
+        self.schedulers = scheduler_list(schedulers)
         self._has_moved = False
         self._last: Step | None = None  # the last one that moved
-        self._parameters = {name: _parameters(each) for name, each in self.optimizers.items()}
+        self._parameters = {name: parameters_of(each) for name, each in self.optimizers.items()}
         moved = [id(p) for parameters in self._parameters.values() for p in parameters]
         if len(moved) > len(set(moved)):
             raise ValueError(f"the optimizers {', '.join(self.optimizers)} share parameters: give each to one of them")
         self._known: set[int] | None = {id(p) for p in self.plain.parameters()} | set(moved)
 
-    def __call__(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
-        """One step on a batch (B, ...).
+    def __call__(self, batch: Batch, only: Iterable[str] | None = None) -> Step:
+        """One step on a batch.
 
         Arguments:
+            batch: data x (B, ...), or a tuple (x, y, ...) of them and their conditions.
             only: names of the optimizers that move; all if None.
 
         Raises:
-            TypeError: the batch is no tensor.
+            TypeError: a part of the batch is no tensor, or the loss takes fewer of them, or more.
             ValueError: parameters came with the first batch, after the optimizers, or these have none of the loss's.
             NotFinite: the loss or its gradient is not finite, on this process or another; nothing has moved.
         """
-        step = self.gradient(x, only)
+        step = self.gradient(batch, only)
         for name in self.optimizers if only is None else only:
             self.optimizers[name].step()
         self._last = step
         return step
 
-    def gradient(self, x: Tensor, only: Iterable[str] | None = None) -> Step:
+    def gradient(self, batch: Batch, only: Iterable[str] | None = None) -> Step:
         """The same without the move: the gradient stands, clipped, in `.grad`."""
-        if not isinstance(x, Tensor):
-            raise TypeError(_no_tensor(x))
+        parts = arguments_of(batch)
         for parameters in self._parameters.values():
             for p in parameters:
                 p.grad = None
-        loss = self._differentiated(x)
+        loss = self._differentiated(batch, parts)
         if self._known is not None:
             self._require_moved(self._known)
             self._known = None
@@ -113,7 +112,7 @@ class Stepper:
         moving = [p for name in names for p in self._parameters[name] if p.grad is not None]
         norm = _norm([p.grad for p in moving])
         if any_rank(not math.isfinite(loss + norm)):
-            raise NotFinite(self._complaint(float(loss), float(norm), x))
+            raise NotFinite(self._complaint(float(loss), float(norm), parts))
         if self.clip is not None:
             clip_grads_with_norm_(moving, self.clip, norm)
         return Step(loss, norm)
@@ -158,23 +157,23 @@ class Stepper:
         if self.compiled is not None and self.compiled.tier == "auto" and state.get("tier") in ("graph", "inductor"):
             self.compiled.tier = state["tier"]  # decided by time, so it might be decided otherwise
 
-    def _differentiated(self, x: Tensor) -> Tensor:
+    def _differentiated(self, batch: Batch, parts: Sequence[Tensor]) -> Tensor:
         """The loss, detached, its gradients in `.grad`."""
         try:
-            if isinstance(self.loss, Compiled):
-                return self.loss.backward(x)
-            value = self.loss(x)
+            return self.loss.backward(*parts)
+        except TypeError as error:
+            if words := number_refused(error, batch, len(parts)):
+                raise TypeError(words) from error
+            raise
         except (RuntimeError, ValueError) as error:  # distributions refuse what is no number
             kind = NotFinite if size() == 1 else FloatingPointError  # the others do not know
-            if not x.isfinite().all():
-                raise kind(self._complaint(float("nan"), float("nan"), x)) from error
+            if (row := _bad_row(parts)) is not None:
+                raise kind(row) from error
             if (lost := self._lost()) is not None:
                 raise kind(self._cure_of(lost)) from error
-            if isinstance(error, RuntimeError) and (cause := self._cause(x)) is not None:
+            if isinstance(error, RuntimeError) and (cause := self._cause(parts)) is not None:
                 raise kind(cause) from error
             raise
-        value.backward()
-        return value.detach()
 
     def _require_moved(self, known: set[int]) -> None:
         """Refuse parameters made after the optimizers, by a first batch, and optimizers with none of the loss's."""
@@ -209,67 +208,49 @@ class Stepper:
         clip = "" if self.clip is not None else f", or clip the gradient to a norm of 5, say: {norm}"
         return f"lower the learning rate of {rate:g}{clip}"
 
-    def _cause(self, x: Tensor) -> str | None:
+    def _cause(self, parts: Sequence[Tensor]) -> str | None:
         """What the loss itself says of a batch on which it is not finite, and what to do; None if it has no word."""
         explain = getattr(self.plain, "explain", None)
         if not callable(explain):
             return None
-        found = explain(x)
+        found = explain(*parts)
         slower = self._slower()
         return f"{found}{slower and ', or ' + slower}" if found else None
 
-    def _complaint(self, loss: float, norm: float, x: Tensor) -> str:
+    def _complaint(self, loss: float, norm: float, parts: Sequence[Tensor]) -> str:
         """Why a step cannot be taken, and what to do."""
-        if x.is_floating_point() and not (finite := x.reshape(len(x), -1).isfinite().all(1)).all():
-            row = int(finite.logical_not().nonzero()[0])
-            return f"row {row} of the batch holds NaN or infinity: remove or repair it"
+        if (row := _bad_row(parts)) is not None:
+            return row
         if loss + norm - (loss + norm) == 0:
             return "another process met numbers that are not finite: see its message"
         what = f"the loss is {loss:g}" if loss - loss != 0 else f"the gradient's norm is {norm:g}"
         if (lost := self._lost()) is not None:
             return f"{what}: {self._cure_of(lost)}"
-        if (cause := self._cause(x)) is not None:
+        if (cause := self._cause(parts)) is not None:
             return f"{what}: {cause}"
         if slower := self._slower():
             return f"{what}: {slower}"
         return f"{what} before any step: scale the data, or start from smaller parameters"
 
 
-def _as_list(schedulers: Iterable[LRScheduler]) -> list[LRScheduler]:
-    if isinstance(schedulers, LRScheduler) or not isinstance(schedulers, Iterable):
-        raise TypeError(f"schedulers is one {type(schedulers).__name__}: give a list, schedulers=[scheduler]")
-    return list(schedulers)
+def unwrapped(loss: nn.Module) -> tuple[nn.Module, Compiled | None]:
+    """The loss itself, without what compiles it or makes it parallel, and what compiles it."""
+    compiled = None
+    while isinstance(loss, DistributedDataParallel | Compiled):
+        compiled = loss if isinstance(loss, Compiled) else compiled
+        loss = loss.loss if isinstance(loss, Compiled) else loss.module
+    return loss, compiled
 
 
-def _require_first_order(name: str, optimizer: Optimizer) -> None:
-    """Refuse what cannot move by one gradient that is there."""
-    kind = type(optimizer)
-    if not hasattr(optimizer, "param_groups"):
-        raise TypeError(
-            f"optimizer {name!r} is a {kind.__module__}.{kind.__qualname__}: give one of torch.optim, such as "
-            "torch.optim.Adam(loss.parameters(), lr=1e-3)"
-        )
-    if (closure := inspect.signature(optimizer.step).parameters.get("closure")) and closure.default is closure.empty:
-        raise ValueError(
-            f"optimizer {name!r} is {kind.__name__}, which evaluates the loss several times a step, with other noise "
-            "each time: use one that takes a single gradient, such as torch.optim.Adam"
-        )
-
-
-def _require_blind(scheduler: LRScheduler) -> None:
-    """Refuse what cannot take a step without being told the loss."""
-    kind = type(scheduler).__name__
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError(
-            f"{kind} must be told a loss, and fit tells schedulers none: leave it out and call its step in the loop, "
-            "for value in fit(...): plateau.step(value)"
-        )
-    if not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"{scheduler!r} is no scheduler of torch.optim.lr_scheduler, whose step() moves the rates")
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+def _bad_row(parts: Sequence[Tensor]) -> str | None:
+    """The first row of a batch that is not finite, in words with the cure; None if all are."""
+    for number, part in enumerate(parts):
+        finite = torch.atleast_1d(part.isfinite())
+        if not finite.all():
+            row = int(finite.logical_not().nonzero()[0, 0])
+            of = f" in its condition {number}" if number else ""
+            return f"row {row} of the batch holds NaN or infinity{of}: remove or repair it"
+    return None
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:
@@ -277,14 +258,3 @@ def _norm(gradients: list[Tensor]) -> Tensor:
     if not gradients or gradients[0].is_cuda:
         return get_total_norm(gradients)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
-
-
-def _no_tensor(batch: object) -> str:
-    """Why a batch cannot be taken, and how to make it a tensor."""
-    told = f"a batch is a {type(batch).__name__}, and a step takes one tensor (B, ...): "
-    if isinstance(batch, tuple | list) and batch and all(isinstance(each, Tensor) for each in batch):
-        names = "x" + len(batch[1:]) * ", _" if len(batch) > 1 else "[x]"
-        return f"{told}leave labels out, as in fit(loss, (x for {names} in loader), optimizer)"
-    if isinstance(batch, tuple | list):
-        return f"{told}a data set of single data needs torch.utils.data.DataLoader(data, batch_size=100)"
-    return f"{told}torch.as_tensor makes one of an array"

@@ -14,7 +14,7 @@ import xarray as xr
 from pplvm.cli import main
 from pplvm.commands.ended_early import marked
 from pplvm.estimators.comparison import Comparison
-from pplvm.estimators.sweep import ParticleSweep
+from pplvm.estimators.particle_sweep import ParticleSweep
 
 WORDS = [
     "compare", "--estimators=rloo,score-function", "--steps=0,3", "--replicates=30", "--minibatches=2",

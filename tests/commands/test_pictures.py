@@ -35,7 +35,7 @@ class Scales(nn.Module):
 def saved(monkeypatch, tmp_path):
     """The grids of a program by file: shape and labels."""
 
-    def draw(program, count=2 * PAIRS):
+    def draw(program, count=2 * PAIRS, labels=None):
         grids = {}
 
         def save(images, path, rows=(), column_labels=(), cell_labels=()):
@@ -46,8 +46,11 @@ def saved(monkeypatch, tmp_path):
 
         monkeypatch.setattr(pplvm.commands.pictures, "save_grid", save)
         x = (torch.rand(count, 16) > 0.5).to(torch.get_default_dtype())
-        pictures = Pictures(SimpleNamespace(program=program, rows=lambda n: x[:n]), tmp_path, seed=0)
-        pictures.draw(lambda: SimpleNamespace(mean=x, draw=x))
+        y = torch.arange(count) % 3
+        given = {} if labels is None else {"classes": range(labels)}
+        rows = (lambda n: x[:n]) if labels is None else (lambda n: (x[:n], y[:n]))
+        pictures = Pictures(SimpleNamespace(program=program, rows=rows), tmp_path, seed=0)
+        pictures.draw(lambda: SimpleNamespace(mean=x, draw=x), **given)
         return grids, pictures
 
     return draw
@@ -82,3 +85,21 @@ def test_an_interpolation_tells_from_where_to_where_and_how_far(saved, count):
         assert grid.columns == ["0", "0.125", "0.25", "0.375", "0.5", "0.625", "0.75", "0.875", "1"]
         assert grid.rows[:2] == (["0 to 6", "1 to 7"] if count == 12 else ["0 to 4", "1 to 3"])
         assert len(grid.rows) == grid.shape[0]
+
+
+class Labelled(Scales):
+    """The same with a label, that model and guide read."""
+
+    def model(self, x, y):
+        super().model(x + 0 * y.unsqueeze(1))
+
+    def guide(self, x, y):
+        super().guide(x + 0 * y.unsqueeze(1))
+
+
+def test_samples_of_classes_have_a_column_each(saved):
+    grids, pictures = saved(Labelled(), labels=3)
+    assert grids["samples"].columns == ["class 0", "class 1", "class 2"] and grids["samples"].shape == (4, 3)
+    assert {"reconstructions", "interpolation-linear", "traversal-z"} <= set(grids) and not pictures.left_out
+    _, pictures = saved(Labelled(), count=2, labels=3)
+    assert any("2 samples make no row of 3 classes" in sentence for sentence in pictures.left_out)

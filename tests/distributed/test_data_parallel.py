@@ -51,6 +51,19 @@ def test_pyros_own_objectives_give_the_mean_of_their_gradients_on_the_halves(of)
         assert all(far < 1e-9 for far in case.values()) and len(case) == 2
 
 
+def test_labels_and_masks_go_with_their_rows(of):
+    for case in of("conditions"):
+        assert case["shapes"] == [(7, 8), (7,), (7, 8)]
+        for name in ("plain", "graph"):
+            assert case[name] < 1e-12
+            assert torch.allclose(case[f"{name}, trained"], case["trained alone"], atol=1e-12)
+
+
+def test_7_batch_norm_that_is_frozen_keeps_its_statistics_on_both(of):
+    for case in of("frozen_part"):
+        assert case and all(name.startswith("program.decoder.") for name in case)
+
+
 def test_1_a_guide_that_makes_its_parameters_on_first_use(of):
     first, second = of("lazy_guide")
     assert "uninitialized parameters" in first["refused"]  # by DDP as it is

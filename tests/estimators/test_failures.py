@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pplvm.bounds import iwae
+from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.estimators.comparison import Comparison
-from pplvm.estimators.gradients import compare_gradients
-from pplvm.estimators.sweep import ParticleSweep
+from pplvm.estimators.particle_sweep import ParticleSweep
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut

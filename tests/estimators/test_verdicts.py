@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.estimators import reference
+from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.estimators.comparison import Comparison
-from pplvm.estimators.gradients import compare_gradients
+from pplvm.estimators.references import reference
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise

@@ -178,3 +178,19 @@ def test_a_hidden_draw_that_data_read_makes_no_bound():
     assert "'x' reads it" in rate_distortion(Hidden(reads=True), X).fault
     free = importance_sampled(Hidden(reads=False), X, ks=(2000,))
     assert free.fault == "" and free.log_p[1, 0] == pytest.approx(float(dist.Normal(0.0, 1.0).log_prob(X[1, 0])))
+
+
+def test_a_guide_on_a_part_of_the_support_is_told_to_stay_below():
+    """z ~ N(0, 1) drawn positive alone: the weights' mean is p(x, z > 0), whatever k."""
+
+    class Halved(Weighed):
+        def guide(self, x):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("z", dist.HalfNormal(torch.ones(len(x))))
+
+    found = importance_sampled(Halved(), X, ks=(4000,))
+    posterior = dist.Normal(X[:, 0] / 2, 0.5**0.5)
+    truth = dist.Normal(0.0, 2**0.5).log_prob(X[:, 0]) + (1 - posterior.cdf(torch.zeros(()))).log()
+    assert ((found.log_p[:, 0] - truth).abs() < 5 * found.error[:, 0]).all()
+    assert "it stays below log p(x) however large k is: guide site 'z' is drawn on" in found.figures[1].note
+    assert importance_sampled(Weighed(), X, ks=(2,)).short == ""

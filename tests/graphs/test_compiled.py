@@ -227,3 +227,35 @@ def test_nothing_is_told_where_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compiled(Loss(Pathwise(), Small()), "graph").backward(X)
+
+
+class Labelled(nn.Module):
+    """Data, integer labels of which some are unknown, and a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.codes, self.scale = nn.Embedding(3, 8), nn.Parameter(torch.ones(8))
+
+    def forward(self, x, y, seen):
+        known = torch.where(y >= 0, 1.0, 0.1)
+        apart = torch.where(seen, x * self.scale - self.codes(y.clamp(min=0)), 0.0)
+        return (known * apart.square().sum(-1)).mean() + 0.01 * torch.randn(()) * self.scale.sum()
+
+
+def test_labels_and_masks_are_inputs_of_one_graph_as_data_are():
+    loss = Labelled()
+    step, seen = compiled(loss, "graph"), X > -1
+    for number in range(3):  # other values each time, which a graph that keeps the first ones would miss
+        y = (torch.arange(6) + number) % 4 - 1
+        batch = (X.roll(number, 0), y, seen & (torch.arange(8) != number))
+        found = []
+        for face in (step, loss):
+            loss.zero_grad()
+            torch.manual_seed(number)
+            value = face.backward(*batch) if face is step else face(*batch)
+            value.backward() if face is loss else None
+            found.append([value.detach(), *[p.grad for p in loss.parameters()]])
+        assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(*found, strict=True))
+    assert len(step._runs) == 1 and step.tier_now == "graph"
+    step.backward(X, y.int(), seen)
+    assert len(step._runs) == 2  # labels of another type

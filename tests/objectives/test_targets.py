@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo
-from pplvm.estimators.gradients import compare_gradients
-from pplvm.estimators.measurement import target_of
+from pplvm.estimators.compare_gradients import compare_gradients
+from pplvm.estimators.references.target import target_of
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.targets import LOG_EVIDENCE, WAKE_SLEEP, Tabulated, thermodynamic
 from pplvm.objectives.thermodynamic import Thermodynamic

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae, renyi
-from pplvm.estimators.measurement import target_of
+from pplvm.estimators.references.target import target_of
 from pplvm.objectives import stopped_guide
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pplvm.estimators.rules import OTHER
-from pplvm.estimators.rules import RULES as FAMILIES
+from pplvm.estimators.results.rule_families import OTHER
+from pplvm.estimators.results.rule_families import RULES as FAMILIES
 from pplvm.plots.looks import RULES, looks, plain_numbers, rule_handles
 
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009),

@@ -13,6 +13,7 @@ from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.ppca import ProbabilisticPCA
+from pplvm.programs.presets import gaussian_vae
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
@@ -40,6 +41,7 @@ PROGRAMS = {
     "ppca": (lambda: ProbabilisticPCA(D, 2, data_mean=MEAN), real, Pathwise(iwae, 2)),
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
+    "vae, composed": (lambda: gaussian_vae(D, 2, (5,), MEAN), real, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 

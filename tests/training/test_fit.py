@@ -29,6 +29,97 @@ def test_the_loop_is_the_hand_written_one():
     assert torch.equal(nets[0].weight, nets[1].weight)
 
 
+class Regression(torch.nn.Module):
+    """A loss of data and their conditions."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.codes = torch.nn.Linear(3, 2), torch.nn.Embedding(4, 2)
+
+    def forward(self, x, y, weight=1.0):
+        return (weight * (self.net(x) - self.codes(y)).square().sum(-1)).mean()
+
+
+@pytest.mark.parametrize("compile", ["off", "graph"])
+def test_a_batch_with_conditions_is_the_arguments_of_the_loss(compile):
+    x, y = torch.randn(20, 3), torch.arange(20) % 4
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=5)
+    losses = [Regression() for _ in range(2)]
+    losses[1].load_state_dict(losses[0].state_dict())
+    optimizers = [torch.optim.Adam(loss.parameters(), lr=0.1) for loss in losses]
+    values = fit(losses[0], loader, optimizers[0], epochs=2, compile=compile).run()
+    by_hand = []
+    for start in [*range(0, 20, 5), *range(0, 20, 5)]:
+        optimizers[1].zero_grad()
+        loss = losses[1](x[start : start + 5], y[start : start + 5])
+        loss.backward()
+        optimizers[1].step()
+        by_hand.append(loss.detach())
+    assert torch.allclose(values, torch.stack(by_hand), rtol=1e-12)
+    assert torch.allclose(losses[0].codes.weight, losses[1].codes.weight, rtol=1e-12)
+
+
+def test_a_condition_that_is_not_finite_is_named_by_its_row():
+    loss, weight = Regression(), torch.ones(4)
+    weight[2] = torch.nan
+    batch = (torch.zeros(4, 3), torch.arange(4), weight)
+    for whole in (batch, [batch[0], batch[1], torch.where(weight > 0, torch.inf, weight)]):
+        with pytest.raises(
+            FloatingPointError, match="^step 0: row . of the batch holds NaN or infinity in its condition 2: "
+        ):
+            fit(loss, [whole], torch.optim.SGD(loss.parameters(), lr=0.1)).run()
+
+
+def test_a_fault_that_a_label_causes_is_told_with_site_and_row():
+    import pyro
+    import pyro.distributions as dist
+
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.programs.vae import VAE
+
+    class Labelled(VAE):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                scale = 1 / (y[:, None] - 3.0) ** 2  # of label 3
+                pyro.sample("x", dist.Normal(self.decoder(z), scale).to_event(1), obs=x)
+
+        def guide(self, x, y):
+            super().guide(x)
+
+    loss = Loss(Pathwise(), Labelled(8, 2, (5,)))
+    batches = [(torch.ones(4, 8), torch.tensor(labels)) for labels in ([0, 1, 2, 4], [0, 1, 3, 4])]
+    with pytest.raises(FloatingPointError, match="^step 1: .* the scale of model site 'x' is inf in row 2: bound it"):
+        fit(loss, batches, torch.optim.SGD(loss.parameters(), lr=1e-6), compile="off").run()
+
+
+def test_what_a_loss_reports_stands_beside_it_on_the_bar(monkeypatch):
+    class Reporting(Regression):
+        def reported(self):
+            return {"size": torch.tensor(7.0)}
+
+    told = []
+    monkeypatch.setattr("pplvm.training.fitting.bar", lambda *args, **kwargs: Bar(told))
+    loss, batch = Reporting(), (torch.zeros(4, 3), torch.arange(4))
+    fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run(progress=True)
+    assert [list(figures) for figures in told] == [["loss", "size"]] and told[0]["size"] == 7.0
+
+
+class Bar:
+    def __init__(self, told):
+        self.told = told
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def at(self, done, figures):
+        self.told.append(figures)
+
+
 class Squares(torch.nn.Module):
     def __init__(self, net, times=1.0):
         super().__init__()
@@ -188,6 +279,83 @@ def test_a_batch_with_its_labels_is_refused_with_the_cure():
     steps = fit(Squares(net), [[torch.zeros(3, 2), torch.zeros(3)]], torch.optim.SGD(net.parameters(), lr=1.0))
     with pytest.raises(TypeError, match=r"a batch is a list, .* fit\(loss, \(x for x, _ in loader\), optimizer\)"):
         next(steps)
+
+
+def test_a_program_is_told_which_parts_of_a_batch_it_takes():
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.programs.vae import VAE
+
+    class Conditional(VAE):
+        def model(self, x, y):
+            super().model(x)
+
+        def guide(self, x, y):
+            super().guide(x)
+
+    x, y = torch.ones(3, 8), torch.zeros(3)
+    alone = r"a batch is a tuple, and of its 2 tensors the loss takes x alone .*: leave labels out, .* model\(x, y\)"
+    more = r"a batch is x alone, and the loss takes more .* 'y'\): give batches \(x, y\), as data.conditioned"
+    both = (
+        r"of its 3 tensors the loss takes 2 parts .*, as in fit\(loss, \(\(x, y\) for x, y, _ in loader\), optimizer\)"
+    )
+    for kind, batch, words in ((VAE, (x, y), alone), (Conditional, x, more), (Conditional, (x, y, y), both)):
+        loss = Loss(Pathwise(), kind(8, 2, (5,)))
+        with pytest.raises(TypeError, match=words):
+            fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run()
+    conditional = Loss(Pathwise(), Conditional(8, 2, (5,)))
+    for loss, batch in ((conditional, (x, y)), (Squares(torch.nn.Linear(8, 1)), [x])):
+        assert fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run().isfinite().all()
+    broken = Squares(lambda x: torch.nn.functional.relu(x, 1, 2, 3))  # an error of the program's own
+    broken.net.weight = None
+    with pytest.raises(TypeError, match="^relu"):
+        fit(broken, [(x,)], torch.optim.SGD([torch.nn.Parameter(x)], lr=0.1)).run()
+
+
+def test_every_face_of_a_loss_is_asked_alike():
+    """A module that has no `backward`, one that has, and one that is compiled: the stepper moves them alike."""
+    from pplvm.graphs.compiled import Compiled
+
+    class Own(Regression):
+        def backward(self, x, y):
+            asked.append(type(self).__name__)
+            value = self(x, y)
+            value.backward()
+            return value.detach()
+
+    asked, batch, found = [], (torch.randn(4, 3), torch.arange(4)), []
+    state = Regression().state_dict()
+    for kind, wrap in (
+        (Regression, lambda loss: loss),
+        (Own, lambda loss: loss),
+        (Own, lambda loss: Compiled(loss, "graph")),
+    ):
+        loss = kind()
+        loss.load_state_dict(state)
+        stepper = Stepper(wrap(loss), torch.optim.SGD(loss.parameters(), lr=0.1))
+        assert stepper.plain is loss
+        found.append([stepper(batch).loss, *[p.detach() for p in loss.parameters()]])
+    assert asked == ["Own"]
+    assert all(torch.allclose(a, b, rtol=1e-12) for each in found[1:] for a, b in zip(each, found[0], strict=True))
+
+
+def test_a_loss_has_the_face_of_what_compiles_it():
+    from pplvm.graphs.compiled import Compiled
+    from pplvm.objectives.objective import Loss
+    from pplvm.objectives.pathwise import Pathwise
+    from pplvm.programs.vae import VAE
+
+    loss, x, found = Loss(Pathwise(), VAE(8, 2, (5,))), torch.ones(3, 8), []
+    loss(x)
+    for face in (lambda: loss(x).backward(), lambda: loss.backward(x), lambda: Compiled(loss, "graph").backward(x)):
+        loss.zero_grad()
+        torch.manual_seed(1)
+        value = face()
+        assert value is None or not value.requires_grad
+        found.append([p.grad.clone() for p in loss.parameters()])
+    assert all(torch.equal(a, b) for each in found[1:] for a, b in zip(each, found[0], strict=True))
+    loss.backward(x)  # is added
+    assert not torch.equal(next(loss.parameters()).grad, found[0][0])
 
 
 def test_parts_of_a_loss_have_optimizers_of_their_own():

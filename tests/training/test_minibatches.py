@@ -38,6 +38,21 @@ def test_data_sets_give_float32_and_draw_anew_in_every_epoch():
     assert {*first.unique().tolist(), *second.unique().tolist()} == {0.0, 1.0} and float(first.sum() - second.sum())
 
 
+def test_rows_keep_their_conditions():
+    x, y = torch.arange(7.0)[:, None], 10 * torch.arange(7)
+    labelled = ImageData(x, "seven", levels=None, labels=y).conditioned("labels")
+    for data in (torch.utils.data.TensorDataset(x, y), labelled, (x, y)):
+        batches, count = minibatches(data, epochs=2, batch_size=3)
+        found = list(batches)
+        assert count == len(found) == 6 and all(torch.equal(10 * a.flatten().long(), b) for a, b in found)
+        assert torch.equal(torch.cat([b for _, b in found[:3]]).sort().values, y)
+    (alone,) = minibatches(torch.utils.data.TensorDataset(x), epochs=1)[0]
+    assert isinstance(alone, torch.Tensor) and alone.shape == (7, 1)
+    assert minibatches((x, x)) == ((x, x), 2)  # a tuple of batches, as before
+    with pytest.raises(ValueError, match=r"\(7, 1\), \(5,\) as shapes: data and conditions need as many rows"):
+        minibatches((x, y[:5]), batch_size=3)
+
+
 def test_batches_of_their_own_are_gone_through_again():
     made = [torch.zeros(2), torch.ones(1)]
     assert minibatches(made) == (made, 2)
@@ -49,8 +64,6 @@ def test_batches_of_their_own_are_gone_through_again():
     assert len(list(batches)) == 2 and count is None
 
 
-ROWS = torch.utils.data.TensorDataset(torch.ones(4, 2))
-
 REFUSED = {
     "an iterator of batches is used up after one epoch, and 3 are asked for": (iter([torch.ones(2)]), 3, None),
     "batch_size is of data, .* and list gives batches of its own: leave batch_size out": ([torch.ones(2)], None, 2),
@@ -58,7 +71,6 @@ REFUSED = {
     "batch_size 5 is more than the 4 data: use at most 4": (torch.ones(4, 2), None, 5),
     "there are no data: 0 rows": (torch.ones(0, 2), 1, None),
     r"data are a ndarray: make them a tensor, torch.as_tensor\(": (np.ones((4, 2)), 1, None),
-    "a TensorDataset gives one datum at a time: give torch.utils.data.DataLoader": (ROWS, 1, None),
     "epochs must be a whole number of at least 1, got 0": (torch.ones(4, 2), 0, None),
     "batch_size must be a whole number of at least 1, got 2.0": (torch.ones(4, 2), None, 2.0),
 }
@@ -75,7 +87,6 @@ def test_what_does_not_go_together_is_refused_in_words_before_a_step(words):
 @pytest.mark.parametrize(
     "batch, cure",
     [
-        ([torch.ones(4, 2)], r"as in fit\(loss, \(x for \[x\] in loader\)"),
         ((torch.ones(4, 2), torch.ones(4)), r"as in fit\(loss, \(x for x, _ in loader\)"),
         (3 * [torch.ones(4, 2)], r"as in fit\(loss, \(x for x, _, _ in loader\)"),
         (("an image", 3), r"DataLoader\(data, batch_size=100\)"),

@@ -11,11 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch
 from pplvm.bounds import iwae
 from pplvm.evaluation.annealing.path import Path, Start
 from pplvm.evaluation.annealing.point import Point
 from pplvm.evaluation.annealing.transitions import Tally, moved, tuned
 from pplvm.evaluation.figures import Figure, mean_of
+from pplvm.evaluation.judged import Judged, judged_of
 from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
 
 __all__ = ["Annealed", "Schedule", "annealed", "betas_of", "require_counts", "walked"]
@@ -31,6 +33,7 @@ class Annealed:
     acceptance: Tensor  # (N, 2), of trajectories and of flips; nan where there are none
     steps: int
     start: Start
+    judged: Judged = Judged()  # what the weights estimate the density of
 
     @property
     def log_px(self) -> Tensor:
@@ -47,7 +50,7 @@ class Annealed:
         chains = self.log_weights.shape[1]
         note = f"a lower bound in expectation: {chains} chains of {self.steps} steps from the {self.start}"
         found = [
-            mean_of("log p(x), annealed", self.log_px, note=note),
+            mean_of(f"{self.judged.log_p}, annealed", self.log_px, note=note),
             mean_of("chains that count", self.ess, "chains", f"effective sample size, of {chains}"),
         ]
         for name, shares in zip(("trajectories", "flips"), self.acceptance.T, strict=True):
@@ -58,7 +61,7 @@ class Annealed:
 
 def annealed(
     program: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     chains: int = 16,
     steps: int = 500,
@@ -73,8 +76,8 @@ def annealed(
     anew; step sizes come from a shorter run before, so that they do not adapt to the chains that are measured.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        x: data (N, ...).
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        x: data (N, ...), or data and their conditions, (x, y).
         chains: independent chains a datum, at least 1.
         steps: rises of beta from 0 to 1, at least 1; each but the last is followed by a transition.
         start: q0, "guide" or the model's "prior", for which the guide needs no density.
@@ -100,12 +103,13 @@ def annealed(
     betas = betas_of(schedule, steps)
     log_weights, shares = [], []
     with frozen(program, x, chains) as pair:
+        judged = judged_of(pair, x)
         for row in each_datum(x, seed):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])
             log_weights.append(walked(path, path.draw(chains), betas, sizes, tally))
             shares.append(tally.means())
-    return Annealed(torch.stack(log_weights).cpu(), torch.stack(shares).cpu(), steps, start)
+    return Annealed(torch.stack(log_weights).cpu(), torch.stack(shares).cpu(), steps, start, judged)
 
 
 def betas_of(schedule: Schedule, steps: int) -> list[float]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pplvm.batch import Batch, as_tuple, rows_of
 from pplvm.bounds import iwae
 from pplvm.evaluation.annealing.annealed import Schedule, betas_of, require_counts, walked
 from pplvm.evaluation.annealing.path import Path, Start, require_normalised
 from pplvm.evaluation.annealing.transitions import Tally, tuned
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen, seeds_of
+from pplvm.evaluation.one_by_one import each_datum, frozen, in_turn, seeds_of
 from pplvm.particles.dreams import dream, latent_values, require_dreams
 
 __all__ = ["Bidirectional", "bidirectional"]
@@ -47,7 +48,7 @@ class Bidirectional:
 
 def bidirectional(
     program: nn.Module,
-    like: Tensor,
+    like: Batch,
     *,
     data: int | range = 100,
     chains: int = 16,
@@ -62,8 +63,9 @@ def bidirectional(
     and on real data for as much as these resemble the model's.
 
     Arguments:
-        program: with methods model(x) and guide(x).
-        like: data (N, ...), N at least 1, whose shape and type the simulated ones take.
+        program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
+        like: data (N, ...), N at least 1, whose shape and type the simulated ones take; with conditions, (x, y),
+            simulated datum n is given those of datum n, counted on from the first again.
         data: how many to simulate, or the numbers of some of these, e.g. `range(100)[my_rows(100)]` on each rank.
         chains, steps, start, schedule: as in `annealed`; chains are run as often again backwards.
         seed: of the simulated data and of all chains.
@@ -86,11 +88,15 @@ def bidirectional(
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
     with frozen(program, like, chains) as pair:
-        require_normalised(pair, like[:1], pair.run_guide(1, (like[:1],), {}), "guide")
-        require_dreams(pair, (like[:1],), {})
-        drawn = [dream(pair, (like[:1],), {}) for _ in each_datum(torch.arange(max(numbers) + 1), seed)]
-        seeds = seeds_of(torch.cat([row for _, row in drawn]), seed)  # equal data before a datum count
-        rows = each_datum(torch.cat([drawn[n][1] for n in numbers]), [seeds[n] for n in numbers])
+        first, every = rows_of(as_tuple(like), slice(1)), range(max(numbers) + 1)
+        require_normalised(pair, first, pair.run_guide(1, first, {}), "guide")
+        require_dreams(pair, first, {})
+        given = in_turn(like, every)
+        nth = zip(every, each_datum(torch.arange(len(every)), seed), strict=True)  # each with a seed of its own
+        drawn = [dream(pair, rows_of(given, slice(n, n + 1)), {}) for n, _ in nth]
+        dreams = torch.cat([row for _, row in drawn]), *given[1:]
+        seeds = seeds_of(dreams, seed)  # equal data before a datum count
+        rows = each_datum([part[list(numbers)] for part in dreams], [seeds[n] for n in numbers])
         for row, (trace, _) in zip(rows, (drawn[n] for n in numbers), strict=True):
             path, tally = Path.of(pair, row, start), Tally()
             sizes = tuned(path, betas[1:-1])

@@ -13,17 +13,18 @@ from typing import Any, Literal
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, Transform, biject_to
 
+from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.annealing.point import Point
 from pplvm.particles.contract import ProgramError, Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, is_enumerable, support
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
+from pplvm.particles.point_masses import is_point, point_in_words
 from pplvm.particles.supports import narrower, same_support
 
 __all__ = ["Path", "Start", "require_normalised"]
@@ -48,7 +49,7 @@ class Path:
     """The densities of one datum's latents between a start and the model's joint."""
 
     pair: Pair
-    row: Tensor  # (1, ...)
+    row: tuple[Tensor, ...]  # a datum (1, ...) and its conditions
     start: Start
     sites: dict[str, Site]  # latents of one particle, from the start
     free: dict[str, _Free]
@@ -56,16 +57,18 @@ class Path:
     still: dict[str, Distribution] | None  # of the guide, where no draw changes another's distribution
 
     @classmethod
-    def of(cls, pair: Pair, row: Tensor, start: Start) -> "Path":
+    def of(cls, pair: Pair, row: Batch, start: Start) -> "Path":
         """Lay out the latents of a checked pair.
 
         Raises:
-            ProgramError: there is no latent, or one is auxiliary, a Delta, or neither finite nor on a support with a
-                bijection; a term of the model, or of the guide that chains start from, is one that nothing normalises.
+            ProgramError: there is no latent, or one is auxiliary, a point mass, or neither finite nor on a support with
+                a bijection; a term of the model, or of the guide that chains start from, is one that nothing
+                normalises.
             ValueError: start has another name.
         """
         if start not in ("guide", "prior"):
             raise ValueError(f"start must be 'guide' or 'prior', got {start!r}")
+        row = as_tuple(row)
         started = _started(pair, row, start, 1)
         sites, still = latents(started), None
         if not sites:
@@ -73,7 +76,7 @@ class Path:
         require_normalised(pair, row, started, start)
         if start == "guide":
             _require_densities(sites)
-            for narrow in narrower(latents(pair.run_model(1, started, (row,), {})), sites).values():
+            for narrow in narrower(latents(pair.run_model(1, started, row, {})), sites).values():
                 raise ProgramError(f"{narrow}, which chains from the guide never leave: use start='prior'")
             still = _still(pair, row)
         finite = {n: _Finite(support(s["fn"]), s["value"].shape) for n, s in sites.items() if is_enumerable(s)}
@@ -115,7 +118,7 @@ class Path:
                 each = value.reshape(num_chains, -1, 1, *known.shape[1:])
                 same = (each == known).reshape(*each.shape[:2], len(known), -1).all(-1)
                 states[name] = same.int().argmax(-1)
-        return self.at(torch.cat(free, 1) if free else self.row.new_zeros(num_chains, 0), states)
+        return self.at(torch.cat(free, 1) if free else self.row[0].new_zeros(num_chains, 0), states)
 
     def at(self, free: Tensor, states: dict[str, Tensor], sloped: bool = False) -> Point:
         """The densities at free coordinates (K, n) and states, with their gradients if asked."""
@@ -144,12 +147,12 @@ class Path:
     def _log_densities(self, values: dict[str, Tensor], K: int) -> tuple[Tensor, Tensor]:
         """Log q0 and log p at the values, each (K,); masks hide no latent, whose density integrates to one."""
         held = _held(self.sites, values)
-        terms = self._terms(self.pair.run_model(K, held, (self.row,), {}), K)
+        terms = self._terms(self.pair.run_model(K, held, self.row, {}), K)
         if self.start == "prior":
             return _total(terms[name] for name in self.sites), _total(terms.values())
         if self.still is None:
             guide = poutine.replay(self.pair.guide, trace=held)
-            drawn = self._terms(self.pair.run(guide, K, (self.row,), {}), K)
+            drawn = self._terms(self.pair.run(guide, K, self.row, {}), K)
         else:
             drawn = {n: self.pair.per_datum(fn.log_prob(values[n])).expand(K, -1) for n, fn in self.still.items()}
         return _total(drawn.values()), _total(terms.values())
@@ -167,10 +170,10 @@ class Path:
         return (K, *[1] * (self.pair.nesting - plates), *one)
 
 
-def _started(pair: Pair, row: Tensor, start: Start, num_chains: int) -> Trace:
+def _started(pair: Pair, row: tuple[Tensor, ...], start: Start, num_chains: int) -> Trace:
     if start == "guide":
-        return pair.run_guide(num_chains, (row,), {})
-    return pair.run_model(num_chains, None, (row,), {})
+        return pair.run_guide(num_chains, row, {})
+    return pair.run_model(num_chains, None, row, {})
 
 
 def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
@@ -181,22 +184,22 @@ def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
     return held
 
 
-def _still(pair: Pair, row: Tensor) -> dict[str, Distribution] | None:
+def _still(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, Distribution] | None:
     """The guide's distributions, if none has taken the dimension of two held draws."""
-    drawn = latents(pair.run_guide(2, (row,), {}))
+    drawn = latents(pair.run_guide(2, row, {}))
     held = _held(drawn, {name: site["value"] for name, site in drawn.items()})
-    sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, (row,), {}))
+    sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, row, {}))
     fns = {name: unmasked(site["fn"]) for name, site in sites.items()}
     return fns if all(len(fn.batch_shape) <= pair.nesting for fn in fns.values()) else None
 
 
-def require_normalised(pair: Pair, row: Tensor, started: Trace, start: Start) -> None:
+def require_normalised(pair: Pair, row: tuple[Tensor, ...], started: Trace, start: Start) -> None:
     """Refuse a program without a log p(x), or with a guide whose density chains cannot start from.
 
     Arguments:
         started: a trace of what `start` names.
     """
-    model_trace = started if start == "prior" else pair.run_model(1, started, (row,), {})
+    model_trace = started if start == "prior" else pair.run_model(1, started, row, {})
     guide_sites = sample_sites(started) if start == "guide" else {}
     if term := unnormalised(sample_sites(model_trace), guide_sites):
         raise ProgramError(f"chains lead to log p(x), which the program does not have: {term}")
@@ -208,8 +211,9 @@ def _require_densities(sites: dict[str, Site]) -> None:
             raise ProgramError(
                 f"guide site {name!r} is auxiliary, so log q(z | x) is not known: use start='prior', which needs none"
             )
-        if isinstance(coordinates(site["fn"]), Delta):
-            raise ProgramError(f"guide site {name!r} is a Delta, which has no density: use start='prior'")
+        if is_point(site["fn"]):
+            told = point_in_words(site["fn"])
+            raise ProgramError(f"guide site {name!r} is {told}, which has no density: use start='prior'")
 
 
 def _freed(name: str, site: Site) -> _Free:

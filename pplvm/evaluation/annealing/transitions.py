@@ -115,7 +115,7 @@ def flip(path: Path, point: Point, beta: float, name: str) -> tuple[Point, Tenso
 def tuned(path: Path, betas: list[float]) -> list[Tensor]:
     """Step sizes (n,) for each beta, from a run of its own, so that those which are measured do not adapt."""
     if not path.free or not betas:
-        return [path.row.new_zeros(0)] * len(betas)
+        return [path.row[0].new_zeros(0)] * len(betas)
     point = path.draw(PILOTS)
     size, spread = 0.5, point.free.var(0)
     stops = torch.linspace(0, len(betas) - 1, min(PILOT_STEPS, len(betas))).round().long().tolist()

@@ -6,6 +6,7 @@ from torch.overrides import TorchFunctionMode
 
 from pplvm.bounds import elbo, iwae
 from pplvm.distributed import collectives, data_parallel, ranks
+from pplvm.graphs.compiled import compiled
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
@@ -15,7 +16,8 @@ from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.particles.side_effects import undone
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
-from tests.distributed.ranks.programs import B, my_half, vae, whole_batch
+from pplvm.training.fit import fit
+from tests.distributed.ranks.programs import B, Masked, my_half, vae, whole_batch, whole_batch_with_conditions
 from tests.objectives.test_contract import EVERY, objective_and_program, with_plate
 
 
@@ -61,6 +63,22 @@ def gradients_of_pyros_own():
 def plate_of_all_the_data():
     make = lambda: (LeaveOneOut(iwae, 3), with_plate(lambda x: (60, None, torch.arange(len(x)))))
     return {"apart": apart_from_one_process(make)}
+
+
+def conditions():
+    """Labels and masks go with their rows, whether the loss is plain or a graph, by `backward` and in `fit`."""
+    batch, mine = whole_batch_with_conditions(), ranks.my_share(whole_batch_with_conditions())
+    alone, found = Masked(), {"shapes": [tuple(part.shape) for part in mine]}
+    truth = alone(*batch)
+    truth.backward()
+    for name, wrap in {"plain": lambda loss: loss, "graph": lambda loss: compiled(loss, "graph")}.items():
+        together = data_parallel.parallel(wrap(Masked()), mine)
+        value = collectives.mean(together.backward(*mine))
+        found[name] = max(float((gradient(together) - gradient(alone)).abs().max()), abs(float(value - truth.detach())))
+        fit(together, 3 * [mine], torch.optim.SGD(together.parameters(), 0.05)).run()
+        found[f"{name}, trained"] = torch.cat([p.detach().flatten() for p in together.parameters()])
+    fit(alone, 3 * [batch], torch.optim.SGD(alone.parameters(), 0.05)).run()
+    return found | {"trained alone": torch.cat([p.detach().flatten() for p in alone.parameters()])}
 
 
 def apart_from_one_process(make, x=None, wrap=data_parallel.parallel, steps=2):

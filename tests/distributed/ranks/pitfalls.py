@@ -18,6 +18,8 @@ from pplvm.objectives.tempered import Warmup
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import gather
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.training.fit import fit
+from pplvm.training.stages import train_only
 from tests.distributed.ranks.programs import (
     B,
     Branching,
@@ -120,6 +122,16 @@ def batch_norm():
         "mean of variances": (halves[0].running_var + halves[1].running_var) / 2,
         "batches": int(norm.num_batches_tracked),
     }
+
+
+def frozen_part():
+    """What is frozen stays the same bit by bit on both, its running statistics too, and the rest learns."""
+    loss, x = Loss(Pathwise(), Normed()), ranks.my_share(whole_batch())
+    train_only(loss.program, "decoder")
+    before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
+    fit(data_parallel.parallel(loss, x), 3 * [x], torch.optim.Adam(loss.parameters())).run()
+    data_parallel.require_equal(loss)
+    return [name for name, tensor in loss.state_dict().items() if not torch.equal(before[name], tensor)]
 
 
 def start_from_the_first_batch():

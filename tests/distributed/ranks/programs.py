@@ -106,3 +106,20 @@ class Branching(VAE):
             first, second = self.encoder(x).chunk(2, -1)
             pyro.sample("z", dist.Bernoulli(logits=first).to_event(1))
             pyro.sample("y", dist.Bernoulli(logits=second).to_event(1))
+
+
+class Masked(nn.Module):
+    """A loss of data, integer labels and masks, without noise."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.encoder, self.embedding = nn.Linear(8, 4), nn.Embedding(3, 4)
+
+    def forward(self, x, y, seen):
+        return (self.encoder(torch.where(seen, x, 0.5)) - self.embedding(y)).square().sum(-1).mean()
+
+
+def whole_batch_with_conditions():
+    seen = torch.rand(B, 8, generator=torch.Generator().manual_seed(3)) < 0.7
+    return whole_batch(), torch.arange(B) % 3, seen

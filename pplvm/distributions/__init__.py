@@ -1,0 +1,1 @@
+"""Pyro distributions: randomness, no parameters of their own and no networks."""

@@ -1,0 +1,1 @@
+"""What one gradient costs: likelihood evaluations, milliseconds, and variance times time."""

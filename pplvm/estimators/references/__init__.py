@@ -1,0 +1,1 @@
+"""The gradient that an estimator should have: exact by enumeration, or an average of many draws."""

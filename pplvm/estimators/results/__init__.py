@@ -1,0 +1,1 @@
+"""A comparison as one labelled dataset, which prints as a ranked table."""

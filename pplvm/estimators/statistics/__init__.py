@@ -1,0 +1,1 @@
+"""Streaming statistics of replicate gradients: moments, projections, and tests of their bias."""

@@ -1,0 +1,1 @@
+"""Proof on tiny programs whose gradients are known exactly."""

@@ -1,0 +1,49 @@
+"""What was found of a program on data: figures by section, and each datum's terms behind them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pplvm.evaluation.figures import Figure
+from pplvm.evaluation.judged import Judged
+from pplvm.plots.display import evaluation_html, evaluation_text, or_plain
+
+__all__ = ["OBSERVED", "VARIABLES", "Evaluation"]
+
+VARIABLES = ("log_p", "log_mean_weight")
+"""How the estimates at each k are called among the terms of each datum: the second where a fault keeps them from being
+a bound on what `Evaluation.judged` says."""
+
+OBSERVED = "conditions_observed"
+"""Among the terms of each datum, 1 where the model observes its conditions and 0 where not, if data differ in that."""
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What was found; printed, or shown by a notebook, as tables of figures with their errors.
+
+    Arguments:
+        sections: figures under their headings, in the order of a report.
+        per_datum: terms behind the figures, (N,) or (N, k) each, float64.
+        left_out: what could not be asked of this program, and why, a sentence each.
+        judged: what `log_p` is of: data, data given conditions, or data and the labels that the model observes.
+    """
+
+    sections: dict[str, list[Figure]]
+    per_datum: dict[str, Tensor]
+    left_out: tuple[str, ...]
+    judged: Judged = Judged()
+
+    def __repr__(self) -> str:
+        try:
+            return evaluation_text(self._rows, self.left_out)
+        except Exception:  # looking at a result must not end in an error
+            return f"Evaluation({self.sections}, left_out={self.left_out})"
+
+    def _repr_html_(self) -> str:
+        return or_plain(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)
+
+    @property
+    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+        return {title: [asdict(figure) for figure in figures] for title, figures in self.sections.items()}

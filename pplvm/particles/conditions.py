@@ -1,0 +1,79 @@
+"""Which observed sites of a model hold conditions, and for which data: labels that the model observes where known.
+
+Conditions are given to a program beside its data, model(x, y). Most models only read them, p(x | y). One that observes
+them too, as a semi-supervised one observes the labels that are known, has a density of both, p(x, y).
+"""
+
+import torch
+from pyro import poutine
+from pyro.ops.provenance import get_provenance, track_provenance
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+from pplvm.particles.contract import sample_sites
+from pplvm.particles.dependencies import Written
+from pplvm.particles.masks import seen
+from pplvm.particles.pair import Pair, cuda_devices
+from pplvm.particles.unobserved import Unobserved
+
+__all__ = ["WithoutData", "observed_conditions", "rows_that_observe"]
+
+SITES_OF_CONDITIONS = "sites of conditions"
+
+
+def observed_conditions(pair: Pair, args: tuple, kwargs: dict) -> dict[str, frozenset[int]]:
+    """The model's observed sites whose values come from conditions and not from the data, by name.
+
+    Arguments:
+        args: data and conditions, (x, y, ...).
+
+    Returns:
+        Which arguments each of them observes, 1 for y; nothing where there are no conditions.
+    """
+    if len(args) < 2:
+        return {}
+    memory = {} if pair.structures is None else pair.structures.memory(())
+    if SITES_OF_CONDITIONS not in memory or get_proxy_mode() is None:  # what is traced cannot be followed
+        memory[SITES_OF_CONDITIONS] = _followed(pair, args, kwargs)
+    return memory[SITES_OF_CONDITIONS]
+
+
+def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
+    """The data of a batch (B, ...) of which the model observes a condition that no mask hides, (B,) of bools."""
+    names = observed_conditions(pair, args, kwargs)
+    found = torch.zeros(len(args[0]), dtype=torch.bool)
+    if names:
+        with torch.no_grad(), torch.random.fork_rng(cuda_devices(args)):
+            trace = pair.again.run(pair.model, 1, args, kwargs)
+        for name in names:
+            site = trace.nodes[name]
+            rows = seen(site).movedim(-1 - len(site["fn"].event_shape), 0)  # (B, nested plates..., event...)
+            found = found | rows.reshape(len(rows), -1).any(1)
+    return found
+
+
+class WithoutData(Messenger):
+    """Draw at sites that observe data, as `Unobserved` does, but keep the conditions that are observed.
+
+    Arguments:
+        kept: names of the sites of `observed_conditions`.
+    """
+
+    def __init__(self, kept: frozenset[str]) -> None:
+        super().__init__()
+        self.kept, self._uncondition = kept, Unobserved()
+
+    def _pyro_sample(self, msg: "poutine.runtime.Message") -> None:
+        if msg["name"] not in self.kept:
+            self._uncondition._pyro_sample(msg)
+
+
+def _followed(pair: Pair, args: tuple, kwargs: dict) -> dict[str, frozenset[int]]:
+    """By Pyro's provenance; where a program leaves torch the trail is lost, and a site counts as one of data."""
+    with torch.no_grad(), torch.random.fork_rng(cuda_devices(args)), Written():
+        tracked = (track_provenance(arg, frozenset({number})) for number, arg in enumerate(args))
+        trace = pair.again.run(pair.model, 1, tuple(tracked), kwargs)
+    observed = {name: site for name, site in sample_sites(trace).items() if site["is_observed"]}
+    read = {name: get_provenance(site["value"]) for name, site in observed.items()}
+    return {name: numbers for name, numbers in read.items() if numbers and 0 not in numbers}
