@@ -1,6 +1,6 @@
-"""The variational autoencoder, composed of encoder, decoder, likelihood, prior and posterior.
+"""The variational autoencoder, composed of encoder, decoder, prior and likelihood.
 
-p(z) = prior,   p(x | z) = likelihood(decoder(z)),   q(z | x) = posterior(encoder(x))
+p(z) = prior,   p(x | z) = likelihood(decoder(z)),   q(z | x) = encoder(x)
 """
 
 import inspect
@@ -31,10 +31,10 @@ class VAE(nn.Module):
             or by name, "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data, both flattened.
         data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
         activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
-        encoder: x (B, *shape) to what `posterior` takes; it runs once a datum.
+        encoder: x (B, *shape) to a distribution over z, or to loc and log scale of a diagonal normal, (B, 2 Z); it runs
+            once a datum.
         decoder: z (..., *event of z) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
         prior: called, gives a distribution whose event is one z; N(0, I) unless given.
-        posterior: the encoder's output to a distribution over z.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(z, y) and prior(y) which take y are
     given it. A part with parameters is an nn.Module; functions serve for those without.
@@ -70,7 +70,6 @@ class VAE(nn.Module):
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
         prior: Callable[..., dist.TorchDistribution] | None = None,
-        posterior: Callable[[Any], dist.TorchDistribution] = diagonal_normal,
     ) -> None:
         super().__init__()
         if isinstance(likelihood, str) and likelihood not in LIKELIHOODS:
@@ -92,8 +91,7 @@ class VAE(nn.Module):
         if prior is None:
             self.register_buffer("zeros", torch.zeros(latent_size))
         self.prior = self._standard_normal if prior is None else prior
-        self.posterior = posterior
-        for name in ("encoder", "decoder", "likelihood", "prior", "posterior"):
+        for name in ("encoder", "decoder", "likelihood", "prior"):
             if not callable(part := getattr(self, name)):
                 raise TypeError(f"VAE: {name} must be a module or a function, got {part!r}")
 
@@ -105,7 +103,8 @@ class VAE(nn.Module):
             pyro.sample("x", p_x, obs=self._shaped(x, p_x.event_shape))
 
     def guide(self, x: Tensor, *conditions: Tensor) -> None:
-        q_z = self.posterior(_given(self.encoder, (x.flatten(1) if self._flattens else x,), conditions))
+        found = _given(self.encoder, (x.flatten(1) if self._flattens else x,), conditions)
+        q_z = diagonal_normal(found) if isinstance(found, Tensor) else found
         with pyro.plate("batch", len(x)):
             pyro.sample("z", q_z)
 

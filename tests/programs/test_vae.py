@@ -181,6 +181,15 @@ def test_dense_parts_given_by_hand_are_the_presets_to_the_bit():
             assert torch.equal(found[-3][0], other[0]) and torch.equal(found[-3][1], other[1])
 
 
+def test_an_encoder_may_give_the_distribution_itself():
+    scale = torch.tensor([0.5, 2.0])
+    encoder = lambda x: dist.MultivariateNormal(x[:, :2], scale_tril=scale.diag())
+    program, x = VAE(encoder=encoder, decoder=MLP(2, 6), latent_size=2), torch.bernoulli(torch.full((4, 6), 0.5))
+    found = draw_particles(program.model, program.guide, x, num_particles=3)
+    z = found.guide_trace.nodes["z"]["value"]
+    torch.testing.assert_close(found.log_q, Normal(x[:, :2], scale).log_prob(z).sum(-1))
+
+
 def test_a_copy_has_parts_of_its_own():
     program = VAE(6, 2, (5,), "gaussian")
     copied, loaded = copy.deepcopy(program), pickle.loads(pickle.dumps(program))
