@@ -1,11 +1,16 @@
 """`pplvm check`: one batch through a program, its sites, its parameters, and every rule that it breaks."""
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from pyro.poutine import Trace
+from torch import Tensor
 
-from pplvm.commands.building import build_program, check_data, run_once
+from pplvm.batch import as_tuple
+from pplvm.commands.building import build_program, known_to
+from pplvm.commands.checking import check_data, run_once
 from pplvm.commands.data import build_data
 from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.data.batches import fixed_batch
@@ -23,17 +28,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the tables; 0 if every rule is kept, 2 if not."""
     data = build_data(arguments)
     program = build_program(arguments.program, arguments.set, data, arguments.seed)
-    x = fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed)
+    parts = as_tuple(fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed))
     with default_data_told(arguments, arguments.program):
-        model_trace, guide_trace, broken = run_once(program, data, x)
-    print(f"program {arguments.program} on {len(x)} of {data.spec.name}, shape {tuple(data.spec.shape)}")
-    print(f"data: {data.description(arguments.split)}\n")
+        model_trace, guide_trace, broken = run_once(program, data, parts)
+    print(f"program {arguments.program} on {len(parts[0])} of {data.spec.name}, shape {tuple(data.spec.shape)}")
+    print(f"data: {data.description(arguments.split)}")
+    for sentence in _reaching(known_to(arguments.program, data), data.spec.conditions, parts):
+        print(sentence)
+    print()
     rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
     rows += [_site_row("guide", site) for site in _sites(guide_trace)]
     print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
     print()
     named = list(program.named_parameters())
-    used = users(program.model, program.guide, [p for _, p in named if p.requires_grad], x) if not broken else []
+    used = users(program.model, program.guide, [p for _, p in named if p.requires_grad], *parts) if not broken else []
     owners = dict(zip([name for name, p in named if p.requires_grad], used, strict=False))
     print(
         _table(
@@ -43,13 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         with default_data_told(arguments, arguments.program):
-            check_data(program, data, x)
+            check_data(program, data, parts)
     except ValueError as error:
         broken.append(str(error))
     if not broken:
-        pair = pair_up(program.model, program.guide, (x,), {})
-        broken += filter(None, [particles_disagree(pair, (x,), {})])
-        if (dependent := data_disagree(pair, (x,), {})) is not None:
+        pair = pair_up(program.model, program.guide, parts, {})
+        broken += filter(None, [particles_disagree(pair, parts, {})])
+        if (dependent := data_disagree(pair, parts, {})) is not None:
             print(f"\nnote: objectives that credit each datum by itself refuse this program: {dependent}")
     print()
     for violation in dict.fromkeys(broken):
@@ -57,6 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
     found = f"{len(set(broken))} violation{'s' if len(set(broken)) > 1 else ''}"
     print(found if broken else "no violations: every objective that is legal can be used")
     return 2 if broken else 0
+
+
+def _reaching(known: Mapping[str, Any], conditions: Sequence[str], parts: Sequence[Tensor]) -> Iterator[str]:
+    """What reaches the program beside x, its size and its mean: conditions, and what the data know, a sentence each."""
+    for name, part in zip(conditions, parts[1:], strict=True):
+        values = f", {part.min():g} to {part.max():g} in this batch" if part.dtype != torch.bool else ""
+        yield f"given: {name} {tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}{values}"
+    told = [f"{name}={value}" for name, value in known.items() if name not in ("data_size", "data_mean")]
+    if told:
+        yield f"from the data: {', '.join(told)}"
 
 
 def _sites(trace: Trace | None) -> list[Any]:

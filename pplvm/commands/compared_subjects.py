@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pplvm.commands.building import build_program, check_data
+from pplvm.commands.building import build_program, data_for
+from pplvm.commands.checking import check_data
 from pplvm.commands.checkpoints import load_checkpoint, misfit, stops, trainer, unwrapped
 from pplvm.commands.default_data import default_data_told
 from pplvm.commands.estimators import Choice, choose_estimators, sweep_particles
@@ -67,6 +68,7 @@ def _subject(
     files: dict[str, dict[str, Tensor]],
     device: torch.device,
 ) -> Subject:
+    data = data_for(name, data)
     program = build_program(name, arguments.set, data, arguments.seed).to(device)
     minibatches = _minibatches(data, arguments, device)
     with default_data_told(arguments, name):

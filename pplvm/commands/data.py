@@ -1,12 +1,13 @@
-"""The data set that the command line names, read and binarized as its options say."""
+"""The data set that the command line names: read, binarized and conditioned as its options say."""
 
 __all__ = ["build_data"]
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pplvm.catalog import DATASETS, find
+from pplvm.commands.building import data_for
 from pplvm.commands.say import say
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder, from_table
@@ -17,7 +18,8 @@ from pplvm.data.tables import is_table
 def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
     """The data set that --data names, binarized as --binarize says, which is set here where nobody has set it.
 
-    The embedded digits are binarized by threshold unless --binarize says otherwise; others only if it says so.
+    It has the conditions of --condition, and a channel where the program that --program names asks for one. The
+    embedded digits are binarized by threshold unless --binarize says otherwise; others only if it says so.
 
     Arguments:
         quiet: do not tell how it is read, which was told already.
@@ -37,7 +39,28 @@ def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
     data = _named_data(arguments)
     for remark in () if quiet else data.remarks:
         say(remark)
-    return data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
+    data = data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
+    data = _conditioned(arguments, data)
+    return data_for(arguments.program, data) if isinstance(arguments.program, str) else data  # others have several
+
+
+def _conditioned(arguments: argparse.Namespace, data: ImageData) -> ImageData:
+    """The data with the conditions that --condition names, and only so many labels to train on as are to be known."""
+    names = arguments.condition.split(",") if arguments.condition else []
+    if (count := arguments.known_labels) is not None:
+        if "labels" not in names:
+            raise ValueError(f"--known-labels {count} is a number of labels to train with: add --condition labels")
+        if arguments.split == "train":
+            data = _told("--known-labels", count, lambda: data.with_known_labels(count, arguments.seed))
+    return _told("--condition", arguments.condition, lambda: data.conditioned(*names)) if names else data
+
+
+def _told(option: str, value: str | int, make: Callable[[], ImageData]) -> ImageData:
+    """What is made, or the reason why it cannot be, after the option that asked for it."""
+    try:
+        return make()
+    except ValueError as error:
+        raise ValueError(f"{option} {value}: {error}") from error
 
 
 def _named_data(arguments: argparse.Namespace) -> ImageData:

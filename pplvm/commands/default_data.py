@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pplvm.commands.checking import ConditionsError
 from pplvm.particles.contract import ParameterError
 
 __all__ = ["after_default_data", "default_data_told"]
@@ -15,7 +16,8 @@ TOLD = "the data are pplvm's own digits, 8x8 (--data was not given): name yours 
 def default_data_told(arguments: argparse.Namespace, program: str) -> Iterator[None]:
     """Whatever says within that a program cannot run on the data says first that nobody chose these data.
 
-    Not so where a parameter of a distribution is wrong, a negative scale say, which no other data would mend.
+    Not so where a parameter of a distribution is wrong, a negative scale say, or the program takes other conditions,
+    which no other data would mend.
 
     Arguments:
         arguments: with `data_given`, whether --data was typed or stands in a configuration.
@@ -35,7 +37,7 @@ shape '[8, 784]' is invalid for input of size 512
     try:
         yield
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        if any(isinstance(each, ParameterError) for each in _causes(error)) or not _may_be_forgotten(
+        if any(isinstance(each, ParameterError | ConditionsError) for each in _causes(error)) or not _may_be_forgotten(
             arguments, program
         ):
             raise

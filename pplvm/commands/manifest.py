@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import inspect
+import itertools
 import json
 import platform
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from pplvm.catalog import PROGRAMS
-from pplvm.commands.building import split_settings
+from pplvm.commands.settings import split_settings
 from pplvm.commands.training import learning_rates
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
@@ -25,6 +26,7 @@ PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 MUST_AGREE = {
     "program": "program",
     "settings": "setting of the program",
+    "conditions": "--condition, --known-labels or other labels",
     "objective": "objective",
     "optimizer": "optimizer",
     "schedule": "schedule",
@@ -55,6 +57,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
         "settings": _settings(arguments),
         "objective": _described(loss.objective),
         "architecture": architecture(loss),
+        **({"conditions": condition_checksums(data)} if data.conditions else {}),
         "data": {
             "name": data.spec.name,
             "split": arguments.split,
@@ -79,11 +82,17 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
 
 
 def data_checksum(data: ImageData) -> str:
-    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold."""
+    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold, and of their conditions."""
     found = hashlib.sha256()
-    for part in data.parts():
+    for part in itertools.chain(data.parts(), data.conditions):
         found.update(part.cpu().contiguous().numpy().data)
     return found.hexdigest()
+
+
+def condition_checksums(data: ImageData) -> dict[str, str]:
+    """The first 16 digits of the sha256 of each condition, (N, ...), by its name."""
+    named = zip(data.spec.conditions, data.conditions, strict=True)
+    return {name: hashlib.sha256(each.cpu().contiguous().numpy().data).hexdigest()[:16] for name, each in named}
 
 
 def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from pplvm.commands.building import build_program, check_data
+from pplvm.commands.building import build_program
+from pplvm.commands.checking import check_data
 from pplvm.commands.data import build_data
 from pplvm.commands.default_data import after_default_data, default_data_told
 from pplvm.commands.say import say

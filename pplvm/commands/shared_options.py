@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from pplvm.commands.values import at_least
+from pplvm.commands.values import at_least, names
 
 __all__ = [
     "SPLITS",
@@ -58,6 +58,14 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     group.add_argument(
         "--binarize", choices=("static", "dynamic", "none"), metavar="HOW",
         help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [static for digits, else none]",
+    )  # fmt: skip
+    group.add_argument(
+        "--condition", type=names, metavar="NAME",
+        help="what the program gets beside x, model(x, y): labels, or arrays of an .npz, as labels,mask",
+    )  # fmt: skip
+    group.add_argument(
+        "--known-labels", type=at_least(1), metavar="N",
+        help="train with N labels, chosen by the seed as evenly as can be; the others are -1, not known",
     )  # fmt: skip
     group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
 

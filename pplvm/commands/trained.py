@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pplvm.commands.building import build_program, check_data
+from pplvm.commands.building import build_program
+from pplvm.commands.checking import check_data
 from pplvm.commands.checkpoints import misfit, unwrapped
 from pplvm.commands.config import as_words, run_of, settings_of, trusted_config
 from pplvm.commands.data import build_data

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pplvm.catalog import load
-from pplvm.commands.building import build_loss, split_settings, takes_particles
+from pplvm.commands.building import build_loss, takes_particles
+from pplvm.commands.settings import split_settings
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup

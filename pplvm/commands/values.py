@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["at_least", "fraction", "not_negative", "positive"]
+__all__ = ["at_least", "fraction", "names", "not_negative", "positive"]
 
 
 def at_least(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
@@ -52,6 +52,19 @@ def fraction(text: str) -> float:
     if not 0 < (value := _number(text)) < 1:
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, as 0.999, got {text}")
     return value
+
+
+def names(text: str) -> str:
+    """Different names between commas, without blanks around them.
+
+    Example:
+        >>> names("labels, mask")
+        'labels,mask'
+    """
+    found = [word.strip() for word in text.split(",")]
+    if not all(found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"must be different names, as labels or labels,mask, got {text!r}")
+    return ",".join(found)
 
 
 def _number(text: str) -> float:

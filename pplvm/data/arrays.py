@@ -3,12 +3,15 @@
 __all__ = ["from_rows"]
 
 import operator
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from pplvm.data.conditions import number_of_classes
 from pplvm.data.findings import Findings, findings
 from pplvm.data.image_data import ImageData
 from pplvm.data.reading import reading
@@ -56,7 +59,18 @@ def from_rows(
     some = None if len(rows) == len(array) else rows  # in their order, so that as many are all
     stored = Stored(array, some, read.dtype, read.factor, (found.low, found.high))
     numbers = torch.from_numpy(source.labels[key][rows]) if key in source.labels else None
-    return ImageData(stored, name, read.levels, numbers, read.top)
+    data = ImageData(stored, name, read.levels, numbers, read.top)
+    every = number_of_classes(*map(torch.from_numpy, source.labels.values()))
+    data.spec = replace(data.spec, num_classes=every)
+    data.no_labels = source.no_labels.get(key, "")
+    data.arrays = {word: partial(_rows, read, rows) for word, read in source.beside.get(key, {}).items()}
+    return data
+
+
+def _rows(read: Callable[[], np.ndarray], rows: np.ndarray) -> Tensor:
+    """Some rows of an array in memory of their own, as torch has their numbers."""
+    found = read()[rows]
+    return torch.from_numpy(found.astype({"b": np.bool_, "f": np.float32}.get(found.dtype.kind, np.int64)))
 
 
 def _found(source: Source, name: str) -> Findings:

@@ -1,18 +1,20 @@
-"""Minibatches: float32 tensors and nothing else, in an order that (seed, epoch) alone decides."""
+"""Minibatches, x alone or (x, y, ...) with conditions, in an order that (seed, epoch) alone decides."""
 
 __all__ = ["batches", "fixed_batch"]
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pplvm.batch import Batch, moved, without_conditions
 from pplvm.data.image_data import ImageData
 from pplvm.data.streams import permutation
 
 
 def batches(
-    data: ImageData | Tensor,
+    data: ImageData | Batch,
     size: int,
     *,
     seed: int = 0,
@@ -20,11 +22,12 @@ def batches(
     shuffle: bool = True,
     drop_last: bool = False,
     device: torch.device | str | None = None,
-) -> Iterator[Tensor]:
-    """One epoch of minibatches, (B, *shape) float32.
+) -> Iterator[Tensor | Any]:
+    """One epoch of minibatches, (B, *shape) float32; of data with conditions, tuples (x, y, ...).
 
     Arguments:
-        data: to draw from, a data set or a tensor (N, *shape); if dynamically binarized, drawn anew for the epoch.
+        data: to draw from, a data set, a tensor (N, *shape) or a tuple (x, y, ...) of such; if dynamically binarized,
+            drawn anew for the epoch.
         size: the number of data in a batch, B.
         seed, epoch: decide the order.
         shuffle: False for the order of the data.
@@ -40,10 +43,13 @@ def batches(
     _check_size(data, size)
     order = permutation(len(data), seed, epoch) if shuffle else torch.arange(len(data))  # (N,)
     stop = len(data) - len(data) % size if drop_last else len(data)
-    return (data.rows(order[i : i + size], epoch).to(device) for i in range(0, stop, size))
+    starts = range(0, stop, size)
+    return (without_conditions(moved(data.batch(order[i : i + size], epoch), device)) for i in starts)
 
 
-def fixed_batch(data: ImageData | Tensor, size: int, seed: int = 0, number: int = 0) -> Tensor:
+def fixed_batch(
+    data: ImageData | Batch, size: int, seed: int = 0, number: int = 0, device: torch.device | str | None = None
+) -> Tensor | Any:
     """Minibatch `number` of the order that `seed` fixes, (size, *shape): the one of `batches` in epoch 0.
 
     Raises ValueError for a size as in `batches` and for a number past the last whole minibatch.
@@ -55,7 +61,8 @@ def fixed_batch(data: ImageData | Tensor, size: int, seed: int = 0, number: int 
             f"there is no minibatch {number} of {size} in data set {data.spec.name!r}: "
             f"its {len(data)} data make the minibatches 0 to {len(data) // size - 1}"
         )
-    return data.rows(permutation(len(data), seed)[number * size : (number + 1) * size])
+    index = permutation(len(data), seed)[number * size : (number + 1) * size]
+    return without_conditions(moved(data.batch(index), device))
 
 
 def _check_size(data: ImageData, size: int) -> None:

@@ -2,18 +2,17 @@
 
 __all__ = ["binarize"]
 
-from torch import Tensor
-
+from pplvm.batch import Batch
 from pplvm.data.image_data import ImageData
 from pplvm.data.reading import levels_of_integers
 
 
-def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
+def binarize(data: ImageData | Batch, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
     """The data made binary where they are read; data that are binary already pass unchanged.
 
     Arguments:
-        data: a data set, or a tensor (N, *shape), with values in [0, 1], or integers from 0 to 128 or more, 255 at
-            most, which are taken for 256 grey levels.
+        data: a data set, a tensor (N, *shape) or a tuple (x, y, ...), with values in [0, 1], or integers from 0 to
+            128 or more, 255 at most, which are taken for 256 grey levels.
         how: "none"; "static", 1 where x > threshold; "dynamic", x is the probability of a 1, drawn
             anew in every epoch.
         seed: of the dynamic draws.
@@ -40,14 +39,14 @@ def binarize(data: ImageData | Tensor, how: str, seed: int = 0, threshold: float
             "scale them, or, if they are grey images, give their --levels, or keep them as they are (--binarize none)"
         )
     if top == 1 and not data.is_floating_point:
-        return ImageData(data.stored, name, 2, data.labels)
+        return ImageData(data.stored, name, 2, data.labels).knowing(data)
     if how == "static" and (low > threshold * top or high <= threshold * top):
         value = int(low > threshold * top)
         raise ValueError(
             f"data set {name!r} has values from {low / top:.3g} to {high / top:.3g} in [0, 1], so that all are {value} "
             f"by the threshold {threshold:g}: binarize dynamically (--binarize dynamic), or by another threshold"
         )
-    return ImageData(data.stored, name, 2, data.labels, top, how, seed, threshold)
+    return ImageData(data.stored, name, 2, data.labels, top, how, seed, threshold).knowing(data)
 
 
 def _top(data: ImageData, low: float, high: float) -> int:

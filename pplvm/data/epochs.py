@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplvm.batch import Batch, moved, without_conditions
 from pplvm.data.image_data import ImageData
 from pplvm.data.streams import permutation
 
 
-class Epochs(Iterator[Tensor]):
+class Epochs(Iterator[Tensor | Any]):
     """Whole minibatches (B, *shape), float32, for ever; place and order are a function of (seed, epoch, position).
 
-    A rest of an epoch that fills no batch is left out, another one each epoch.
+    Data with conditions give tuples (x, y, ...). A rest of an epoch that fills no batch is left out, another one each
+    epoch.
 
     Arguments:
-        data: to draw from, a data set or a tensor (N, *shape); if dynamically binarized, drawn anew in every epoch.
+        data: to draw from, a data set, a tensor (N, *shape) or a tuple (x, y, ...) of such; if dynamically binarized,
+            drawn anew in every epoch.
         size: B.
         seed: of the order.
         device: where the batches go.
@@ -35,7 +38,7 @@ class Epochs(Iterator[Tensor]):
 
     def __init__(
         self,
-        data: ImageData | Tensor,
+        data: ImageData | Batch,
         size: int,
         *,
         seed: int = 0,
@@ -65,12 +68,12 @@ class Epochs(Iterator[Tensor]):
         which, parts = self.part
         return self._order[start : start + self.size][which::parts]
 
-    def __next__(self) -> Tensor:
+    def __next__(self) -> Tensor | Any:
         if self.position == self.length:
             self.epoch, self.position = self.epoch + 1, 0
             self._order = permutation(len(self.data), self.seed, self.epoch)
         self.position += 1
-        return self.data.rows(self.last_rows, self.epoch).to(self.device)
+        return without_conditions(moved(self.data.batch(self.last_rows, self.epoch), self.device))
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}

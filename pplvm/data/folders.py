@@ -3,6 +3,7 @@
 __all__ = ["read_folder"]
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from pplvm.data.array_files import ArrayHeader
 from pplvm.data.image_files import read_image
 from pplvm.data.named_arrays import NO_KEYS, Keys, choose, read_named_arrays, remarks
-from pplvm.data.source import Source, label_numbers
+from pplvm.data.source import Source, label_numbers, whole_labels
 from pplvm.data.split_names import name_parts, split_of
 from pplvm.data.tables import TABLE_ENDINGS, Table, is_table, table_of
 
@@ -211,12 +212,23 @@ def _arrays(folder: Path, files: list[Path], keys: Keys) -> Source:
     read = {_stem(file): _one_array(file) for file in files}
     headers = {stem: ArrayHeader(found.rows.shape, found.rows.dtype) for stem, found in read.items()}
     choice = choose(headers, f"folder {folder}", keys)
-    beside = {split: read[name].rows.reshape(-1).tolist() for split, name in choice.labels.items()}
-    own = {split: labels for split, name in choice.data.items() if (labels := read[name].labels) is not None}
+    labels = whole_labels({split: read[name].rows for split, name in choice.labels.items()})
+    choice = choice._replace(labels=choice.labels if labels else {})
+    own = {split: found for split, name in choice.data.items() if (found := read[name].labels) is not None}
     _check_columns(folder, {name: read[name].columns for name in choice.data.values() if read[name].columns})
-    told = [remark for name in choice.data.values() for remark in read[name].remarks]
+    told = tuple(remark for name in choice.data.values() for remark in read[name].remarks)
     arrays = {split: read[name].rows for split, name in choice.data.items()}
-    return Source(arrays, label_numbers(beside | own), (*remarks(choice, folder.name), *told))
+    beside = {
+        split: {word: partial(np.asarray, read[name].rows) for word, name in found.items()}
+        for split, found in choice.beside.items()
+    }
+    return Source(
+        arrays,
+        label_numbers(labels | own),
+        (*remarks(choice, folder.name), *told),
+        beside=beside,
+        no_labels=choice.no_labels,
+    )
 
 
 def _check_columns(folder: Path, columns: dict[str, tuple[str, ...]]) -> None:

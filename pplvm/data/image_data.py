@@ -4,13 +4,18 @@ __all__ = ["ImageData"]
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pplvm.batch import Batch, as_tuple, without_conditions
+from pplvm.data.channels import with_channel
+from pplvm.data.conditions import as_condition, as_labels, condition_in_words, number_of_classes, with_known_labels
 from pplvm.data.description import binarization_in_words, is_rgb, values_in_words
 from pplvm.data.shown import Shown
 from pplvm.data.spec import DataSpec
@@ -18,14 +23,14 @@ from pplvm.data.stored import Stored, in_parts
 from pplvm.data.streams import uniforms
 
 
-class ImageData(Shown, Dataset[Tensor]):
-    """Images with their specification; `data[i]` is one of them, float32, and nothing else.
+class ImageData(Shown, Dataset[Tensor | Any]):
+    """Images with their specification; `data[i]` is one of them, float32, or a tuple (x, y) with its conditions.
 
     Arguments:
         images: (N, ...) uint8 or float32, as stored.
         name: what messages call the data set.
         levels: the number of grey levels, 2 for binary data, None for real values.
-        labels: (N,) integers, if known; never part of a batch.
+        labels: (N,) integers, if known, -1 where they are not; part of a batch only by `conditioned("labels")`.
         top: the stored value that means 1; levels - 1 for uint8 and 1 for float32, unless given.
         binarization: as in `DataSpec`; "given" for binary and "none" for other data, unless given.
         seed: of the draws, if the binarization is dynamic.
@@ -42,6 +47,15 @@ class ImageData(Shown, Dataset[Tensor]):
 
     remarks: tuple[str, ...] = ()
     """What a user should know of how the data were read, a sentence each."""
+
+    conditions: tuple[Tensor, ...] = ()
+    """What batches hold beside x, each (N, ...), in the order of `spec.conditions`, their names."""
+
+    arrays: Mapping[str, Callable[[], Tensor]] = {}
+    """What else was found with one row a datum, by name, read as it is asked for: `conditioned` may name it."""
+
+    no_labels: str = ""
+    """Why what might be meant for labels is none, a sentence."""
 
     def __init__(
         self,
@@ -62,18 +76,25 @@ class ImageData(Shown, Dataset[Tensor]):
         self.top = highest if top is None else top
         self.seed, self.threshold = seed, threshold
         how = binarization if binarization is not None else "given" if levels == 2 else "none"
-        self.spec = DataSpec(name, len(images), tuple(images.shape[1:]), levels=levels, binarization=how)
+        shape, classes = tuple(images.shape[1:]), number_of_classes(labels)
+        self.spec = DataSpec(name, len(images), shape, levels=levels, binarization=how, num_classes=classes)
         self._extremes = images.extremes if isinstance(images, Stored) else None
         self._as_fractions = self.is_floating_point or (isinstance(images, Stored) and images.factor != 1)
         self._mean: Tensor | None = None
 
     @classmethod
-    def of(cls, data: "ImageData | Tensor") -> "ImageData":
+    def of(cls, data: "ImageData | Batch") -> "ImageData":
         """A data set as it is; of a tensor (N, *shape), its rows as real values, float32 like those of all data sets.
 
+        Of a tuple (x, y, ...) of tensors, all but the first are conditions.
+
         Raises:
-            TypeError: it is neither, or a tensor without rows.
+            TypeError: it is none of these, or a tensor without rows.
+            ValueError: the tensors of a tuple differ in their number of rows.
         """
+        if isinstance(data, tuple | list) and data and all(isinstance(part, Tensor) for part in data):
+            x, *conditions = as_tuple(data)
+            return cls.of(x).conditioned(*conditions)
         if isinstance(data, Tensor) and data.dim():
             return cls(data, "a tensor", levels=None)
         if not isinstance(data, cls):
@@ -84,8 +105,9 @@ class ImageData(Shown, Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.stored)
 
-    def __getitem__(self, i: int) -> Tensor:
-        return self.rows(torch.tensor([range(len(self))[i]]))[0]
+    def __getitem__(self, i: int) -> Tensor | Any:
+        parts = self.batch(torch.tensor([range(len(self))[i]]))
+        return without_conditions([part[0] for part in parts])
 
     def __repr__(self) -> str:
         try:
@@ -107,7 +129,13 @@ class ImageData(Shown, Dataset[Tensor]):
         share = float(self.mean().mean()) if spec.levels == 2 else None
         name = spec.name if split is None else f"{spec.name}, {split}"
         shape = f"{len(self):,} of shape {spec.shape}"
-        return f"{name}: {shape}, {values}; {binarization_in_words(how, self.threshold, share)}"
+        told = f"{name}: {shape}, {values}; {binarization_in_words(how, self.threshold, share)}"
+        return f"{told}; given {self.given()}" if self.conditions else told
+
+    def given(self) -> str:
+        """The conditions in a few words, as "labels of 10 classes, 1,197 of 1,297 not known"; empty without any."""
+        named = zip(self.spec.conditions, self.conditions, strict=True)
+        return ", ".join(condition_in_words(name, values, self.spec.num_classes) for name, values in named)
 
     @property
     def images(self) -> Tensor:
@@ -144,6 +172,77 @@ class ImageData(Shown, Dataset[Tensor]):
         draws = uniforms(self.seed, epoch, index, math.prod(self.spec.shape))  # (n, D)
         return (draws.reshape(x.shape).to(x.device) < x).to(x.dtype)
 
+    def batch(self, index: Tensor, epoch: int = 0) -> tuple[Tensor, ...]:
+        """The data of `index` (n,) and their conditions, (x,) or (x, y, ...), on one device.
+
+        Arguments:
+            index, epoch: as of `rows`.
+        """
+        x = self.rows(index, epoch)
+        return x, *(part[index.to(part.device)].to(x.device) for part in self.conditions)
+
+    def conditioned(self, *conditions: str | Tensor) -> "ImageData":
+        """The same data whose batches are (x, y, ...): with labels, other arrays of one row a datum, or tensors.
+
+        Arguments:
+            conditions: "labels", (N,) int64 and -1 where a datum's class is not known; names of `arrays`, or tensors
+                (N, ...): booleans stay, integers become int64 and floats float32. None leaves x alone.
+        Raises ValueError for data without labels, a name that is not there, and other numbers of rows.
+
+        Example:
+            >>> labels = torch.tensor([1, 0])
+            >>> data = ImageData(torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8), "toy", 5, labels)
+            >>> data.conditioned("labels")[0]
+            (tensor([0.0000, 0.7500]), tensor(1))
+        """
+        found = copy.copy(self)
+        words = [each if isinstance(each, str) else f"condition {i + 1}" for i, each in enumerate(conditions)]
+        found.conditions = tuple(self._condition(each, word) for each, word in zip(conditions, words, strict=True))
+        found.spec = replace(self.spec, conditions=tuple(words))
+        return found
+
+    def _condition(self, condition: str | Tensor, word: str) -> Tensor:
+        name, count = self.spec.name, len(self)
+        if isinstance(condition, Tensor):
+            return as_condition(condition, count, word, name)
+        if condition == "labels":
+            return as_labels(self.labels, count, name, self.no_labels)
+        if condition not in self.arrays:
+            there = [*([] if self.labels is None else ["labels"]), *self.arrays]
+            raise ValueError(
+                f"data set {name!r} has no {condition!r} of one row a datum to condition on: "
+                + (f"it has {', '.join(there)}" if there else "it has nothing beside its data")
+            )
+        return as_condition(self.arrays[condition](), count, condition, name)
+
+    def with_known_labels(self, count: int, seed: int = 0) -> "ImageData":
+        """The same data with `count` labels, chosen by the seed, balanced over classes; the others become -1.
+
+        Raises ValueError for data without labels, more than there are, and fewer than classes.
+        """
+        found = copy.copy(self)
+        found.labels = with_known_labels(as_labels(self.labels, len(self), self.spec.name, self.no_labels), count, seed)
+        conditions = zip(self.spec.conditions, self.conditions, strict=True)
+        found.conditions = tuple(found.labels.to(y.device) if word == "labels" else y for word, y in conditions)
+        return found
+
+    def knowing(self, other: "ImageData") -> "ImageData":
+        """These data with the classes, arrays and conditions of another data set of the same rows."""
+        found = copy.copy(self)
+        found.conditions, found.arrays, found.no_labels = other.conditions, other.arrays, other.no_labels
+        found.spec = replace(self.spec, num_classes=other.spec.num_classes, conditions=other.spec.conditions)
+        return found
+
+    def with_channel(self) -> "ImageData":
+        """The same images as (C, H, W): grey ones that are stored as (H, W) get a channel, colours come first.
+
+        Raises ValueError for data that are no images.
+        """
+        found = copy.copy(self)
+        found.stored, found._mean = with_channel(self.stored, self.spec.name), None
+        found.spec = replace(self.spec, shape=tuple(found.stored.shape[1:]))
+        return found
+
     def parts(self) -> Iterator[Tensor]:
         """All data in their order, some at a time, (n, *shape): as stored, or uint8 0 and 1 if a threshold decides."""
         for part in in_parts((len(self), *self.spec.shape)):
@@ -163,6 +262,7 @@ class ImageData(Shown, Dataset[Tensor]):
         found = copy.copy(self)  # with what is known of them
         if not isinstance(self.stored, Stored) or torch.device(device).type != "cpu":
             found.stored = self.stored.to(device)
+        found.conditions = tuple(part.to(device) for part in self.conditions)
         return found
 
     def mean(self) -> Tensor:

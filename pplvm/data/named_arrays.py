@@ -3,12 +3,13 @@
 __all__ = ["NO_KEYS", "Choice", "Keys", "choose", "read_named_arrays", "remarks"]
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pplvm.data.array_files import ArrayHeader, listing, read_array, read_headers
-from pplvm.data.source import Source
-from pplvm.data.split_names import NameParts, name_parts
+from pplvm.data.source import Source, whole_labels
+from pplvm.data.split_names import name_parts
 
 
 class Keys(NamedTuple):
@@ -30,6 +31,8 @@ class Choice(NamedTuple):
 
     data: dict[str, str]
     labels: dict[str, str]
+    beside: dict[str, dict[str, str]]  # others of one row a datum, by what their name says without the split
+    no_labels: dict[str, str]  # why an array that is called labels is none, a sentence
 
 
 def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
@@ -47,8 +50,13 @@ def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
         return Source({"all": read_array(path)})
     choice = choose(headers, str(path), keys)
     arrays = {split: read_array(path, name) for split, name in choice.data.items()}
-    labels = {split: read_array(path, name).reshape(-1).astype("int64") for split, name in choice.labels.items()}
-    return Source(arrays, labels, remarks(choice, path.name))
+    labels = whole_labels({split: read_array(path, name) for split, name in choice.labels.items()})
+    beside = {
+        split: {word: partial(read_array, path, name) for word, name in found.items()}
+        for split, found in choice.beside.items()
+    }
+    choice = choice._replace(labels=choice.labels if labels else {})
+    return Source(arrays, labels, remarks(choice, path.name), beside=beside, no_labels=choice.no_labels)
 
 
 def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) -> Choice:
@@ -60,7 +68,9 @@ def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) 
        the others with it, if it says train. Training data without others are one array, split by the rule for all.
     3. Without keys the only such set of names is taken, or the only array. What has no more than one dimension is not
        data beside other arrays.
-    4. Labels are integers, one a datum, with the same word for the split and one of y, label(s), target(s), class(es).
+    4. Labels are integers, one a datum, with the same word for the split and one of y, label(s), target(s), class(es);
+       or, where there are none, floats, which have to be whole. Other arrays of numbers with the same word and as many
+       rows may be conditions, as masks are.
 
     Arguments:
         arrays: shape and type by name.
@@ -71,7 +81,11 @@ def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) 
     data = _given(arrays, where, keys.given()) if keys.given() else _only(arrays, where)
     if list(data) == ["train"]:
         data = {"all": data["train"]}
-    return Choice(data, {split: found for split, name in data.items() if (found := _labels_of(arrays, name))})
+    labels = {split: found for split, name in data.items() if (found := _labels_of(arrays, name))}
+    taken = {*data.values(), *(name for name in labels.values() if arrays[name].dtype.kind != "f")}
+    others = {name: header for name, header in arrays.items() if name not in taken and header.dtype.kind in "biuf"}
+    beside = {split: _beside(others, name, arrays[name]) for split, name in data.items()}
+    return Choice(data, labels, beside, {split: _no_labels(arrays, name) for split, name in data.items()})
 
 
 def remarks(choice: Choice, name: str) -> tuple[str, ...]:
@@ -131,20 +145,40 @@ def _by_split(keys: list[str], where: str, arrays: Mapping[str, ArrayHeader]) ->
     return found
 
 
-def _may_label(arrays: Mapping[str, ArrayHeader], key: str) -> bool:
+def _may_label(arrays: Mapping[str, ArrayHeader], key: str, kinds: str = "biu") -> bool:
     (shape, dtype), parts = arrays[key], name_parts(key)
-    return parts.labels and dtype.kind in "biu" and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+    return parts.labels and dtype.kind in kinds and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
 
 
 def _labels_of(arrays: Mapping[str, ArrayHeader], name: str) -> str | None:
     """The only array that labels another by its name and length."""
-    parts: NameParts = name_parts(name)
-    found = [
-        key
-        for key, header in arrays.items()
-        if key != name
-        and _may_label(arrays, key)
-        and name_parts(key).split == parts.split
-        and header.shape[:1] == arrays[name].shape[:1]
-    ]
-    return found[0] if len(found) == 1 else None
+    split, rows = name_parts(name).split, arrays[name].shape[:1]
+    others = [key for key in arrays if key != name and arrays[key].shape[:1] == rows]
+    alike = [key for key in others if name_parts(key).split == split]
+    for kinds in ("biu", "f"):
+        if found := [key for key in alike if _may_label(arrays, key, kinds)]:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _no_labels(arrays: Mapping[str, ArrayHeader], name: str) -> str:
+    """Why an array whose name says labels of the array called `name` may be none, a sentence, or nothing."""
+    split, rows = name_parts(name).split, arrays[name].shape[:1]
+    called = [key for key in arrays if key != name and name_parts(key).labels and name_parts(key).split == split]
+    if len(called) != 1:
+        return f"{' and '.join(called)} may be labels: leave one in" if called else ""
+    key, (shape, dtype) = called[0], arrays[called[0]]
+    if dtype.kind not in "biuf":
+        return f"{key} holds {'words' if dtype.kind in 'SU' else dtype}: number the classes from 0"
+    if shape[:1] != rows:
+        return f"{key} has shape {shape}, and {name} {arrays[name].shape}: give one label a datum"
+    if len(shape) > 1 and shape[1:] != (1,):
+        return f"{key} has shape {shape}: if its rows are one-hot, save {key}.argmax(1)"
+    return f"{key} holds numbers that are not whole: number the classes from 0" if dtype.kind == "f" else ""
+
+
+def _beside(others: Mapping[str, ArrayHeader], name: str, data: ArrayHeader) -> dict[str, str]:
+    """The arrays of one row a datum for the split of the array called `name`, by their words without it."""
+    split = name_parts(name).split
+    there = {key: name_parts(key) for key, header in others.items() if header.shape[:1] == data.shape[:1]}
+    return {key if split is None else parts.stem: key for key, parts in there.items() if parts.split == split}

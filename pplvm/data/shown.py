@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pplvm.data.source import NOT_KNOWN
 from pplvm.data.spec import DataSpec
 
 __all__ = ["Shown"]
@@ -11,7 +12,7 @@ THUMBNAILS = 20
 
 
 class Shown:
-    """A data set that notebooks show; children have a specification, rows and, if known, labels."""
+    """A data set that notebooks show; children have a specification, rows and, if known, labels and conditions."""
 
     spec: DataSpec
     labels: Tensor | None
@@ -19,12 +20,17 @@ class Shown:
     def rows(self, index: Tensor, epoch: int = 0) -> Tensor:
         raise NotImplementedError
 
+    def given(self) -> str:
+        raise NotImplementedError
+
     def _repr_html_(self) -> str:
         from pplvm.plots.display import images_html, or_plain, spec_facts  # matplotlib is slow to import
 
         def html() -> str:
             index = torch.arange(min(THUMBNAILS, self.spec.size))
-            captions = [] if self.labels is None else [f"{label}" for label in self.labels[: len(index)].tolist()]
-            return images_html(spec_facts(self.spec), self.rows(index).cpu().numpy(), captions)
+            labels = [] if self.labels is None else self.labels[: len(index)].tolist()
+            captions = ["?" if label == NOT_KNOWN else f"{label}" for label in labels]
+            facts = spec_facts(self.spec) | ({"given": given} if (given := self.given()) else {})
+            return images_html(facts, self.rows(index).cpu().numpy(), captions)
 
         return or_plain(html, self.__repr__)

@@ -1,13 +1,16 @@
 """Arrays as they were read, by split where they are named for one, and the rule that splits those that are not."""
 
-__all__ = ["SPLITS", "Source", "label_numbers"]
+__all__ = ["SPLITS", "Source", "label_numbers", "whole_labels"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pplvm.data.streams import permutation
+
+NOT_KNOWN = -1
+"""The label of a datum whose class is not known, as scikit-learn has it."""
 
 SPLIT_SEED = 80_10_10  # constant, so that the splits of one array never overlap
 SPLITS = ("train", "valid", "test", "all")
@@ -22,6 +25,8 @@ class Source:
         labels: (N,) integers by the same names, where known.
         remarks: what a user should know of how it was read, a sentence each.
         levels: of grey that the format of the files has, 256 of images of eight bits; None if only the numbers tell.
+        beside: what reads other arrays (N, ...), by the same names and then their own; they may be conditions.
+        no_labels: why what is called labels is none, a sentence, by the same names.
     Raises ValueError for arrays of other shapes than each other's, and for other names.
 
     Example:
@@ -33,6 +38,8 @@ class Source:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     levels: int | None = None
+    beside: Mapping[str, Mapping[str, Callable[[], np.ndarray]]] = field(default_factory=dict)
+    no_labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = set(self.arrays)
@@ -70,17 +77,35 @@ class Source:
         return "train", _shuffled(size, {"valid": (0, tenth), "train": (tenth, size)}[split], split, name)
 
 
-def label_numbers(labels: Mapping[str, Sequence[str | int] | np.ndarray]) -> dict[str, np.ndarray]:
+def label_numbers(labels: Mapping[str, Sequence[str | int | None] | np.ndarray]) -> dict[str, np.ndarray]:
     """Labels as integers, by split: words are numbered in alphabetical order, once for all splits.
+
+    None and -1 are classes that are not known, -1.
 
     Example:
         >>> label_numbers({"train": ["cat", "dog"], "test": ["bird", "dog"]})["test"].tolist()
         [0, 2]
     """
-    if all(_is_integer(label) for part in labels.values() for label in part):
-        return {split: np.asarray(part, np.int64) for split, part in labels.items()}
-    number = {word: i for i, word in enumerate(sorted({str(label) for part in labels.values() for label in part}))}
-    return {split: np.array([number[str(label)] for label in part], np.int64) for split, part in labels.items()}
+    if all(label is None or _is_integer(label) for part in labels.values() for label in part):
+        whole = {split: [NOT_KNOWN if label is None else label for label in part] for split, part in labels.items()}
+        return {split: np.asarray(part, np.int64) for split, part in whole.items()}
+    words = {split: [str(NOT_KNOWN if label is None else label) for label in part] for split, part in labels.items()}
+    known = sorted({word for part in words.values() for word in part} - {str(NOT_KNOWN)})
+    number = {word: i for i, word in enumerate(known)} | {str(NOT_KNOWN): NOT_KNOWN}
+    return {split: np.array([number[word] for word in part], np.int64) for split, part in words.items()}
+
+
+def whole_labels(labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Integers or whole floats of each split as (N,) int64, NaN as -1, not known; nothing if any is no whole number.
+
+    Example:
+        >>> whole_labels({"train": np.array([[2.0], [np.nan]])})["train"].tolist()
+        [2, -1]
+    """
+    found = {split: np.where(np.isnan(part), NOT_KNOWN, part).reshape(-1) for split, part in labels.items()}
+    if not all(np.isfinite(part).all() and (np.rint(part) == part).all() for part in found.values()):
+        return {}
+    return {split: part.astype(np.int64) for split, part in found.items()}
 
 
 def _is_integer(label: str | int) -> bool:

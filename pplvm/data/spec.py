@@ -1,6 +1,6 @@
 """What a data set promises of its values, and whether an observed site can take them."""
 
-__all__ = ["DataSpec", "check_site", "first_outside", "refuse_row"]
+__all__ = ["DataSpec", "check_site", "first_outside", "refuse_condition", "refuse_row"]
 
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ class DataSpec:
         dtype: of a batch.
         levels: every value is k / (levels - 1) for an integer k; 2 means binary, None real-valued.
         binarization: "none", "given" (binary as found), "static" or "dynamic".
+        num_classes: of the labels of all splits, numbered from 0; None if the data have none.
+        conditions: the names of what a batch holds beside x, as "labels".
 
     Example:
         >>> DataSpec("digits", 1297, (8, 8), levels=17).support
@@ -36,6 +38,8 @@ class DataSpec:
     dtype: torch.dtype = torch.float32
     levels: int | None = None
     binarization: str = "none"
+    num_classes: int | None = None
+    conditions: tuple[str, ...] = ()
 
     @property
     def support(self) -> Constraint:
@@ -45,7 +49,13 @@ class DataSpec:
         return constraints.boolean if self.levels == 2 else constraints.unit_interval
 
 
-def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_support: Constraint) -> None:
+def check_site(
+    spec: DataSpec,
+    site_name: str,
+    distribution_name: str,
+    site_support: Constraint,
+    device: torch.device | None = None,
+) -> None:
     """Refuse an observed site whose support does not hold every level of the data; real data have none.
 
     Arguments:
@@ -53,6 +63,7 @@ def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_supp
         site_name: the observed site's name in the model.
         distribution_name: the name of its distribution's class.
         site_support: the support of its distribution.
+        device: of the support's bounds.
     Raises ValueError, which names the data set and the site and says what to do.
 
     Example:
@@ -61,7 +72,7 @@ def check_site(spec: DataSpec, site_name: str, distribution_name: str, site_supp
     if spec.levels is None:
         return
     support = _of_coordinates(site_support)
-    levels = torch.arange(spec.levels) / (spec.levels - 1)  # (L,)
+    levels = torch.arange(spec.levels, device=device) / (spec.levels - 1)  # (L,)
     if bool(support.check(levels.reshape(-1, *[1] * BROADCAST_DIMS)).all()):
         return
     words = "the values 0 and 1," if spec.levels == 2 else f"{spec.levels} grey levels in [0, 1],"
@@ -95,6 +106,34 @@ def refuse_row(
     value = float(values[~inside][0]) if inside.shape == values.shape else None
     told = f"real values, {'a vector' if value is None else f'{value:g}'} in row {row} of its split,"
     raise ValueError(_refusal(spec, site_name, distribution_name, support, told, _advice_for(value, support)))
+
+
+def refuse_condition(
+    spec: DataSpec,
+    which: int,
+    site_name: str,
+    distribution_name: str,
+    site_support: Constraint,
+    row: int,
+    values: Tensor,
+) -> None:
+    """Refuse an observed site whose support does not hold a row of a condition.
+
+    Arguments:
+        which: of the conditions of the data it is, from 0.
+        row, values: as of `refuse_row`.
+    Raises ValueError, always.
+    """
+    support = _of_coordinates(site_support)
+    inside = support.check(values)
+    value = float(values[~inside][0]) if inside.shape == values.shape else None
+    word = spec.conditions[which] if which < len(spec.conditions) else f"condition {which + 1}"
+    advice = "use a likelihood of such values, or map them to the support"
+    if word == "labels":
+        known = "observe obs=y.clamp(min=0) within poutine.mask(mask=y >= 0), as -1 is a label that is not known"
+        advice = known if value == -1 else f"give the site {spec.num_classes} classes (num_classes, of all splits)"
+    told = f"{'a vector' if value is None else f'{value:g}'} in row {row} of its {word},"
+    raise ValueError(_refusal(spec, site_name, distribution_name, support, told, advice))
 
 
 def _refusal(spec: DataSpec, site: str, distribution: str, support: Constraint, has: str, advice: str) -> str:

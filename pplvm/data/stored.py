@@ -2,6 +2,7 @@
 
 __all__ = ["VALUES_AT_ONCE", "FileChanged", "Stored", "in_parts"]
 
+import copy
 import math
 import os
 from collections.abc import Iterator
@@ -55,6 +56,19 @@ class Stored:
     def is_floating_point(self) -> bool:
         """Whether what is read are float32 values."""
         return self._dtype.kind == "f"
+
+    def unsqueeze(self, dim: int) -> "Stored":
+        """The same rows with one dimension more, as torch has it."""
+        return self._viewed(np.expand_dims(self._array, dim))
+
+    def movedim(self, source: int, destination: int) -> "Stored":
+        """The same rows with a dimension moved, as torch has it."""
+        return self._viewed(np.moveaxis(self._array, source, destination))
+
+    def _viewed(self, array: np.ndarray) -> "Stored":
+        found = copy.copy(self)  # which reads from the same file
+        found._array, found.shape = array, (len(self), *array.shape[1:])
+        return found
 
     def take(self, index: Tensor | slice) -> Tensor:
         """The rows of an index (n,), in memory of their own, (n, ...).

@@ -28,7 +28,7 @@ class Table(NamedTuple):
     """The numbers of a table, the words or integers of its column of labels, and the names of its other columns."""
 
     rows: np.ndarray
-    labels: list[str | int] | None = None
+    labels: list[str | int | None] | None = None
     remarks: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
 
@@ -42,8 +42,8 @@ def read_table(path: Path) -> Source:
     """The rows of a table, (N, D) integers or floats, with a first line of names or without.
 
     Columns stand between commas, semicolons or tabs. A column called label, class, target or y (or in the plural)
-    that holds integers or words is labels; one of different integers called id, index or nothing numbers the rows and
-    is left out; both are told in the source's remarks.
+    that holds integers or words is labels, not known where it holds nothing or -1; one of different integers called
+    id, index or nothing numbers the rows and is left out; both are told in the source's remarks.
 
     Arguments:
         path: of the file, gzip-compressed if its name ends in .gz.
@@ -154,13 +154,12 @@ def _columns(file: IO[str], path: Path, separator: str, names: list[str], skippe
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:
-    """Int32, where they fit, int64, float32, or objects if any is a word; a missing value is refused."""
+    """Int32, where they fit, int64, float32, or objects if any is a word; a missing value is refused but of labels."""
     missing = column.isna().to_numpy()
+    if missing.any() and name.lower() not in LABEL_WORDS:
+        _refuse_missing(int(column.index[missing.argmax()]), name, str(path))
     if missing.any():
-        raise ValueError(
-            f"{path}: row {column.index[missing.argmax()]} (the first is 0) has no value in column {name!r}: "
-            "fill it in, or leave the row out"
-        )
+        return np.array([None if absent else value for value, absent in zip(column, missing, strict=True)], object)
     values = column.to_numpy()
     if values.dtype.kind == "b":
         return values.astype(np.int32)
@@ -171,6 +170,12 @@ def _values(column: Any, name: str, path: Path) -> np.ndarray:
         small = max(-int(values.min()), int(values.max())) <= LARGEST_INT32
         return values.astype(np.int32) if small else values
     return values.astype(object)
+
+
+def _refuse_missing(row: int, column: str, where: str) -> None:
+    raise ValueError(
+        f"{where}: row {row} (the first is 0) has no value in column {column!r}: fill it in, or leave the row out"
+    )
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -186,19 +191,28 @@ def _sorted_out(columns: list[np.ndarray], names: list[str], named: bool, name: 
         kept.remove(number)
         remarks.append(f"{name}: column {names[number]!r} numbers the rows and is left out")
     candidates = [i for i in kept if named and names[i].lower() in LABEL_WORDS]
-    integers = [i for i in candidates if columns[i].dtype.kind in "iuO" or (columns[i] % 1 == 0).all()]
+    integers = [i for i in candidates if _is_labels(columns[i])]
+    for number in [i for i in candidates if i not in integers and columns[i].dtype == object]:
+        _refuse_missing(list(columns[number]).index(None), names[number], name)
     remarks += [f"{name}: column {names[i]!r} holds fractions and is data" for i in candidates if i not in integers]
     if len(integers) > 1:
         raise ValueError(f"{name}: columns {' and '.join(names[i] for i in integers)} may be labels: leave one in")
     for number in integers:
         kept.remove(number)
-        labels = [str(v) if isinstance(v, str) else int(v) for v in columns[number]]
+        labels = [str(v) if isinstance(v, str) else None if v is None else int(v) for v in columns[number]]
         remarks.append(f"{name}: column {names[number]!r} is labels and no data")
     for number in kept:
         if columns[number].dtype == object:
             _refuse_words(columns[number], names[number], name)
     rows = _stacked([columns[i] for i in kept], len(columns[0]) if columns else 0)
     return Table(rows, labels, tuple(remarks), tuple(names[i] for i in kept) if named else ())
+
+
+def _is_labels(column: np.ndarray) -> bool:
+    """Whether a column holds integers, or words, or nothing for a label that is not known."""
+    if column.dtype == object:
+        return all(value % 1 == 0 for value in column if isinstance(value, float))
+    return column.dtype.kind in "iu" or bool((column % 1 == 0).all())
 
 
 def _counts(column: np.ndarray) -> bool:

@@ -19,6 +19,7 @@ from pplvm.evaluation.one_by_one import Seed, chunks, each_datum, frozen, seeds_
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
+from pplvm.particles.supports import narrower
 
 __all__ = ["BarberAgakov", "InfoNCE", "barber_agakov", "info_nce", "info_nce_of_dreams"]
 
@@ -184,6 +185,9 @@ def _require_batch(name: str, batch: int, most: int) -> None:
 
 def _require_dreams(name: str, pair: Pair, like: Tensor) -> None:
     require_guide_density(name, pair, like)
+    drawn = pair.run_guide(1, (like[:1],), {})
+    for narrow in narrower(latents(pair.run_model(1, drawn, (like[:1],), {})), latents(drawn)).values():
+        raise ValueError(f"{name}: {narrow}, so that it gives other dreams no density")
     try:
         require_dreams(pair, (like[:1],), {})
     except ProgramError as fault:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
 
-__all__ = ["ARM", "ARMS", "DisARM"]
+__all__ = ["ARM", "ARMS", "ARMRule", "ARMSRule", "DisARM", "DisARMRule"]
 
 
 class ARM(Sitewise):
@@ -38,11 +39,14 @@ class ARM(Sitewise):
         arXiv:1807.11143
     """
 
-    any_bound = True
-
     def __init__(self, bound: Bound = elbo, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
-        self.bound = bound
+        super().__init__(ARMRule(), bound, num_particles)
+
+
+class ARMRule(SiteRule):
+    """Each draw against a partner, weighed by the noise that they share."""
+
+    any_bound = True
 
     def refusal(self, site: Site) -> str | None:
         return _bernoulli_only(site)
@@ -79,11 +83,14 @@ class DisARM(Sitewise):
         arXiv:2106.08056 (categorical, stick-breaking)
     """
 
-    any_bound = True
-
     def __init__(self, bound: Bound = elbo, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
-        self.bound = bound
+        super().__init__(DisARMRule(), bound, num_particles)
+
+
+class DisARMRule(SiteRule):
+    """Each draw against a partner, the noise that they share averaged out."""
+
+    any_bound = True
 
     def refusal(self, site: Site) -> str | None:
         return _discrete_only(site)
@@ -132,7 +139,13 @@ class ARMS(Sitewise):
     """
 
     def __init__(self, draws: int = 4, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
+        super().__init__(ARMSRule(draws), elbo, num_particles)
+
+
+class ARMSRule(SiteRule):
+    """Each draw against several others of a Dirichlet copula."""
+
+    def __init__(self, draws: int = 4) -> None:
         if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
             raise ObjectiveError(f"ARMS: draws must be an integer of at least 2, got {draws!r}")
         self.draws, self.many_at_once = draws, draws > 2

@@ -16,20 +16,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pplvm.bounds import elbo
 from pplvm.objectives.control_variates import relaxable_only
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.pair import Pair, Particles, cuda_devices
 from pplvm.particles.paths import has_path
 
-__all__ = ["BiasedConcrete", "BiasedPathwise", "BiasedStraightThrough", "BiasedStraightThroughGumbel"]
+__all__ = [
+    "BiasedConcrete",
+    "BiasedConcreteRule",
+    "BiasedPathwise",
+    "BiasedStraightThrough",
+    "BiasedStraightThroughGumbel",
+    "BiasedStraightThroughGumbelRule",
+    "BiasedStraightThroughRule",
+]
 
 
-class _AsIfItMoved(Sitewise):
+class _AsIfItMoved(SiteRule):
     """Follow the slope of f along values that move with the logits."""
 
     credits_each_datum = False  # the slope is that of all data's terms
@@ -54,7 +64,7 @@ class _AsIfItMoved(Sitewise):
         return draw + (moving - moving.detach())
 
 
-class BiasedStraightThrough(_AsIfItMoved):
+class BiasedStraightThrough(Sitewise):
     """The straight-through estimator of a Bernoulli or categorical site: biased where f is not linear.
 
     Arguments:
@@ -68,15 +78,23 @@ class BiasedStraightThrough(_AsIfItMoved):
         arXiv:1308.3432
     """
 
+    def __init__(self, num_particles: int = 1) -> None:
+        super().__init__(BiasedStraightThroughRule(), elbo, num_particles)
+
+
+class BiasedStraightThroughRule(_AsIfItMoved):
+    """The slope at the draw, as if the draw moved like its mean."""
+
     def _moving(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
         return family.mean
 
 
-class _Tempered(_AsIfItMoved):
-    def __init__(self, temperature: float = 0.5, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
+class BiasedStraightThroughGumbelRule(_AsIfItMoved):
+    """The slope at the draw, as if the draw moved like its relaxation."""
+
+    def __init__(self, temperature: float = 0.5) -> None:
         if not temperature > 0:
-            raise ObjectiveError(f"{type(self).__name__}: temperature must be positive, got {temperature}")
+            raise ObjectiveError(f"{self.name}: temperature must be positive, got {temperature}")
         self.temperature = temperature
 
     def _moving(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
@@ -84,7 +102,7 @@ class _Tempered(_AsIfItMoved):
         return family.relaxed(family.logits + (noisy - family.logits).detach(), self.temperature)
 
 
-class BiasedStraightThroughGumbel(_Tempered):
+class BiasedStraightThroughGumbel(Sitewise):
     """Hard draws forward, their Gumbel-softmax relaxation backward.
 
     Arguments:
@@ -98,8 +116,11 @@ class BiasedStraightThroughGumbel(_Tempered):
         Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, 2017, arXiv:1611.01144
     """
 
+    def __init__(self, temperature: float = 0.5, num_particles: int = 1) -> None:
+        super().__init__(BiasedStraightThroughGumbelRule(temperature), elbo, num_particles)
 
-class BiasedConcrete(_Tempered):
+
+class BiasedConcrete(Sitewise):
     """The pathwise gradient of the relaxed program: Concrete, or Gumbel-softmax.
 
     Arguments:
@@ -113,6 +134,13 @@ class BiasedConcrete(_Tempered):
         Maddison, Mnih and Teh, The concrete distribution, 2017, arXiv:1611.00712
         Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, 2017, arXiv:1611.01144
     """
+
+    def __init__(self, temperature: float = 0.5, num_particles: int = 1) -> None:
+        super().__init__(BiasedConcreteRule(temperature), elbo, num_particles)
+
+
+class BiasedConcreteRule(BiasedStraightThroughGumbelRule):
+    """The slope at the relaxed draw, which moves."""
 
     _leaves_the_draw = True
 

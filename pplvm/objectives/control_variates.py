@@ -11,13 +11,26 @@ What is learned (`control`) descends the second moment of the gradient with resp
 import torch
 from torch import Tensor, nn
 
+from pplvm.bounds import elbo
+from pplvm.objectives.continuity import require_continuous
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
-from pplvm.objectives.sitewise import Sitewise, is_learning, less_variance
+from pplvm.objectives.site_rule import SiteRule, is_learning, less_variance
+from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
 
-__all__ = ["REBAR", "RELAX", "DoubleControlVariate", "MuProp", "relaxable_only"]
+__all__ = [
+    "DoubleControlVariate",
+    "DoubleControlVariateRule",
+    "MuProp",
+    "MuPropRule",
+    "REBAR",
+    "REBARRule",
+    "RELAX",
+    "RELAXRule",
+    "relaxable_only",
+]
 
 
 class MuProp(Sitewise):
@@ -37,7 +50,13 @@ class MuProp(Sitewise):
     """
 
     def __init__(self, linear: bool = True, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
+        super().__init__(MuPropRule(linear), elbo, num_particles)
+
+
+class MuPropRule(SiteRule):
+    """The score of a draw, weighed by what f has beyond its expansion at the mean."""
+
+    def __init__(self, linear: bool = True) -> None:
         self.linear = linear
 
     def refusal(self, site: Site) -> str | None:
@@ -78,8 +97,16 @@ class REBAR(Sitewise):
     """
 
     def __init__(self, temperature: float = 0.5, coefficient: float = 1.0, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
-        self.control: _Relaxation = _Relaxation(temperature, coefficient)
+        super().__init__(REBARRule(temperature, coefficient), elbo, num_particles)
+
+
+class REBARRule(SiteRule):
+    """The score of a draw, weighed by what f has beyond that of its relaxation."""
+
+    control: "_Relaxation"
+
+    def __init__(self, temperature: float = 0.5, coefficient: float = 1.0, network: nn.Module | None = None) -> None:
+        self.control = _Relaxation(temperature, coefficient, network)
 
     def refusal(self, site: Site) -> str | None:
         return relaxable_only(site)
@@ -115,17 +142,12 @@ class RELAX(Sitewise):
         coefficient: float = 1.0,
         num_particles: int = 1,
     ) -> None:
-        super().__init__(num_particles)
-        self.control: _Relaxation = _Relaxation(temperature, coefficient, _at_zero() if network is None else network)
+        own = _at_zero() if network is None else network
+        super().__init__(RELAXRule(temperature, coefficient, own), elbo, num_particles)
 
-    def refusal(self, site: Site) -> str | None:
-        return relaxable_only(site)
 
-    def inspect(self, site: SiteDraw) -> None:
-        require_continuous(self, site)
-
-    def surrogate(self, site: SiteDraw) -> Tensor:
-        return _coupled(site, self.control)
+class RELAXRule(REBARRule):
+    """The same with a learned function beside f of the relaxation."""
 
 
 class DoubleControlVariate(Sitewise):
@@ -149,8 +171,17 @@ class DoubleControlVariate(Sitewise):
     least_particles = 2
 
     def __init__(self, num_particles: int = 2, coefficient: float = 0.0) -> None:
-        super().__init__(num_particles)
-        self.control: _Coefficient = _Coefficient(coefficient)
+        super().__init__(DoubleControlVariateRule(coefficient), elbo, num_particles)
+
+
+class DoubleControlVariateRule(SiteRule):
+    """Leave-one-out, with the slopes at the other draws."""
+
+    least_particles = 2
+    control: "_Coefficient"
+
+    def __init__(self, coefficient: float = 0.0) -> None:
+        self.control = _Coefficient(coefficient)
 
     def refusal(self, site: Site) -> str | None:
         return relaxable_only(site)
@@ -232,41 +263,6 @@ def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noi
         features = torch.stack([soft, family.logits.detach().expand_as(soft)], -1)
         c = c + site.per_datum(control.network(features).squeeze(-1))
     return c
-
-
-@torch.enable_grad()
-def require_continuous(rule: Sitewise, site: SiteDraw) -> None:
-    """Refuse a program that jumps between the states, where slopes do not tell all of what f does.
-
-    From one soft value to another f must change by the integral of its slope.
-
-    Raises:
-        ObjectiveError: say, the model compares a latent with a threshold.
-    """
-    start = torch.rand_like(site.value) if Discrete(site.fn).is_binary else torch.randn_like(site.value).softmax(-1)
-    end = 1 - start if Discrete(site.fn).is_binary else start.roll(1, -1)
-    total, size, values = 0.0, 0.0, []
-    for t in torch.linspace(0, 1, PLACES, device=start.device).tolist():
-        place = (start + t * (end - start)).requires_grad_()
-        torch.manual_seed(0)  # the same later draws all along; the caller restores the stream
-        f = site.f_relaxed(place, lambda later, draw: later.mean.expand_as(draw))
-        (slope,) = torch.autograd.grad(f.sum(), place)
-        weight = (0.5 if t in (0.0, 1.0) else 1.0) / (PLACES - 1)
-        along = site.per_datum(slope * (end - start))
-        total, size = total + weight * along, size + weight * along.abs()
-        values.append(f.detach())
-    gap, told = (values[-1] - values[0] - total).abs().sum(), size.sum() + (values[-1] - values[0]).abs().sum()
-    if gap > MOST_JUMP * told + ROUNDING * values[0].abs().sum():
-        raise ObjectiveError(
-            f"{type(rule).__name__} follows slopes of f between the states of guide site {site.name!r}, but there f "
-            f"jumps: {gap / told:.0%} of what it does is in no slope (a threshold, rounding, a mask?), so the gradient "
-            "would be silently biased: use DisARM or LeaveOneOut"
-        )
-
-
-PLACES, MOST_JUMP, ROUNDING = 41, 0.05, 1e-5
-"""Where f is read on its way, the share of its change that the trapezoidal rule may miss of a smooth f, and the share
-of f itself that is arithmetic."""
 
 
 def relaxable_only(site: Site) -> str | None:

@@ -7,7 +7,8 @@ from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pplvm.objectives.objective import Objective, ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor

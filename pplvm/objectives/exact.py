@@ -5,8 +5,9 @@ from typing import Any
 
 from pplvm.bounds import Bound, elbo, iwae
 from pplvm.objectives.detached import Detached
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles.agreement import refuse, states_disagree

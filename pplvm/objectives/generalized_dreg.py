@@ -19,8 +19,9 @@ from torch.distributions import Laplace, Normal
 
 from pplvm.bounds import Bound, iwae
 from pplvm.objectives.detached import require_densities
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles.contract import Site, latents, plate_scale, sample_sites

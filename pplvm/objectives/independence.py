@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 import torch
 
-from pplvm.objectives.objective import Objective, ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.agreement import data_disagree
 from pplvm.particles.containment import contained
 from pplvm.particles.contract import Site, latents

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.categories import indexed, is_categorical
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import MOST_BYTES, coordinates, is_enumerable, number_of_states, support
 
-__all__ = ["LocalExpectation"]
+__all__ = ["LocalExpectation", "LocalExpectationRule"]
 
 
 class LocalExpectation(Sitewise):
@@ -34,10 +35,14 @@ class LocalExpectation(Sitewise):
         arXiv:1503.01494
     """
 
-    many_at_once = True
-
     def __init__(self) -> None:
-        super().__init__(num_particles=1)
+        super().__init__(LocalExpectationRule())
+
+
+class LocalExpectationRule(SiteRule):
+    """Every discrete coordinate of a site summed out in turn."""
+
+    many_at_once = True
 
     def refusal(self, site: Site) -> str | None:
         if not is_enumerable(site):

@@ -23,14 +23,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pplvm.bounds import elbo
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.paths import has_path
 
-__all__ = ["MeasureValued"]
+__all__ = ["MeasureValued", "MeasureValuedRule"]
 
 
 class MeasureValued(Sitewise):
@@ -50,6 +52,13 @@ class MeasureValued(Sitewise):
         Mohamed, Rosca, Figurnov and Mnih, Monte Carlo gradient estimation in machine learning, 2020,
         arXiv:1906.10652
     """
+
+    def __init__(self, num_particles: int = 1) -> None:
+        super().__init__(MeasureValuedRule(), elbo, num_particles)
+
+
+class MeasureValuedRule(SiteRule):
+    """The derivative of an expectation as a difference of two, coordinate by coordinate."""
 
     many_at_once = True
 

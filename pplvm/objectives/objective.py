@@ -3,51 +3,38 @@
 An objective is a bound and a gradient rule. It yields two tensors per datum, both (B,): the value, which
 is reported, and the surrogate, which is differentiated:
 
-    loss = -scale * sum_b [ surrogate_b + (value_b - surrogate_b).detach() ]
+    loss_b = -surrogate_b - (value_b - surrogate_b).detach()
 """
 
-import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyro
 import torch
 from pyro.infer import ELBO
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pplvm.objectives.left_out import why_not_summed_out
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.pyros_own import announce, loss_per_datum, require_right
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.faults import first_fault, first_steep_site
 from pplvm.particles.halves import users
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, inspect_pair, owners, pair_up
-from pplvm.particles.paths import has_path
+from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, pair_up
 from pplvm.particles.program_state import PerState
-from pplvm.particles.side_effects import moving_once, undone
+from pplvm.particles.scales import subsampling
+from pplvm.particles.side_effects import undone
 
-__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError", "announce"]
-
-
-class ObjectiveError(ValueError):
-    """An objective and a program, or a bound and a rule, that together would be biased or undefined."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One evaluation of an objective on a batch, in nats."""
-
-    value: Tensor  # (B,), the bound
-    surrogate: Tensor  # (B,), whose gradient is the estimator
-    scale: float = 1.0  # N/B of a subsampled plate
+__all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 
 
 class Objective(ELBO):
@@ -98,13 +85,22 @@ class Objective(ELBO):
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         """Evaluate value and surrogate of a checked program on one batch."""
 
+    def losses(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of each datum, (B,): its value is minus the bound, its gradient minus the estimator.
+
+        What `poutine.scale` multiplies all sites by multiplies it too; N/B of a subsampled plate belongs to sums alone.
+        """
+        pair = replace(self._checked(model, guide, args, kwargs), runs=[])
+        estimate = self.estimate(pair, *args, **kwargs)
+        scale = estimate.scale / subsampling(pair.runs[0]) if pair.runs else 1.0
+        return estimate.losses if scale == 1 else scale * estimate.losses
+
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss, summed over the batch; its value is minus the bound, its gradient the estimator."""
+        """The loss summed over the batch, times whatever scales the program's sites, as `pyro.infer.SVI` takes it."""
         estimate = self.estimate(self._checked(model, guide, args, kwargs), *args, **kwargs)
-        value, surrogate = estimate.value, estimate.surrogate
-        return -estimate.scale * (surrogate + (value - surrogate).detach()).sum()
+        return estimate.scale * estimate.losses.sum()
 
     @torch.no_grad()
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
@@ -122,6 +118,10 @@ class Objective(ELBO):
     def takes(self, site: Site) -> bool:
         """Whether the gradient of a site of the guide is made by the rule."""
         return True
+
+    def reported(self) -> dict[str, Tensor]:
+        """What is told beside the value, of the last training evaluation: detached scalars (), by name."""
+        return {}
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         """K particles from the guide."""
@@ -168,18 +168,10 @@ class Objective(ELBO):
         return drawn.model_trace, drawn.guide_trace
 
 
-def announce(modules: list[nn.Module]) -> None:
-    """Tell `pyro.infer.SVI` which parameters there are, without Pyro's store."""
-    for parameter in (p for module in modules for p in module.parameters()):
-        value = parameter.detach()
-        value.unconstrained = weakref.ref(parameter)
-        effectful(lambda value=value: value, type="param")(name=f"parameter {id(parameter)}")
-
-
 class Loss(nn.Module):
     """An objective tied to a program: minus the bound in nats per datum, as a module to train.
 
-    The datum is one of the N that the batch plate stands for, so that a subsampled plate's N/B cancels.
+    It is the mean over the batch, N/B of a subsampled plate left out.
 
     Arguments:
         objective: one of `pplvm.objectives`, or a Pyro ELBO that has `differentiable_loss`.
@@ -209,40 +201,30 @@ class Loss(nn.Module):
             raise TypeError(f"Loss: {type(program).__name__} is no program: an nn.Module with model(x) and guide(x)")
         self.objective, self.program = objective, program
         self.control = getattr(objective, "control", None)
+        held = next(chain(program.parameters(), program.buffers()), None)
+        if self.control is not None and held is not None:
+            self.control.to(held.device)
         self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
-        self._is_pyros = type(objective).__module__.startswith("pyro.")
         self._per_row: list[nn.Module] | None = None
 
     def forward(self, *args: Any) -> Tensor:
-        model, guide = self.program.model, self.program.guide
         if not isinstance(self.objective, Objective):
-            self._checks.get((model, guide), [self.program], args, {}, lambda: self._refuse(args))
-        if self._is_pyros:
-            model, guide = moving_once(model, [self.program]), moving_once(guide, [self.program])
+            programs = (self.program.model, self.program.guide)
+            check = partial(require_right, self.objective, self.program, args)
+            self._checks.get(programs, [self.program], args, {}, check)
         if self._per_row is None:
             self._per_row = automatic_guides([self.program])
         rows = same_rows(self._per_row) if self._per_row else nullcontext()
-        batch = [x.view_as(x) if isinstance(x, Tensor) else x for x in args]  # a flow caches by tensor
-        # the store is where PyroModules leave their parameters
-        with pyro.get_param_store().scope(), rows, _SubsampledPlate() as plate:
-            loss = self.objective.differentiable_loss(model, guide, *batch)
-        return loss / max(plate.size, len(args[0]))
+        batch = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in args)  # a flow caches by tensor
+        with pyro.get_param_store().scope(), rows:  # the store is where PyroModules leave their parameters
+            if isinstance(self.objective, Objective):
+                return self.objective.losses(self.program.model, self.program.guide, *batch).mean()
+            return loss_per_datum(self.objective, self.program, batch)
 
-    def _refuse(self, args: tuple) -> None:
-        """Refuse a program whose latents one of Pyro's own ELBOs would draw from the prior, or straight through."""
-        model_trace, guide_trace, _ = inspect_pair(self.program.model, self.program.guide, args, {})
-        inner = getattr(self.objective, "objective", self.objective)  # of PyroObjective
-        if fault := why_not_summed_out(inner, model_trace, guide_trace):
-            raise ObjectiveError(fault)
-        if not self._is_pyros or guide_trace is None:
-            return
-        for name, site in latents(guide_trace).items():
-            if site["fn"].has_rsample and not has_path(site["fn"]):
-                raise ObjectiveError(
-                    f"Pyro's {type(self.objective).__name__} takes the straight-through gradient of discrete guide "
-                    f"site {name!r} for that of its density, so that it is silently biased: use LeaveOneOut or "
-                    "BiasedPathwise"
-                )
+    def reported(self) -> dict[str, Tensor]:
+        """What to tell beside the bound, of the last training evaluation: the mean of each penalty over the batch,
+        unweighted, a detached scalar () by name."""
+        return self.objective.reported() if isinstance(self.objective, Objective) else {}
 
     def explain(self, *args: Any) -> str | None:
         """Where the program is not finite on a batch, in words with site, row and cure; None if it is everywhere.
@@ -312,14 +294,3 @@ class Loss(nn.Module):
     def _learned_control(self) -> list[nn.Parameter]:
         owned = {id(parameter) for parameter in self.program.parameters()}
         return [p for p in self.control.parameters() if id(p) not in owned] if self.control is not None else []
-
-
-class _SubsampledPlate(Messenger):
-    """N of a batch plate that is subsampled, seen as a loss is computed; 0 of one that holds just the batch."""
-
-    size = 0
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        for frame in msg["cond_indep_stack"]:
-            if frame.dim == -1 and frame.full_size is not None and frame.full_size > frame.size:
-                self.size = max(self.size, frame.full_size)

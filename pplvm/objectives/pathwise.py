@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pplvm.bounds import Bound, elbo
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
 from pplvm.particles.paths import has_path
+from pplvm.particles.supports import same_support
 
 __all__ = ["AnalyticKL", "Pathwise", "closed_forms", "pathless", "require_paths"]
 
@@ -121,7 +123,8 @@ def pathless(guide_trace: Trace) -> list[str]:
 
 
 def closed_forms(drawn: Particles) -> dict[str, Tensor]:
-    """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the guide.
+    """KL(q || p) per latent of one support, where torch knows it and the prior depends on nothing drawn later in the
+    guide.
 
     A Delta has none: torch's leaves out its log_density, and its draw is known anyway, so that the drawn term is exact.
     """
@@ -133,6 +136,8 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
         p, q = drawn.model_trace.nodes[name], drawn.guide_trace.nodes[name]
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
         if drawn_later or not same_mask(p, q) or isinstance(coordinates(q["fn"]), Delta):
+            continue
+        if not same_support(p["fn"].support, q["fn"].support):  # torch's may be of as many categories only
             continue
         of_q, of_p = (site["fn"] if is_masked(site) else unmasked(site["fn"]) for site in (q, p))
         shape = torch.broadcast_shapes(of_q.batch_shape, of_p.batch_shape)  # torch's Bernoullis want one

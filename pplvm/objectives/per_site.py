@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.bounds import elbo
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.pair import Pair, cuda_devices
@@ -34,11 +36,11 @@ class PerSite(Sitewise):
         >>> objective = PerSite({"z_1": DisARM(), "z_2": REBAR()}, num_particles=2)
     """
 
-    def __init__(self, rules: Mapping[str, Sitewise] | None = None, num_particles: int = 1) -> None:
-        super().__init__(num_particles)
+    def __init__(self, rules: Mapping[str, SiteRule | Sitewise] | None = None, num_particles: int = 1) -> None:
+        super().__init__(_ScoredRule(), elbo, num_particles)
         self.rules = dict(rules or {})
         for name, rule in self.rules.items():
-            if not isinstance(rule, Sitewise):
+            if not isinstance(rule, SiteRule | Sitewise):
                 raise ObjectiveError(f"PerSite: site {name!r} names {rule!r}: name a rule such as DisARM()")
         learned = {name: rule.control for name, rule in self.rules.items() if rule.control is not None}
         self.control = nn.ModuleDict({name.replace(".", "_"): control for name, control in learned.items()}) or None
@@ -51,8 +53,12 @@ class PerSite(Sitewise):
             raise ObjectiveError(f"PerSite names a rule for {name!r}, but the guide's latents are {', '.join(names)}")
         return pair
 
-    def rule_of(self, site: Site) -> Sitewise | None:
-        return self.rules.get(site["name"]) or super().rule_of(site)
+    def named(self, site: Site) -> Any:
+        return self.rules.get(site["name"]) or super().named(site)
+
+
+class _ScoredRule(SiteRule):
+    """The score of a draw, weighed by what it earned, leave-one-out from two particles up."""
 
     def surrogate(self, site: SiteDraw) -> Tensor:
         f, K = site.f, site.num_particles

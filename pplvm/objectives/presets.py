@@ -17,8 +17,8 @@ from pplvm.bounds import tvo as tvo_bound
 from pplvm.objectives.antithetic import ARMS, DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.exact import Exact, PriorSampling
-from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction

@@ -14,14 +14,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.left_out import why_not_summed_out
-from pplvm.objectives.objective import ObjectiveError, announce
+from pplvm.objectives.pyros_own import announce
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of
 from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
 from pplvm.particles.paths import has_path
 from pplvm.particles.side_effects import moving_once
+from pplvm.particles.supports import narrower
 
 __all__ = ["PyroObjective"]
 
@@ -89,7 +91,8 @@ class PyroObjective(ELBO):
         model, run = moving_once(model, modules), moving_once(run, modules)
         if not torch.is_grad_enabled():
             with _flows_in_words(self.objective):
-                return torch.tensor(_first(self.objective.loss(model, run, *args, **kwargs)))
+                value = _first(self.objective.loss(model, run, *args, **kwargs))
+            return torch.tensor(value, device=next((x.device for x in args if isinstance(x, Tensor)), None))
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         value, gradients = self._run(parameters, model, _announcing(run, modules), args, kwargs)
         surrogate = sum((p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None)
@@ -137,6 +140,8 @@ class PyroObjective(ELBO):
         for why in _biases(self.objective, model_trace, guide_trace):
             raise ObjectiveError(f"Pyro's {type(self.objective).__name__} {why}, or pass allow_biased=True")
         if isinstance(self.objective, ReweightedWakeSleep) and self.objective.insomnia < 1:
+            for narrow in narrower(latents(model_trace), latents(guide_trace)).values():
+                raise ObjectiveError(f"Pyro's ReweightedWakeSleep: {narrow}, so that it gives other dreams no density")
             self._require_dreams(pair_up(model, guide, args, kwargs), args, kwargs)
 
     def _require_dreams(self, pair: Pair, args: tuple, kwargs: dict) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.pair import Pair, Particles, gather

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound
 from pplvm.objectives.discrete import Discrete, softened
-from pplvm.objectives.objective import ObjectiveError
+from pplvm.objectives.estimate import ObjectiveError
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import Dependents
 from pplvm.particles.enumeration import coordinates
@@ -173,7 +173,12 @@ class _SoftPair(Pair):
         trace = super().run(program, num_particles, args, kwargs)
         for name, site in sample_sites(trace).items():
             if name in self.soft:
-                site["fn"] = softened(site["fn"])
+                try:
+                    site["fn"] = softened(site["fn"])
+                except TypeError as error:  # of a model on a wider support than the guide's
+                    raise ObjectiveError(
+                        f"site {name!r}: {error}, or use a rule without a slope, such as DisARM"
+                    ) from error
         return trace
 
 

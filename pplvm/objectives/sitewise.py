@@ -1,4 +1,4 @@
-"""Gradient rules for one guide site at a time, whatever program stands around it.
+"""An objective made of a gradient rule for one guide site at a time, whatever program stands around it.
 
     gradient = d f along paths + sum over sites of what the site's rule makes of f,     f = log p(x, z) - log q(z | x)
 
@@ -7,94 +7,92 @@ its site; latents that the guide draws given the changed site are drawn anew, an
 site count (Rao-Blackwellization).
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro.poutine import Trace
-from torch import Tensor, nn
+from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.score_function import without_each
 from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
-from pplvm.particles.paths import CutPaths, has_path
+from pplvm.particles.paths import CutPaths
 
-__all__ = ["Sitewise", "is_learning", "less_variance"]
+__all__ = ["Sitewise"]
 
 
 class Sitewise(Objective):
-    """An objective whose score sites follow a rule; children write `surrogate`.
+    """A bound whose gradient follows a rule at each site that the rule is for, and the path of every other.
 
     A site of the guide can name another rule: `pyro.sample(..., infer={"grad": DisARM()})`. What such a rule
     learns (`rule.control`) must be registered in the program to be trained.
 
     Arguments:
+        rule: for the sites that name none.
+        bound: maps log-weights (K, B) to one value per datum (B,); other than `elbo` where the rule holds for it.
         num_particles: K, independent draws, at least 1.
 
     Raises:
-        ObjectiveError: on the first batch, if a rule does not suit its site, or the guide is random beyond its
-            sites.
+        ObjectiveError: rule is none; on the first batch, a rule does not suit its site or the bound, or the guide is
+            random beyond its sites.
+
+    Example:
+        >>> from pplvm.bounds import iwae
+        >>> from pplvm.objectives.antithetic import DisARMRule
+        >>> objective = Sitewise(DisARMRule(), iwae, num_particles=5)
     """
 
     rules_by_site = True
     leaves_paths = True
 
-    any_bound = False
-    """Whether the rule holds for other bounds than the elbo."""
-
-    many_at_once = False
-    """Whether the rule tries several values of its site in one run, even at one particle."""
-
-    credits_each_datum = True
-    """Whether the rule credits a datum's draw with that datum's terms alone."""
-
-    bound: Bound = staticmethod(elbo)
+    def __init__(self, rule: SiteRule, bound: Bound = elbo, num_particles: int = 1) -> None:
+        if not isinstance(rule, SiteRule):
+            raise ObjectiveError(f"{type(self).__name__}: {rule!r} is no SiteRule: give one, such as DisARMRule()")
+        self.least_particles = rule.least_particles
+        super().__init__(num_particles)
+        self.rule, self.bound, self.control = rule, bound, rule.control
 
     @property
     def target(self) -> Bound:
         return self.bound
 
-    @abstractmethod
-    def surrogate(self, site: SiteDraw) -> Tensor:
-        """What is differentiated for one site, (B,): its gradient is that of the bound through the site."""
-
     def refusal(self, site: Site) -> str | None:
-        """Why a site of the guide cannot follow this rule, None if it can."""
-        return None
-
-    def inspect(self, site: SiteDraw) -> None:
-        """Raise ObjectiveError where the rule would be biased on this program; part of each check of it."""
-
-    def claims(self, site: Site) -> bool:
-        """Whether the rule takes a site that does not name one."""
-        return not has_path(site["fn"])
+        """Why a site of the guide cannot follow the rule, None if it can."""
+        return self.rule.refusal(site)
 
     def takes(self, site: Site) -> bool:
         return self.rule_of(site) is not None
 
-    def rule_of(self, site: Site) -> "Sitewise | None":
+    def named(self, site: Site) -> Any:
+        """What a site names as its rule, a rule or an objective that holds one; None if it names none."""
+        return (site["infer"] or {}).get("grad")
+
+    def rule_of(self, site: Site) -> Any:
         """The rule that a site follows; None leaves it to its path."""
-        named = (site["infer"] or {}).get("grad")
-        return named if named is not None else self if self.claims(site) else None
+        if (named := self.named(site)) is not None:
+            return named.rule if isinstance(named, Sitewise) else named
+        return self.rule if self.rule.claims(site) else None
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
             require_replayable(self, pair, drawn, args, kwargs)
-        for name, site in latents(drawn).items():
+        for site in latents(drawn).values():
             if (rule := self.rule_of(site)) is not None:
-                self._require(rule, name, site)
+                self._require(rule, site)
         self._require_agreement(pair, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             particles = gather(pair, 1, args, kwargs)
@@ -113,21 +111,22 @@ class Sitewise(Objective):
         credited = [name for name, rule in rules.items() if rule.credits_each_datum]
         require_independent_data(self, pair, args, kwargs, credited)
 
-    def _require(self, rule: Any, name: str, site: Site) -> None:
-        if not isinstance(rule, Sitewise):
+    def _require(self, rule: Any, site: Site) -> None:
+        name, named = site["name"], self.named(site)
+        if not isinstance(rule, SiteRule):
             raise ObjectiveError(f"guide site {name!r} names {rule!r} as infer['grad']: name a rule such as DisARM()")
-        who = type(rule).__name__
+        bound = named.bound if isinstance(named, Sitewise) else self.bound
         why = rule.refusal(site)
         if why is None and is_masked(site):
             why = "masked draws are not supported, use LeaveOneOut"
         if why is None and not rule.any_bound and self.bound is not elbo:
             why = f"the rule holds for the elbo only, not for {_called(self.bound)}"
-        if why is None and rule.bound not in (elbo, self.bound):
-            why = f"it names the bound {_called(rule.bound)}, but that of the objective is {_called(self.bound)}"
+        if why is None and bound not in (elbo, self.bound):
+            why = f"it names the bound {_called(bound)}, but that of the objective is {_called(self.bound)}"
         if why is None and rule.least_particles > self.num_particles:
             why = f"it needs num_particles of at least {rule.least_particles}, got {self.num_particles}"
         if why is not None:
-            raise ObjectiveError(f"{who}: guide site {name!r} ({kind_of(site)}) cannot follow this rule: {why}")
+            raise ObjectiveError(f"{rule.name}: guide site {name!r} ({kind_of(site)}) cannot follow this rule: {why}")
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = self.draw(pair, *args, **kwargs)
@@ -151,7 +150,7 @@ class Sitewise(Objective):
         cut = _CutPair(**vars(pair), ruled=lambda site: self.rule_of(site) is not None)
         return gather(cut, self.num_particles, args, kwargs)
 
-    def _along_paths(self, drawn: Particles, rules: Mapping[str, "Sitewise | None"]) -> Tensor:
+    def _along_paths(self, drawn: Particles, rules: Mapping[str, SiteRule | None]) -> Tensor:
         """The bound through the model and the paths; in the elbo a ruled site's own log q has a mean of zero."""
         if self.bound is not elbo:
             return self.bound(drawn.log_weights)
@@ -178,18 +177,3 @@ class _CutPair(Pair):
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         with CutPaths(self.ruled):
             return super().run_guide(num_particles, args, kwargs)
-
-
-def is_learning(control: nn.Module) -> bool:
-    """Whether a control variate is in training and has parameters to learn."""
-    return control.training and any(p.requires_grad for p in control.parameters())
-
-
-def less_variance(control: nn.Module, second_moment: Callable[[], Tensor], site: SiteDraw) -> Tensor | float:
-    """A share of a surrogate, (), whose gradient descends a second moment in the control's parameters alone."""
-    if not is_learning(control):
-        return 0.0
-    parameters = [p for p in control.parameters() if p.requires_grad]
-    found = torch.autograd.grad(second_moment(), parameters, allow_unused=True)
-    descent = [(p * g).sum() for p, g in zip(parameters, found, strict=True) if g is not None]
-    return -torch.stack(descent).sum() / site.drawn.log_p.shape[1]

@@ -21,8 +21,9 @@ from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.objectives.detached import require_densities
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites

@@ -21,18 +21,20 @@ from torch import Tensor, nn
 
 from pplvm.bounds import Bound, elbo
 from pplvm.distributed.collectives import shared_mean
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound
+from pplvm.objectives.wrapper import Wrapper, unwrapped
 from pplvm.particles.contract import Site, latents, sample_sites
-from pplvm.particles.pair import Pair, Particles, cuda_devices
+from pplvm.particles.pair import Pair, cuda_devices
 from pplvm.particles.tempering import Tempering, Terms, Weights
 
 __all__ = ["Beta", "FreeBits", "Warmup"]
 
 
-class _Tempered(Objective):
-    """An objective whose pair is tempered; children write `weights`."""
+class _Tempered(Wrapper):
+    """An objective whose pair is tempered; children write `weighed`."""
 
     def __init__(self, objective: ELBO) -> None:
         name = type(self).__name__
@@ -41,21 +43,15 @@ class _Tempered(Objective):
                 f"{name} weighs the terms that pplvm.objectives sum, but {type(objective).__name__} sums its own: wrap "
                 "an objective such as Pathwise() or LeaveOneOut()"
             )
-        self.bound: Bound = objective.bound if isinstance(objective, _Tempered) else _bound_of(objective, name)
-        self.least_particles, self.uses_guide = objective.least_particles, objective.uses_guide
-        self.rules_by_site, self.leaves_paths = objective.rules_by_site, objective.leaves_paths
-        super().__init__(objective.num_particles)
-        self.inner, self.control = objective, objective.control
-
-    is_uniform = True
-    """Whether all latents have the same weight."""
+        self.bound: Bound = _bound_of(unwrapped(objective), name)
+        super().__init__(objective)
 
     @abstractmethod
-    def weights(self, terms: Terms) -> Weights:
-        """What the term of each latent is multiplied by."""
+    def weighed(self, tempering: Tempering) -> Tempering:
+        """The weights of the wrappers around this one, times its own."""
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        tempering = self._joined(pair.tempering)
+        tempering = self.weighed(pair.tempering or Tempering())
         found = self.inner.estimate(replace(pair, tempering=tempering), *args, **kwargs)
         if tempering.plain is None:
             raise ObjectiveError(
@@ -63,30 +59,6 @@ class _Tempered(Objective):
                 "itself: draw by pplvm.particles.pair.gather, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
-
-    def takes(self, site: Site) -> bool:
-        return self.inner.takes(site)
-
-    def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
-        return self.inner.draw(pair, *args, **kwargs)
-
-    def _joined(self, outer: Tempering | None) -> Tempering:
-        """The weights of this wrapper times those of the wrappers around it."""
-        if outer is None:
-            return Tempering(self.weights, self.is_uniform)
-
-        def decide(terms: Terms) -> Weights:
-            own, others = self.weights(terms), outer.weights(tempering.plain, terms)
-            return {name: own[name] * others[name] for name in terms}
-
-        tempering = Tempering(decide, self.is_uniform and outer.is_uniform)
-        return tempering
-
-    def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
-        return self.inner._pair_up(model, guide, args, kwargs)
-
-    def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        self.inner._refuse_rules_by_site(pair, args, kwargs)
 
     def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
         with torch.random.fork_rng(cuda_devices(args)):
@@ -160,15 +132,21 @@ class Beta(_NamingSites):
 
     def __init__(self, objective: ELBO, beta: float | Mapping[str, float]) -> None:
         super().__init__(objective, beta, "beta")
-        self.is_uniform = not isinstance(beta, Mapping)
 
     @property
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
-        named = isinstance(self.number, dict)
-        return _times(self.inner.target, 1.0 if named else self.number, self.number if named else {})
+        beta, own = self._constants
+        if not isinstance(self.inner.target, Tabulated):
+            return _times(self.inner.target, beta, own)
+        weights = ([f"beta {beta:g}"] if beta != 1 else []) + [f"{name} times {each:g}" for name, each in own.items()]
+        return Tabulated(", ".join([self.inner.target.name, *weights]))
 
-    def weights(self, terms: Terms) -> Weights:
-        return {name: self.number_of(name, 1.0) for name in terms}
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.times(*self._constants)
+
+    @property
+    def _constants(self) -> tuple[float, dict[str, float]]:
+        return (1.0, self.number) if isinstance(self.number, dict) else (self.number, {})
 
 
 class FreeBits(_NamingSites):
@@ -196,8 +174,6 @@ class FreeBits(_NamingSites):
         autoregressive flow, 2016, arXiv:1606.04934, appendix C.8
     """
 
-    is_uniform = False
-
     def __init__(self, objective: ELBO, nats: float | Mapping[str, float]) -> None:
         super().__init__(objective, nats, "nats")
         if self.bound is not elbo:
@@ -209,7 +185,10 @@ class FreeBits(_NamingSites):
     def target(self) -> Tabulated:
         return Tabulated("elbo, free bits")  # the draw decides which terms count: the gradient of no expectation
 
-    def weights(self, terms: Terms) -> Weights:
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.gated(self._is_above)
+
+    def _is_above(self, terms: Terms) -> Weights:
         floors = {name: self.number_of(name, -math.inf) for name in terms}
         KL = {name: shared_mean(-term.mean()) for name, term in terms.items()}
         return {name: (KL[name] > floors[name]).to(term.dtype) for name, term in terms.items()}
@@ -256,9 +235,8 @@ class Warmup(_Tempered):
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         return _times(self.inner.target, float(self.control()), {})
 
-    def weights(self, terms: Terms) -> Weights:
-        weight = self.control()
-        return {name: weight for name in terms}
+    def weighed(self, tempering: Tempering) -> Tempering:
+        return tempering.times(self.control())
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         found = super().estimate(pair, *args, **kwargs)

@@ -41,5 +41,4 @@ class TemperedBound:
         return self.bound if found == TemperedBound(self.bound) else found
 
     def tempering(self) -> Tempering:
-        own = dict(self.own)
-        return Tempering(lambda terms: {n: self.beta * own.get(n, 1.0) for n in terms}, is_uniform=not own)
+        return Tempering(self.beta, dict(self.own))

@@ -12,8 +12,9 @@ import torch
 
 from pplvm.bounds import partition_of, tvo
 from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.estimate import Estimate
 from pplvm.objectives.independence import require_independent_data
-from pplvm.objectives.objective import Estimate, Objective
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.targets import Tabulated, thermodynamic
 from pplvm.particles.pair import Pair
 

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.detached import draw_detached, require_densities
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
-from pplvm.objectives.objective import Estimate, Objective, ObjectiveError
+from pplvm.objectives.objective import Objective
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
+from pplvm.particles.supports import narrower
 
 __all__ = ["ReweightedWakeSleep", "WakeSleep"]
 
@@ -135,6 +137,11 @@ def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict)
     if apart := sorted(latents(guide_trace).keys() - latents(model_trace).keys()):
         raise ObjectiveError(
             f"{name}: the guide draws {apart[0]!r}, which no dream of the model holds: remove the auxiliary site"
+        )
+    for narrow in narrower(latents(model_trace), latents(guide_trace)).values():
+        raise ObjectiveError(
+            f"{name}: {narrow}, so that it gives other dreams no density: draw it on all of the support, or use "
+            "ReweightedWakeSleep(insomnia=1), which does not dream"
         )
     try:
         require_dreams(pair, args, kwargs)

@@ -21,12 +21,14 @@ from pplvm.particles.faults import first_fault, observed_nan, row_without_number
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
 from pplvm.particles.no_density import cure_of, underflows
 from pplvm.particles.paths import is_rounded
-from pplvm.particles.supports import same_support, support_in_words
+from pplvm.particles.scales import scale_mismatches
+from pplvm.particles.supports import contains, innermost, support_in_words
 
 __all__ = [
     "ParameterError",
     "ProgramError",
     "coordinates",
+    "deterministic_sites",
     "latents",
     "plate_scale",
     "sample_sites",
@@ -72,6 +74,11 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
     }
 
 
+def deterministic_sites(trace: Trace) -> dict[str, Site]:
+    """The sites of a trace that record what was computed, by `pyro.deterministic`."""
+    return {name: site for name, site in trace.nodes.items() if (site.get("infer") or {}).get("_deterministic")}
+
+
 def latents(trace: Trace) -> dict[str, Site]:
     """The sites of a trace that are drawn, in program order."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
@@ -94,7 +101,7 @@ def plate_scale(sites: list[Site]) -> float:
     for site in sites:
         if isinstance(site["scale"], torch.Tensor) or site["scale"] != first["scale"]:
             named = [(f"site {s['name']!r}", s["scale"]) for s in (first, site)]
-            raise ProgramError(next(_scale_mismatches(named)))
+            raise ProgramError(next(scale_mismatches(named)))
     return float(first["scale"])
 
 
@@ -141,7 +148,7 @@ def violations(
         for site in sample_sites(trace).values():
             yield from _site_violations(role, site)
         yield from _second_batch_plates(role, trace)
-    yield from _scale_mismatches(
+    yield from scale_mismatches(
         [(f"{r} site {n!r}", site["scale"]) for r, t in traces.items() for n, site in sample_sites(t).items()]
     )
     for role, trace in traces.items():
@@ -165,7 +172,7 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         return
     if any(frame.name == "batch" and frame.dim != -1 for frame in frames):
         yield f"{role} site {name!r}: the plate 'batch' must be at dim=-1, further plates to its left"
-    if isinstance(_innermost(site["fn"]), Rejector):
+    if isinstance(innermost(site["fn"]), Rejector):
         yield (
             f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
             "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
@@ -228,7 +235,7 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not isinstance(_innermost(q["fn"]), dist.Delta) and not same_support(p["fn"].support, q["fn"].support):
+    elif not isinstance(innermost(q["fn"]), dist.Delta) and not contains(p["fn"].support, q["fn"].support):
         yield (
             f"site {name!r} has support {support_in_words(q['fn'].support)} in the guide and "
             f"{support_in_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
@@ -259,18 +266,6 @@ def _closest(name: str, names: Any) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _scale_mismatches(named: list[tuple[str, Any]]) -> Iterator[str]:
-    """Sites, in words, whose scale is a tensor or not that of the first."""
-    for site, scale in named:
-        if isinstance(scale, torch.Tensor):
-            yield f"{site} is scaled by a tensor: scale all sites by one Python number"
-        elif not isinstance(named[0][1], torch.Tensor) and scale != named[0][1]:
-            yield (
-                f"{site} is scaled by {scale:g} and {named[0][0]} by {named[0][1]:g}: a scale inside a "
-                "log-weight is no bound; scale all sites by one number, or weight terms in the objective"
-            )
-
-
 def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
     for name, site in trace.nodes.items():
         if site["type"] != "param":
@@ -283,9 +278,3 @@ def _foreign_params(role: str, trace: Trace, owned: set[int]) -> Iterator[str]:
                 f"{role} has pyro.param({name!r}), which no module owns, so no optimizer sees it: make it an "
                 "nn.Parameter (or PyroParam) of the program"
             )
-
-
-def _innermost(fn: Any) -> Any:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn

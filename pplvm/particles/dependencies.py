@@ -23,13 +23,13 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from pplvm.particles.contract import Site, latents, sample_sites
+from pplvm.particles.contract import Site, deterministic_sites, latents, sample_sites
 from pplvm.particles.enumeration import coordinates, next_state
 from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
-from pplvm.particles.structure import structure
+from pplvm.particles.structure import Structure, structure
 
-__all__ = ["Dependents", "another", "dependents", "dependents_of"]
+__all__ = ["Dependents", "another", "dependents", "dependents_in", "dependents_of"]
 
 
 MOST = 64
@@ -41,7 +41,7 @@ class Dependents:
     """What depends on one latent of the guide."""
 
     model: frozenset[str]  # sites of the model whose density it changes, at once or through later draws
-    guide: frozenset[str]  # the same of the guide, itself among them
+    guide: frozenset[str]  # the same of the guide, itself and deterministic sites among them
     redrawn: frozenset[str]  # latents of the guide that are drawn given it, at once or through others
 
     def signal(self, drawn: Particles) -> Tensor:
@@ -58,7 +58,11 @@ def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> di
     Where the program's Python reads values of tensors, or shapes that depend on values, which may decide who reads
     whom, it is found anew at every call.
     """
-    own = structure(drawn.model_trace, drawn.guide_trace)
+    return dependents_in(pair, structure(drawn.model_trace, drawn.guide_trace), args, kwargs)
+
+
+def dependents_in(pair: Pair, own: Structure, args: tuple, kwargs: dict) -> dict[str, Dependents]:
+    """The same for a run of model and guide that has this structure."""
     memory = {} if pair.structures is None else pair.structures.memory(own)
     question = "dependents", _shapes_and_values(args), _shapes_and_values(kwargs)
     found, reads_values = memory.get(question, ({}, True))
@@ -123,6 +127,7 @@ def _followed(
         guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
         model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
         found = [{name: _read(site) for name, site in sample_sites(t).items()} for t in (guide_trace, model_trace)]
+        found[0] |= {name: get_provenance(site["value"]) for name, site in deterministic_sites(guide_trace).items()}
     names = frozenset(latents(drawn))
     guide, model = ({name: read & names for name, read in terms.items()} for terms in found)
     return guide, model, reads.found
@@ -219,10 +224,11 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     changed.nodes[name] = dict(site, value=another(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
-        before, after = (
-            pair.site_terms(pair.run(poutine.replay(program, trace=trace), 1, args, kwargs))
-            for trace in (drawn, changed)
-        )
+        runs = [pair.run(poutine.replay(program, trace=trace), 1, args, kwargs) for trace in (drawn, changed)]
+        before, after = (pair.site_terms(run) for run in runs)
+        if program is pair.guide:
+            for terms, run in zip((before, after), runs, strict=True):
+                terms |= {other: site["value"] for other, site in deterministic_sites(run).items()}
         found.append({other for other in before if not torch.equal(before[other], after[other])})
     return found[0], found[1]
 

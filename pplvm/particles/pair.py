@@ -21,14 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pplvm.particles.autoguides import automatic_guides, same_rows
-from pplvm.particles.contract import (
-    ProgramError,
-    Site,
-    plate_scale,
-    sample_sites,
-    traced,
-    violations,
-)
+from pplvm.particles.contract import ProgramError, Site, plate_scale, sample_sites, traced, violations
 from pplvm.particles.flows import log_density, with_scores
 from pplvm.particles.masks import hide_alike, is_masked, unmasked
 from pplvm.particles.paths import CutPaths, has_path
@@ -105,6 +98,7 @@ class Pair:
     )  # of the runs that were checked; None lets all pass
     straight_through: bool = False  # whether a discrete draw keeps the gradient that its distribution gives it
     undoing: tuple[nn.Module, ...] | None = field(default=None, compare=False)  # whose buffers a run leaves
+    runs: list[tuple[Trace, Trace | None]] | None = field(default=None, compare=False)  # model and guide of the bound
 
     @property
     def again(self) -> "Pair":
@@ -128,23 +122,22 @@ class Pair:
         return bool(site["fn"].has_rsample) if self.straight_through else has_path(site["fn"])
 
     def require_checked(self, model_trace: Trace, guide_trace: Trace | None, args: tuple, kwargs: dict) -> None:
-        """Check the program on a batch whose run has a structure that was not checked yet.
+        """Check the program on a batch whose run has a structure that was not checked yet; keep the run for `runs`.
 
         Raises:
             ProgramError: all that the program breaks on this batch, one sentence each.
         """
         if self.undoing is None and self.structures is not None:
             self.structures.require(structure(model_trace, guide_trace), args, kwargs)
+        if self.undoing is None and self.runs is not None:
+            self.runs.append((model_trace, guide_trace))
 
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
         tracer = poutine.trace()
-        with validation(False), self.buffers_as_they_are():
-            if num_particles == 1:
-                tracer(program).get_trace(*args, **kwargs)
-            else:
-                with _ParticlePlate("particles", num_particles, dim=-1 - self.nesting):
-                    tracer(program).get_trace(*args, **kwargs)
+        plate = nullcontext() if num_particles == 1 else _ParticlePlate("particles", num_particles, -1 - self.nesting)
+        with validation(False), self.buffers_as_they_are(), plate:
+            tracer(program).get_trace(*args, **kwargs)
         return tracer.trace
 
     def log_probs(self, trace: Trace, num_particles: int) -> dict[str, Tensor]:

@@ -1,11 +1,60 @@
-"""Supports of distributions: whether two are the same, and how one is told."""
+"""Supports of distributions: whether one lies within another, and how one is told."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
+from pyro.distributions import constraints as pyros
+from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["same_support", "support_in_words"]
+__all__ = ["contains", "innermost", "narrower", "same_support", "support_in_words"]
+
+
+def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bool:
+    """Whether a support lies within another, and densities on both are of one measure; open or closed ends aside.
+
+    Intervals lie within intervals, and ranges of integers within ranges of integers. A range of integers lies within
+    no interval, where a density is no probability, and what is no range (a simplex, a sphere) within itself alone.
+
+    Example:
+        >>> contains(constraints.real, constraints.positive), contains(constraints.positive, constraints.real)
+        (True, False)
+        >>> contains(constraints.integer_interval(0, 4), constraints.boolean)
+        True
+    """
+    if (parts := _parts(inner)) is not None:
+        others = _parts(outer)
+        if others is None or len(others) != len(parts):
+            return all(contains(outer, part) for part in parts)
+        return all(contains(other, part) for other, part in zip(others, parts, strict=True))
+    if (parts := _parts(outer)) is not None:
+        return all(contains(part, inner) for part in parts)
+    a, b = _range(outer), _range(inner)
+    if a is None or b is None:
+        return same_support(outer, inner)
+    return a[0] == b[0] and _nowhere_below(b[1], a[1]) and _nowhere_below(a[2], b[2])
+
+
+def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[str, str]:
+    """The latents that a guide draws on a part of the model's support alone, each with a sentence that says so.
+
+    What takes its draws from the model, or seeks log p(x) by draws of the guide, misses the rest of that support.
+
+    Arguments:
+        in_model, in_guide: latents by name.
+    """
+    found = {}
+    for name in in_model.keys() & in_guide.keys():
+        p, q = in_model[name]["fn"], in_guide[name]["fn"]
+        if not isinstance(innermost(q), Delta) and not contains(q.support, p.support):
+            found[name] = (
+                f"guide site {name!r} is drawn on {support_in_words(q.support)}, a part of the model's "
+                f"{support_in_words(p.support)}"
+            )
+    return found
 
 
 def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
@@ -22,7 +71,7 @@ def support_in_words(support: constraints.Constraint) -> str:
     """
     support = _of_coordinates(support)
     ends = {end: getattr(support, end, None) for end in ("lower_bound", "upper_bound")}
-    if not any(isinstance(value, torch.Tensor) and value.numel() for value in ends.values()):
+    if not any(isinstance(value, Tensor) and value.numel() for value in ends.values()):
         return str(support)
     told = [f"{end}={_bound_in_words(value)}" for end, value in ends.items() if value is not None]
     return f"{type(support).__name__.removeprefix('_')}({', '.join(told)})"
@@ -39,6 +88,42 @@ def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
     kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
     ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
     return kind, *(end if end is None else torch.as_tensor(end).unique().tolist() for end in ends)
+
+
+def _range(support: constraints.Constraint) -> tuple[bool, Any, Any] | None:
+    """Whether single numbers are integers, and their bounds, which a coordinate each may have; None of other kinds."""
+    support = _of_coordinates(support)
+    if isinstance(support, type(constraints.boolean)):
+        return True, 0, 1
+    if isinstance(support, type(constraints.real) | type(pyros.integer)):
+        return support.is_discrete, -math.inf, math.inf
+    ends = [getattr(support, end, None) for end in ("lower_bound", "upper_bound")]
+    if support.event_dim or ends == [None, None]:
+        return None
+    low, high = (else_ if end is None else end for end, else_ in zip(ends, (-math.inf, math.inf), strict=True))
+    return support.is_discrete, low, high
+
+
+def _nowhere_below(a: Any, b: Any) -> bool:
+    """Whether a bound is at least another, coordinate by coordinate; wholly so where their shapes do not say which."""
+    a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
+    try:
+        return bool((a >= b).all())
+    except RuntimeError:
+        return bool(a.min() >= b.max())
+
+
+def _parts(support: constraints.Constraint) -> list[constraints.Constraint] | None:
+    """The supports that one is stacked or joined of."""
+    support = _of_coordinates(support)
+    return list(support.cseq) if isinstance(support, constraints.stack | constraints.cat) else None
+
+
+def innermost(fn: Any) -> Any:
+    """The distribution within all that wrap or transform it."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
 
 
 def _of_coordinates(support: Any) -> Any:

@@ -1,9 +1,13 @@
 """What the latents' terms of a log-weight are multiplied by in what is optimised, never in what is reported.
 
-log w = log p(x | z) + sum_l weight_l (log p(z_l) - log q(z_l))
+log w = log p(x | z) + sum_l weight_l (log p(z_l) - log q(z_l)),     weight_l = beta own_l open_l
+
+Beta and own_l are constants, known before anything is drawn; open_l is 1 or 0, and free bits alone choose it by the
+first draw.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -16,30 +20,42 @@ Weights = Mapping[str, Tensor | float]
 """What the term of each latent is multiplied by."""
 
 
+@dataclass(frozen=True, eq=False)
 class Tempering:
-    """The weights of one evaluation: decided by the first draw that asks, the same for all that follow.
-
-    Arguments:
-        decide: from the first draw's terms to a weight for each.
-        is_uniform: whether all latents have the same weight.
+    """The weights of one evaluation: constants, and gates that the first draw opens or shuts for all that follow.
 
     Example:
         >>> import torch
-        >>> halved = Tempering(lambda terms: dict.fromkeys(terms, 0.5), is_uniform=True)
-        >>> halved.tempered(torch.tensor([[-3.0]]), {"z": torch.tensor([[-2.0]])})
+        >>> Tempering(beta=0.5).tempered(torch.tensor([[-3.0]]), {"z": torch.tensor([[-2.0]])})
         tensor([[-2.]])
     """
 
-    def __init__(self, decide: Callable[[Terms], Weights], is_uniform: bool) -> None:
-        self._decide, self.is_uniform = decide, is_uniform
-        self._weights: Weights = {}
-        self.plain: Tensor | None = None
-        """The first draw's log-weights (K, B) as they are, without gradient; None until a draw has asked."""
+    beta: Tensor | float = 1.0  # of all latents
+    own: Mapping[str, float] = field(default_factory=dict)  # times these, by name
+    gates: tuple[Callable[[Terms], Weights], ...] = ()  # times what each makes of the first draw's terms
+    draws: list["_Draw"] = field(default_factory=list)  # the first, once there is one
+
+    def times(self, beta: Tensor | float = 1.0, own: Mapping[str, float] | None = None) -> "Tempering":
+        """With further constants, of the same evaluation."""
+        names = {**self.own, **(own or {})}
+        product = {name: self.own.get(name, 1.0) * (own or {}).get(name, 1.0) for name in names}
+        return replace(self, beta=self.beta * beta, own=product)
+
+    def gated(self, gate: Callable[[Terms], Weights]) -> "Tempering":
+        """With a further gate, of the same evaluation."""
+        return replace(self, gates=(*self.gates, gate))
+
+    @property
+    def plain(self) -> Tensor | None:
+        """The first draw's log-weights (K, B) as they are, without gradient; None until there is one."""
+        return self.draws[0].plain if self.draws else None
 
     @property
     def shared(self) -> Tensor | float | None:
-        """The weight of all latents, once decided; None where they may differ."""
-        return next(iter(self._weights.values()), 1.0) if self.is_uniform or len(self._weights) < 2 else None
+        """The weight of all latents of the first draw; None where they may differ."""
+        weights = self.draws[0].weights
+        differ = (self.own or self.gates) and len(weights) > 1
+        return None if differ else next(iter(weights.values()), 1.0)
 
     def weights(self, log_weights: Tensor, terms: Terms) -> Weights:
         """One for each term.
@@ -47,10 +63,12 @@ class Tempering:
         Arguments:
             log_weights: of the same draw, untempered, (K, B).
         """
-        if self.plain is None:
-            self.plain = log_weights.detach()
-            self._weights = self._decide(terms)
-        return self._weights
+        if not self.draws:
+            weights: dict[str, Tensor | float] = {name: self.beta * self.own.get(name, 1.0) for name in terms}
+            for gate in self.gates:
+                weights = {name: weights[name] * is_open for name, is_open in gate(terms).items()}
+            self.draws.append(_Draw(log_weights.detach(), weights))
+        return self.draws[0].weights
 
     def tempered(self, log_weights: Tensor, terms: Terms) -> Tensor:
         """Log-weights with their latents' terms weighed, (K, B)."""
@@ -62,3 +80,9 @@ class Tempering:
 def latent_terms(log_p_sites: Terms, log_q_sites: Terms) -> dict[str, Tensor]:
     """Log p - log q of each site of the guide, (K, B); an auxiliary one has no log p."""
     return {n: log_p_sites[n] - log_q if n in log_p_sites else -log_q for n, log_q in log_q_sites.items()}
+
+
+@dataclass(frozen=True)
+class _Draw:
+    plain: Tensor  # (K, B)
+    weights: Weights

@@ -23,8 +23,9 @@ class MixtureOfGaussians(nn.Module):
     def __init__(self, data_size: int = 2, components: int = 3, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(components, data_size, generator=generator, device=generator.device)
         self.weight_logits = nn.Parameter(torch.zeros(components))
-        self.locs = nn.Parameter(torch.randn(components, data_size, generator=generator))
+        self.locs = nn.Parameter(start.to(self.weight_logits.device))
         self.log_scales = nn.Parameter(torch.zeros(components))
         self.classifier = nn.Linear(data_size, components)
 

@@ -40,7 +40,8 @@ class ProbabilisticPCA(nn.Module):
         self.guide_tril = nn.Parameter(torch.zeros(latent_size, latent_size))  # L, the logarithm of its diagonal
         self.register_buffer("zeros", torch.zeros(latent_size))
         self.register_buffer("eye", torch.eye(latent_size))
-        self.register_buffer("centre", torch.zeros(data_size) if data_mean is None else data_mean.flatten())
+        mean = torch.zeros(data_size) if data_mean is None else data_mean.flatten()
+        self.register_buffer("centre", mean.to(self.log_scale.device))
         with torch.no_grad():
             self.decoder.bias.copy_(self.centre)
 

@@ -56,7 +56,7 @@ class SigmoidBeliefNet(nn.Module):
         self.decoders = nn.ModuleList(decoders)
         self.encoders = nn.ModuleList(MLP(below, above, hidden_sizes[::-1]) for above, below in pairs)
         mean = torch.full((data_size,), 0.5) if data_mean is None else data_mean.flatten()
-        self.register_buffer("centre", mean)
+        self.register_buffer("centre", mean.to(self.prior_logits.device))
         if data_mean is not None:
             with torch.no_grad():
                 decoders[-1].last.bias.copy_(mean.clamp(0.01, 0.99).logit())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 LARGEST = 2000  # bits of an int: torch's restricted unpickler reads at most 255 bytes
+PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # types of a tensor that are no subclass with a meaning of its own
 HELD = "a checkpoint holds tensors, bool, int, float, str, None and lists, tuples and dicts of these"
 
 
@@ -62,7 +63,7 @@ def plain_tensor(value: Tensor, name: str) -> Tensor:
         >>> plain_tensor(torch.eye(2).expand(3, 2, 2), "eye").untyped_storage().nbytes()  # of 12 floats
         48
     """
-    if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
+    if type(value) not in PLAIN:
         raise TypeError(f"{name} is a {_kind(value)}: a checkpoint holds plain tensors")
     if value.layout is not torch.strided or value.is_quantized or value.is_meta:
         raise TypeError(f"{name} is a tensor without dense values: a checkpoint holds dense tensors with values")

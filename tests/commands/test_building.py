@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pplvm.cli import main
-from pplvm.commands.building import check_data
+from pplvm.commands.checking import check_data
 from pplvm.data.arrays import from_rows
 
 D = 3

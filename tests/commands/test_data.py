@@ -131,3 +131,35 @@ def test_images_in_colour_are_not_thresholded_unasked(small_digits, capsys):
     assert "'mine.npy' has 256 grey levels in [0, 1], but site 'x' is a Bernoulli" in capsys.readouterr().err
     assert main(["check", "vae", "--data=mine.npy", "--binarize=dynamic"]) == 0
     assert "(3, 4, 4), RGB, 256 levels, stored as 0 to 255; binarization: dynamic (drawn" in capsys.readouterr().out
+
+
+def data_of(*words, command="fit"):
+    return build_data(build_parser().parse_args([command, *words]))
+
+
+def test_labels_of_the_training_split_alone_become_unknown(small_digits):
+    words = ["--condition=labels", "--known-labels=100", "--binarize=dynamic"]
+    train = data_of(*words)
+    known = train.conditions[0] >= 0
+    assert int(known.sum()) == 100 and train.spec.conditions == ("labels",)
+    assert torch.equal(train.conditions[0][known], data_of("--condition=labels").labels[known])
+    assert train.conditions[0][known].bincount().tolist() == [10] * 10
+    assert torch.equal(train.conditions[0], data_of(*words, "--binarize=none").conditions[0])
+    assert not torch.equal(train.conditions[0], data_of(*words, "--seed=1").conditions[0])
+    for split in ("valid", "test"):
+        assert (data_of(*words, f"--split={split}").conditions[0] >= 0).all()
+    assert data_of("--binarize=dynamic").conditions == ()
+
+
+def test_a_mask_beside_labels(small_digits):
+    number = np.arange(60)
+    np.savez("mine.npz", x=GREY, y=number % 3, mask=GREY[:, 0] < 20)
+    for split, size in (("train", 48), ("valid", 6), ("test", 6)):
+        words = ["--data=mine.npz", "--key=x", "--condition=labels,mask", f"--split={split}"]
+        x, y, mask = data_of(*words).batch(torch.arange(size))
+        rows = [int((GREY == (each * 255).round().byte().numpy()).all((1, 2, 3)).argmax()) for each in x]
+        assert torch.equal(mask, torch.from_numpy(GREY[rows, 0] < 20)) and y.tolist() == [row % 3 for row in rows]
+
+
+def test_compare_leaves_the_data_to_each_program(small_digits):
+    assert data_of("--condition=labels", "--program=vae", command="compare").spec.shape == (8, 8)

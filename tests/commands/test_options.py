@@ -8,8 +8,8 @@ import pytest
 
 from pplvm.catalog import PROGRAMS, load
 from pplvm.cli import main
-from pplvm.commands.building import split_settings
 from pplvm.commands.options import build_parser
+from pplvm.commands.settings import split_settings
 from pplvm.commands.signatures import FROM_DATA, settings_of_program
 
 COMMANDS = ("fit", "evaluate", "sample", "compare", "check", "verify", "list")

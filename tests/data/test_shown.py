@@ -50,3 +50,10 @@ def test_looking_at_broken_data_is_no_error():
     data = ImageData(torch.rand(3, 8, 8), "x", levels=None)
     data.spec = None
     assert data._repr_html_().startswith("<pre>")
+
+
+def test_conditions_are_told_and_labels_that_are_not_known():
+    data = ImageData(torch.rand(9, 2, 2), "x", None, torch.arange(9) % 3).with_known_labels(3)
+    assert "given" not in Page(data._repr_html_()).text
+    text = Page(data.conditioned("labels")._repr_html_()).text
+    assert "given" in text and "labels of 3 classes, 6 of 9 not known" in text and text.count("?") == 6

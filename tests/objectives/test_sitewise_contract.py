@@ -1,5 +1,7 @@
 """Site-wise rules at the edges: precision, extreme logits, shapes of sites, batches of one, masks, no gradient."""
 
+import pickle
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -7,14 +9,23 @@ import torch
 from torch import nn
 
 from pplvm.bounds import elbo, iwae
-from pplvm.objectives.antithetic import ARM, ARMS, DisARM
+from pplvm.objectives.antithetic import ARM, ARMS, ARMSRule, DisARM, DisARMRule
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
-from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
+from pplvm.objectives.control_variates import (
+    REBAR,
+    RELAX,
+    DoubleControlVariate,
+    DoubleControlVariateRule,
+    MuProp,
+    MuPropRule,
+    REBARRule,
+)
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.site_draw import SiteDraw
+from pplvm.objectives.sitewise import Sitewise
 
 RULES = {
     "ARM": lambda: ARM(),
@@ -163,3 +174,30 @@ def test_rules_that_cannot_be_made():
     with pytest.raises(ObjectiveError, match="at least 2, got 1"):
         DoubleControlVariate(1)
     assert DisARM().bound is elbo
+
+
+@pytest.mark.parametrize(
+    "composed, named",
+    [
+        (lambda: Sitewise(DisARMRule(), iwae, 3), lambda: DisARM(iwae, 3)),
+        (lambda: Sitewise(REBARRule(0.3, 0.5), num_particles=2), lambda: REBAR(0.3, 0.5, 2)),
+        (lambda: PerSite({"z": DisARMRule()}, 2), lambda: PerSite({"z": DisARM()}, 2)),
+        (lambda: pickle.loads(pickle.dumps(Sitewise(ARMSRule(3)))), lambda: ARMS(3)),
+    ],
+)
+def test_a_rule_composed_is_the_objective_of_its_name(composed, named):
+    program, x, found = OneSite(torch.tensor([0.3, -0.4])), torch.zeros(3), []
+    for make in (composed, named):
+        torch.manual_seed(2)
+        loss = Loss(make(), program)
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss(x), list(loss.parameters()))]))
+    assert torch.equal(*found)
+
+
+def test_what_is_composed_must_suit():
+    with pytest.raises(ObjectiveError, match="Sitewise: 3 is no SiteRule"):
+        Sitewise(3)
+    with pytest.raises(ObjectiveError, match="num_particles must be at least 2, got 1"):
+        Sitewise(DoubleControlVariateRule())
+    with pytest.raises(ObjectiveError, match="MuProp: guide site 'z' .* the elbo only, not for iwae"):
+        Loss(Sitewise(MuPropRule(), iwae, 2), OneSite(torch.zeros(2)))(torch.zeros(3))

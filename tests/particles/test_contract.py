@@ -135,10 +135,10 @@ REFUSED = {
         program(("z", N01, True)),
         ["'z' is observed in the guide: remove obs="],
     ),
-    "LogNormal for Normal": (
-        model,
-        program(("z", dist.LogNormal(0.0, 1.0))),
-        ["'z' has support GreaterThan(lower_bound=0.0) in the guide and Real() in the model: draw it from"],
+    "Normal for LogNormal": (
+        program(("z", dist.LogNormal(0.0, 1.0)), OBSERVED),
+        guide,
+        ["'z' has support Real() in the guide and GreaterThan(lower_bound=0.0) in the model: draw it from"],
     ),
     "relaxed for Bernoulli": (
         program(("z", dist.Bernoulli(0.5)), OBSERVED),

@@ -24,7 +24,7 @@ from pplvm.particles.enumeration import coordinates, is_enumerable, support
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
-from pplvm.particles.supports import same_support
+from pplvm.particles.supports import narrower, same_support
 
 __all__ = ["Path", "Start", "require_normalised"]
 
@@ -73,6 +73,8 @@ class Path:
         require_normalised(pair, row, started, start)
         if start == "guide":
             _require_densities(sites)
+            for narrow in narrower(latents(pair.run_model(1, started, (row,), {})), sites).values():
+                raise ProgramError(f"{narrow}, which chains from the guide never leave: use start='prior'")
             still = _still(pair, row)
         finite = {n: _Finite(support(s["fn"]), s["value"].shape) for n, s in sites.items() if is_enumerable(s)}
         free = {n: _freed(n, s) for n, s in sites.items() if n not in finite}

@@ -1,0 +1,76 @@
+"""Settings that are typed as NAME=VALUE, and calls that take them with what the data know."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = ["call_with", "split_settings"]
+
+
+def split_settings(settings: list[str]) -> dict[str, Any]:
+    """`["a=1", "b=x", "c=1,2"]` as {"a": 1, "b": "x", "c": (1, 2)}.
+
+    Raises:
+        ValueError: a setting has no `=`.
+
+    Example:
+        >>> split_settings(["latent_sizes=20,10", "likelihood=gaussian"])
+        {'latent_sizes': (20, 10), 'likelihood': 'gaussian'}
+    """
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"setting {setting!r} must read name=value")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two of brackets without end
+            found[name] = value
+    return found
+
+
+def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], known: dict[str, Any]) -> Any:
+    """Call with the settings, all of which must be taken, and with what is known, where it is asked for."""
+    takes = inspect.signature(maker).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for name, value in settings.items():
+        if name not in takes and not takes_any:
+            close = get_close_matches(name, list(takes), n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{what} takes no {name!r}{hint}; it takes {', '.join(takes) or 'nothing'}")
+        default = takes[name].default if name in takes else None
+        if name in takes and _takes_several(takes[name]) and not isinstance(value, tuple | list):
+            settings[name] = (value,)
+        elif isinstance(default, int | float) and not isinstance(value, int | float):
+            raise ValueError(f"{what}: {name} must be a number, got {value!r}")
+    given = {name: value for name, value in known.items() if name in takes} | settings
+    missing = [
+        name
+        for name, p in takes.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
+    ]
+    if missing:
+        raise ValueError(f"{what} needs {', '.join(missing)}: give it as {missing[0]}=VALUE")
+    try:
+        return maker(**given)
+    except (TypeError, RuntimeError) as error:
+        said = ", ".join(f"{name}={_typed(value)}" for name, value in settings.items()) or "no settings"
+        raise ValueError(f"{what} cannot be made with {said}: {str(error).splitlines()[0]}") from error
+
+
+def _takes_several(parameter: inspect.Parameter) -> bool:
+    """Whether an argument takes a sequence, and not one number alone, by its annotation or else its default."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return isinstance(parameter.default, tuple | list)
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return (
+        name.split(".")[-1].partition("[")[0].lower() in ("sequence", "list", "tuple", "iterable") and "|" not in name
+    )
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as it is typed, which every shell takes as it stands: 200,200 and not (200, 200)."""
+    return ",".join(map(_typed, value)) if isinstance(value, tuple | list) else str(value)

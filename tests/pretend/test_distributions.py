@@ -1,0 +1,59 @@
+"""Every distribution that programs and objectives use, on the accelerator: draws, densities, slopes and moments."""
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import kl_divergence
+
+DISTRIBUTIONS = {
+    "Normal": lambda a: dist.Normal(a, a.exp()),
+    "Laplace": lambda a: dist.Laplace(a, a.exp()),
+    "LogNormal": lambda a: dist.LogNormal(a, a.exp()),
+    "Gamma": lambda a: dist.Gamma(a.exp(), a.exp()),
+    "Beta": lambda a: dist.Beta(a.exp(), 1 + a.exp()),
+    "Poisson": lambda a: dist.Poisson(a.exp()),
+    "Bernoulli": lambda a: dist.Bernoulli(logits=a),
+    "Categorical": lambda a: dist.Categorical(logits=a),
+    "OneHotCategorical": lambda a: dist.OneHotCategorical(logits=a),
+    "RelaxedOneHotCategorical": lambda a: dist.RelaxedOneHotCategorical(a.new_tensor(0.5), logits=a),
+    "MultivariateNormal": lambda a: dist.MultivariateNormal(a, scale_tril=torch.diag_embed(a.exp())),
+    "LowRankMultivariateNormal": lambda a: dist.LowRankMultivariateNormal(a, a[..., None], a.exp()),
+    "Dirichlet": lambda a: dist.Dirichlet(a.exp()),
+    "Delta": lambda a: dist.Delta(a, event_dim=1),
+    "independent": lambda a: dist.Normal(a, 1.0).to_event(1),
+    "masked": lambda a: dist.Normal(a, 1.0).mask(a > 0),
+    "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
+    "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
+    "transformed": lambda a: dist.TransformedDistribution(
+        dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
+def test_draws_densities_and_slopes(accelerator, make):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        fn, found = make(a), {}
+        value = fn.rsample((4,)) if fn.has_rsample else fn.sample((4,))
+        log_prob = fn.log_prob(value)
+        assert value.device.type == log_prob.device.type == device.type
+        (value.double().sum() + log_prob.sum()).backward()
+        for name in ("mean", "variance"):
+            if type(fn).__name__ not in ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical"):
+                found[name] = getattr(fn, name)
+        if fn.has_enumerate_support:
+            found["support"] = fn.enumerate_support()
+        assert all(each.device.type == device.type for each in found.values())
+        return value, log_prob, a.grad, found
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["Normal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"])
+def test_divergences(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)
+        return kl_divergence(DISTRIBUTIONS[name](a), DISTRIBUTIONS[name](2 * a))
+
+    accelerator.same(on)

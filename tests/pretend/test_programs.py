@@ -1,0 +1,99 @@
+"""Every program on the accelerator: log-weights, gradients, samples, and one graph, as on the CPU."""
+
+import pytest
+import torch
+
+from pplvm.bounds import elbo, iwae
+from pplvm.graphs.compiled import compiled
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.score_function import LeaveOneOut
+from pplvm.particles.draw import draw_particles
+from pplvm.programs.mixture import MixtureOfGaussians
+from pplvm.programs.ppca import ProbabilisticPCA
+from pplvm.programs.presets import gaussian_vae
+from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.vae import VAE
+from tests.pretend.accelerator import gradients
+from tests.programs.convolutional import convolutional, images
+
+B, D = 4, 6
+MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
+
+
+def binary():
+    return (torch.bernoulli(torch.full((B, D), 0.5)),)
+
+
+def real():
+    return (torch.randn(B, D),)
+
+
+PROGRAMS = {
+    "belief net": (lambda: SigmoidBeliefNet(D, (2, 3), (5,), MEAN), binary, LeaveOneOut(iwae, 2)),
+    "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
+    "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
+    "composed": (lambda: gaussian_vae(D, 2, (5,), MEAN), real, Pathwise(elbo, 2)),
+    "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
+    "convolutional, with labels": (
+        lambda: convolutional(num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Pathwise(iwae, 3),
+    ),
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def case(request):
+    return PROGRAMS[request.param]
+
+
+def test_draws_and_gradients(accelerator, case):
+    make, data, objective = case
+
+    def on(device):
+        program, batch = make().to(device), [part.to(device) for part in data()]
+        found = draw_particles(program.model, program.guide, *batch, num_particles=3)
+        loss = Loss(objective, program)
+        value = loss(*batch)
+        value.backward()
+        assert found.log_p.device.type == value.device.type == device.type
+        return found.log_p, found.log_q, value, gradients(loss, device)
+
+    accelerator.same(on)
+
+
+def test_one_made_on_the_device_lies_there(accelerator, case):
+    """Also where what the data know, their mean, lies on the CPU."""
+    make, data, objective = case
+    batch = data()
+    with accelerator() as device:
+        with device:
+            program = make()
+        assert {each.device.type for each in program.state_dict().values()} == {device.type}
+        assert Loss(objective, program)(*[part.to(device) for part in batch]).isfinite()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "belief net",
+        pytest.param("vae", marks=pytest.mark.slow),
+        pytest.param("convolutional, with labels", marks=pytest.mark.slow),
+    ],
+)
+def test_one_graph(accelerator, name):
+    make, data, objective = PROGRAMS[name]
+
+    def on(device):
+        program, batch = make().to(device), [part.to(device) for part in data()]
+        loss = compiled(Loss(objective, program), "graph")
+        loss(*batch).backward()
+        program.zero_grad()
+        value = loss(*[part.flip(0) for part in batch])
+        value.backward()
+        return value, gradients(loss, device)
+
+    accelerator.same(on)
