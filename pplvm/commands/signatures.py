@@ -20,8 +20,6 @@ def settings_of_program(path: str) -> list[str]:
     Example:
         >>> settings_of_program("pplvm.programs.vae:VAE")[-1]
         'activation=softplus (or tanh)'
-        >>> settings_of_program("pplvm.programs.presets:gaussian_vae")[0]
-        'latent_size=16'
     """
     module, _, name = path.partition(":")
     found = find_spec(module)
@@ -36,7 +34,11 @@ def settings_of_program(path: str) -> list[str]:
         *zip(taken, [*required, *init.args.defaults], strict=True),
         *zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True),
     ]
-    return [_told(argument, default) for argument, default in pairs if argument.arg not in FROM_DATA]
+    return [
+        _told(argument, default)
+        for argument, default in pairs
+        if argument.arg not in FROM_DATA and not _is_part(argument.annotation)
+    ]
 
 
 def _told(argument: ast.arg, default: ast.expr | None) -> str:
@@ -45,8 +47,15 @@ def _told(argument: ast.arg, default: ast.expr | None) -> str:
     return shlex.quote(f"{argument.arg}={word}") + (f" (or {', '.join(others)})" if others else "")
 
 
+def _is_part(annotation: ast.expr | None) -> bool:
+    """Whether an argument takes a function or module, which no word stands for."""
+    return annotation is not None and ast.unparse(annotation).startswith("Callable")
+
+
 def _choices(annotation: ast.expr | None) -> list[str]:
     """The words that a `Literal[...]` allows."""
+    if isinstance(annotation, ast.BinOp):  # Literal[...] | Callable[...]
+        return _choices(annotation.left)
     if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) != "Literal":
         return []
     words = annotation.slice

@@ -1,4 +1,4 @@
-"""Parts of a variational autoencoder that stand between its networks: prior, posterior and likelihoods."""
+"""Priors, posteriors and likelihoods of variational autoencoders, which stand between their networks."""
 
 import pyro.distributions as dist
 import torch

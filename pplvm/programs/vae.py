@@ -1,14 +1,18 @@
-"""The variational autoencoder of dense networks."""
+"""The variational autoencoder, composed of encoder, decoder, prior and likelihood.
 
-from collections.abc import Sequence
-from typing import Literal
+p(z) = prior,   p(x | z) = likelihood(decoder(z)),   q(z | x) = encoder(x)
+"""
 
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from pplvm.networks.dense import MLP
-from pplvm.programs.autoencoder import Autoencoder
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
@@ -16,76 +20,150 @@ __all__ = ["VAE"]
 ACTIVATIONS = {"softplus": nn.Softplus, "tanh": nn.Tanh}
 
 
-class VAE(Autoencoder):
-    """p(z) = N(0, I), p(x | z) = Bernoulli or N(decoder(z), scale^2), q(z | x) = N(encoder(x)).
-
-    `ComposedVAE` takes any other encoder, decoder, prior, posterior and likelihood.
+class VAE(nn.Module):
+    """A variational autoencoder of the parts that it is given; parts that are left out are dense, of these sizes.
 
     Arguments:
-        data_size: D, the size of one flattened datum.
-        latent_size: Z.
-        hidden_sizes: of the encoder; the decoder has them in reverse.
-        likelihood: "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data.
-        data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
+        data_size: D, the size of one flattened datum; of the dense networks only.
+        latent_size: Z, of the dense networks and the standard normal prior.
+        hidden_sizes: of the dense encoder; the dense decoder has them in reverse.
+        likelihood: the decoder's output to a distribution whose event is one datum, as those of `pplvm.programs.parts`;
+            or by name, "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data, both flattened.
+        data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
         activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
+        encoder: x (B, *shape) to a distribution over z, or to loc and log scale of a diagonal normal, (B, 2 Z); it runs
+            once a datum.
+        decoder: z (..., *event of z) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
+        prior: called, gives a distribution whose event is one z; N(0, I) unless given.
+
+    With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(z, y) and prior(y) which take y are
+    given it. A part with parameters is an nn.Module; functions serve for those without.
 
     Raises:
-        ValueError: likelihood or activation has another name.
+        TypeError: a part cannot be called.
+        ValueError: likelihood or activation has another name; data_size is needed, or data_mean has no use; in
+            model(x), data are not of the likelihood's size; in model(x, y), no part takes y.
+
+    Example:
+        >>> from pplvm.programs.parts import StandardNormal
+        >>> dense = VAE(data_size=6, latent_size=2, hidden_sizes=(5,))
+        >>> deep = VAE(encoder=MLP(6, 4), decoder=MLP(2, 6), likelihood=bernoulli, prior=StandardNormal(2))
+        >>> deep.guide(torch.zeros(3, 6))
 
     References:
         Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114
         Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, 2016, arXiv:1509.00519
+        Sohn, Yan and Lee, Learning structured output representation using deep conditional generative models, 2015
     """
 
     zeros: Tensor
 
     def __init__(
         self,
-        data_size: int,
+        data_size: int | None = None,
         latent_size: int = 16,
         hidden_sizes: Sequence[int] = (200,),
-        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        likelihood: Literal["bernoulli", "gaussian"] | Callable[[Any], dist.TorchDistribution] = "bernoulli",
         data_mean: Tensor | None = None,
         activation: Literal["softplus", "tanh"] = "softplus",
+        *,
+        encoder: Callable[..., Any] | None = None,
+        decoder: Callable[..., Any] | None = None,
+        prior: Callable[..., dist.TorchDistribution] | None = None,
     ) -> None:
         super().__init__()
-        if likelihood not in LIKELIHOODS:
+        if isinstance(likelihood, str) and likelihood not in LIKELIHOODS:
             raise ValueError(f"VAE: likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
-        self.likelihood = likelihood
-        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, ACTIVATIONS[activation])
-        self.decoder = MLP(latent_size, data_size, hidden_sizes[::-1], ACTIVATIONS[activation])
-        if likelihood == "gaussian":
-            self.log_scale = nn.Parameter(torch.zeros(()))
-        self.register_buffer("zeros", torch.zeros(latent_size))
-        if data_mean is not None:
-            start = data_mean.clamp(0.01, 0.99).logit() if likelihood == "bernoulli" else data_mean
-            with torch.no_grad():
-                self.decoder.last.bias.copy_(start.flatten())
+        if data_size is None and (encoder is None or decoder is None):
+            raise ValueError("VAE: give data_size, of which dense networks are made, or both an encoder and a decoder")
+        if data_mean is not None and (decoder is not None or not isinstance(likelihood, str)):
+            raise ValueError(
+                "VAE: data_mean is where the dense decoder of a likelihood by name starts: leave it out beside a "
+                "decoder or likelihood of your own"
+            )
+        self._flattens = encoder is None
+        D, layer = data_size or 0, ACTIVATIONS[activation]
+        self.encoder = MLP(D, 2 * latent_size, hidden_sizes, layer) if encoder is None else encoder
+        self.decoder = MLP(latent_size, D, hidden_sizes[::-1], layer) if decoder is None else decoder
+        self.likelihood = LIKELIHOODS[likelihood](self, data_mean) if isinstance(likelihood, str) else likelihood
+        if prior is None:
+            self.register_buffer("zeros", torch.zeros(latent_size))
+        self.prior = self._standard_normal if prior is None else prior
+        for name in ("encoder", "decoder", "likelihood", "prior"):
+            if not callable(part := getattr(self, name)):
+                raise TypeError(f"VAE: {name} must be a module or a function, got {part!r}")
 
-    def model(self, x: Tensor) -> None:
-        super().model(x.flatten(1))
+    def model(self, x: Tensor, *conditions: Tensor) -> None:
+        self._require_used(conditions)
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", _given(self.prior, (), conditions))  # (K, B, *event)
+            p_x = self.likelihood(_given(self.decoder, (z,), conditions))
+            pyro.sample("x", p_x, obs=self._shaped(x, p_x.event_shape))
 
-    def guide(self, x: Tensor) -> None:
-        super().guide(x.flatten(1))
+    def guide(self, x: Tensor, *conditions: Tensor) -> None:
+        found = _given(self.encoder, (x.flatten(1) if self._flattens else x,), conditions)
+        q_z = diagonal_normal(found) if isinstance(found, Tensor) else found
+        with pyro.plate("batch", len(x)):
+            pyro.sample("z", q_z)
 
-    def _prior(self) -> dist.TorchDistribution:
+    def _standard_normal(self) -> dist.TorchDistribution:
         return dist.Normal(self.zeros, 1.0).to_event(1)
 
-    def _likelihood(self, z: Tensor) -> dist.TorchDistribution:
-        return LIKELIHOODS[self.likelihood](self, self.decoder(z))
+    def _gaussian(self, mean: Tensor) -> dist.TorchDistribution:
+        return gaussian(mean, self.log_scale)
 
-    def _posterior(self, x: Tensor) -> dist.TorchDistribution:
-        return diagonal_normal(self.encoder(x))
+    def _require_used(self, conditions: tuple[Tensor, ...]) -> None:
+        takers = ((self.encoder, 1), (self.decoder, 1), (self.prior, 0))
+        if conditions and not any(_places(part) > own for part, own in takers):
+            raise ValueError(
+                "VAE: the data have conditions, and no part takes them: let the encoder, the decoder or the prior have "
+                "a further argument, such as forward(self, z, y)"
+            )
+
+    def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:
+        """The data as the likelihood has them: flattened, or with the channel that they were stored without."""
+        if x[:1].numel() != len(x[:1]) * shape.numel():
+            raise ValueError(
+                f"VAE: the likelihood is one of data of shape {tuple(shape)}, and these have shape "
+                f"{tuple(x.shape[1:])}: give it a decoder of their size, and its event as many dimensions (.to_event)"
+            )
+        return x.reshape(len(x), *shape)
 
 
-def _bernoulli(program: VAE, logits: Tensor) -> dist.TorchDistribution:
-    return bernoulli(logits)
+def _given(part: Callable[..., Any], inputs: tuple[Tensor, ...], conditions: tuple[Tensor, ...]) -> Any:
+    """Call a part with its inputs and as many conditions as it takes."""
+    if not conditions:
+        return part(*inputs)
+    return part(*inputs, *conditions[: max(0, _places(part) - len(inputs))])
 
 
-def _gaussian(program: VAE, mean: Tensor) -> dist.TorchDistribution:
-    return gaussian(mean, program.log_scale)
+def _places(part: Callable[..., Any]) -> int:
+    """Positional arguments that a part takes, a module's own forward if it is one."""
+    taken = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in taken):
+        return 2**31
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in taken)
 
 
-LIKELIHOODS = {"bernoulli": _bernoulli, "gaussian": _gaussian}
+def _bernoulli_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:
+    if data_mean is not None:
+        _start(program.decoder, data_mean.clamp(0.01, 0.99).logit())
+    return bernoulli
+
+
+def _gaussian_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:
+    program.log_scale = nn.Parameter(torch.zeros(()))
+    if data_mean is not None:
+        _start(program.decoder, data_mean)
+    return program._gaussian
+
+
+LIKELIHOODS = {"bernoulli": _bernoulli_preset, "gaussian": _gaussian_preset}
+"""By name, each a function of the program, whose dense decoder it starts from the mean of the data."""
+
+
+def _start(decoder: Any, bias: Tensor) -> None:
+    with torch.no_grad():
+        decoder.last.bias.copy_(bias.flatten())

@@ -10,8 +10,8 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.mixture import MixtureOfGaussians
+from pplvm.programs.parts import GaussianLikelihood
 from pplvm.programs.ppca import ProbabilisticPCA
-from pplvm.programs.presets import gaussian_vae
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from tests.pretend.accelerator import gradients
@@ -34,7 +34,7 @@ PROGRAMS = {
     "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
     "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
-    "composed": (lambda: gaussian_vae(D, 2, (5,), MEAN), real, Pathwise(elbo, 2)),
+    "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from pplvm.networks.leading_dims import LeadingDims
-from pplvm.programs.autoencoder import ComposedVAE
-from pplvm.programs.parts import StandardNormal, bernoulli
+from pplvm.programs.parts import bernoulli
+from pplvm.programs.vae import VAE
 
 LATENT, WIDTH = 3, 4
 
@@ -47,8 +47,8 @@ class Decoder(nn.Module):
 
 
 def convolutional(data_shape=(1, 8, 8), num_classes=0):
-    parts = Encoder(data_shape), Decoder(data_shape, num_classes)
-    return ComposedVAE(*parts, likelihood=partial(bernoulli, event_dim=3), prior=StandardNormal(LATENT))
+    parts = {"encoder": Encoder(data_shape), "decoder": Decoder(data_shape, num_classes)}
+    return VAE(**parts, likelihood=partial(bernoulli, event_dim=3), latent_size=LATENT)
 
 
 def images(B=5, shape=(1, 8, 8)):

@@ -4,16 +4,18 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from torch import nn
 
 from pplvm.bounds import elbo, iwae
+from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.mixture import MixtureOfGaussians
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal
 from pplvm.programs.ppca import ProbabilisticPCA
-from pplvm.programs.presets import gaussian_vae
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
@@ -26,6 +28,11 @@ def binary():
 
 def real():
     return torch.randn(B, D)
+
+
+def of_parts():
+    networks = {"encoder": nn.Sequential(nn.Flatten(1), MLP(D, 4)), "decoder": MLP(2, D)}
+    return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -41,7 +48,7 @@ PROGRAMS = {
     "ppca": (lambda: ProbabilisticPCA(D, 2, data_mean=MEAN), real, Pathwise(iwae, 2)),
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
-    "vae, composed": (lambda: gaussian_vae(D, 2, (5,), MEAN), real, Pathwise(iwae, 2)),
+    "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
