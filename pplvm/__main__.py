@@ -6,6 +6,6 @@ import sys
 if __name__ == "__main__":
     if not sys.flags.safe_path and sys.path[0] == os.getcwd():
         del sys.path[0]
-    from pplvm.cli import main
+    from pplvm.commands.entry_point import main
 
     sys.exit(main())

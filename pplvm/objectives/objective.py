@@ -228,8 +228,7 @@ class Loss(nn.Module):
         return value.detach()
 
     def reported(self) -> dict[str, Tensor]:
-        """What to tell beside the bound, of the last training evaluation: the mean of each penalty over the batch,
-        unweighted, a detached scalar () by name."""
+        """The mean of each penalty over the last training batch, unweighted, a detached scalar () by name."""
         return self.objective.reported() if isinstance(self.objective, Objective) else {}
 
     def explain(self, *args: Any) -> str | None:
@@ -264,11 +263,8 @@ class Loss(nn.Module):
             Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, REBAR, 2017, arXiv:1703.07370 (ten times)
         """
         faster = 10 * learning_rate if control_learning_rate is None else control_learning_rate
-        groups = [
-            {"params": list(self.program.parameters()), "lr": learning_rate},
-            {"params": self._learned_control(), "lr": faster},
-        ]
-        return [group for group in groups if group["params"]]
+        groups = [(list(self.program.parameters()), learning_rate), (self._learned_control(), faster)]
+        return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
 
     def parts(self, *args: Any) -> dict[str, list[nn.Parameter]]:
         """What can learn, by part, so that each may have an optimizer of its own.

@@ -24,7 +24,10 @@ class SemiSupervised(nn.Module):
         self.classes, self.latent_size, self.rule = num_classes, latent_size, rule
         self.logits = nn.Parameter(torch.linspace(-0.3, 0.4, num_classes))
         self.means = nn.Parameter(torch.randn(num_classes, data_size))
-        self.weight, self.log_s = nn.Parameter(torch.randn(data_size, latent_size) / 2), nn.Parameter(torch.tensor(-0.2))
+        self.weight, self.log_s = (
+            nn.Parameter(torch.randn(data_size, latent_size) / 2),
+            nn.Parameter(torch.tensor(-0.2)),
+        )
         self.classifier = nn.Linear(data_size, num_classes)
         self.encoder = nn.Linear(data_size + num_classes, latent_size)
         self.log_scale = nn.Parameter(torch.full((latent_size,), -0.5))
@@ -112,7 +115,10 @@ class Conditional(nn.Module):
         super().__init__()
         self.classes, self.latent_size = num_classes, latent_size
         self.means = nn.Parameter(torch.randn(num_classes, data_size))
-        self.weight, self.log_s = nn.Parameter(torch.randn(data_size, latent_size) / 2), nn.Parameter(torch.tensor(-0.2))
+        self.weight, self.log_s = (
+            nn.Parameter(torch.randn(data_size, latent_size) / 2),
+            nn.Parameter(torch.tensor(-0.2)),
+        )
         self.encoder = nn.Linear(data_size + num_classes, latent_size)
         self.log_scale = nn.Parameter(torch.full((latent_size,), -0.5))
 
@@ -236,7 +242,10 @@ class Convolutional(nn.Module):
         down = nn.Sequential(nn.Conv2d(C, channels, 4, 2, 1), nn.SiLU(), nn.Flatten(), nn.Linear(size, 2 * latent_size))
         self.encoder = LeadingDims(down, 3)
         up = nn.Sequential(
-            nn.Linear(latent_size, size), nn.Unflatten(-1, self.half), nn.SiLU(), nn.ConvTranspose2d(channels, C, 4, 2, 1)
+            nn.Linear(latent_size, size),
+            nn.Unflatten(-1, self.half),
+            nn.SiLU(),
+            nn.ConvTranspose2d(channels, C, 4, 2, 1),
         )
         self.decoder = LeadingDims(up, 1)
 
