@@ -1,4 +1,4 @@
-"""The six programs through every verb of the command line, eager and as a graph, stopped and resumed bit-identically."""
+"""The six programs under every verb of the command line, eager and as a graph, stopped and resumed bit by bit."""
 
 import json
 import os

@@ -9,9 +9,9 @@ from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
 from pplvm.evaluation.samples import prior_samples
 from pplvm.graphs.compiled import compiled
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.particles.pair import gather, pair_up
 from tests.problems import Forced
 from tests.seams.moments import gradient

@@ -48,7 +48,9 @@ def test_the_gradient_gains_the_penalties_and_the_value_nothing(inside, tier):
     program.zero_grad()
     value = compiled(loss, tier).backward(X)
     assert torch.equal(value, plain)
-    found = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in program.parameters()])
+    found = torch.cat(
+        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in program.parameters()]
+    )
     torch.testing.assert_close(found, gradient_of_bound + weighed(program))
     assert (weighed(program, {"far": 1.0}).abs() > 0.01).any() and (weighed(program, {"wide": 1.0}).abs() > 0.01).any()
 

@@ -80,7 +80,9 @@ def test_figures_tell_the_joint_of_known_labels_from_the_evidence_of_the_others(
     assert unknown.value == pytest.approx(float(truth[[0, 3]].mean()))
     assert figures["log p(x, y where known), k = 10"].value == pytest.approx(float(truth.mean()))
     others = set(figures) - {known.name, unknown.name}
-    assert not any(name.startswith(("log p(x)", "log p(x, exact", "bits", "density", "elbo")) for name in others), others
+    assert not any(name.startswith(("log p(x)", "log p(x, exact", "bits", "density", "elbo")) for name in others), (
+        others
+    )
 
 
 @pytest.mark.parametrize("y, name", [(NONE, "log p(x), k = 10"), (ALL, "log p(x, y), k = 10")])

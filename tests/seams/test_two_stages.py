@@ -35,7 +35,9 @@ def test_the_rest_keeps_every_bit_and_the_part_learns(tier):
     after = states(program)
     assert any("num_batches_tracked" in name for name in before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not torch.equal(program.prior.loc, prior["loc"]) and not torch.equal(program.prior.log_scale, prior["log_scale"])
+    assert not torch.equal(program.prior.loc, prior["loc"]) and not torch.equal(
+        program.prior.log_scale, prior["log_scale"]
+    )
 
 
 def test_without_it_buffers_and_weights_would_move():
