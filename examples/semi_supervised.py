@@ -1,15 +1,17 @@
 """Digits of which only 100 have their label: a classifier that learns from the others too (M2 of Kingma et al.).
 
 The model tells how a digit y and a style z draw an image, p(y) p(z) p(x | y, z); the guide is a classifier q(y | x) and
-an encoder q(z | x, y). Where y is known both sides take it, where it is not (y = -1) the guide draws it: one program,
-whose batches hold both kinds. The bound never asks q(y | x) of data whose label is known, so the cross-entropy of these
-is a penalty beside it, of weight ALPHA.
+an encoder q(z | x, y). Where y is known both sides take it; where it is not (y = -1) it is a latent, summed out as in
+the paper by `LocalExpectation`: one program, whose batches hold both kinds. The bound never asks q(y | x) of data whose
+label is known, so the cross-entropy of these is a penalty beside it, of weight ALPHA.
 
     python examples/semi_supervised.py
 
-Expected (3,000 steps on 1,297 images of scikit-learn's digits, 100 labels: TIME of one core), 300 test images:
+Expected (3,000 steps on 1,297 images of scikit-learn's digits, 100 labels: 21 s of one core), 300 test images:
 
-    ACCURACY
+    right by a classifier of the 100 labels alone      84.3 %    78.7 % with seed 1
+    right by q(y | x), which learns from all images    91.0 %    91.0 %
+    log p(x, y), k = 100                              -16.95 +- 0.27 nats, its elbo -17.74
 
 References:
     Kingma, Rezende, Mohamed and Welling, Semi-supervised learning with deep generative models, 2014, arXiv:1406.5298
@@ -24,14 +26,13 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from pplvm.bounds import elbo
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.networks.dense import MLP
+from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.penalized import Penalized
-from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.training.fit import fit
 
 ALPHA = 20.0
@@ -75,14 +76,14 @@ class M2(nn.Module):
 
 def main(steps: int = 3000, known: int = 100, tested: int = 300, seed: int = 0) -> dict[str, float]:
     """Accuracy on the test split of a classifier of the known labels alone, and of one that learns from all data."""
+    torch.manual_seed(seed)
     train, test = (binarize(digits(split), "static") for split in ("train", "test"))
     some = train.with_known_labels(known, seed).conditioned("labels")
     x, y = some.batch(torch.arange(len(some)))
-    supervised = trained_by(MLP(64, 10, (128,)), x[y >= 0].flatten(1), y[y >= 0], steps // 10, seed)
+    supervised = trained_by(MLP(64, 10, (128,)), x[y >= 0].flatten(1), y[y >= 0], steps // 10)
 
-    torch.manual_seed(seed)
     program = M2(data_size=64, num_classes=10)
-    loss = Loss(Penalized(LeaveOneOut(elbo, num_particles=4), {"missed": ALPHA}), program)
+    loss = Loss(Penalized(LocalExpectation(), {"missed": ALPHA}), program)
     epochs = -(-steps // (len(some) // 100 + 1))
     values = fit(loss, some, torch.optim.Adam(loss.parameters(), lr=2e-3), epochs=epochs, compile="graph").run()
     print(f"minus the bound, nats: {values[:50].mean():.2f} at the start, {values[-50:].mean():.2f} at the end")
@@ -93,13 +94,12 @@ def main(steps: int = 3000, known: int = 100, tested: int = 300, seed: int = 0) 
     for name, share in accuracy.items():
         print(f"{name:16} {100 * share:.1f} % of {len(labels)} test images right")
     judged = test.conditioned("labels").batch(torch.arange(tested))
-    print(*importance_sampled(program, judged, ks=(1, 100), compile="graph").figures, sep="\n")
+    print(*importance_sampled(program, judged, ks=(1, 100), compile="off").figures, sep="\n")
     return accuracy
 
 
-def trained_by(net: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int) -> nn.Module:
+def trained_by(net: nn.Module, x: Tensor, y: Tensor, steps: int) -> nn.Module:
     """A classifier of labelled images alone, by cross-entropy on all of them at once."""
-    torch.manual_seed(seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(steps):
         optimizer.zero_grad()

@@ -144,5 +144,5 @@ def test_both_phases_of_both_helmholtz_machines_learn(tmp_path):
 
 
 def test_images_without_labels_help_the_classifier_of_those_that_have_one():
-    accuracy = semi_supervised.main(450, tested=5)
+    accuracy = semi_supervised.main(300, tested=5)
     assert accuracy["semi-supervised"] > accuracy["supervised"] > 0.6

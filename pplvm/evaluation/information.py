@@ -40,11 +40,19 @@ class AggregatePosterior:
 
     @property
     def figures(self) -> list[Figure]:
-        """The surgery: elbo = reconstruction - I_q(x; z) - KL(q(z) || p(z)), and the two ends of I_q(x; z)."""
+        """The surgery: elbo = reconstruction - I_q(x; z) - KL(q(z) || p(z)), and the two ends of I_q(x; z).
+
+        Of a prior p(z | y) the last term may be negative: it is E_y KL(q(z | y) || p(z | y)) - I_q(y; z).
+        """
         M = int(self.components.min())
         few = f"; {M:,} guides are few, take {ENOUGH:,} to compare with published figures" if M < ENOUGH else ""
         cap = f"index-code, own guide among the {M:,}: at most log M = {math.log(M):.2f}, too low near it{few}"
         told = f"I_q({self.judged.datum}; z)"
+        beside = ", ".join((*self.judged.given, *self.judged.observed))
+        prior = f"E_q log q(z) - log p(z | {beside})" if beside else "KL(q(z) || p(z))"
+        of_prior = (
+            f"; KL(q(z) || p(z)) where the prior reads no {beside}, else no divergence" if beside else ""
+        )
         apart = f"mean over data bounds that of their source from above, {told} from below{few}"
         return [
             mean_of(
@@ -54,11 +62,7 @@ class AggregatePosterior:
             mean_of("rate", self.rate),
             mean_of(told, self.information, note=cap),
             _mean_if_finite(f"{told}, own guide left out", self.information_apart, apart),
-            mean_of(
-                f"KL(q(z) || p(z{self.judged.givens}))",
-                self.marginal,
-                note=f"rate - {told}, too high by what that is too low",
-            ),
+            mean_of(prior, self.marginal, note=f"rate - {told}, too high by what that is too low{of_prior}"),
         ]
 
 

@@ -43,6 +43,7 @@ class LocalExpectationRule(SiteRule):
     """Every discrete coordinate of a site summed out in turn."""
 
     many_at_once = True
+    takes_masks = True  # q of a hidden draw is still summed over, and the densities in f are hidden for every value
 
     def refusal(self, site: Site) -> str | None:
         if not is_enumerable(site):

@@ -25,6 +25,9 @@ class SiteRule(ABC):
     credits_each_datum = True
     """Whether the rule credits a datum's draw with that datum's terms alone."""
 
+    takes_masks = False
+    """Whether the rule holds for draws whose densities a mask around the site hides, in model and guide alike."""
+
     least_particles = 1
     """The smallest K at which the rule is defined."""
 

@@ -26,7 +26,7 @@ from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.dependencies import dependents_of
-from pplvm.particles.masks import is_masked
+from pplvm.particles.masks import is_masked, unmasked
 from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
 from pplvm.particles.paths import CutPaths
 
@@ -117,7 +117,7 @@ class Sitewise(Objective):
             raise ObjectiveError(f"guide site {name!r} names {rule!r} as infer['grad']: name a rule such as DisARM()")
         bound = named.bound if isinstance(named, Sitewise) else self.bound
         why = rule.refusal(site)
-        if why is None and is_masked(site):
+        if why is None and is_masked(site) and not (rule.takes_masks and unmasked(site["fn"]) is site["fn"]):
             why = "masked draws are not supported, use LeaveOneOut"
         if why is None and not rule.any_bound and self.bound is not elbo:
             why = f"the rule holds for the elbo only, not for {_called(self.bound)}"

@@ -145,7 +145,7 @@ def test_information_is_known():
     posterior = aggregate_posterior(program, (X, Y))
     assert (posterior.reconstruction - posterior.rate - log_px_given_y(X, Y)).abs().max() < 1e-9
     names = [figure.name for figure in posterior.figures]
-    assert "I_q(x, y; z)" in names and "KL(q(z) || p(z | y))" in names
+    assert "I_q(x, y; z)" in names and "E_q log q(z) - log p(z | y)" in names
     places = aggregate_posterior(program, (X[:2], Y[:2]), aggregate=(X, Y)).components
     assert places.tolist() == [4, 4]
     others = aggregate_posterior(program, (X[:2], 1 - Y[:2]), aggregate=(X, Y)).components

@@ -11,7 +11,7 @@ def gradient(value: Tensor, program: nn.Module) -> Tensor:
 
 
 def group_means(loss: nn.Module, batch: tuple[Tensor, ...], groups: int = 40, rows: int = 100) -> tuple[Tensor, Tensor]:
-    """Of `rows` draws for each datum at once: values (groups,) and gradients of the program's parameters (groups, P)."""
+    """Of `rows` draws for each datum at once: values (groups,) and gradients (groups, P) of the program."""
     batch = tuple(part.repeat(rows, *[1] * (part.dim() - 1)) for part in batch)
     values, gradients = [], []
     for _ in range(groups):

@@ -19,9 +19,9 @@ from pplvm.objectives.pathwise import AnalyticKL
 class SemiSupervised(nn.Module):
     """M2 of linear Gaussians: y ~ Cat(pi), z ~ N(0, I), x ~ N(mu_y + W z, s^2 I); the label y is -1 where unknown."""
 
-    def __init__(self, data_size: int, num_classes: int, latent_size: int = 2, rule=None) -> None:
+    def __init__(self, data_size: int, num_classes: int, latent_size: int = 2) -> None:
         super().__init__()
-        self.classes, self.latent_size, self.rule = num_classes, latent_size, rule
+        self.classes, self.latent_size = num_classes, latent_size
         self.logits = nn.Parameter(torch.linspace(-0.3, 0.4, num_classes))
         self.means = nn.Parameter(torch.randn(num_classes, data_size))
         self.weight, self.log_s = (
@@ -41,10 +41,9 @@ class SemiSupervised(nn.Module):
 
     def guide(self, x: Tensor, y: Tensor) -> None:
         x = x.flatten(1)
-        infer = {} if self.rule is None else {"grad": self.rule}
         with pyro.plate("batch", len(x)):
             with poutine.mask(mask=y < 0):
-                drawn = pyro.sample("y_unobserved", dist.Categorical(logits=self.classifier(x)), infer=infer)
+                drawn = pyro.sample("y_unobserved", dist.Categorical(logits=self.classifier(x)))
             label = torch.where(y < 0, drawn, y)
             pyro.sample("z", dist.Normal(self.encoded(x, label), self.log_scale.exp()).to_event(1))
 

@@ -1,4 +1,4 @@
-"""The six programs through every verb of the command line, eager and as a graph, stopped and resumed bit-identically."""
+"""The six programs under every verb of the command line, eager and as a graph, stopped and resumed bit by bit."""
 
 import json
 import os
@@ -75,12 +75,17 @@ def differing(one, other, names=FILES):
     return [name for name in names if (Path(one) / name).read_bytes() != (Path(other) / name).read_bytes()]
 
 
+def some_slow(*slow):
+    """The six, of which some take too long for every run."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in SUBJECTS]
+
+
 def chosen(subject, module):
     program, words, estimators = SUBJECTS[subject]
     return f"{module}:{program}", [word.format(module) for word in words], estimators
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", some_slow("convolutional"))
 def test_fit_eager_and_as_a_graph_stopped_and_resumed(subject, module):
     program, words, _ = chosen(subject, module)
     data = [word for word in words if word.startswith(("--data", "--condition", "--known"))]
@@ -99,7 +104,7 @@ def test_fit_eager_and_as_a_graph_stopped_and_resumed(subject, module):
         assert len(steps) >= 8 and all("penalty_wide" in record for record in steps)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", some_slow("convolutional", "penalties"))
 def test_judge_draw_and_compare(subject, module, capsys, monkeypatch, request):
     program, words, estimators = chosen(subject, module)
     monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)

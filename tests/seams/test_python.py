@@ -1,4 +1,4 @@
-"""The six programs in Python: the same losses eagerly and as a graph, and a run that stopped goes on bit-identically."""
+"""The six programs in Python: the same losses eagerly and as a graph, and a run that stopped goes on bit by bit."""
 
 import pytest
 import torch
