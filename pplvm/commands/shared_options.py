@@ -57,7 +57,7 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     )  # fmt: skip
     group.add_argument(
         "--binarize", choices=("static", "dynamic", "none"), metavar="HOW",
-        help="grey pixels: static (by threshold), dynamic (anew each epoch) or none [static for digits, else none]",
+        help="grey pixels: static (threshold), dynamic (anew each epoch), none [static: digits]",
     )  # fmt: skip
     group.add_argument(
         "--condition", type=names, metavar="NAME",
@@ -65,7 +65,7 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
     )  # fmt: skip
     group.add_argument(
         "--known-labels", type=at_least(1), metavar="N",
-        help="train with N labels, chosen by the seed as evenly as can be; the others are -1, not known",
+        help="train with N labels, as evenly as can be; the others are -1",
     )  # fmt: skip
     group.add_argument("--batch-size", type=at_least(1), default=batch_size, metavar="B", help="[%(default)s]")
 

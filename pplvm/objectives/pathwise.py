@@ -12,7 +12,7 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Categorical, OneHotCategorical, kl_divergence
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.estimate import Estimate, ObjectiveError
@@ -22,7 +22,7 @@ from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
 from pplvm.particles.paths import has_path
 from pplvm.particles.point_masses import is_point
-from pplvm.particles.supports import same_support
+from pplvm.particles.supports import innermost
 
 __all__ = ["AnalyticKL", "Pathwise", "closed_forms", "pathless", "require_paths"]
 
@@ -122,7 +122,7 @@ def pathless(guide_trace: Trace) -> list[str]:
 
 
 def closed_forms(drawn: Particles) -> dict[str, Tensor]:
-    """KL(q || p) per latent of one support, where torch knows it and the prior depends on nothing drawn later in the
+    """KL(q || p) per latent, where torch knows it and the prior depends on nothing drawn later in the
     guide.
 
     A point mass has none: torch's leaves out a Delta's log_density, and its draw is known anyway: the drawn term is
@@ -137,7 +137,7 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
         drawn_later = set(in_model[: in_model.index(name)]) - set(in_guide[:number])
         if drawn_later or not same_mask(p, q) or is_point(q["fn"]):
             continue
-        if not same_support(p["fn"].support, q["fn"].support):  # torch's may be of as many categories only
+        if _categories(p["fn"]) != _categories(q["fn"]):  # of which torch's KL needs as many
             continue
         of_q, of_p = (site["fn"] if is_masked(site) else unmasked(site["fn"]) for site in (q, p))
         shape = torch.broadcast_shapes(of_q.batch_shape, of_p.batch_shape)  # torch's Bernoullis want one
@@ -146,3 +146,9 @@ def closed_forms(drawn: Particles) -> dict[str, Tensor]:
         except NotImplementedError:
             continue
     return known
+
+
+def _categories(fn: Any) -> int | None:
+    """How many categories a distribution has, None if it is not categorical."""
+    inner = innermost(fn)
+    return inner.param_shape[-1] if isinstance(inner, Categorical | OneHotCategorical) else None

@@ -118,8 +118,8 @@ class VAE(nn.Module):
         takers = ((self.encoder, 1), (self.decoder, 1), (self.prior, 0))
         if conditions and not any(_places(part) > own for part, own in takers):
             raise ValueError(
-                "VAE: the data have conditions, and no part takes them: let the encoder, the decoder or the prior have "
-                "a further argument, such as forward(self, z, y)"
+                "VAE: the data have conditions, and no part takes them: leave them out, or let the encoder, the "
+                "decoder or the prior have a further argument, such as forward(self, z, y)"
             )
 
     def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:

@@ -63,8 +63,10 @@ PROGRAMS = """
             return dist.Normal(self.encoder(x.flatten(1)), 1.0)
 
     class Positive(Good):
-        def posterior(self, x):
-            return dist.LogNormal(self.encoder(x.flatten(1))[:, : self.width], 1.0)
+        def model(self, x):
+            with self.plate(x):
+                z = pyro.sample("z", dist.LogNormal(torch.zeros(self.width), 1.0).to_event(1))
+                pyro.sample("x", self.likelihood(x, z).to_event(1), obs=x.flatten(1))
 
     class Subsampled(Good):
         def plate(self, x):

@@ -9,7 +9,7 @@ BROKEN = {
     "Lacks": ["the guide has no site 'z', a latent of the model: add it to the guide"],
     "Misnamed": ["the guide has no site 'z'", "did you mean 'zz'", "guide site 'zz' is no latent of the model"],
     "Wide": ["site 'z' has event shape (6,) in the guide and (3,) in the model: make them equal"],
-    "Positive": ["site 'z' has support GreaterThan(lower_bound=0.0) in the guide and Real() in the model: draw it"],
+    "Positive": ["site 'z' has support Real() in the guide and GreaterThan(lower_bound=0.0) in the model: draw it"],
     "Subsampled": [
         "site 'z' is in plates of size 12 at dim -1 in the guide and 12 of 50 at dim -1 in the model",
         "guide site 'z' is scaled by 1 and model site 'z' by 4.16667",

@@ -274,7 +274,8 @@ class Branching(nn.Module):
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            is_positive = self.brings == "another prior" and x.mean() > 0
+            z = pyro.sample("z", (dist.LogNormal if is_positive else dist.Normal)(torch.zeros(len(x)), 1.0))
             if self.brings == "a latent" and x.mean() > 0:
                 z = z + pyro.sample("more", dist.Normal(torch.zeros(len(x)), 1.0))
             if self.brings == "a support" and x.mean() > 0:
@@ -284,9 +285,7 @@ class Branching(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
-            heavy = self.brings == "another prior" and x.mean() > 0
-            kind = dist.LogNormal if heavy else dist.Normal
-            pyro.sample("z", kind(self.loc + x / 2, 0.7))
+            pyro.sample("z", dist.Normal(self.loc + x / 2, 0.7))
 
 
 BROKEN = {

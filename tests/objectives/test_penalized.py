@@ -7,7 +7,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pplvm.estimators.measurement import target_of
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae
@@ -365,7 +364,7 @@ def test_targets_tell_weights_particles_and_wrappers():
         "elbo, size times 1, beta 0.5": lambda: Beta(Penalized(Pathwise(), {"size": 1.0}), 0.5),
         "elbo, beta 0.5, size times 1": lambda: Penalized(Beta(Pathwise(), 0.5), {"size": 1.0}),
     }
-    assert [target_of(Loss(make(), gaussian()))[0].name for make in makes.values()] == list(makes)
+    assert [make().target.name for make in makes.values()] == list(makes)
 
 
 def test_a_control_variate_within_still_learns():

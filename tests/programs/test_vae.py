@@ -139,7 +139,7 @@ def test_a_prior_and_an_encoder_of_labels():
 
 def test_conditions_that_no_part_takes_are_refused():
     program = VAE(6, 2)
-    with pytest.raises(ValueError, match="the data have conditions, and no part takes them: .*forward\\(self, z, y\\)"):
+    with pytest.raises(ValueError, match="no part takes them: leave them out, .*forward\\(self, z, y\\)"):
         program.model(torch.zeros(4, 6), torch.zeros(4))
 
 
