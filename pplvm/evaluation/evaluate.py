@@ -273,7 +273,7 @@ class _Evaluator:
         """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
         x = self.parts if x is None else x
         share = share_of(len(x[0]))
-        mine, seeds, found = rows_of(x, share), self.seeds[share], []
+        mine, seeds, found = rows_of(x, share), self.seeds[: len(x[0])][share], []
         for start in range(0, len(seeds), at_once):
             some = slice(start, start + at_once)
             found.append(ask(without_conditions(rows_of(mine, some)), seeds[some]))
