@@ -50,9 +50,7 @@ class AggregatePosterior:
         told = f"I_q({self.judged.datum}; z)"
         beside = ", ".join((*self.judged.given, *self.judged.observed))
         prior = f"E_q log q(z) - log p(z | {beside})" if beside else "KL(q(z) || p(z))"
-        of_prior = (
-            f"; KL(q(z) || p(z)) where the prior reads no {beside}, else no divergence" if beside else ""
-        )
+        of_prior = f"; KL(q(z) || p(z)) where the prior reads no {beside}, else no divergence" if beside else ""
         apart = f"mean over data bounds that of their source from above, {told} from below{few}"
         return [
             mean_of(

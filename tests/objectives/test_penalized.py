@@ -7,10 +7,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pplvm.estimators.measurement import target_of
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae
+from pplvm.estimators.references.target import target_of
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import MovingAverage

@@ -8,7 +8,7 @@ from pplvm.bounds import iwae
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec, check_site
-from pplvm.estimators.gradients import compare_gradients
+from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
