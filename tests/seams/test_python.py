@@ -96,8 +96,18 @@ class Started(Run):
         return [float(self.advance().loss) for _ in range(count)]
 
 
-@pytest.mark.parametrize("tier", ["off", "graph"])
-@pytest.mark.parametrize("subject", SUBJECTS)
+SLOW = {"first stage", "labels without a guide", "without latents"}
+"""Whose resumed graphs tell little more than the others."""
+
+
+@pytest.mark.parametrize(
+    "subject, tier",
+    [
+        pytest.param(subject, tier, marks=[pytest.mark.slow] if tier == "graph" and subject in SLOW else [])
+        for subject in SUBJECTS
+        for tier in ("off", "graph")
+    ],
+)
 def test_a_run_that_stopped_goes_on_bit_identically(subject, tier):
     whole = Started(subject, tier)
     losses = whole.take(7)
