@@ -10,7 +10,6 @@ import torch
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae
-from pplvm.estimators.references.target import target_of
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import MovingAverage
