@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.contestants import images, seeded
 from pplvm.particles.draw import draw_particles
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 
@@ -24,7 +24,7 @@ PROGRAMS: dict[str, Callable[[], nn.Module]] = {
 
 def by_gather(program: nn.Module, x: Tensor, K: int) -> Callable[[], object]:
     pair = pair_up(program.model, program.guide, (x,), {})
-    return lambda: gather(pair, K, (x,), {}).log_weights
+    return lambda: draw_from_pair(pair, K, (x,), {}).log_weights
 
 
 def by_draw_particles(program: nn.Module, x: Tensor, K: int) -> Callable[[], object]:

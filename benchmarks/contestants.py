@@ -22,9 +22,9 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.exact import PriorSampling
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 

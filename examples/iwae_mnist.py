@@ -37,12 +37,12 @@ from pplvm.data.binarization import binarize
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.data.images import digits, mnist
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.units import active_units
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.programs.vae import VAE
 from pplvm.training.fit import fit
 

@@ -33,9 +33,9 @@ from pplvm.data.binarization import binarize
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.data.images import binarized_mnist, digits
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.units import active_units
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.programs.vae import VAE

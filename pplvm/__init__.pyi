@@ -19,7 +19,7 @@ from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jack
 from .objectives.objective import Loss as Loss
 from .objectives.exact import Exact as Exact, PriorSampling as PriorSampling
 from .objectives.pathwise import Pathwise as Pathwise, AnalyticKL as AnalyticKL
-from .objectives.stopped_guide import (
+from .objectives.path_gradients import (
     StickTheLanding as StickTheLanding,
     DoublyReparameterized as DoublyReparameterized,
     DoublyReparameterizedWakeSleep as DoublyReparameterizedWakeSleep,
@@ -55,12 +55,12 @@ from .training.checkpoints import Checkpoints as Checkpoints, read_checkpoint as
 from .training.run import Run as Run
 from .training.stepper import Stepper as Stepper
 from .training.fit import fit as fit
-from .commands.loaded import load as load
+from .commands.load_run import load as load
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evidence import log_evidence as log_evidence
 from .evaluation.likelihood import importance_sampled as importance_sampled, bits_per_dim as bits_per_dim
-from .evaluation.rates import rate_distortion as rate_distortion
-from .evaluation.units import active_units as active_units
+from .evaluation.rate_distortion import rate_distortion as rate_distortion
+from .evaluation.active_units import active_units as active_units
 from .evaluation.annealing.annealed import annealed as annealed
 from .evaluation.annealing.bidirectional import bidirectional as bidirectional
 from .evaluation.information import aggregate_posterior as aggregate_posterior

@@ -1,4 +1,4 @@
-"""A batch is data x and their conditions (labels, masks), one row a datum: x alone, or a tuple (x, y, ...).
+"""Batches: data x and their conditions (labels, masks), one row a datum; x alone or a tuple (x, y, ...).
 
 Programs are called as model(x) or model(x, y), guide(x) or guide(x, y). Conditions are given, and never modelled.
 """
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "as_tuple", "moved", "rows_of", "without_conditions"]
+__all__ = ["Batch", "as_tuple", "batch_rows", "to_device", "without_conditions"]
 
 Batch = Tensor | Sequence[Tensor]
 """Data (B, *shape), or a sequence of them and their conditions (B, ...)."""
 
 
 def as_tuple(batch: Batch) -> tuple[Tensor, ...]:
-    """Data and conditions, (x,) or (x, y, ...): the arguments of a program.
+    """Return a batch as the tuple (x,) or (x, y, ...), the positional arguments of a program.
 
     Raises:
         TypeError: a part is no tensor.
@@ -40,15 +40,15 @@ def as_tuple(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def without_conditions(parts: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    """A batch as it is handed to a user: x itself where there are no conditions, else the tuple."""
+    """Return x itself where a batch has no conditions, else the tuple (x, y, ...)."""
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-def rows_of(parts: Sequence[Tensor], index: Tensor | slice) -> tuple[Tensor, ...]:
-    """The rows of each part that an index (n,) or a slice names."""
+def batch_rows(parts: Sequence[Tensor], index: Tensor | slice) -> tuple[Tensor, ...]:
+    """Select rows of each part of a batch by an index (n,) or a slice."""
     return tuple(part[index] for part in parts)
 
 
-def moved(parts: Sequence[Tensor], device: torch.device | str | None) -> tuple[Tensor, ...]:
-    """Each part on a device."""
+def to_device(parts: Sequence[Tensor], device: torch.device | str | None) -> tuple[Tensor, ...]:
+    """Move each part of a batch to a device."""
     return tuple(part.to(device) for part in parts)

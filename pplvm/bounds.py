@@ -79,7 +79,7 @@ def renyi(alpha: float) -> Bound:
 
 
 def renyi_order(bound: Bound) -> float | None:
-    """The alpha of a bound that `renyi` gives, None of any other.
+    """Return the order alpha of a bound made by `renyi`, None for any other bound.
 
     Example:
         >>> renyi_order(elbo), renyi_order(renyi(0.5)), renyi_order(tvo(2))
@@ -91,7 +91,7 @@ def renyi_order(bound: Bound) -> float | None:
 
 
 def tvo(partition: Sequence[float] | int = 5) -> Bound:
-    """The thermodynamic variational objective: a left Riemann sum of the thermodynamic integral, from below.
+    """The thermodynamic variational objective: a left Riemann sum of the thermodynamic integral, a lower bound.
 
         tvo = sum_j (beta_{j+1} - beta_j) f_j,     f_j = sum_k softmax(beta_j log w)_k log w_k
 
@@ -117,7 +117,7 @@ def tvo(partition: Sequence[float] | int = 5) -> Bound:
 
 
 def partition_of(partition: Sequence[float] | int) -> tuple[float, ...]:
-    """The betas that a partition names.
+    """Return the inverse temperatures (betas) that a partition stands for.
 
     Raises:
         ValueError: they do not rise from 0 to 1.
@@ -138,7 +138,7 @@ def partition_of(partition: Sequence[float] | int) -> tuple[float, ...]:
 
 
 def jackknife(order: int = 1) -> Bound:
-    """Importance weighting with its bias reduced from O(1/K) to O(1/K^(order + 1)); no bound for certain.
+    """The jackknifed iwae: its bias falls from O(1/K) to O(1/K^(order + 1)), but it need not be a lower bound.
 
         jackknife(1) = K iwae_K - (K - 1) mean_k iwae_{K-1} without particle k
 
@@ -209,6 +209,6 @@ class _Jackknife:
 
 
 def _subset_mean(log_weights: Tensor, size: int) -> Tensor:
-    """The mean of iwae over all sets of so many particles."""
+    """The mean of iwae over all subsets of `size` particles."""
     sets = torch.tensor(list(combinations(range(len(log_weights)), size)), device=log_weights.device)
     return iwae(log_weights[sets.T]).mean(0)

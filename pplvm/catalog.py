@@ -1,4 +1,4 @@
-"""Names for the command line: what each stands for, and nothing imported until it is asked for."""
+"""The catalog: names of data sets, programs and objectives for the command line, as lazy import paths."""
 
 import os
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ __all__ = ["DATASETS", "OBJECTIVES", "PROGRAMS", "Entry", "find", "load"]
 
 
 class Entry(NamedTuple):
-    """Where a name leads, and what to say of it."""
+    """The import path of a named thing, and a one-line summary."""
 
     path: str  # module:name
     summary: str
@@ -64,7 +64,7 @@ OBJECTIVES = {
     "renyi": Entry("pplvm.objectives.presets:renyi", "renyi(alpha): leave-one-out"),
     "pathwise": Entry("pplvm.objectives.pathwise:Pathwise", "elbo: reparameterized"),
     "analytic-kl": Entry("pplvm.objectives.pathwise:AnalyticKL", "elbo: reparameterized, KL in closed form"),
-    "stick-the-landing": Entry("pplvm.objectives.stopped_guide:StickTheLanding", "elbo: path without the score"),
+    "stick-the-landing": Entry("pplvm.objectives.path_gradients:StickTheLanding", "elbo: path without the score"),
     "iwae": Entry("pplvm.objectives.presets:iwae_pathwise", "iwae: reparameterized"),
     "dreg": Entry("pplvm.objectives.presets:dreg", "iwae: doubly reparameterized"),
     "tvo": Entry("pplvm.objectives.presets:tvo", "tvo: leave-one-out on the thermodynamic bound"),
@@ -74,7 +74,7 @@ OBJECTIVES = {
         "iwae: doubly reparameterized, the model's latents too",
     ),
     "rws-dreg": Entry(
-        "pplvm.objectives.stopped_guide:DoublyReparameterizedWakeSleep", "wake-sleep: along paths; consistent"
+        "pplvm.objectives.path_gradients:DoublyReparameterizedWakeSleep", "wake-sleep: along paths; consistent"
     ),
     "rws": Entry("pplvm.objectives.wake_sleep:ReweightedWakeSleep", "wake-sleep: weights per datum; consistent"),
     "wake-sleep": Entry("pplvm.objectives.wake_sleep:WakeSleep", "Helmholtz machine: wake theta, sleep phi"),
@@ -95,7 +95,7 @@ OBJECTIVES = {
 
 
 def find(kind: str, names: dict[str, Entry], wanted: str) -> Any:
-    """What a name, or an import path `module:name`, leads to.
+    """Resolve a name of the catalog, or an import path `module:name`, to an object.
 
     Raises:
         LookupError: there is no such name (the closest is offered), module or attribute.
@@ -111,7 +111,7 @@ def find(kind: str, names: dict[str, Entry], wanted: str) -> Any:
 
 
 def load(path: str) -> Any:
-    """Import `module:name`, looking last in the current directory.
+    """Import `module:name`; the current directory is searched last.
 
     Raises:
         LookupError: the module or the name does not exist.

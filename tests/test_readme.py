@@ -14,7 +14,7 @@ from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
 from pplvm.cli import main
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
-from tests.worth_seeing import BASELINE, WORTH_SEEING
+from tests.readme_checks import BASELINE, WORTH_SEEING
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -25,8 +25,8 @@ from benchmarks.peers.agreement import Verdict, worst_distance
 from benchmarks.peers.problems import Problem
 from benchmarks.peers.tables import Section, Target, run
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.one_by_one import each_datum, frozen
-from pplvm.evaluation.terms import Terms
+from pplvm.evaluation.particle_terms import ParticleTerms
+from pplvm.evaluation.per_datum import each_datum, evaluation_mode
 from pplvm.graphs.compiled import Tier
 from pplvm.programs.vae import VAE
 
@@ -138,11 +138,11 @@ def chunk_by_hand(vae: VAE, loc: Tensor, log_scale: Tensor, x: Tensor, noise: Te
 def by_tier(problem: Problem, tier: Tier) -> Pass:
     """The evaluator's loop; the graph is made by the first pass, as that of whatever else is compiled."""
     program, x, K = problem.build(), problem.x, problem.particles
-    with frozen(program, x) as pair:
-        terms = Terms(pair, x, K, lambda drawn: {"log w": drawn.log_weights[:, 0]}, tier)
+    with evaluation_mode(program, x) as pair:
+        terms = ParticleTerms(pair, x, K, lambda drawn: {"log w": drawn.log_weights[:, 0]}, tier)
 
     def step() -> Tensor:
-        with frozen(program, x):
+        with evaluation_mode(program, x):
             return torch.stack([terms(row)["log w"].logsumexp(0) for row in each_datum(x, 0)]) - math.log(K)
 
     return Pass(step)

@@ -1,1 +1,1 @@
-"""Commands: the verbs of the command line, one a file; each takes parsed arguments and returns an exit code."""
+"""The subcommands of `pplvm`, one a file: each takes parsed arguments and returns an exit code."""

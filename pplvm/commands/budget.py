@@ -1,4 +1,4 @@
-"""Equal work: the largest number of particles that a budget of likelihood evaluations allows."""
+"""The largest number of particles that a budget of likelihood evaluations allows."""
 
 from collections.abc import Callable
 from itertools import islice

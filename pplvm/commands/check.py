@@ -1,4 +1,4 @@
-"""`pplvm check`: one batch through a program, its sites, its parameters, and every rule that it breaks."""
+"""`pplvm check`: runs one batch through a program and prints its sites, parameters and broken rules."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,27 +9,27 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.batch import as_tuple
-from pplvm.commands.building import build_program, known_to
-from pplvm.commands.checking import check_data, run_once
+from pplvm.commands.builders import build_program, known_to
 from pplvm.commands.data import build_data
-from pplvm.commands.default_data import after_default_data, default_data_told
+from pplvm.commands.default_data_hint import default_data_hint, with_default_data_hint
+from pplvm.commands.program_checks import check_data, run_once
 from pplvm.data.batches import fixed_batch
-from pplvm.particles.agreement import data_disagree, particles_disagree
 from pplvm.particles.contract import sample_sites
-from pplvm.particles.halves import users
 from pplvm.particles.pair import pair_up
-from pplvm.particles.paths import has_path
+from pplvm.particles.parameter_roles import parameter_roles
+from pplvm.particles.reparameterized_sites import is_reparameterized
 from pplvm.particles.supports import support_in_words
+from pplvm.particles.vectorization_check import why_data_interact, why_particles_interact
 
 __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables; 0 if every rule is kept, 2 if not."""
+    """Print the tables; return 0 if the program keeps every rule, 2 if not."""
     data = build_data(arguments)
     program = build_program(arguments.program, arguments.set, data, arguments.seed)
     parts = as_tuple(fixed_batch(data, min(arguments.batch_size, len(data)), seed=arguments.seed))
-    with default_data_told(arguments, arguments.program):
+    with default_data_hint(arguments, arguments.program):
         model_trace, guide_trace, broken = run_once(program, data, parts)
     print(f"program {arguments.program} on {len(parts[0])} of {data.spec.name}, shape {tuple(data.spec.shape)}")
     print(f"data: {data.description(arguments.split)}")
@@ -38,10 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     rows = [_site_row("model", site) for site in sample_sites(model_trace).values()]
     rows += [_site_row("guide", site) for site in _sites(guide_trace)]
-    print(_table(("half", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
+    print(_table(("role", "site", "distribution", "batch", "event", "support", "gradient", "plates"), rows))
     print()
     named = list(program.named_parameters())
-    used = users(program.model, program.guide, [p for _, p in named if p.requires_grad], *parts) if not broken else []
+    used = (
+        parameter_roles(program.model, program.guide, [p for _, p in named if p.requires_grad], *parts)
+        if not broken
+        else []
+    )
     owners = dict(zip([name for name, p in named if p.requires_grad], used, strict=False))
     print(
         _table(
@@ -50,25 +54,25 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     try:
-        with default_data_told(arguments, arguments.program):
+        with default_data_hint(arguments, arguments.program):
             check_data(program, data, parts)
     except ValueError as error:
         broken.append(str(error))
     if not broken:
         pair = pair_up(program.model, program.guide, parts, {})
-        broken += filter(None, [particles_disagree(pair, parts, {})])
-        if (dependent := data_disagree(pair, parts, {})) is not None:
+        broken += filter(None, [why_particles_interact(pair, parts, {})])
+        if (dependent := why_data_interact(pair, parts, {})) is not None:
             print(f"\nnote: objectives that credit each datum by itself refuse this program: {dependent}")
     print()
     for violation in dict.fromkeys(broken):
-        print(f"violation: {after_default_data(arguments, arguments.program, violation)}")
+        print(f"violation: {with_default_data_hint(arguments, arguments.program, violation)}")
     found = f"{len(set(broken))} violation{'s' if len(set(broken)) > 1 else ''}"
     print(found if broken else "no violations: every objective that is legal can be used")
     return 2 if broken else 0
 
 
 def _reaching(known: Mapping[str, Any], conditions: Sequence[str], parts: Sequence[Tensor]) -> Iterator[str]:
-    """What reaches the program beside x, its size and its mean: conditions, and what the data know, a sentence each."""
+    """Sentences on what the program is given beside x: conditions, and facts of the data."""
     for name, part in zip(conditions, parts[1:], strict=True):
         values = f", {part.min():g} to {part.max():g} in this batch" if part.dtype != torch.bool else ""
         yield f"given: {name} {tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}{values}"
@@ -89,17 +93,17 @@ def _owner(name: str, trained: bool, owners: dict[str, set[str]]) -> str:
     return " and ".join(sorted(owners[name], reverse=True)) or "neither"
 
 
-def _site_row(half: str, site: Any) -> tuple[str, ...]:
+def _site_row(role: str, site: Any) -> tuple[str, ...]:
     fn = site["fn"]
     inner = fn
     while hasattr(inner, "base_dist"):
         inner = inner.base_dist
-    how = "observed" if site["is_observed"] else "path" if has_path(fn) else "score"
+    how = "observed" if site["is_observed"] else "path" if is_reparameterized(fn) else "score"
     plates = ", ".join(
         f"{frame.name}[{frame.size}]@{frame.dim}" for frame in site["cond_indep_stack"] if frame.vectorized
     )
     shapes = (str(tuple(fn.batch_shape)), str(tuple(fn.event_shape)))
-    return half, site["name"], type(inner).__name__, *shapes, support_in_words(fn.support), how, plates or "none"
+    return role, site["name"], type(inner).__name__, *shapes, support_in_words(fn.support), how, plates or "none"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,4 +1,4 @@
-"""`pplvm compare`: gradient estimators of programs on real data, at one checkpoint or several, in one report."""
+"""`pplvm compare`: compares gradient estimators on real data at one or several checkpoints, in one report."""
 
 import argparse
 import logging
@@ -14,30 +14,30 @@ from typing import Any
 import torch
 import xarray as xr
 
-from pplvm.commands.building import usable_device
-from pplvm.commands.checkpoints import checkpoint_name, freezes, stops
-from pplvm.commands.compared_subjects import Subject, subjects_of
+from pplvm.commands.builders import usable_device
+from pplvm.commands.compare_checkpoints import checkpoint_name, checkpoint_steps, each_checkpoint
+from pplvm.commands.compare_estimators import sweep_particles
+from pplvm.commands.compare_subjects import Subject, subjects_of
+from pplvm.commands.comparison_files import close_empty, open_directory, write
 from pplvm.commands.data import build_data
-from pplvm.commands.ended_early import marked
-from pplvm.commands.estimators import sweep_particles
 from pplvm.commands.forecast import forecast_sentence
-from pplvm.commands.printed import print_comparison
-from pplvm.commands.rounds import Rounds
-from pplvm.commands.run_directory import close_empty, open_directory, write
-from pplvm.commands.say import say
-from pplvm.commands.style import default_style
+from pplvm.commands.interrupted_sections import mark_interrupted
+from pplvm.commands.matplotlib_settings import default_style
+from pplvm.commands.print_comparison import print_comparison
+from pplvm.commands.status_output import print_status
+from pplvm.commands.synchronized_rounds import Rounds
 from pplvm.data.image_data import ImageData
 from pplvm.distributed.data_parallel import require_equal
+from pplvm.distributed.object_collectives import error_message, errors_on_all_ranks
 from pplvm.distributed.ranks import is_first, join, size
-from pplvm.distributed.unison import in_unison, words_of
 from pplvm.estimators.comparison import Comparison
 from pplvm.estimators.particle_sweep import ParticleSweep
 from pplvm.estimators.replicates.sampling import Sampling
 from pplvm.estimators.results.effective_sample_size import effective_replicates
-from pplvm.evaluation.judged import judged_of
-from pplvm.evaluation.one_by_one import frozen
-from pplvm.evaluation.proper import fault_of, figure_name
-from pplvm.evaluation.weights import weight_health
+from pplvm.evaluation.likelihood_names import likelihood_names
+from pplvm.evaluation.per_datum import evaluation_mode
+from pplvm.evaluation.proper_weighting import figure_name, why_improperly_weighted
+from pplvm.evaluation.weight_diagnostics import weight_health
 
 __all__ = ["run"]
 
@@ -52,7 +52,7 @@ ALIKE = "each trains by itself from one seed, so give all the same threads and m
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train for a while, freeze, measure, write the run directory; 0, or 130 after Ctrl-C.
+    """Train, measure at each checkpoint and write the run directory; return 0, or 130 after Ctrl-C.
 
     Several processes train alike and share out the replicates; the first of them writes and speaks.
     """
@@ -64,13 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) -> int:
     started = time.perf_counter()
-    with in_unison():
+    with errors_on_all_ranks():
         data = build_data(arguments)
         subjects = subjects_of(arguments, data, device)
     _agree(subjects)
-    with in_unison():
+    with errors_on_all_ranks():
         directory = open_directory(arguments, _settings(arguments, subjects)) if is_first() else None
-    say(f"data: {data.description(arguments.split)}")
+    print_status(f"data: {data.description(arguments.split)}")
     sections: list[xr.Dataset] = []
     failure = None
     try:
@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
         if not sections:
             raise
         failure = error
-        sections = marked(sections, _planned(arguments, subjects), error)
-    with in_unison():
+        sections = mark_interrupted(sections, _planned(arguments, subjects), error)
+    with errors_on_all_ranks():
         if directory is not None:
             write(sections, directory)
             print_comparison(sections)
@@ -94,8 +94,8 @@ def _run(arguments: argparse.Namespace, device: torch.device, rounds: Rounds) ->
 
 
 def _planned(arguments: argparse.Namespace, subjects: list[Subject]) -> list[tuple[str, str]]:
-    """Program and checkpoint of every section that was asked for."""
-    steps = [checkpoint_name(stop) for stop in stops(arguments)]
+    """Program and checkpoint of every section of the report that was asked for."""
+    steps = [checkpoint_name(stop) for stop in checkpoint_steps(arguments)]
     return [(subject.name, checkpoint) for subject in subjects for checkpoint in (*steps, *subject.files)]
 
 
@@ -111,7 +111,7 @@ def _by_hand(error: BaseException) -> bool:
 
 
 def _agree(subjects: list[Subject]) -> None:
-    """The same estimators on all ranks, and a word on those that are left out."""
+    """Keep the estimators that all ranks keep, and print which are left out."""
     for subject in subjects:
         subject.choice.agree()
     for sentence in dict.fromkeys(sentence for subject in subjects for sentence in subject.choice.left_out):
@@ -119,12 +119,12 @@ def _agree(subjects: list[Subject]) -> None:
 
 
 def _tell(sentence: str) -> None:
-    say(f"pplvm compare: {sentence}")
+    print_status(f"pplvm compare: {sentence}")
 
 
 def _settings(arguments: argparse.Namespace, subjects: list[Subject]) -> dict[str, Any]:
-    """What the run made of its arguments; lists of one are written as that one."""
-    steps = stops(arguments)
+    """The settings that the comparison has resolved; lists of one element as that element."""
+    steps = checkpoint_steps(arguments)
     names = dict.fromkeys(name for subject in subjects for name in subject.choice.particles)
     objectives = [type(subject.trained.objective).__name__ for subject in subjects]
     return {
@@ -148,10 +148,10 @@ def _measure(
     started: float,
     rounds: Rounds,
 ) -> None:
-    """One section for each checkpoint, the last of them cut short by Ctrl-C if it has a result by then."""
+    """Measure one section for each checkpoint; after Ctrl-C the last one is partial, if it has a result by then."""
     first = subject.minibatches[0]
     device = first[0].device
-    for checkpoint, steps in freezes(arguments, subject.trained, subject.data, first, subject.files, rounds):
+    for checkpoint, steps in each_checkpoint(arguments, subject.trained, subject.data, first, subject.files, rounds):
         require_equal(subject.trained, f"{subject.name}, {checkpoint}", ALIKE)
         torch.manual_seed(arguments.seed)
         comparison = Comparison(
@@ -186,7 +186,7 @@ def _sampling(arguments: argparse.Namespace) -> Sampling:
 
 
 def _draw(arguments: argparse.Namespace, comparison: Comparison, sweep: ParticleSweep, rounds: Rounds) -> None:
-    """All that is drawn, under bars; the time that it takes is told once a draw of each estimator is known."""
+    """Draw all replicates with progress bars; the duration is forecast once each estimator was drawn once."""
     for what, steps, total in comparison.phases():
         if what == "reference draws" and is_first():
             sentence = forecast_sentence(comparison.forecast, sweep.losses, arguments.sweep_replicates)
@@ -201,7 +201,7 @@ def _draw(arguments: argparse.Namespace, comparison: Comparison, sweep: Particle
 def _section(
     arguments: argparse.Namespace, subject: Subject, comparison: Comparison, sweep: ParticleSweep
 ) -> xr.Dataset:
-    """What was measured, with the health of the weights and of the replicates."""
+    """The results at one checkpoint, with diagnostics of the importance weights and the replicates."""
     measured = comparison.result()
     weights, unknown = _weights(arguments, subject)
     measured["effective_replicates"] = effective_replicates(measured)
@@ -216,18 +216,18 @@ def _section(
 def _named(subject: Subject, targets: Iterable[str]) -> list[str]:
     """Targets by what the program makes of them: a log p(x) may be given labels, be of labels too, or be none."""
     every = tuple(torch.cat(parts) for parts in zip(*subject.minibatches, strict=True))
-    with frozen(subject.program, every) as pair:
-        fault = fault_of(pair, subject.minibatches[0])
-        log_p = judged_of(pair, every, subject.data.spec.conditions).log_p
+    with evaluation_mode(subject.program, every) as pair:
+        fault = why_improperly_weighted(pair, subject.minibatches[0])
+        log_p = likelihood_names(pair, every, subject.data.spec.conditions).log_p
     return [figure_name(name.replace("log p(x)", log_p), fault) for name in targets]
 
 
 def _weights(arguments: argparse.Namespace, subject: Subject) -> tuple[xr.Dataset, list[str]]:
-    """The health of the importance weights, or nothing and why."""
+    """Diagnostics of the importance weights, or nothing and the reason."""
     try:
         return weight_health(subject.program, subject.minibatches, WEIGHT_DRAWS, arguments.seed), []
     except Exception as error:  # of a program that can be run with a few particles and not with many
-        return xr.Dataset(), [f"nothing is said of the importance weights: {words_of(error)}"]
+        return xr.Dataset(), [f"nothing is said of the importance weights: {error_message(error)}"]
 
 
 def _circumstances(

@@ -2,9 +2,9 @@
 
 import argparse
 
+from pplvm.commands.option_types import at_least, positive
 from pplvm.commands.parser import Parser, Repeated
 from pplvm.commands.shared_options import add_data, add_device, add_output, add_seed, add_settings, add_trust, finish
-from pplvm.commands.values import at_least, positive
 
 __all__ = ["add_compare"]
 
@@ -58,7 +58,11 @@ def _add_estimators(group: argparse._ArgumentGroup) -> None:
     )
     work = group.add_mutually_exclusive_group()
     work.add_argument(
-        "--particles", type=at_least(1), default=4, metavar="K", help="of estimators that have it [%(default)s]"
+        "--particles",
+        type=at_least(1),
+        default=4,
+        metavar="K",
+        help="particles of estimators that have them [%(default)s]",
     )
     work.add_argument(
         "--budget",
@@ -66,23 +70,39 @@ def _add_estimators(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="instead of one K: the largest K of each that costs at most N likelihood evaluations a datum",
     )
-    group.add_argument("--sweep", default="K=1,4,16", help="particles for signal-to-noise; '' for none [%(default)s]")
+    group.add_argument(
+        "--sweep", default="K=1,4,16", help="numbers of particles for signal-to-noise; '' for none [%(default)s]"
+    )
 
 
 def _add_measurement(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--minibatches", type=at_least(1), default=4, metavar="N", help="fixed ones [%(default)s]")
     group.add_argument(
-        "--replicates", type=at_least(2), default=80, metavar="N", help="gradients each, a minibatch [%(default)s]"
+        "--minibatches", type=at_least(1), default=4, metavar="N", help="fixed minibatches [%(default)s]"
+    )
+    group.add_argument(
+        "--replicates",
+        type=at_least(2),
+        default=80,
+        metavar="N",
+        help="gradients of each estimator on a minibatch [%(default)s]",
     )
     group.add_argument(
         "--reference-draws", type=at_least(2), default=250, metavar="N",
-        help="of what the bias is held against where no gradient is exact, a minibatch [%(default)s]",
+        help="gradients averaged into a minibatch's reference where none is exact [%(default)s]",
     )  # fmt: skip
     group.add_argument(
-        "--sweep-replicates", type=at_least(2), default=30, metavar="N", help="gradients each, a K [%(default)s]"
+        "--sweep-replicates",
+        type=at_least(2),
+        default=30,
+        metavar="N",
+        help="gradients of each estimator at a K [%(default)s]",
     )
     group.add_argument(
-        "--kept", type=at_least(2), default=80, metavar="N", help="replicates a minibatch kept singly [%(default)s]"
+        "--kept",
+        type=at_least(2),
+        default=80,
+        metavar="N",
+        help="replicates of a minibatch that are stored [%(default)s]",
     )
     group.add_argument(
         "--noise", default="independent", choices=("independent", "antithetic", "sobol"), metavar="HOW",
@@ -94,7 +114,9 @@ def _add_measurement(group: argparse._ActionsContainer) -> None:
         metavar="N",
         help="a gradient is the mean over so many draws [1, antithetic 2, sobol 8]",
     )
-    group.add_argument("--own-noise", action="store_true", help="no common random numbers for the estimators")
+    group.add_argument(
+        "--own-noise", action="store_true", help="independent noise for each estimator, no common random numbers"
+    )
 
 
 def _add_checkpoints(group: argparse._ActionsContainer) -> None:
@@ -110,5 +132,7 @@ def _add_checkpoints(group: argparse._ActionsContainer) -> None:
         "may repeat",
     )
     add_trust(group)
-    group.add_argument("--objective", help="to train with; default: pathwise where legal, else rloo")
-    group.add_argument("--learning-rate", type=positive, default=3e-3, metavar="RATE", help="of Adam [%(default)s]")
+    group.add_argument("--objective", help="objective to train with; default: pathwise where legal, else rloo")
+    group.add_argument(
+        "--learning-rate", type=positive, default=3e-3, metavar="RATE", help="learning rate of Adam [%(default)s]"
+    )

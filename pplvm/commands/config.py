@@ -1,4 +1,4 @@
-"""A run's settings as a file, and a file as settings: `config.yaml` is what `--config` takes."""
+"""Configuration files: `pplvm fit` writes config.yaml, and `--config` reads it."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,23 @@ import yaml
 
 from pplvm.commands.trust import own_modules, remember, remembered
 
-__all__ = ["as_words", "read_config", "run_of", "settings_of", "trusted_config", "untrusted", "with_config"]
+__all__ = ["as_argv", "read_config", "run_of", "settings_of", "trusted_config", "untrusted", "with_config"]
 
 RUN = "run"
 """What a run calls itself in its config.yaml, beside its settings; its checkpoints' manifests say the same."""
 
-UNSAID = ("command", "config", "data_given", "debug", "handler", "output", "overwrite", "resume", "trust", "version")
+NOT_STORED = (
+    "command",
+    "config",
+    "data_given",
+    "debug",
+    "handler",
+    "output",
+    "overwrite",
+    "resume",
+    "trust",
+    "version",
+)
 """Options that say how to start, and not what is computed."""
 
 LARGEST = 2**16
@@ -23,14 +34,14 @@ LARGEST = 2**16
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a run computes, as plain values."""
-    return {name: value for name, value in vars(arguments).items() if name not in UNSAID}
+    """The settings that decide what a run computes, as plain values."""
+    return {name: value for name, value in vars(arguments).items() if name not in NOT_STORED}
 
 
 def with_config(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str]
 ) -> argparse.Namespace:
-    """The arguments with the settings of `--config FILE` or `--resume RUN` beneath what was typed.
+    """Merge the settings of `--config FILE` or `--resume RUN` under those that were typed.
 
     Raises:
         FileNotFoundError, ValueError: no such file, no such setting, one that names code which nobody trusts, or
@@ -39,7 +50,7 @@ def with_config(
     path = Path(arguments.config) if arguments.resume is None else _config_of_run(arguments)
     config = trusted_config(path, words, arguments.trust)
     typed = list(words)[list(words).index(arguments.command) + 1 :]
-    return parser.parse_args([arguments.command, *as_words(config, settings_of(arguments), path), *typed])
+    return parser.parse_args([arguments.command, *as_argv(config, settings_of(arguments), path), *typed])
 
 
 def _config_of_run(arguments: argparse.Namespace) -> Path:
@@ -53,7 +64,7 @@ def _config_of_run(arguments: argparse.Namespace) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a file that `pplvm fit` wrote, or a user.
+    """Read the settings of a file that `pplvm fit` or a user wrote.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is no YAML mapping of names to plain values.
@@ -62,7 +73,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def trusted_config(path: Path, typed: Sequence[str], trusted: Sequence[str]) -> dict[str, Any]:
-    """As `read_config`, of a file whose code the user has typed or trusts, or has trusted before for this run.
+    """As `read_config`, but refuse code that the user has neither typed nor trusted, now or before for this run.
 
     What is trusted by name, all of it, is remembered for the run.
 
@@ -80,7 +91,7 @@ def trusted_config(path: Path, typed: Sequence[str], trusted: Sequence[str]) -> 
 
 
 def run_of(path: Path) -> str | None:
-    """What the run of a config.yaml is called; None if the file does not say.
+    """The identifier of the run that wrote a config.yaml; None if the file has none.
 
     Raises:
         As `read_config`.
@@ -106,7 +117,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _plain_yaml(path: Path) -> Any:
-    """What a small and shallow YAML file without aliases holds: a few of those can stand for any number of values.
+    """Parse a small, shallow YAML file without aliases, since a few aliases can expand to any size.
 
     Raises:
         ValueError, yaml.YAMLError, RecursionError: it is no such file.
@@ -124,8 +135,8 @@ def _plain_yaml(path: Path) -> Any:
     return yaml.safe_load(text)
 
 
-def as_words(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> list[str]:
-    """Settings as the words of a command line, which argparse then checks as it checks typed ones.
+def as_argv(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> list[str]:
+    """Turn settings into command-line words, which argparse then checks like typed ones.
 
     Arguments:
         known: values of all settings, which tell what is a flag and what may be repeated.
@@ -135,12 +146,12 @@ def as_words(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) 
 
     Example:
         >>> known = {"batch_size": 100, "set": [], "key": None, "aggressive": False}
-        >>> as_words({"batch_size": 20, "set": ["a=1"], "key": None, "aggressive": True}, known, Path("c"))
+        >>> as_argv({"batch_size": 20, "set": ["a=1"], "key": None, "aggressive": True}, known, Path("c"))
         ['--batch-size=20', '--set=a=1', '--aggressive']
     """
     words: list[str] = []
     for name, value in config.items():
-        if name in UNSAID or name not in known:
+        if name in NOT_STORED or name not in known:
             close = get_close_matches(name, list(known), n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{source}: there is no setting {name!r}{hint}")
@@ -155,7 +166,7 @@ def as_words(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) 
 
 
 def _unfit(value: Any, usual: Any) -> str | None:
-    """Why a value is not of the kind that a setting takes, None if it may be."""
+    """Why a value has the wrong type for a setting; None if it fits."""
     if isinstance(usual, bool) and not isinstance(value, bool):
         return f"must be true or false, got {value!r}"
     if isinstance(value, bool) and not isinstance(usual, bool):
@@ -166,7 +177,7 @@ def _unfit(value: Any, usual: Any) -> str | None:
 
 
 def untrusted(config: Mapping[str, Any], typed: Sequence[str], trusted: Sequence[str]) -> str | None:
-    """Why settings from a file must not be obeyed: they name code that the user has not; None if they may.
+    """Why settings of a file must not be followed: they name code that the user has not; None if they may.
 
     Arguments:
         typed: the words of the command line; what they name themselves is trusted.

@@ -1,4 +1,4 @@
-"""The data set that the command line names: read, binarized and conditioned as its options say."""
+"""Builds the data set that the command line names: read, binarized and with conditions as its options say."""
 
 __all__ = ["build_data"]
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pplvm.catalog import DATASETS, find
-from pplvm.commands.building import data_for
-from pplvm.commands.say import say
+from pplvm.commands.builders import data_for
+from pplvm.commands.status_output import print_status
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder, from_table
 from pplvm.data.image_data import ImageData
@@ -16,7 +16,7 @@ from pplvm.data.tables import is_table
 
 
 def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
-    """The data set that --data names, binarized as --binarize says, which is set here where nobody has set it.
+    """Build the data set of --data, binarized as --binarize says; sets --binarize where it has no value yet.
 
     It has the conditions of --condition, and a channel where the program that --program names asks for one. The
     embedded digits are binarized by threshold unless --binarize says otherwise; others only if it says so.
@@ -38,14 +38,14 @@ def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
         )
     data = _named_data(arguments)
     for remark in () if quiet else data.remarks:
-        say(remark)
+        print_status(remark)
     data = data if arguments.binarize == "none" else binarize(data, arguments.binarize, seed=arguments.seed)
     data = _conditioned(arguments, data)
     return data_for(arguments.program, data) if isinstance(arguments.program, str) else data  # others have several
 
 
 def _conditioned(arguments: argparse.Namespace, data: ImageData) -> ImageData:
-    """The data with the conditions that --condition names, and only so many labels to train on as are to be known."""
+    """Add the conditions of --condition, and make all but --known-labels training labels unknown."""
     names = arguments.condition.split(",") if arguments.condition else []
     if (count := arguments.known_labels) is not None:
         if "labels" not in names:
@@ -56,7 +56,7 @@ def _conditioned(arguments: argparse.Namespace, data: ImageData) -> ImageData:
 
 
 def _told(option: str, value: str | int, make: Callable[[], ImageData]) -> ImageData:
-    """What is made, or the reason why it cannot be, after the option that asked for it."""
+    """Prefix an error with the option that caused it."""
     try:
         return make()
     except ValueError as error:
@@ -88,7 +88,7 @@ def _named_data(arguments: argparse.Namespace) -> ImageData:
 
 
 def _refuse(keys: Mapping[str, str | None], reason: str) -> None:
-    """Refuse options that name arrays, for data that have none."""
+    """Refuse options that select arrays of a file, for data sets that are no file."""
     for option, key in keys.items():
         if key is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""One command from its words to its exit code, whatever goes wrong on the way told in one line."""
+"""Runs one command: parses its words, calls its handler and turns errors into one line and an exit code."""
 
 import argparse
 import importlib
@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pplvm.commands.complaint import complain, lost_peer
+from pplvm.commands.error_output import lost_peer, print_error
 from pplvm.commands.interruption import Interruption
+from pplvm.commands.matplotlib_settings import agg_backend
 from pplvm.commands.options import build_parser
-from pplvm.commands.style import agg_backend
 
 __all__ = ["dispatch"]
 
@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def dispatch(words: Sequence[str], interruption: Interruption) -> int:
-    """Parse the words of a command line, run the command, and tell what it raises.
+    """Parse a command line, run the command, and print what it raises as one line.
 
     Arguments:
         interruption: is told when all is imported; entered where the process's signals are pplvm's to handle.
@@ -52,7 +52,7 @@ def dispatch(words: Sequence[str], interruption: Interruption) -> int:
         if arguments.debug:
             raise
         code, reason = _fault(error)
-        complain(f"{name}: {reason}")
+        print_error(f"{name}: {reason}")
         return code
 
 
@@ -64,11 +64,11 @@ def _run(
 
         arguments = with_config(parser, arguments, words)
     if getattr(arguments, "checkpoint", None):
-        from pplvm.commands.compared_runs import with_runs
+        from pplvm.commands.compare_runs import with_runs
 
         arguments = with_runs(parser, arguments, words)
     if arguments.command in ("check", "compare", "fit", "verify"):
-        from pplvm.commands.own_code import with_import_paths
+        from pplvm.commands.user_modules import with_import_paths
 
         with_import_paths(arguments)
     handler = importlib.import_module(arguments.handler)
@@ -77,12 +77,12 @@ def _run(
 
 
 def _interrupted(interruption: Interruption) -> int:
-    complain(f"{interruption.name}: {interruption.words} before it was done")
+    print_error(f"{interruption.name}: {interruption.words} before it was done")
     return interruption.exit_code
 
 
 def _fault(error: Exception) -> tuple[int, str]:
-    """The exit code of an exception, and its reason in one line."""
+    """The exit code of an exception, and its message in one line."""
     reason = _reason(error)
     if isinstance(error, FloatingPointError):
         return 3, reason
@@ -92,7 +92,7 @@ def _fault(error: Exception) -> tuple[int, str]:
 
 
 def _place(error: BaseException | None) -> str:
-    """The line of the user's own code that an exception comes from, nothing if there is none in this directory."""
+    """The line of the user's own code that raised an exception; empty if none is in the current directory."""
     if error is None:
         return ""
     own = [
@@ -105,7 +105,7 @@ def _place(error: BaseException | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What an exception says, in one line, without the tensors and traces that Pyro adds."""
+    """An exception's message in one line, without the tensors and traces that Pyro adds."""
     said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
     said = said.partition("Trace Shapes:")[0].partition(", but found invalid values")[0]
     said = " ".join(said.split()) or "no reason given"

@@ -1,4 +1,4 @@
-"""The command line: words in, exit code out; nothing heavy is imported before a command needs it.
+"""The command line's entry point; heavy imports wait until a command needs them.
 
 Exit codes: 0 done, 1 a fault of pplvm or of the user's code, 2 bad input, 3 numbers that are no numbers,
 129 hung up, 130 interrupted, 143 terminated.

@@ -1,4 +1,4 @@
-"""`pplvm evaluate`: one evaluator for every trained program; a page, the figures as JSON, the terms of each datum."""
+"""`pplvm evaluate`: evaluates trained programs; writes a page, the figures as JSON and the terms of each datum."""
 
 import argparse
 import dataclasses
@@ -17,17 +17,23 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from pplvm.commands.annealing import annealing_hint
-from pplvm.commands.asked import asked_of
-from pplvm.commands.building import usable_device
+from pplvm.commands.annealing_hint import annealing_hint
+from pplvm.commands.builders import usable_device
+from pplvm.commands.matplotlib_settings import default_style
 from pplvm.commands.netcdf import one_draw_of, save
 from pplvm.commands.output_directory import EVALUATION, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.style import default_style
-from pplvm.commands.trained import Trained, caveats, changed_data, take_up, with_labels_hidden
-from pplvm.distributed.collectives import from_first
+from pplvm.commands.sample_request import sample_request
+from pplvm.commands.trained_program import (
+    TrainedProgram,
+    changed_data,
+    comparability_caveats,
+    load_trained,
+    with_labels_hidden,
+)
+from pplvm.distributed.collectives import broadcast_object
+from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.ranks import is_first, join
-from pplvm.distributed.unison import in_unison
 from pplvm.evaluation.evaluate import NO_LATENTS, evaluate
 from pplvm.evaluation.evaluation import VARIABLES, Evaluation
 from pplvm.evaluation.figures import Figure, aligned
@@ -46,21 +52,21 @@ TOGETHER = "rate-distortion.png"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge each run by itself, then set several beside each other."""
+    """Evaluate each run by itself, then compare them where there are several."""
     ks = _ks(arguments.ks)
     if len(arguments.run) > 1 and arguments.output is None:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
     usable_device(arguments.device)
     with default_style(), join(arguments.device) as device:
-        arguments.output = from_first(arguments.output)
-        with in_unison():
-            every = [take_up(directory, arguments, device) for directory in arguments.run]
+        arguments.output = broadcast_object(arguments.output)
+        with errors_on_all_ranks():
+            every = [load_trained(directory, arguments, device) for directory in arguments.run]
             every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
         found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
-        with in_unison():
+        with errors_on_all_ranks():
             if len(every) > 1 and is_first():
                 _compare(every, found, Path(arguments.output))
     return 0
@@ -76,8 +82,8 @@ def _ks(words: str) -> tuple[int, ...]:
     return ks
 
 
-def _refuse_confusion(every: list[Trained], arguments: argparse.Namespace) -> None:
-    """Refuse runs of one name, whose results would replace each other's, and a figure that is there already.
+def _refuse_confusion(every: list[TrainedProgram], arguments: argparse.Namespace) -> None:
+    """Refuse runs of equal names, whose results would overwrite each other, and an existing figure.
 
     Raises:
         ValueError: there are such.
@@ -90,15 +96,15 @@ def _refuse_confusion(every: list[Trained], arguments: argparse.Namespace) -> No
         raise ValueError(f"{path} exists: replace it by --overwrite, or name another directory with --output")
 
 
-def _directory(trained: Trained, arguments: argparse.Namespace) -> Path:
-    """Of one run's results, opened by the first process: in the run, or below --output if there are several."""
+def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
+    """Open the directory of one run's results: in the run, or below --output for several."""
     alone = len(arguments.run) == 1
     default = trained.directory / f"evaluation-{arguments.split}"
     path = default if arguments.output is None else Path(arguments.output, *([] if alone else [trained.directory.name]))
     return open_output(path, EVALUATION, arguments.overwrite) if is_first() else path
 
 
-def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
+def _judge(trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
     first = trained.first(arguments.limit)
     found = evaluate(
         trained.program,
@@ -112,17 +118,17 @@ def _judge(trained: Trained, directory: Path, ks: tuple[int, ...], arguments: ar
         compile=arguments.compile,
         progress=True,
     )
-    with in_unison():
+    with errors_on_all_ranks():
         if is_first():
             _write(trained, found, directory, ks, arguments)
     return found
 
 
 def _write(
-    trained: Trained, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
+    trained: TrainedProgram, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
-    asked = asked_of(trained, SAMPLES)
+    asked = sample_request(trained, SAMPLES)
     pictures.draw(lambda: prior_samples(trained.program, asked.like, SAMPLES, arguments.seed), asked.classes)
     files, left_out = dict(pictures.files), [*found.left_out, *pictures.left_out]
     try:
@@ -131,7 +137,7 @@ def _write(
         left_out.append(f"convergence.png: {error}")
     count = len(trained.first(arguments.limit))
     circumstances = _circumstances(trained, arguments, ks, count)
-    remarks = [*changed_data(trained), *caveats(trained, arguments.split, count)]
+    remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count)]
     x = trained.rows(arguments.limit)
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
@@ -147,7 +153,9 @@ def _write(
     print(f"report: {directory / 'report.html'}")
 
 
-def _circumstances(trained: Trained, arguments: argparse.Namespace, ks: tuple[int, ...], count: int) -> dict[str, str]:
+def _circumstances(
+    trained: TrainedProgram, arguments: argparse.Namespace, ks: tuple[int, ...], count: int
+) -> dict[str, str]:
     settings, spec = trained.settings, trained.data.spec
     return {
         "program": " ".join([settings.program, *settings.set]),
@@ -175,13 +183,13 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
 
 
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:
-    """What the draws estimate at each k, (N, len(ks)), and what it is called."""
+    """The importance-sampled estimates at each k, (N, len(ks)), and their name."""
     names = dict(zip(VARIABLES, (found.judged.log_p, "log mean weight"), strict=True))
     return next((name, found.per_datum[key]) for key, name in names.items() if key in found.per_datum)
 
 
 def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
-    """The terms of each datum: log_p (datum, k), posterior means (datum, unit of the site), all else (datum).
+    """Per-datum terms: log_p (datum, k), posterior means (datum, unit of the site), all else (datum).
 
     What log_p is of, data alone or given conditions, stands in its attribute `long_name`.
     """
@@ -193,7 +201,7 @@ def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
     return xr.Dataset(arrays, coords={"k": np.array(ks)})
 
 
-def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: list[str]) -> None:
+def _print(trained: TrainedProgram, found: Evaluation, remarks: list[str], left_out: list[str]) -> None:
     print(f"{trained.directory}: {trained.settings.program} at step {trained.checkpoint.step}")
     print(f"\n{aligned(found.sections)}")
     for heading, sentences in (("not comparable with published figures", remarks), ("left out", left_out)):
@@ -203,8 +211,8 @@ def _print(trained: Trained, found: Evaluation, remarks: list[str], left_out: li
                 print(textwrap.fill(sentence, 100, initial_indent="  ", subsequent_indent="    "))
 
 
-def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> None:
-    """Rate against distortion of all runs, and their main figures side by side."""
+def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Path) -> None:
+    """Plot rate against distortion of all runs, and print their main figures side by side."""
     points, names = [], {each.judged.log_p for each in found}
     differ = len(names) > 1  # which do not compare
     name = "log p" if differ else names.pop()
@@ -228,7 +236,7 @@ def _compare(every: list[Trained], found: list[Evaluation], directory: Path) -> 
         print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
 
 
-def _point(trained: Trained, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
+def _point(trained: TrainedProgram, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
     found: dict[str, Any] = {"label": trained.directory.name, "beta": beta}
     for figure in (rate, distortion):
         found |= {figure.name: figure.value}

@@ -2,9 +2,9 @@
 
 import argparse
 
+from pplvm.commands.option_types import at_least
 from pplvm.commands.parser import Parser
 from pplvm.commands.shared_options import SPLITS, add_device, add_output, add_seed, add_trust, finish
-from pplvm.commands.values import at_least
 
 __all__ = ["add_evaluate"]
 
@@ -19,7 +19,7 @@ EXAMPLES = (
 def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="judge a trained program: log p(x), rate, information, pictures",
+        help="evaluate a trained program: log p(x), rate, information, pictures",
         usage="pplvm evaluate RUN [RUN ...] [OPTION ...]",
         description="Judge what pplvm fit left in one run directory, or compare several.",
         examples=EXAMPLES,
@@ -43,13 +43,13 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     group.add_argument("--ks", default="1,10,100,1000,5000", help="particles of log p(x) [%(default)s]")
     group.add_argument(
         "--annealed", type=at_least(0), default=0, metavar="N",
-        help="of the data get annealed importance sampling and its certificate; 20, say, take minutes [%(default)s]",
+        help="data for annealed importance sampling and its bounds; 20, say, take minutes [%(default)s]",
     )  # fmt: skip
     group.add_argument(
-        "--chains", type=at_least(1), default=16, metavar="N", help="of annealing, each datum [%(default)s]"
+        "--chains", type=at_least(1), default=16, metavar="N", help="annealing chains for each datum [%(default)s]"
     )
     group.add_argument(
-        "--annealing-steps", type=at_least(1), default=200, metavar="N", help="of annealing [%(default)s]"
+        "--annealing-steps", type=at_least(1), default=200, metavar="N", help="annealing steps [%(default)s]"
     )
     add_output(evaluate.add_argument_group("output"), "RUN/evaluation-SPLIT", "an evaluation")
     group = evaluate.add_argument_group("machine")

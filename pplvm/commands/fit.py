@@ -1,4 +1,4 @@
-"""`pplvm fit`: train a program on one process or many, with checkpoints from which it goes on as if never stopped."""
+"""`pplvm fit`: trains a program on one process or many, with checkpoints to resume from bit-identically."""
 
 import argparse
 import contextlib
@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.batch import as_tuple, moved, without_conditions
-from pplvm.commands.building import usable_device
-from pplvm.commands.ending import Ending, ending
-from pplvm.commands.failure import failure_report
-from pplvm.commands.manifest import another_program, manifest_of, with_stage
+from pplvm.batch import as_tuple, to_device, without_conditions
+from pplvm.commands.builders import usable_device
+from pplvm.commands.fit_summary import FitOutcome, fit_summary
+from pplvm.commands.manifest import manifest_of, why_another_program, with_stage
+from pplvm.commands.nonfinite_batch import failure_report
 from pplvm.commands.plan import Plan, build_plan
-from pplvm.commands.restoring import restore
+from pplvm.commands.restore_run import restore
 from pplvm.commands.run_files import RunFiles, last_checkpoint
-from pplvm.commands.say import say
+from pplvm.commands.status_output import print_status
 from pplvm.data.batches import batches
-from pplvm.data.stored import FileChanged
-from pplvm.distributed.collectives import any_rank, gathered, mean, wait
+from pplvm.data.lazy_rows import FileChanged
+from pplvm.distributed.collectives import all_gather_rows, all_reduce_mean, any_rank, barrier
 from pplvm.distributed.data_parallel import require_equal
+from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.progress import Bar, bar
 from pplvm.distributed.ranks import is_first, join, size
-from pplvm.distributed.unison import in_unison
-from pplvm.evaluation.progress import Progress
+from pplvm.evaluation.training_metrics import TrainingMetrics
 from pplvm.objectives.objective import ObjectiveError
-from pplvm.objectives.ruled_sites import repeats_in_words
+from pplvm.objectives.sites_of_rule import pathwise_notice
 from pplvm.particles.contract import ProgramError
 from pplvm.training.random_state import seeded
 from pplvm.training.signals import StopRequest
@@ -40,73 +40,73 @@ MOST_SKIPPED = 10
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train until --steps, early stopping or a signal; 0, or 129, 130 or 143 after a signal."""
+    """Train until --steps, early stopping or a signal; return 0, or 129, 130 or 143 after a signal."""
     logging.getLogger("pyro").setLevel(logging.WARNING)  # Pyro tells of every plate that it counts
     usable_device(arguments.device)
     with join(arguments.device) as device, StopRequest() as request:
-        with in_unison():
+        with errors_on_all_ranks():
             found = last_checkpoint(arguments.resume) if arguments.resume else None
-        if found is not None and (reason := another_program(found.manifest, arguments)):
+        if found is not None and (reason := why_another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
         plan = build_plan(arguments, device, found)
         manifest = with_stage(manifest_of(arguments, plan.loss, plan.epochs.data, size()), plan.stage)
         if found is not None:
             restore(plan, found, manifest)
         if any_rank(request.received is not None):
-            say("stopped by a signal before the first step: nothing was written")
+            print_status("stopped by a signal before the first step: nothing was written")
             return _exit_code(request)
-        with in_unison():
+        with errors_on_all_ranks():
             files = RunFiles(arguments, None if found is None else found.step, manifest["run"])
         with files:
             words, told = _train(plan, files, manifest, request)
-        say(f"{words}; {plan.run.step} steps; run directory {files.directory}")
+        print_status(f"{words}; {plan.run.step} steps; run directory {files.directory}")
         if is_first():
             print(told)
-        wait()  # for what the first process writes
+        barrier()  # for what the first process writes
         return _exit_code(request)
 
 
 def _exit_code(request: StopRequest) -> int:
-    """The same on all processes, whichever of them the signal has reached."""
-    return int(gathered(torch.tensor([request.exit_code]), size()).max())
+    """The exit code after a signal on any process, the same on all."""
+    return int(all_gather_rows(torch.tensor([request.exit_code]), size()).max())
 
 
 def _train(plan: Plan, files: RunFiles, manifest: dict[str, Any], request: StopRequest) -> tuple[str, str]:
-    """The run with its time; returns how it ended, in short and with its figures."""
-    say(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
-    say(f"data: {plan.epochs.data.description(plan.arguments.split)}")
-    if plan.pair is not None and (sentence := repeats_in_words(plan.loss, *as_tuple(plan.x))):
-        say(sentence)
+    """Train, and return how the run ended, in short and with its figures."""
+    print_status(f"training {plan.arguments.program} under {manifest['objective']}; run directory {files.directory}")
+    print_status(f"data: {plan.epochs.data.description(plan.arguments.split)}")
+    if plan.pair is not None and (sentence := pathwise_notice(plan.loss, *as_tuple(plan.x))):
+        print_status(sentence)
     started, first = time.perf_counter(), plan.run.step
     training = Training(plan, files, manifest)
     words = training.go(request)
     seconds = time.perf_counter() - started
     rate = round((plan.run.step - first) * plan.epochs.size / seconds)
-    with in_unison():
+    with errors_on_all_ranks():
         files.write_json("timing.json", {"seconds": round(seconds, 1), "images_per_second": rate})
     is_stopped = any_rank(request.received is not None)
-    found = Ending(plan.run.step, seconds, rate, is_stopped, plan.stopping.is_over and not is_stopped)
-    return words, ending(found, files.records(), training.value, plan.arguments, files.directory)
+    found = FitOutcome(plan.run.step, seconds, rate, is_stopped, plan.stopping.is_over and not is_stopped)
+    return words, fit_summary(found, files.records(), training.value, plan.arguments, files.directory)
 
 
 class Training:
-    """The loop with all that happens between two steps."""
+    """The training loop with validation, records, checkpoints and figures between the steps."""
 
     def __init__(self, plan: Plan, files: RunFiles, manifest: dict[str, Any]) -> None:
         self.plan, self.files, self.manifest = plan, files, manifest
         self.skipped = 0
         self._told: dict[str, float] = {}
         try:
-            self._look = Progress(plan.program, plan.x)
+            self._look = TrainingMetrics(plan.program, plan.x)
         except ProgramError:  # legal for objectives that need no guide
             self._look = None
         self.value = "bound"
         if self._look is not None and self._look.fault:
             self.value = "objective"
-            say(f"{self._look.fault}; what is trained is recorded as the objective")
+            print_status(f"{self._look.fault}; what is trained is recorded as the objective")
 
     def go(self, request: StopRequest) -> str:
-        """Train; returns how it ended.
+        """Train, and return how the run ended.
 
         Raises:
             FloatingPointError: numbers that are not finite; the last checkpoint stands.
@@ -140,7 +140,7 @@ class Training:
         return "done"
 
     def _step(self) -> None:
-        """One step, on the next batch that gives finite numbers if --on-nan skip."""
+        """Take one step; with --on-nan skip, on the next batch whose loss and gradient are finite."""
         plan = self.plan
         while True:
             before = self._buffers()
@@ -153,7 +153,7 @@ class Training:
                 if not may_skip or self.skipped > MOST_SKIPPED:
                     raise self._failed(plan.run.step + 1, error) from error
                 rows = plan.epochs.last_rows.tolist()
-                say(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
+                print_status(f"skipped the batch of rows {rows[0]}, {rows[1 % len(rows)]}, ...: {error}")
                 for name, buffer in plan.loss.named_buffers():
                     buffer.copy_(before[name])
             except (ProgramError, ObjectiveError, FileChanged):
@@ -162,17 +162,17 @@ class Training:
                 raise RuntimeError(f"step {plan.run.step + 1}: {type(error).__name__}: {error}") from error
 
     def _buffers(self) -> dict[str, Tensor]:
-        """What a batch that is skipped must not have moved: running averages, clocks."""
+        """The buffers that a skipped batch must not have updated: running averages, counters."""
         kept = self.plan.loss.named_buffers() if self.plan.arguments.on_nan == "skip" else ()
         return {name: buffer.detach().clone() for name, buffer in kept}
 
     def _lost(self) -> str | None:
-        """The first parameter that is not finite, None if all are."""
+        """The first parameter that is not finite; None if all are."""
         named = self.plan.loss.named_parameters()
         return next((name for name, value in named if not value.detach().isfinite().all()), None)
 
     def _require_numbers(self) -> None:
-        """Refuse to record, judge or save parameters that are not finite, on whichever process."""
+        """Refuse to record, validate or save parameters that are not finite on any process."""
         lost = self._lost()
         if any_rank(lost is not None):
             where = "on another process" if lost is None else f"in {lost}"
@@ -182,7 +182,7 @@ class Training:
             raise self._failed(self.plan.run.step, error)
 
     def _failed(self, step: int, error: FloatingPointError) -> FloatingPointError:
-        """The report is written, and the user told where it is and how to go on."""
+        """Write the report on a failed step, and say where it is and how to go on."""
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             self.files.write_json("failure.json", failure_report(self.plan, error))
         run, saved = self.files.directory, self.files.saved_step
@@ -190,7 +190,7 @@ class Training:
         return FloatingPointError(f"step {step}: {error}; {run}/failure.json tells of the batch, {after}")
 
     def _record(self) -> None:
-        """Write down what the last steps came to."""
+        """Record the means over the steps since the last record."""
         plan = self.plan
         self._require_numbers()
         loss, norm, penalties = plan.since.told()
@@ -202,22 +202,24 @@ class Training:
             "learning_rate": next(iter(plan.run.stepper.optimizers.values())).param_groups[0]["lr"],
         }
         if self._look is not None and plan.run.x is not None:
-            values |= {name: float(mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()}
+            values |= {
+                name: float(all_reduce_mean(torch.tensor(value))) for name, value in self._look(plan.run.x).items()
+            }
         self._write_down(values)
         self._tell({name: values[name] for name in (self.value, "rate", "distortion") if name in values} | penalties)
 
     def _tell(self, figures: dict[str, float]) -> None:
-        """Figures for the progress bar, in the order of their weight."""
+        """Show figures in the progress bar, the most important first."""
         found = self._told | figures
         names = (self.value, "valid", *self.plan.since.penalties, "rate", "distortion")
         self._told = {name: found[name] for name in names if name in found}
 
     def _write_down(self, values: dict[str, Any]) -> None:
-        with in_unison():  # a full disk ends all ranks in its words
+        with errors_on_all_ranks():  # a full disk ends all ranks in its words
             self.files.record(self.plan.run.step, values)
 
     def _validate(self) -> bool:
-        """Look at the validation data; whether the loss is the lowest so far. All processes see all of them."""
+        """Evaluate the validation data; return whether the loss is the lowest so far. All ranks see all data."""
         plan = self.plan
         if plan.valid is None:
             return False
@@ -239,17 +241,17 @@ class Training:
         from pplvm.evaluation.information import mutual_information
 
         assert self.plan.valid is not None
-        every = moved(self.plan.valid.batch(torch.arange(len(self.plan.valid))), self.plan.device)
+        every = to_device(self.plan.valid.batch(torch.arange(len(self.plan.valid))), self.plan.device)
         return mutual_information(self.plan.program, without_conditions(every), seed=self.plan.arguments.seed)
 
     def _draw(self) -> None:
-        """The curves so far, where they are due."""
-        with in_unison():
+        """Plot the curves so far, if they are due."""
+        with errors_on_all_ranks():
             self.files.draw_in_time()
 
     def _save(self, is_best: bool) -> None:
         self._require_numbers()
         require_equal(self.plan.loss, f"at step {self.plan.run.step}")
         weights, state = self.plan.program.state_dict(), self.plan.run.state_dict()
-        with in_unison():
+        with errors_on_all_ranks():
             self.files.save(self.plan.run.step, weights, state, self.manifest, is_best)

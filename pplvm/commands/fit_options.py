@@ -2,6 +2,7 @@
 
 import argparse
 
+from pplvm.commands.option_types import at_least, fraction, not_negative, positive
 from pplvm.commands.parser import Parser
 from pplvm.commands.shared_options import (
     add_data,
@@ -12,7 +13,6 @@ from pplvm.commands.shared_options import (
     add_trust,
     finish,
 )
-from pplvm.commands.values import at_least, fraction, not_negative, positive
 
 __all__ = ["add_fit"]
 
@@ -42,7 +42,7 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     _add_schedule(fit.add_argument_group("validation and checkpoints, in steps"))
     directory = fit.add_argument_group("run directory")
     add_output(directory, "runs/fit-DATE-TIME", "a run")
-    directory.add_argument("--resume", metavar="RUN", help="go on with a run, its settings but for what is typed")
+    directory.add_argument("--resume", metavar="RUN", help="resume a run with its settings; typed options win")
     directory.add_argument("--config", metavar="FILE", help="settings from a run's config.yaml; typed options win")
     add_trust(directory)
     _add_machine(fit.add_argument_group("machine"))
@@ -63,9 +63,11 @@ def _add_objective(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--objective", help="name or module:Name, NAME@setting=value@...; default: pathwise where legal, else rloo"
     )
-    group.add_argument("--particles", type=at_least(1), metavar="K", help="[the objective's own]")
+    group.add_argument("--particles", type=at_least(1), metavar="K", help="number of particles [the objective's own]")
     group.add_argument("--beta", type=not_negative, help="weight of the KL terms [1]")
-    group.add_argument("--free-bits", type=not_negative, metavar="NATS", help="KL of each latent that costs nothing")
+    group.add_argument(
+        "--free-bits", type=not_negative, metavar="NATS", help="free bits: KL of each latent that costs nothing"
+    )
     group.add_argument("--warmup", type=at_least(1), metavar="STEPS", help="raise the KL terms' weight from 0 to 1")
     group.add_argument(
         "--aggressive",
@@ -76,7 +78,7 @@ def _add_objective(group: argparse._ActionsContainer) -> None:
 
 def _add_optimizer(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--steps", type=at_least(1), default=2000, help="in all, those before --resume too [%(default)s]"
+        "--steps", type=at_least(1), default=2000, help="total number of steps, those before --resume too [%(default)s]"
     )
     group.add_argument(
         "--optimizer", default="adam", help="of torch.optim, or module:Name, NAME@setting=value@... [%(default)s]"

@@ -1,4 +1,4 @@
-"""How long a comparison will take, told before it begins."""
+"""The forecast of a comparison's duration, printed before it begins."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ WORTH_TELLING = 30.0
 
 
 def forecast_sentence(forecast: Forecast, swept: Mapping[str, Mapping[int, object]], sweep_replicates: int) -> str:
-    """The time, what it is spent on and the options that make it shorter; empty where it is short.
+    """Say how long a comparison takes, on what, and which options shorten it; empty where it is short.
 
     Arguments:
         swept: by estimator, those of the sweep by their K, whose time is taken to grow with K.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM of a command: they end it at once while it is being imported, and are raised once it works."""
+"""Handles Ctrl-C and SIGTERM of a command: at once during imports, as exceptions afterwards."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Interruption:
-    """From `take` to `give_back` a process ends by SIGINT with 130 and by SIGTERM with 143, in a line and no traceback.
+    """Signal handlers that end the process with 130 (SIGINT) or 143 (SIGTERM), one line and no traceback.
 
     Until `begin` it ends where it stands: nothing is written yet, and a `KeyboardInterrupt` in the middle of an import
     may be swallowed by the library that is imported, or leave it in pieces. From then on the first signal is raised as
@@ -53,20 +53,20 @@ class Interruption:
         return WORDS[self.received or signal.SIGINT]
 
     def take(self) -> None:
-        """Handle the process's signals from now on."""
+        """Install the signal handlers."""
         for each in WORDS:
             if (before := signal.getsignal(each)) != signal.SIG_IGN:
                 self._before[each] = before
                 signal.signal(each, self._heed)
 
     def begin(self) -> None:
-        """All is imported: from now on a signal is raised."""
+        """Raise signals as exceptions from now on, as all imports are done."""
         self.is_working = True
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and signal.SIGTERM in self._before:
             signal.signal(signal.SIGTERM, self._before.pop(signal.SIGTERM))
 
     def give_back(self) -> None:
-        """The signals as they were."""
+        """Restore the previous signal handlers."""
         for each, before in self._before.items():
             signal.signal(each, before)
         self._before = {}

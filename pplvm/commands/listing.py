@@ -1,4 +1,4 @@
-"""`pplvm list`: the names that the command line knows."""
+"""`pplvm list`: prints the names that the command line knows."""
 
 import argparse
 

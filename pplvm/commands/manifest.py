@@ -1,4 +1,4 @@
-"""What a run was made of, to be held against whoever takes it up: versions, data, program, seed."""
+"""The manifest of a run: versions, data, program and seed, compared when the run is resumed."""
 
 import argparse
 import hashlib
@@ -14,12 +14,20 @@ import torch
 
 from pplvm.catalog import PROGRAMS
 from pplvm.commands.settings import split_settings
-from pplvm.commands.training import learning_rates
+from pplvm.commands.training_builders import learning_rates
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
-from pplvm.training.fingerprint import architecture, differences
+from pplvm.training.architecture import architecture, manifest_differences
 
-__all__ = ["another_program", "another_run", "changes", "data_checksum", "manifest_of", "refusal", "with_stage"]
+__all__ = [
+    "changed_settings",
+    "data_checksum",
+    "manifest_of",
+    "run_of_manifest",
+    "why_another_program",
+    "why_not_resumable",
+    "with_stage",
+]
 
 PACKAGES = ("pplvm", "torch", "pyro-ppl", "numpy")
 
@@ -50,7 +58,7 @@ BIT_IDENTICAL = {
 
 
 def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, processes: int) -> dict[str, Any]:
-    """Plain values, the same for equal runs: no clock, no path. A run is called by a digest of them."""
+    """The manifest as plain values, the same for equal runs: no clock, no path; its digest identifies the run."""
     found = {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "torch": torch.__version__,
@@ -83,7 +91,7 @@ def manifest_of(arguments: argparse.Namespace, loss: Loss, data: ImageData, proc
 
 
 def with_stage(manifest: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest that tells of --initial and --train too, where they are given; the run is called by all of it then."""
+    """Add --initial and --train to a manifest, where they are given; the run's digest then covers them."""
     found = {name: value for name, value in manifest.items() if name != "run"} | dict(stage)
     return {"run": _digest(found), **found}
 
@@ -93,7 +101,7 @@ def _digest(facts: Mapping[str, Any]) -> str:
 
 
 def data_checksum(data: ImageData) -> str:
-    """The sha256 of the data as they are stored, (N, ...), and binarized if by a threshold, and of their conditions."""
+    """The sha256 of the stored data, (N, ...), binarized if by a threshold, and of their conditions."""
     found = hashlib.sha256()
     for part in itertools.chain(data.parts(), data.conditions):
         found.update(part.cpu().contiguous().numpy().data)
@@ -106,33 +114,33 @@ def condition_checksums(data: ImageData) -> dict[str, str]:
     return {name: hashlib.sha256(each.cpu().contiguous().numpy().data).hexdigest()[:16] for name, each in named}
 
 
-def refusal(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """Why a checkpoint cannot be resumed by this run, in one sentence; None if it can."""
-    found = differences(there, here)
+def why_not_resumable(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Why this run cannot resume a checkpoint, in one sentence; None if it can."""
+    found = manifest_differences(there, here)
     for field, word in MUST_AGREE.items():
         if field in found:
             return f"it was saved with another {word}: {found[field]}"
     return None
 
 
-def another_program(there: Mapping[str, Any], arguments: argparse.Namespace) -> str | None:
-    """As `refusal`, of what the words say of a program by name, so that it need not be built; None if it agrees."""
+def why_another_program(there: Mapping[str, Any], arguments: argparse.Namespace) -> str | None:
+    """As `why_not_resumable`, for the program by name only, so that none is built; None if it agrees."""
     if arguments.program not in PROGRAMS:
         return None
     here = {"program": PROGRAMS[arguments.program].path, "settings": _settings(arguments)}
-    return refusal({name: there.get(name) for name in here}, here)
+    return why_not_resumable({name: there.get(name) for name in here}, here)
 
 
-def another_run(run: str | None, manifest: Mapping[str, Any]) -> str | None:
-    """What a manifest says of its run, if that is another one than `run`; None if it is not, or one does not say."""
+def run_of_manifest(run: str | None, manifest: Mapping[str, Any]) -> str | None:
+    """The run that a manifest belongs to, if that is not `run`; None if it is, or one of them is not known."""
     if run is None or manifest.get("run", run) == run:
         return None
     told = {name: manifest.get(name) for name in ("program", "objective", "seed")}
     return f"of {told['program']} under {told['objective']}, seed {told['seed']}"
 
 
-def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs so that the resumed run is another than the one that was stopped."""
+def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The settings with which a resumed run would differ from the run that was stopped."""
     return [
         f"{word} ({_value(there.get(field))} there, {_value(here[field])} here)"
         for field, word in BIT_IDENTICAL.items()
@@ -141,7 +149,7 @@ def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def _value(field: Any) -> str:
-    """A field in few words: of data their name and checksum, of rates that of the model first."""
+    """A field of a manifest in few words: of data name and checksum, of rates that of the model first."""
     if isinstance(field, dict) and "sha256" in field:
         return f"{field['name']} {field['split']} {field['sha256'][:8]}"
     return ", ".join(f"{each:g}" for each in dict.fromkeys(field.values())) if isinstance(field, dict) else str(field)
@@ -152,13 +160,13 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _schedule(arguments: argparse.Namespace) -> str:
-    """With the steps over which it falls, if it depends on them."""
+    """The schedule of the learning rate, with the number of steps that it spans if it depends on them."""
     spans = arguments.schedule.split("@")[0] in ("cosine", "linear")
     return f"{arguments.schedule} over {arguments.steps} steps" if spans else arguments.schedule
 
 
 def _described(objective: object) -> str:
-    """An objective with the numbers that it was made with, wrappers around what they wrap."""
+    """An objective with its constructor's numbers, wrappers around what they wrap."""
     inner = getattr(objective, "inner", None)
     words = [] if inner is None else [_described(inner)]
     for name in inspect.signature(type(objective).__init__).parameters:

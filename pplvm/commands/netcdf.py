@@ -1,4 +1,4 @@
-"""Results as netCDF files: all of them in the root for xarray, and again in the groups in which ArviZ looks.
+"""Writes results as netCDF files: all variables in the root for xarray, and again in ArviZ's groups.
 
 ArviZ 0.x opens a file's groups as InferenceData, ArviZ 1.x all of it as a DataTree; both leave the root aside.
 """
@@ -14,7 +14,7 @@ LIKELIHOODS = ("log_p", "log_p_exact")
 
 
 def save(path: Path, data: xr.Dataset, groups: Mapping[str, xr.Dataset], within: str = "") -> None:
-    """Write a dataset and its groups; into a file that holds others, below a group of its own.
+    """Write a dataset and its groups; in a file of several datasets, below a group of its own.
 
     Arguments:
         within: the group, "" for the root. ArviZ 0.x finds what is below it by
@@ -31,12 +31,12 @@ def save(path: Path, data: xr.Dataset, groups: Mapping[str, xr.Dataset], within:
 
 
 def draws_of(comparison: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Replicate gradients as draws, minibatches as chains: the group `posterior`, which ArviZ's functions take."""
+    """Replicate gradients as draws, minibatches as chains: ArviZ's group `posterior`."""
     return {"posterior": comparison[[key for key in comparison if {"chain", "draw"} <= set(comparison[key].dims)]]}
 
 
 def one_draw_of(evaluation: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Terms of each datum at the one draw of the parameters that was learned: `log_likelihood`, and the rest."""
+    """Terms of each datum as ArviZ's group `log_likelihood`, with one draw, the learned parameters."""
     drawn = evaluation.expand_dims(chain=[0], draw=[0])
     likelihoods = [key for key in LIKELIHOODS if key in evaluation]
     return {"log_likelihood": drawn[likelihoods], "sample_stats": drawn.drop_vars([*likelihoods])}

@@ -1,10 +1,11 @@
-"""The words of the command line: every option of every command, and nothing heavy imported."""
+"""The parser of the command line: every option of every command, without heavy imports."""
 
 import argparse
 
 from pplvm.commands.compare_options import add_compare
 from pplvm.commands.evaluate_options import add_evaluate
 from pplvm.commands.fit_options import add_fit
+from pplvm.commands.option_types import at_least
 from pplvm.commands.parser import Parser, Version
 from pplvm.commands.shared_options import (
     SPLITS,
@@ -16,13 +17,12 @@ from pplvm.commands.shared_options import (
     add_trust,
     finish,
 )
-from pplvm.commands.values import at_least
 
 __all__ = ["build_parser"]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; `arguments.handler` names the module whose `run` obeys."""
+    """Build the parser; `arguments.handler` names the module whose `run` is called."""
     parser = Parser(
         prog="pplvm",
         usage="pplvm COMMAND [OPTION ...]",
@@ -100,7 +100,7 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _add_check(commands: "argparse._SubParsersAction[Parser]") -> None:
     check = commands.add_parser(
         "check",
-        help="run one batch of a program, show its sites and what it breaks",
+        help="run one batch of a program, show its sites and the rules that it breaks",
         usage="pplvm check [PROGRAM] [OPTION ...]",
         description="Run one batch of a program with validation on; show its sites and parameters,\n"
         "and what it breaks.",
@@ -122,7 +122,7 @@ def _add_check(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
     verify = commands.add_parser(
         "verify",
-        help="prove an estimator on tiny programs whose gradients are known",
+        help="test an estimator on tiny programs whose gradients are known",
         usage="pplvm verify ESTIMATOR [OPTION ...]",
         description="Enumerate an estimator's draws, or draw many, on tiny programs whose gradients\n"
         "are known; says unbiased, biased and by how much, or broken. Exit code 0 if\n"
@@ -130,7 +130,9 @@ def _add_verify(commands: "argparse._SubParsersAction[Parser]") -> None:
         examples=("pplvm verify rloo", "pplvm verify my_module:MyEstimator --particles 4"),
     )
     verify.add_argument("estimator", metavar="ESTIMATOR", help="name or module:Name, NAME@setting=value@...")
-    verify.add_argument("--particles", type=at_least(1), default=2, metavar="K", help="draws a datum [%(default)s]")
+    verify.add_argument(
+        "--particles", type=at_least(1), default=2, metavar="K", help="particles, draws for each datum [%(default)s]"
+    )
     verify.add_argument(
         "--draws", type=at_least(60), default=120, metavar="N",
         help="gradients, each over 2,000 copies of a datum, where draws cannot be enumerated [%(default)s]",

@@ -1,4 +1,4 @@
-"""The directory that a command writes into: new, empty, or written by the same command and replaced by --overwrite."""
+"""The output directory of a command: new, empty, or from the same command and replaced by --overwrite."""
 
 import os
 import re
@@ -11,7 +11,7 @@ __all__ = ["COMPARISON", "EVALUATION", "RUN", "SAMPLES", "Kind", "clear", "open_
 
 @dataclass(frozen=True)
 class Kind:
-    """What one command leaves in its directory.
+    """The files that one command writes into its directory.
 
     Arguments:
         command: its name.
@@ -29,7 +29,7 @@ class Kind:
 
 
 def open_output(directory: Path, kind: Kind, overwrite: bool) -> Path:
-    """Make a directory, empty.
+    """Create a directory, or empty it.
 
     Raises:
         ValueError: as `refuse_taken`. OSError: it cannot be made.
@@ -41,7 +41,7 @@ def open_output(directory: Path, kind: Kind, overwrite: bool) -> Path:
 
 
 def refuse_taken(directory: Path, kind: Kind, overwrite: bool) -> None:
-    """Refuse to write into what no command of this kind has written, or may not replace; nothing is changed.
+    """Refuse a directory with files of another command, or without leave to replace; nothing is changed.
 
     Raises:
         ValueError: it exists and --overwrite is not given, or it is a link, or holds anything else.
@@ -70,7 +70,7 @@ def refuse_taken(directory: Path, kind: Kind, overwrite: bool) -> None:
 
 
 def refuse_links(directory: Path, kind: Kind) -> None:
-    """Refuse to go on in a directory where a link stands in the place of a file or a folder that is written.
+    """Refuse to resume in a directory where a symbolic link replaces a file or folder that is written.
 
     Raises:
         ValueError: it does.
@@ -82,7 +82,7 @@ def refuse_links(directory: Path, kind: Kind) -> None:
 
 
 def clear(directory: Path, keep: Collection[str] = ()) -> None:
-    """Remove all that a directory holds but what is named; of links only themselves.
+    """Remove everything in a directory but the named files; symbolic links themselves, not their targets.
 
     Arguments:
         keep: names relative to the directory, with those of the folders that they are in.
@@ -94,7 +94,7 @@ def clear(directory: Path, keep: Collection[str] = ()) -> None:
 
 
 def _held(directory: Path) -> Iterator[tuple[str, Path]]:
-    """All below a directory by their relative names, folders with a slash at the end; links are not followed."""
+    """Relative names of everything below a directory, folders with a slash at the end; links are not followed."""
     for folder, folders, files in os.walk(directory):
         for path in (Path(folder, name) for name in sorted([*folders, *files])):
             is_folder = path.is_dir() and not path.is_symlink()

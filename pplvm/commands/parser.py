@@ -1,4 +1,4 @@
-"""argparse with one line of complaint, one line of usage, and examples under the help."""
+"""An argparse parser with one-line errors, one line of usage, and examples below the help."""
 
 import argparse
 import re
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from pplvm.commands.complaint import complain
+from pplvm.commands.error_output import print_error
 
 __all__ = ["Parser", "Repeated", "Version"]
 
 
 class Parser(argparse.ArgumentParser):
-    """One line of complaint, and the way to the help.
+    """An argparse parser that prints one-line errors and points to --help.
 
     Arguments:
         examples: command lines, shown under the help.
@@ -29,22 +29,22 @@ class Parser(argparse.ArgumentParser):
         if found := re.fullmatch(r"(argument \S+: invalid choice: '(.*)') \(choose from (.*)\)", message, re.DOTALL):
             close = get_close_matches(found[2], re.findall(r"[\w-]+", found[3]), n=1)
             message = f"{found[1]}, did you mean {close[0]!r}?" if close else message
-        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        print_error(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(2)
 
     def parse_args(self, words: Any = None, found: Any = None) -> Any:
-        """As argparse has it, but an option that does not exist is told with the closest that does."""
+        """As argparse's, but suggest the closest option for one that does not exist."""
         found, unknown = self.parse_known_args(words, found)
         if unknown:
             command = f"{self.prog} {found.command}"
             hint = _hint(unknown[0].partition("=")[0], found)
-            complain(f"{command}: unrecognized arguments: {' '.join(unknown)}{hint} (see {command} --help)")
+            print_error(f"{command}: unrecognized arguments: {' '.join(unknown)}{hint} (see {command} --help)")
             self.exit(2)
         return found
 
 
 def _hint(word: str, found: argparse.Namespace) -> str:
-    """What may be meant by a word that a command does not take."""
+    """Suggest what an unknown word may have meant."""
     options = ["--" + name.replace("_", "-") for name in vars(found)]
     if word in options:
         return f", {found.command} takes it without {word}"
@@ -56,7 +56,7 @@ def _hint(word: str, found: argparse.Namespace) -> str:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Room for the options' names, so that most help stands on one line; lines of description as they are written."""
+    """A help formatter with a wide column of options and with descriptions kept as written."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size((100, 24)).columns - 2, 110))
@@ -73,7 +73,7 @@ class Version(argparse.Action):
 
 
 class Repeated(argparse.Action):
-    """Like "append", but what is given replaces the default."""
+    """As the action "append", but the first value given replaces the default."""
 
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: str, *rest: object) -> None:
         before = getattr(found, self.dest)

@@ -1,4 +1,4 @@
-"""The pictures of a trained program: what it draws, rebuilds, passes through and moves."""
+"""The pictures of a trained program: samples, reconstructions, interpolations and traversals."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pplvm.batch import as_tuple, rows_of, without_conditions
-from pplvm.commands.trained import Trained
+from pplvm.batch import as_tuple, batch_rows, without_conditions
+from pplvm.commands.trained_program import TrainedProgram
 from pplvm.evaluation.decoding import Samples
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.evaluation.samples import interpolations, reconstructions
 from pplvm.evaluation.traversals import traversals
 from pplvm.particles.contract import latents
@@ -30,20 +30,20 @@ MOST_UNITS = 12
 
 
 class Pictures:
-    """PNG grids in a folder that exists.
+    """Draws the pictures as PNG grids into an existing folder.
 
     Arguments:
         seed: of all draws.
     """
 
-    def __init__(self, trained: Trained, directory: Path, seed: int) -> None:
+    def __init__(self, trained: TrainedProgram, directory: Path, seed: int) -> None:
         self._program, self._directory, self._seed = trained.program, directory, seed
         self._batch = as_tuple(trained.rows(2 * PAIRS))
         self.files: dict[str, Path] = {}  # by title
         self.left_out: list[str] = []  # what could not be drawn, and why, a sentence each
 
     def draw(self, samples: Callable[[], Samples], classes: Sequence[int] = ()) -> None:
-        """All of them, those of the prior from `samples`, which not every program allows.
+        """Draw all pictures, those of the prior from `samples`, which not every program allows.
 
         Arguments:
             classes: of which the samples are in turn, a column each.
@@ -73,7 +73,7 @@ class Pictures:
             self._try(f"traversal-{site}", partial(self._traverse, site, list(range(min(size, MOST_UNITS)))))
 
     def _traverse(self, site: str, units: list[int]) -> None:
-        found = traversals(self._program, rows_of(self._batch, slice(1)), site, units, seed=self._seed)
+        found = traversals(self._program, batch_rows(self._batch, slice(1)), site, units, seed=self._seed)
         images, values = found.images.cpu().numpy(), found.values.tolist()
         told = [[f"{value + 0.0:.3g}" for value in row] for row in values]
         same = all(row == told[0] for row in told)
@@ -103,29 +103,29 @@ class Pictures:
             self.left_out.append(f"{name}.png: {' '.join(str(error).split())}")
 
     def _units(self) -> Iterator[tuple[str, int]]:
-        """The latents, and how many units each has; a one-hot vector is one."""
-        with frozen(self._program, self._batch) as pair:
-            drawn = latents(pair.run_guide(1, rows_of(self._batch, slice(1)), {}))
+        """The latents and their number of units each; a one-hot vector is one unit."""
+        with evaluation_mode(self._program, self._batch) as pair:
+            drawn = latents(pair.run_guide(1, batch_rows(self._batch, slice(1)), {}))
         for name, site in drawn.items():
             own = coordinates(site["fn"]).event_shape if is_enumerable(site) else torch.Size()
             yield name, site["value"].numel() // own.numel()
 
 
 def _pairs(count: int) -> list[tuple[int, int]]:
-    """The numbers of the data that are gone from and to, counted from 0."""
+    """Index pairs of data to interpolate between, counted from 0."""
     if count == 2 * PAIRS:
         return [(i, i + PAIRS) for i in range(PAIRS)]
     return [(i, count - 1 - i) for i in range(count)]
 
 
 def _ends(count: int) -> tuple[list[int], list[int]]:
-    """The numbers of the data that are gone from, and of those that are gone to."""
+    """Indices of the data that interpolations start from, and of those they end at."""
     starts, ends = zip(*_pairs(count), strict=True)
     return list(starts), list(ends)
 
 
 def _in_rows(images: Tensor, labels: Sequence[str]) -> Tensor:
-    """As many columns as have labels, else as square a grid as whole rows allow, (R, C, ...)."""
+    """Arrange images with a column for each label, else in as square a grid as full rows allow, (R, C, ...)."""
     columns = len(labels) or max(1, round(len(images) ** 0.5))
     if len(images) < columns:
         raise ValueError(f"{len(images)} samples make no row of {columns} classes: ask for more, as --count {columns}")

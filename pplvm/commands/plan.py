@@ -1,4 +1,4 @@
-"""Everything that a training run is made of, built and checked before anything is written or computed."""
+"""Builds and checks everything that a training run needs, before anything is written or computed."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.commands.building import build_program
-from pplvm.commands.checking import check_data
+from pplvm.commands.builders import build_program
 from pplvm.commands.data import build_data
-from pplvm.commands.default_data import after_default_data, default_data_told
-from pplvm.commands.say import say
+from pplvm.commands.default_data_hint import default_data_hint, with_default_data_hint
+from pplvm.commands.program_checks import check_data
 from pplvm.commands.stages import begin_stage, require_effect
-from pplvm.commands.training import build_averaged, build_optimizers, build_schedulers, build_training_loss
+from pplvm.commands.status_output import print_status
+from pplvm.commands.training_builders import build_averaged, build_optimizers, build_schedulers, build_training_loss
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
-from pplvm.distributed.collectives import gathered, mean
+from pplvm.distributed.collectives import all_gather_rows, all_reduce_mean
 from pplvm.distributed.data_parallel import parallel
 from pplvm.distributed.ranks import rank, seed_of_rank, size
 from pplvm.graphs.compiled import Compiled
 from pplvm.objectives.objective import Loss
-from pplvm.particles.agreement import particles_disagree
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair, pair_up
+from pplvm.particles.vectorization_check import why_particles_interact
 from pplvm.training.aggressive import Aggressive
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.early_stopping import EarlyStopping
@@ -42,7 +42,7 @@ FRESH_SEED = 1 << 41
 
 @dataclass
 class Plan:
-    """A run before its first step, or at any later one."""
+    """The parts of a training run: data, program, loss, optimizers, schedulers, stepper."""
 
     arguments: argparse.Namespace
     loss: Loss
@@ -50,7 +50,7 @@ class Plan:
     run: Run
     epochs: Epochs
     stopping: EarlyStopping
-    since: "SinceLast"
+    since: "MetricsSinceRecord"
     aggressive: Aggressive | None
     valid: ImageData | None
     x: Batch  # one of this process
@@ -72,15 +72,15 @@ class Plan:
         return as_tuple(self.x)[0].device
 
     def skip_to_next_epoch(self) -> None:
-        """Leave epochs whose place means nothing any more, as they are of other batches."""
+        """Start a new epoch, where the position in the old one is of batches of another size."""
         for epochs in (self.epochs, self.fresh):
             if epochs is not None:
                 epochs.load_state_dict({"epoch": epochs.epoch + 1, "position": 0})
 
 
 @dataclass
-class SinceLast:
-    """Loss, gradient norm and penalties of this process's steps since they were last told; kept over a stop."""
+class MetricsSinceRecord:
+    """Mean loss, gradient norm and penalties since the last record, saved in checkpoints."""
 
     penalties: tuple[str, ...] = ()  # what the loss reports, by name
     steps: list[Tensor] = field(default_factory=list)  # (2 + penalties,) each
@@ -90,15 +90,15 @@ class SinceLast:
         self.steps.append(torch.stack([step.loss, step.gradient_norm, *beside]))
 
     def told(self) -> tuple[float, float, dict[str, float]]:
-        """Their means over steps and processes, and start anew."""
-        loss, norm, *beside = mean(torch.stack(self.steps).mean(0)).tolist()
+        """The means over steps and processes; starts anew."""
+        loss, norm, *beside = all_reduce_mean(torch.stack(self.steps).mean(0)).tolist()
         self.steps = []
         return loss, norm, dict(zip(self.penalties, beside, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Of all processes, (R, T, 2 + penalties); all must ask."""
+        """The sums of all processes, (R, T, 2 + penalties); all ranks must call it."""
         own = torch.stack(self.steps) if self.steps else torch.zeros(0, self._width)
-        return {"steps": gathered(own[None].cpu(), size())}
+        return {"steps": all_gather_rows(own[None].cpu(), size())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         every = state["steps"]
@@ -113,7 +113,7 @@ class SinceLast:
 
 
 def build_plan(arguments: argparse.Namespace, device: torch.device, found: Checkpoint | None = None) -> Plan:
-    """Data, program, objective, optimizers, each checked against the others.
+    """Build data, program, objective and optimizers, each checked against the others.
 
     Arguments:
         found: the checkpoint from which the run goes on, if it does.
@@ -127,10 +127,12 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     data = data.to(device)
     part = (rank(), size())
     if (batch_size := min(arguments.batch_size, len(data))) < arguments.batch_size:
-        say(f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch")
+        print_status(
+            f"--batch-size {arguments.batch_size} is more than the {len(data)} data: all of them are one batch"
+        )
     epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
     x = _first_batch(epochs)
-    with default_data_told(arguments, arguments.program):
+    with default_data_hint(arguments, arguments.program):
         check_data(program, data, x)
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
     loss, pair = _trained_loss(arguments, program, data, x)
@@ -140,13 +142,13 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
         raise ValueError(f"--aggressive trains the guide, and --train {told} freezes it: leave one of them out")
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
-        parallel(Compiled(loss, arguments.compile, arguments.steps, say), x),
+        parallel(Compiled(loss, arguments.compile, arguments.steps, print_status), x),
         optimizers,
         build_schedulers(arguments.schedule, optimizers, arguments.steps),
         arguments.clip,
         averaged,
     )
-    stopping, since = EarlyStopping(arguments.early_stop), SinceLast(tuple(loss.reported()))
+    stopping, since = EarlyStopping(arguments.early_stop), MetricsSinceRecord(tuple(loss.reported()))
     parts: dict[str, Any] = {"stopping": stopping, "since": since}
     aggressive, fresh = None, None
     if arguments.aggressive:
@@ -169,17 +171,19 @@ def _trained_loss(
     try:
         loss = build_training_loss(arguments, program, data, x)
     except ValueError as error:
-        raise ValueError(after_default_data(arguments, arguments.program, str(error))) from error
+        raise ValueError(with_default_data_hint(arguments, arguments.program, str(error))) from error
     batch = as_tuple(x)
     require_effect(arguments.train, loss, batch)
     pair = _checked_pair(program, batch)
     if pair is not None and (fault := _many_refused(pair, batch)):
-        say(f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}")
+        print_status(
+            f"it can be trained, but pplvm evaluate, compare and objectives of many particles will refuse it: {fault}"
+        )
     return loss.train(), pair
 
 
 def _data(arguments: argparse.Namespace) -> tuple[ImageData, ImageData | None]:
-    """What is trained on and, of a training split that has one, what validates it."""
+    """The training data and, of a split that has one, the validation data."""
     data = build_data(arguments)
     try:
         valid = build_data(argparse.Namespace(**vars(arguments) | {"split": "valid"}), quiet=True)
@@ -211,8 +215,8 @@ def _checked_pair(program: nn.Module, batch: Sequence[Tensor]) -> Pair | None:
 
 
 def _many_refused(pair: Pair, batch: Sequence[Tensor]) -> str | None:
-    """Why many particles at once are refused, to be told before hours are spent on a program; None if they are not."""
+    """Why many particles at once are refused, said before a long training; None if they are not."""
     try:
-        return particles_disagree(pair, tuple(batch), {})
+        return why_particles_interact(pair, tuple(batch), {})
     except (ProgramError, torch.OutOfMemoryError):  # told where they are met
         return None

@@ -1,4 +1,4 @@
-"""The directory of a training run: what stands in it, who may write it, and how it is taken up again."""
+"""The files of a training run: metrics, curves, configuration and checkpoints."""
 
 import argparse
 import contextlib
@@ -14,15 +14,15 @@ from typing import Any
 import yaml
 
 from pplvm.commands.config import run_of, settings_of
-from pplvm.commands.manifest import another_run
+from pplvm.commands.manifest import run_of_manifest
+from pplvm.commands.matplotlib_settings import default_style
 from pplvm.commands.output_directory import RUN, clear, refuse_links, refuse_taken
-from pplvm.commands.style import default_style
 from pplvm.commands.trust import remember
-from pplvm.distributed.collectives import from_first
+from pplvm.distributed.collectives import broadcast_object
+from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.ranks import is_first
-from pplvm.distributed.unison import in_unison
+from pplvm.training.atomic_write import TEMPORARY, atomic_write, write_errors_explained
 from pplvm.training.checkpoints import Checkpoint, Checkpoints, read_latest
-from pplvm.training.durable import TEMPORARY, replace_durably, writing
 from pplvm.training.records import Records, TensorBoard, require_records
 
 __all__ = ["RunFiles", "last_checkpoint"]
@@ -34,7 +34,7 @@ PAUSE, SHARE = 10.0, 0.03
 
 
 class RunFiles:
-    """A run's directory as the first process writes it; on the others nothing is written.
+    """Writes the directory of a run on the first rank; does nothing on others.
 
     What a run left that ended before its first checkpoint is replaced, for nothing can go on with it.
 
@@ -45,7 +45,7 @@ class RunFiles:
 
     def __init__(self, arguments: argparse.Namespace, resumed_from: int | None, run: str) -> None:
         default = f"runs/fit-{datetime.now():%Y%m%d-%H%M%S}"
-        self.directory = Path(from_first(str(arguments.resume or arguments.output or default)))
+        self.directory = Path(broadcast_object(str(arguments.resume or arguments.output or default)))
         self._writes = is_first()
         self.saved_step = resumed_from
         self._drawn, self._pause = time.monotonic(), PAUSE
@@ -72,14 +72,14 @@ class RunFiles:
             records.write(step, values)
 
     def records(self) -> list[dict[str, Any]]:
-        """All that is recorded of the run; none on other processes than the first."""
+        """All records of the run; none on ranks beside the first."""
         if not self._writes:
             return []
         with open(self.directory / "metrics.jsonl", encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
     def draw_in_time(self) -> None:
-        """Draw the curves of the records so far, if that has not been done for a while."""
+        """Plot the curves, if that has not been done for a while."""
         if self._writes and time.monotonic() - self._drawn >= self._pause:
             self._draw()
 
@@ -100,7 +100,7 @@ class RunFiles:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Write the metrics as a table for good and, unless there was an error, as curves."""
         if kind is None:
-            with in_unison():
+            with errors_on_all_ranks():
                 if self._writes:
                     self._close()
                     self._draw()
@@ -113,7 +113,7 @@ class RunFiles:
             records.close()
 
     def _draw(self) -> None:
-        """Put the curves of all records in the place of those that were drawn before."""
+        """Replace the plot of the curves by one of all records."""
         if not (records := self.records()):
             return
         from pplvm.plots.curves import save_curves
@@ -126,19 +126,19 @@ class RunFiles:
         self._pause = max(PAUSE, (self._drawn - began) / SHARE)
 
     def _write(self, name: str, text: str) -> None:
-        """A file that is the old or the new one, even on a full disk."""
-        with writing(self.directory, len(text)):
-            replace_durably(self.directory / name, [text.encode()])
+        """Write a file atomically."""
+        with write_errors_explained(self.directory, len(text)):
+            atomic_write(self.directory / name, [text.encode()])
 
 
 def last_checkpoint(directory: str) -> Checkpoint:
-    """The newest readable checkpoint of a run.
+    """Read the newest readable checkpoint of a run.
 
     Raises:
         FileNotFoundError: there is none. ValueError: none can be read; the reason of each.
     """
     own = run_of(Path(directory, "config.yaml"))
-    found = read_latest(Path(directory), partial(another_run, own))
+    found = read_latest(Path(directory), partial(run_of_manifest, own))
     if found is None:
         raise FileNotFoundError(f"there is no checkpoint in {directory}: name a directory that pplvm fit wrote")
     return found

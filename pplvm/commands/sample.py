@@ -1,4 +1,4 @@
-"""`pplvm sample`: draw from what a run has learned, as pictures and as arrays."""
+"""`pplvm sample`: draws samples from a trained program, as pictures and as arrays."""
 
 import argparse
 import sys
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pplvm.commands.asked import asked_of
-from pplvm.commands.building import usable_device
+from pplvm.commands.builders import usable_device
+from pplvm.commands.matplotlib_settings import default_style
 from pplvm.commands.output_directory import SAMPLES, open_output
 from pplvm.commands.pictures import Pictures
-from pplvm.commands.style import default_style
-from pplvm.commands.trained import take_up
+from pplvm.commands.sample_request import sample_request
+from pplvm.commands.trained_program import load_trained
 from pplvm.distributed.ranks import join
 from pplvm.evaluation.samples import prior_samples
 
@@ -22,8 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write PNG grids and samples.npz with the arrays `mean` and `draw`, (count, *shape) each, and their conditions."""
     usable_device(arguments.device)
     with default_style(), join(arguments.device) as device:
-        trained = take_up(arguments.run, arguments, device)
-        asked = asked_of(trained, arguments.count, arguments.label)
+        trained = load_trained(arguments.run, arguments, device)
+        asked = sample_request(trained, arguments.count, arguments.label)
         directory = open_output(Path(arguments.output or trained.directory / "samples"), SAMPLES, arguments.overwrite)
         samples = prior_samples(trained.program, asked.like, arguments.count, arguments.seed)
         arrays = asked.conditions | {"mean": samples.mean, "draw": samples.draw}

@@ -1,4 +1,4 @@
-"""Settings that are typed as NAME=VALUE, and calls that take them with what the data know."""
+"""Settings of the form NAME=VALUE, and calls of constructors with settings and facts of the data."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ __all__ = ["call_with", "split_settings"]
 
 
 def split_settings(settings: list[str]) -> dict[str, Any]:
-    """`["a=1", "b=x", "c=1,2"]` as {"a": 1, "b": "x", "c": (1, 2)}.
+    """Parse `["a=1", "b=x", "c=1,2"]` into {"a": 1, "b": "x", "c": (1, 2)}.
 
     Raises:
         ValueError: a setting has no `=`.
@@ -32,7 +32,7 @@ def split_settings(settings: list[str]) -> dict[str, Any]:
 
 
 def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], known: dict[str, Any]) -> Any:
-    """Call with the settings, all of which must be taken, and with what is known, where it is asked for."""
+    """Call a constructor with all settings and, of what the data know, with the arguments that it has."""
     takes = inspect.signature(maker).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     for name, value in settings.items():
@@ -61,7 +61,7 @@ def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], kn
 
 
 def _takes_several(parameter: inspect.Parameter) -> bool:
-    """Whether an argument takes a sequence, and not one number alone, by its annotation or else its default."""
+    """Whether an argument takes a sequence, by its annotation or else by its default."""
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return isinstance(parameter.default, tuple | list)
@@ -72,5 +72,5 @@ def _takes_several(parameter: inspect.Parameter) -> bool:
 
 
 def _typed(value: Any) -> str:
-    """A setting's value as it is typed, which every shell takes as it stands: 200,200 and not (200, 200)."""
+    """A setting's value in the form in which a shell takes it: 200,200 and not (200, 200)."""
     return ",".join(map(_typed, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,10 +1,10 @@
-"""Options that several commands have: the program, its data, the machine, what is trusted."""
+"""Options that several commands share: program, data, device, trust."""
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from pplvm.commands.values import at_least, names
+from pplvm.commands.option_types import at_least, names
 
 __all__ = [
     "SPLITS",
@@ -35,7 +35,7 @@ def add_settings(group: argparse._ActionsContainer) -> None:
 
 
 def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
-    """The data set, how its values are read, and the size of a batch."""
+    """Add options for the data set, how its values are read, and the batch size."""
     group.set_defaults(data_given=False)
     group.add_argument(
         "--data", action=_Given, default="digits", help="name, .npy, .npz, .csv, folder, or module:Name [%(default)s]"
@@ -49,7 +49,7 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
         "--split", default="train", choices=SPLITS, metavar="SPLIT", help="train, valid, test [%(default)s]"
     )
     group.add_argument(
-        "--levels", type=at_least(2, 2**16), metavar="N", help="stored 0 to N-1 are N grey levels [found]"
+        "--levels", type=at_least(2, 2**16), metavar="N", help="number of grey levels, stored as 0 to N-1 [found]"
     )
     group.add_argument(
         "--values", choices=("grey", "integer", "real"), metavar="KIND",
@@ -71,7 +71,7 @@ def add_data(group: argparse._ActionsContainer, batch_size: int) -> None:
 
 
 class _Given(argparse.Action):
-    """Stores a value, and that it was given, as NAME_given."""
+    """An argparse action that stores a value, and as NAME_given that it was given."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, **options)
@@ -82,14 +82,16 @@ class _Given(argparse.Action):
 
 
 def data_options() -> list[str]:
-    """The names of all options that say which data are read and how, without the split and the size of a batch."""
+    """The names of all options for data, without split and batch size."""
     parser = argparse.ArgumentParser(add_help=False)
     add_data(parser, batch_size=1)
     return [name for name in vars(parser.parse_args([])) if name not in ("data_given", "split", "batch_size")]
 
 
 def add_seed(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="of all randomness [%(default)s]")
+    group.add_argument(
+        "--seed", type=at_least(0, LARGEST_SEED), default=0, help="seed of all random numbers [%(default)s]"
+    )
 
 
 def add_output(group: argparse._ActionsContainer, default: str, what: str) -> None:
@@ -112,6 +114,6 @@ def add_trust(group: argparse._ActionsContainer) -> None:
 
 
 def finish(command: argparse.ArgumentParser, handler: str) -> None:
-    """What every command has, and the module whose `run` obeys."""
+    """Add the options of every command, and the module whose `run` handles it."""
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(handler=handler)

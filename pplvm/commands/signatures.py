@@ -1,4 +1,4 @@
-"""The arguments of what the catalog names, read from the source, so that nothing heavy is imported."""
+"""Signatures of the programs in the catalog, read from their source without importing it."""
 
 import ast
 import shlex
@@ -12,7 +12,7 @@ FROM_DATA = ("self", "data_size", "data_shape", "data_mean", "levels", "num_clas
 
 
 def settings_of_program(path: str) -> list[str]:
-    """What --set takes for a program, with its defaults, as a shell takes it, and what else a word may be.
+    """What --set takes for a program, as a shell takes it: defaults, and the choices of words.
 
     Arguments:
         path: "module:Name" of a class or a function.
@@ -35,13 +35,13 @@ def settings_of_program(path: str) -> list[str]:
         *zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True),
     ]
     return [
-        _told(argument, default)
+        _setting_in_words(argument, default)
         for argument, default in pairs
         if argument.arg not in FROM_DATA and not _is_part(argument.annotation)
     ]
 
 
-def _told(argument: ast.arg, default: ast.expr | None) -> str:
+def _setting_in_words(argument: ast.arg, default: ast.expr | None) -> str:
     word = "..." if default is None else _plain(default)
     others = [other for other in _choices(argument.annotation) if other != word]
     return shlex.quote(f"{argument.arg}={word}") + (f" (or {', '.join(others)})" if others else "")
@@ -63,5 +63,5 @@ def _choices(annotation: ast.expr | None) -> list[str]:
 
 
 def _plain(value: ast.expr) -> str:
-    """A value as it is typed behind --set: words without their quotes."""
+    """A value as typed behind --set: words without quotes."""
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ast.unparse(value)

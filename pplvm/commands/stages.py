@@ -1,4 +1,4 @@
-"""What `--initial RUN` and `--train PART` do to a program before it is trained, and what its manifest tells of it."""
+"""The options `--initial RUN` and `--train PART`: initial weights, frozen parts, and their record in the manifest."""
 
 import argparse
 import hashlib
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.commands.config import run_of
-from pplvm.commands.manifest import another_run
-from pplvm.commands.say import say
-from pplvm.distributed.unison import in_unison
+from pplvm.commands.manifest import run_of_manifest
+from pplvm.commands.status_output import print_status
+from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.objectives.objective import Loss
-from pplvm.particles.side_effects import undone
+from pplvm.particles.side_effects import without_side_effects
+from pplvm.training.checkpoint_format import OTHER, WEIGHTS
 from pplvm.training.checkpoints import Checkpoint
-from pplvm.training.sealed import OTHER, WEIGHTS
 from pplvm.training.stages import Initialized, checkpoint_of, initialize, train_only
 
 __all__ = ["begin_stage", "require_effect"]
@@ -25,7 +25,7 @@ __all__ = ["begin_stage", "require_effect"]
 def begin_stage(
     arguments: argparse.Namespace, program: nn.Module, resumed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Take the weights of --initial and freeze all but --train; returns what the manifest tells of both.
+    """Load the weights of --initial and freeze all but --train; returns both for the manifest.
 
     Arguments:
         program: that has run on a batch, so that all its parameters are there.
@@ -38,17 +38,19 @@ def begin_stage(
     if arguments.initial is not None and resumed is not None:
         stage |= {name: resumed[name] for name in ("initial",) if name in resumed}
     elif arguments.initial is not None:
-        with in_unison():
+        with errors_on_all_ranks():
             found = _initial(arguments.initial)
             told = _initialized(program, found, arguments.initial)
             checksum = hashlib.sha256(Path(found.path, WEIGHTS).read_bytes()).hexdigest()
         stage["initial"] = {"run": found.manifest.get("run"), "step": found.step, "sha256": checksum}
-        say("; ".join([*found.skipped, f"--initial {arguments.initial}, step {found.step}: {told}"]))
+        print_status("; ".join([*found.skipped, f"--initial {arguments.initial}, step {found.step}: {told}"]))
     if arguments.train:
         train_only(program, *arguments.train)
         learning = sum(p.numel() for p in program.parameters() if p.requires_grad)
         every = sum(p.numel() for p in program.parameters())
-        say(f"--train {' '.join(arguments.train)}: {learning:,} of {every:,} parameters learn, the rest is frozen")
+        print_status(
+            f"--train {' '.join(arguments.train)}: {learning:,} of {every:,} parameters learn, the rest is frozen"
+        )
         stage["train"] = sorted(set(arguments.train))
     return stage
 
@@ -61,7 +63,7 @@ def _initialized(program: nn.Module, found: Checkpoint, directory: str) -> Initi
 
 
 def _initial(directory: str) -> Checkpoint:
-    """The checkpoint that --initial names, by its run or itself.
+    """The checkpoint that --initial names, by its run or its folder.
 
     Raises:
         FileNotFoundError: there is none. ValueError: it is damaged, or another run's than that in whose folder it is.
@@ -72,14 +74,14 @@ def _initial(directory: str) -> Checkpoint:
         raise type(error)(f"--initial: {error}") from error
     for folder in (Path(directory), Path(directory).parent.parent):
         if (folder / "config.yaml").is_file():
-            if reason := another_run(run_of(folder / "config.yaml"), found.manifest):
+            if reason := run_of_manifest(run_of(folder / "config.yaml"), found.manifest):
                 raise ValueError(f"--initial: {found.path} is another run's, {reason}: {OTHER}")
             break
     return found
 
 
 def require_effect(parts: Sequence[str], loss: Loss, batch: Sequence[Tensor]) -> None:
-    """Refuse parts that would be trained by an objective that does not depend on any of their parameters.
+    """Refuse to train parts that the objective does not depend on.
 
     Arguments:
         parts: of the loss's program, as --train names them.
@@ -91,7 +93,7 @@ def require_effect(parts: Sequence[str], loss: Loss, batch: Sequence[Tensor]) ->
     if not parts:
         return
     learning = {name: p for name, p in loss.program.named_parameters(remove_duplicate=False) if p.requires_grad}
-    with undone(loss, batch), torch.enable_grad():
+    with without_side_effects(loss, batch), torch.enable_grad():
         value = loss(*batch)
         found = [None] * len(learning)
         if value.requires_grad:

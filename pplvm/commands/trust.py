@@ -1,4 +1,4 @@
-"""What a user has trusted once: the code that a run names, typed or allowed by --trust, remembered outside of the run.
+"""Remembers, outside of the run directory, which code of a run the user has typed or trusted by --trust.
 
 A run directory may be a stranger's, so nothing in it says whether its code may be run. A file of the user's own does,
 one for each run, and only all of it together counts: the run's name and directory, the working directory, whatever
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pplvm.commands.own_code import module_named
+from pplvm.commands.user_modules import module_named
 from pplvm.data.import_path import locate
 
 __all__ = ["NAMING_CODE", "own_modules", "remember", "remembered"]
@@ -33,7 +33,7 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def own_modules(config: Mapping[str, Any]) -> dict[str, str]:
-    """The modules of a user's own that settings name, by option.
+    """The user's own modules that settings name, by option.
 
     Example:
         >>> own_modules({"program": "my_story:Story", "objective": "rloo@num_particles=2"})
@@ -50,7 +50,7 @@ def own_modules(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def remember(directory: Path, run: str | None, config: Mapping[str, Any]) -> None:
-    """Keep that the user has typed, or trusts, all code that a run names; does nothing where it names none.
+    """Remember that the user has typed or trusted all code that a run names, if it names any.
 
     Nothing is kept, and nothing said, where the folder cannot be written or others can write to it.
 
@@ -79,7 +79,7 @@ def remember(directory: Path, run: str | None, config: Mapping[str, Any]) -> Non
 
 
 def remembered(directory: Path, run: str | None, config: Mapping[str, Any]) -> bool:
-    """Whether the user has trusted exactly this: the run, in this place, and code that leads to the same files.
+    """Whether the user has trusted this run, in this place, with code from the same files.
 
     Arguments:
         As of `remember`, the settings as they now stand in the run's directory.
@@ -92,7 +92,7 @@ def remembered(directory: Path, run: str | None, config: Mapping[str, Any]) -> b
 
 
 def _entry(directory: Path, run: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All that must agree: nothing is imported to find it out."""
+    """What must agree for trust to hold, found without importing anything."""
     return {
         "run": run,
         "directory": os.path.realpath(directory),
@@ -103,7 +103,7 @@ def _entry(directory: Path, run: str, config: Mapping[str, Any]) -> dict[str, An
 
 
 def _files(module: str) -> list[list[str]]:
-    """Where a module and the packages around it lie, and what links there lead to.
+    """The files of a module and of its parent packages, symbolic links resolved.
 
     Raises:
         ValueError: there is no such module.
@@ -132,7 +132,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> str | None:
-    """What a file holds that only this user can have written, in a folder where only this user can put one."""
+    """Read a file that only this user can have written, in a folder that only this user can write to."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe is not waited for
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def _is_ours(status: os.stat_result) -> bool:
 
 
 def _forget_what_is_gone(folder: Path) -> None:
-    """Remove what is kept for runs whose directory is no more."""
+    """Remove the entries of runs whose directory no longer exists."""
     for path in folder.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             if not os.path.isdir(json.loads(_read(path) or "null")["directory"]):

@@ -1,4 +1,4 @@
-"""`pplvm verify`: an estimator, its own or a user's, against gradients that are known."""
+"""`pplvm verify`: tests an estimator, built in or a user's, against known gradients."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pplvm.commands.building import build_objective, takes_particles
+from pplvm.commands.builders import build_objective, takes_particles
 from pplvm.estimators.verification.known_gradients import KNOWN
 from pplvm.estimators.verification.verify import Finding, verify
 
@@ -24,7 +24,7 @@ MEANINGS = {
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what each known program says, and the verdict; 0 if unbiased, 1 if not."""
+    """Print the finding of each known program and the verdict; return 0 if unbiased, 1 if not."""
     logging.getLogger("pyro").setLevel(logging.WARNING)
     name = arguments.estimator
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for finding in verify(build, arguments.draws):
             found.append(finding)
-            print(_told(finding), flush=True)
+            print(_sentence(finding), flush=True)
     except KeyboardInterrupt:
         print(f"{name}: interrupted after {len(found)} of {len(KNOWN)} programs: no verdict", flush=True)
         return 130
@@ -47,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if verdict == "unbiased" else 1
 
 
-def _told(finding: Finding) -> str:
+def _sentence(finding: Finding) -> str:
     first = f"{finding.program}: {finding.verdict.upper() if finding.verdict != 'unbiased' else 'unbiased'}"
     return first + "\n" + textwrap.fill(finding.reason, 100, initial_indent="    ", subsequent_indent="    ")
 
 
 def _overall(verdicts: list[str]) -> str:
-    """The worst that was found; a refusal counts only where nothing else was."""
+    """The worst of the verdicts; a refusal counts only where there is no other."""
     return next((v for v in ("broken", "biased", "undecided", "unbiased") if v in verdicts), "refused")

@@ -1,1 +1,1 @@
-"""The data room: data sets by name, by file and by folder, and the batches made of them."""
+"""Data sets by name, file, folder or import path, and the batches made of them."""

@@ -1,4 +1,4 @@
-"""Array files that anyone may have written: what they promise is held against their bytes before anything is read."""
+"""Reads `.npy` and `.npz` files that nobody vouches for: headers are checked against the bytes before reading."""
 
 __all__ = ["ArrayHeader", "listing", "read_array", "read_headers"]
 
@@ -28,7 +28,7 @@ Read = TypeVar("Read")
 
 
 class ArrayHeader(NamedTuple):
-    """What a file promises of an array."""
+    """Shape and dtype of an array, as its file's header gives them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -42,7 +42,7 @@ class ArrayHeader(NamedTuple):
 
 
 def read_array(path: Path, key: str | None = None) -> np.ndarray:
-    """The array of an `.npy` file, or the one called `key` of an `.npz` file; nothing is ever unpickled.
+    """Read the array of an `.npy` file, or the one called `key` of an `.npz` file; nothing is ever unpickled.
 
     It is a read-only map of the file, which takes no memory, unless it is compressed.
 
@@ -68,7 +68,7 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
 
 
 def read_headers(path: Path, named_only: bool = False) -> dict[str, ArrayHeader]:
-    """Shape and type of every array of an `.npy` or `.npz` file, by key; what is no array has no shape.
+    """Read shape and dtype of every array of an `.npy` or `.npz` file, by key; members that are no array have no shape.
 
     Arguments:
         path: of the file.
@@ -86,14 +86,14 @@ def read_headers(path: Path, named_only: bool = False) -> dict[str, ArrayHeader]
 
 
 def listing(headers: Mapping[str, ArrayHeader]) -> str:
-    """Keys with their shapes, as messages have them."""
+    """Keys and shapes as messages list them."""
     words = [f"{key} {header}" for key, header in list(headers.items())[:MOST_NAMED]]
     more = len(headers) - len(words)
     return ", ".join(words) + (f" and {more:,} more" if more else "") or "none"
 
 
 def _opened(path: Path, read: Callable[[zipfile.ZipFile | None, Mapping[str, str]], Read]) -> Read:
-    """What `read` makes of an archive and its members' names by key, or of None if the file is no archive."""
+    """Apply `read` to an archive and its members' names by key, or to None if the file is no archive."""
     if not path.is_file():
         wrong = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
         raise FileNotFoundError(f"{wrong}: give the path of a .npy or .npz file")
@@ -144,7 +144,7 @@ def _checked(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def _start(path: Path, entry: zipfile.ZipInfo) -> int:
-    """Where the bytes of a member that is stored begin in its archive."""
+    """The offset in the archive at which the bytes of an uncompressed member begin."""
     with path.open("rb") as file:
         file.seek(entry.header_offset)
         header = file.read(LOCAL_HEADER)
@@ -158,7 +158,7 @@ def _start(path: Path, entry: zipfile.ZipInfo) -> int:
 
 
 def _mapped(path: Path, start: int, size: int) -> np.ndarray:
-    """The array whose `.npy` bytes, `size` of them, begin at `start` of a file; a read-only map of it if large."""
+    """The array whose `.npy` bytes, `size` of them, begin at `start` of a file; memory-mapped read-only if large."""
     with path.open("rb") as file:
         file.seek(start)
         (shape, dtype), fortran, offset = _checked_header(file, size)
@@ -170,7 +170,7 @@ def _mapped(path: Path, start: int, size: int) -> np.ndarray:
 
 
 def _checked_header(file: IO[bytes], size: int) -> tuple[ArrayHeader, bool, int]:
-    """The header of an array of numbers, whether it is in Fortran's order, and where its values begin.
+    """Parse and check the header of a numeric array: header, whether in Fortran order, and offset of the values.
 
     Raises:
         ValueError: it is none, or of other things than numbers, or its bytes are not all there.

@@ -1,4 +1,4 @@
-"""Minibatches, x alone or (x, y, ...) with conditions, in an order that (seed, epoch) alone decides."""
+"""Minibatches, x alone or (x, y, ...) with conditions, in an order that depends on (seed, epoch) alone."""
 
 __all__ = ["batches", "fixed_batch"]
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.batch import Batch, moved, without_conditions
+from pplvm.batch import Batch, to_device, without_conditions
+from pplvm.data.counter_rng import permutation
 from pplvm.data.image_data import ImageData
-from pplvm.data.streams import permutation
 
 
 def batches(
@@ -23,7 +23,7 @@ def batches(
     drop_last: bool = False,
     device: torch.device | str | None = None,
 ) -> Iterator[Tensor | Any]:
-    """One epoch of minibatches, (B, *shape) float32; of data with conditions, tuples (x, y, ...).
+    """Iterate over the minibatches of one epoch, (B, *shape) float32; with conditions tuples (x, y, ...).
 
     Arguments:
         data: to draw from, a data set, a tensor (N, *shape) or a tuple (x, y, ...) of such; if dynamically binarized,
@@ -44,13 +44,13 @@ def batches(
     order = permutation(len(data), seed, epoch) if shuffle else torch.arange(len(data))  # (N,)
     stop = len(data) - len(data) % size if drop_last else len(data)
     starts = range(0, stop, size)
-    return (without_conditions(moved(data.batch(order[i : i + size], epoch), device)) for i in starts)
+    return (without_conditions(to_device(data.batch(order[i : i + size], epoch), device)) for i in starts)
 
 
 def fixed_batch(
     data: ImageData | Batch, size: int, seed: int = 0, number: int = 0, device: torch.device | str | None = None
 ) -> Tensor | Any:
-    """Minibatch `number` of the order that `seed` fixes, (size, *shape): the one of `batches` in epoch 0.
+    """Minibatch `number` of the order that `seed` fixes, (size, *shape), as `batches` gives it in epoch 0.
 
     Raises ValueError for a size as in `batches` and for a number past the last whole minibatch.
     """
@@ -62,7 +62,7 @@ def fixed_batch(
             f"its {len(data)} data make the minibatches 0 to {len(data) // size - 1}"
         )
     index = permutation(len(data), seed)[number * size : (number + 1) * size]
-    return without_conditions(moved(data.batch(index), device))
+    return without_conditions(to_device(data.batch(index), device))
 
 
 def _check_size(data: ImageData, size: int) -> None:

@@ -1,14 +1,14 @@
-"""Binary data from grey: by a threshold, once, or by a draw in every epoch."""
+"""Binarizes grey data: statically by a threshold, or dynamically by a new draw in every epoch."""
 
 __all__ = ["binarize"]
 
 from pplvm.batch import Batch
 from pplvm.data.image_data import ImageData
-from pplvm.data.reading import levels_of_integers
+from pplvm.data.value_interpretation import levels_of_integers
 
 
 def binarize(data: ImageData | Batch, how: str, seed: int = 0, threshold: float = 0.5) -> ImageData:
-    """The data made binary where they are read; data that are binary already pass unchanged.
+    """Binarize data as they are read; data that are binary already stay as they are.
 
     Arguments:
         data: a data set, a tensor (N, *shape) or a tuple (x, y, ...), with values in [0, 1], or integers from 0 to
@@ -50,7 +50,7 @@ def binarize(data: ImageData | Batch, how: str, seed: int = 0, threshold: float 
 
 
 def _top(data: ImageData, low: float, high: float) -> int:
-    """The stored value that means 1; of integers of which nothing is said, the one that they look like."""
+    """The stored value that means 1: given, or for integers guessed from their range."""
     if data.spec.levels is not None or data.is_floating_point:
         return data.top
     if low >= 0 and high <= 1:

@@ -1,17 +1,17 @@
-"""Images (N, H, W) or (N, H, W, C) as (N, C, H, W), as convolutions take them; nothing is copied."""
+"""Images (N, H, W) or (N, H, W, C) as (N, C, H, W), the layout of convolutions, without a copy."""
 
 __all__ = ["with_channel"]
 
 from torch import Tensor
 
-from pplvm.data.stored import Stored
+from pplvm.data.lazy_rows import LazyRows
 
 CHANNELS = (1, 3)
 """Of grey and of coloured images."""
 
 
-def with_channel(images: Tensor | Stored, name: str) -> Tensor | Stored:
-    """A view of images with their channels first; images of no colour get one channel.
+def with_channel(images: Tensor | LazyRows, name: str) -> Tensor | LazyRows:
+    """A view of images with the channel dimension first; grey images get one channel.
 
     Arguments:
         images: (N, H, W), (N, C, H, W), or (N, H, W, C) of 1 or 3 channels.

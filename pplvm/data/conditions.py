@@ -1,4 +1,4 @@
-"""Conditions of data, one row a datum: labels and masks, made from arrays and told in words; labels made unknown.
+"""Conditions of data, one row a datum: labels and masks from arrays, partly unknown labels, descriptions.
 
 Labels are int64 from 0, and -1 where a datum's class is not known, as scikit-learn has it for semi-supervised learning.
 """
@@ -8,8 +8,8 @@ __all__ = ["as_condition", "as_labels", "condition_in_words", "number_of_classes
 import torch
 from torch import Tensor
 
-from pplvm.data.source import NOT_KNOWN
-from pplvm.data.streams import permutation
+from pplvm.data.array_splits import NOT_KNOWN
+from pplvm.data.counter_rng import permutation
 
 MOST_CLASSES = 2**24
 """More are no classes, but values or ids: a program makes a row of parameters, or of a one-hot code, for each."""
@@ -18,7 +18,7 @@ BEFORE_ALL_EPOCHS = -1  # whose order no minibatch has
 
 
 def as_condition(values: Tensor, count: int, name: str, data_name: str) -> Tensor:
-    """A condition of `count` data, (N, ...): booleans stay, integers become int64 and floats float32.
+    """Make a condition of `count` data, (N, ...): booleans stay, integers become int64, floats float32.
 
     Raises:
         ValueError: it has another number of rows, or holds NaN or infinity.
@@ -43,7 +43,7 @@ def as_condition(values: Tensor, count: int, name: str, data_name: str) -> Tenso
 
 
 def as_labels(labels: Tensor | None, count: int, data_name: str, why_not: str = "") -> Tensor:
-    """Labels as a condition, (N,) int64.
+    """Make labels a condition, (N,) int64.
 
     Arguments:
         labels: as they were read; None if the data have none.
@@ -67,7 +67,7 @@ def as_labels(labels: Tensor | None, count: int, data_name: str, why_not: str = 
 
 
 def number_of_classes(*labels: Tensor | None) -> int | None:
-    """One more than the highest label, of all splits together; None where there are no labels that number classes.
+    """One more than the highest label of all splits; None where labels do not number classes.
 
     Example:
         >>> number_of_classes(torch.tensor([0, 2]), torch.tensor([-1, 4]))
@@ -81,7 +81,7 @@ def number_of_classes(*labels: Tensor | None) -> int | None:
 
 
 def with_known_labels(labels: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Labels of which `count` are kept, chosen by the seed, as many of each class as can be; the others become -1.
+    """Keep `count` labels, chosen by the seed and balanced over classes; the others become -1 (unknown).
 
     Arguments:
         labels: (N,) int64.
@@ -116,7 +116,7 @@ def with_known_labels(labels: Tensor, count: int, seed: int = 0) -> Tensor:
 
 
 def condition_in_words(name: str, values: Tensor, num_classes: int | None) -> str:
-    """A condition in a few words.
+    """Describe a condition in a few words.
 
     Example:
         >>> condition_in_words("labels", torch.tensor([0, -1, 1]), 2)

@@ -1,4 +1,4 @@
-"""The items of a data set, such as those of torch, torchvision and Hugging Face, as one array."""
+"""Reads the items of a map-style data set (torch, torchvision, Hugging Face) into one array."""
 
 __all__ = ["DatasetRows", "kind_of", "read_items"]
 
@@ -19,21 +19,21 @@ MOST_BYTES = 2**35
 
 
 class DatasetRows(NamedTuple):
-    """The data of all items, (N, ...), and their labels if every one has an integer."""
+    """The data of all items, (N, ...), and their labels if every item has an integer one."""
 
     rows: np.ndarray
     labels: list[int] | None
 
 
 class Entries(NamedTuple):
-    """Where a datum and its label stand in an item: an index of a tuple, a key of a mapping, None if nowhere."""
+    """Where an item holds its datum and its label: index of a tuple or key of a mapping, None if nowhere."""
 
     datum: int | str | None
     label: int | str | None
 
 
 def read_items(dataset: Any, name: str, key: str | None = None) -> DatasetRows:
-    """The items of a data set with `__len__` and `__getitem__`, copied one by one into one array.
+    """Copy the items of a data set with `__len__` and `__getitem__` one by one into one array.
 
     Arguments:
         dataset: of tensors, numpy arrays or PIL images, of tuples that begin with one, or of mappings that hold one.
@@ -68,7 +68,7 @@ def read_items(dataset: Any, name: str, key: str | None = None) -> DatasetRows:
 
 
 def _item(dataset: Any, number: int, name: str) -> Any:
-    """An item of somebody's data set.
+    """One item of the data set, with its errors reported as the data set's.
 
     Raises:
         ValueError: it cannot be had, for whatever reason.
@@ -171,7 +171,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def kind_of(value: Any) -> str:
-    """The class of a value with its article, and its shape if it has one."""
+    """The class of a value with its article, and its shape if it has one, for messages."""
     kind = _kind(value)
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
@@ -182,7 +182,7 @@ def _kind(value: Any) -> str:
 
 
 def _alike(datum: np.ndarray, first: np.ndarray, where: str, name: str) -> np.ndarray:
-    """A datum of the first one's shape and kind of numbers."""
+    """Require the shape and dtype kind of the first datum."""
     if datum.shape != first.shape:
         raise ValueError(f"{where} has shape {datum.shape}, but item 0 of {name} has {first.shape}: give all one shape")
     if not np.can_cast(datum.dtype, first.dtype, "safe"):

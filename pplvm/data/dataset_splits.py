@@ -1,4 +1,4 @@
-"""Data sets by split: from a mapping, or from a callable that takes the split as an argument."""
+"""Data sets by split: from a mapping, or from a callable with an argument for the split."""
 
 __all__ = ["read_dataset"]
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from pplvm.data.array_splits import SplitArrays, label_numbers
 from pplvm.data.dataset_items import kind_of, read_items
-from pplvm.data.source import Source, label_numbers
 from pplvm.data.split_names import split_of
 
 VALID_WORDS = ("valid", "validation", "val")
 
 
-def read_dataset(found: Any, name: str, key: str | None = None) -> Source:
-    """The items of a data set, or of one for each split, read into memory as `read_items` has it.
+def read_dataset(found: Any, name: str, key: str | None = None) -> SplitArrays:
+    """Read the items of a data set, or of one for each split, into memory, as `read_items`.
 
     A mapping names splits by its keys, train (or training), valid (val, validation, dev) and test (testing), as
     Hugging Face's DatasetDict does. A callable that takes `train=`, as those of torchvision do, is called with True
@@ -47,11 +47,11 @@ def read_dataset(found: Any, name: str, key: str | None = None) -> Source:
     counts = ", ".join(f"{len(part.rows):,} items in {split}" for split, part in read.items())
     left = f"; left out: {', '.join(left_out)}" if left_out else ""
     remarks = () if whole else (f"{name} names its splits, {counts}{left}",)
-    return Source({split: part.rows for split, part in read.items()}, label_numbers(labels), remarks)
+    return SplitArrays({split: part.rows for split, part in read.items()}, label_numbers(labels), remarks)
 
 
 def _datasets(found: Any, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Data sets by split, or one under "all", and the names of those that are for no split."""
+    """Data sets by split, or one under "all", and the names of those that belong to no split."""
     if _is_called_by_split(found):
         return _called(found), []
     made = found() if callable(found) and not _is_dataset(found) else found
@@ -84,7 +84,7 @@ def _mapped(found: Mapping[Any, Any], name: str) -> tuple[dict[str, Any], list[s
 
 
 def _split_argument(found: Any) -> str | None:
-    """The argument of a callable that says which split is meant: "train", a truth value, or "split", a word."""
+    """The argument of a callable that selects the split: "train", a bool, or "split", a word."""
     if not callable(found) or _is_dataset(found):
         return None
     try:
@@ -103,7 +103,7 @@ def _is_called_by_split(found: Any) -> bool:
 
 
 def _called(found: Callable[..., Any]) -> dict[str, Any]:
-    """What a callable returns for each split."""
+    """Call a callable once for each split."""
     if _split_argument(found) == "train":
         return {"train": found(train=True), "test": found(train=False)}
     parts = {"train": found(split="train"), "test": found(split="test")}

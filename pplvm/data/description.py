@@ -1,4 +1,4 @@
-"""What was read of a data set, in one sentence: values, levels, range, binarization."""
+"""Describes a data set in one sentence: values, levels, range, binarization."""
 
 __all__ = ["binarization_in_words", "is_rgb", "values_in_words"]
 
@@ -6,7 +6,7 @@ __all__ = ["binarization_in_words", "is_rgb", "values_in_words"]
 def values_in_words(
     levels: int | None, extremes: tuple[float, float], top: int, as_fractions: bool, whole: bool, rgb: bool
 ) -> str:
-    """What values are, as they are stored.
+    """Describe the values of data as they are stored.
 
     Arguments:
         levels: before any binarization, 2 if they are binary, None if they are no grey levels.
@@ -35,7 +35,7 @@ def values_in_words(
 
 
 def binarization_in_words(how: str, threshold: float, share: float | None) -> str:
-    """How data are made binary, and the share of ones in what comes of it, None if they are not binary.
+    """Describe how data are binarized, and the share of ones that results, None for data that are not.
 
     Example:
         >>> binarization_in_words("static", 0.5, 0.319)

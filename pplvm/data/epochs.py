@@ -1,4 +1,4 @@
-"""Minibatches without end, epoch after epoch, from whatever place in them."""
+"""An endless iterator of minibatches, epoch after epoch, that can be resumed from any position."""
 
 __all__ = ["Epochs"]
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pplvm.batch import Batch, moved, without_conditions
+from pplvm.batch import Batch, to_device, without_conditions
+from pplvm.data.counter_rng import permutation
 from pplvm.data.image_data import ImageData
-from pplvm.data.streams import permutation
 
 
 class Epochs(Iterator[Tensor | Any]):
-    """Whole minibatches (B, *shape), float32, for ever; place and order are a function of (seed, epoch, position).
+    """Full minibatches without end, x or (x, y, ...); the order depends on (seed, epoch, position) alone.
 
     Data with conditions give tuples (x, y, ...). A rest of an epoch that fills no batch is left out, another one each
     epoch.
@@ -63,7 +63,7 @@ class Epochs(Iterator[Tensor | Any]):
 
     @property
     def last_rows(self) -> Tensor:
-        """The numbers, in the data set, of the batch that was given last, (B,)."""
+        """The row numbers, in the data set, of the last batch, (B,)."""
         start = (self.position - 1) * self.size
         which, parts = self.part
         return self._order[start : start + self.size][which::parts]
@@ -73,7 +73,7 @@ class Epochs(Iterator[Tensor | Any]):
             self.epoch, self.position = self.epoch + 1, 0
             self._order = permutation(len(self.data), self.seed, self.epoch)
         self.position += 1
-        return without_conditions(moved(self.data.batch(self.last_rows, self.epoch), self.device))
+        return without_conditions(to_device(self.data.batch(self.last_rows, self.epoch), self.device))
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}

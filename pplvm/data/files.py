@@ -1,17 +1,17 @@
-"""The user's own data: an array file, a table, a folder, or any data set by import path."""
+"""A user's own data: from an array file, a table, a folder of images, or a data set by import path."""
 
 __all__ = ["from_array", "from_dataset", "from_folder", "from_table"]
 
 from pathlib import Path
 from typing import Any
 
+from pplvm.data.array_splits import SplitArrays
 from pplvm.data.arrays import from_rows
 from pplvm.data.dataset_splits import read_dataset
 from pplvm.data.folders import read_folder
 from pplvm.data.image_data import ImageData
 from pplvm.data.import_path import import_module, shadowed
 from pplvm.data.named_arrays import Keys, read_named_arrays
-from pplvm.data.source import Source
 from pplvm.data.tables import read_table
 
 
@@ -24,10 +24,10 @@ def from_array(
     valid_key: str | None = None,
     **reading: Any,
 ) -> ImageData:
-    """The rows of an array in a `.npy` or `.npz` file.
+    """Load the rows of an array in a `.npy` or `.npz` file.
 
     Splits that an `.npz` names are honoured, as those of x_train and x_test, and y, y_train, labels are the labels:
-    `pplvm.data.named_arrays.choose` has the rules.
+    `pplvm.data.named_arrays.choose_arrays` has the rules.
 
     Arguments:
         path: of the file.
@@ -43,7 +43,7 @@ def from_array(
 
 
 def from_table(path: str | Path, split: str = "train", **reading: Any) -> ImageData:
-    """The rows of a table such as `.csv` or `.tsv`, a column called label, class, target or y apart as labels.
+    """Load the rows of a `.csv` or `.tsv` table; a column called label, class, target or y becomes the labels.
 
     Arguments:
         path: of the file.
@@ -63,7 +63,7 @@ def from_folder(
     valid_key: str | None = None,
     **reading: Any,
 ) -> ImageData:
-    """The images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour.
+    """Load the images of a folder and its subfolders, (H, W) if grey and (3, H, W) if in colour.
 
     Folders train/, test/ and the like are honoured as splits; the labels are the numbers of the subfolders in
     alphabetic order, if every image is in one. Transparency is dropped. A folder without images may hold train.npy and
@@ -83,7 +83,7 @@ def from_folder(
 
 
 def from_dataset(import_path: str, split: str = "train", key: str | None = None, **reading: Any) -> ImageData:
-    """Any finite data set with `__len__` and `__getitem__`, read into memory; the current directory is searched last.
+    """Load a finite map-style data set into memory by import path; the current directory is searched last.
 
     Arguments:
         import_path: "my_module:my_dataset", an instance, a mapping of such by split, or a callable that returns
@@ -97,7 +97,7 @@ def from_dataset(import_path: str, split: str = "train", key: str | None = None,
     return _data(read_dataset(_find(import_path), import_path, key), import_path, split, reading)
 
 
-def _data(source: Source, name: str, split: str, reading: dict[str, Any]) -> ImageData:
+def _data(source: SplitArrays, name: str, split: str, reading: dict[str, Any]) -> ImageData:
     data = from_rows(source, name, split, **reading)
     data.remarks = source.remarks
     return data

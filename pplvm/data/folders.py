@@ -1,4 +1,4 @@
-"""Folders of images, or of array files and tables, whose names say which split they are."""
+"""Folders of images, array files or tables, whose names tell the splits."""
 
 __all__ = ["read_folder"]
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pplvm.data.array_files import ArrayHeader
+from pplvm.data.array_splits import SplitArrays, label_numbers, whole_labels
 from pplvm.data.image_files import read_image
-from pplvm.data.named_arrays import NO_KEYS, Keys, choose, read_named_arrays, remarks
-from pplvm.data.source import Source, label_numbers, whole_labels
+from pplvm.data.named_arrays import NO_KEYS, Keys, choose_arrays, read_named_arrays, remarks
 from pplvm.data.split_names import name_parts, split_of
 from pplvm.data.tables import TABLE_ENDINGS, Table, is_table, table_of
 
@@ -32,14 +32,14 @@ ARRAY_ENDINGS = (".npy", ".npz")
 
 
 class Part(NamedTuple):
-    """The images of a split, and the folder whose folders are their classes."""
+    """The images of a split, and the folder whose subfolders are their classes."""
 
     top: Path
     files: list[Path]
 
 
-def read_folder(folder: Path, keys: Keys = NO_KEYS) -> Source:
-    """The images below a folder; where it holds none, its array files and tables with split names, as train.npy.
+def read_folder(folder: Path, keys: Keys = NO_KEYS) -> SplitArrays:
+    """Read the images below a folder; if there are none, its array files and tables named by split, as train.npy.
 
     Folders train (or training), valid (val, validation, dev) and test (testing) are splits, in any case of letters.
     Labels are the numbers of the folders at the top of the data set, or of each split, in alphabetical order and one
@@ -82,7 +82,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """What lies below a folder, hidden things left out; links are followed but where they lead back to one above."""
+    """All files below a folder without hidden ones; links are followed except those to a parent folder."""
     for place in folder.iterdir():
         if place.name.startswith("."):  # as .ipynb_checkpoints/
             continue
@@ -91,7 +91,7 @@ def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield from _below(place, (*above, real))
 
 
-def _images(folder: Path, files: list[Path]) -> Source:
+def _images(folder: Path, files: list[Path]) -> SplitArrays:
     splits = _splits(folder, files)
     first = next(iter(splits.values())).files[0]
     shape = read_image(first).shape
@@ -102,7 +102,7 @@ def _images(folder: Path, files: list[Path]) -> Source:
         )
     arrays = {split: _decoded(part.files, first, shape) for split, part in splits.items()}
     classes = {split: found for split, part in splits.items() if (found := _classes(part)) is not None}
-    return Source(arrays, label_numbers(classes), _told(folder, splits, classes), LEVELS_OF_FILES)
+    return SplitArrays(arrays, label_numbers(classes), _remarks(folder, splits, classes), LEVELS_OF_FILES)
 
 
 def _splits(folder: Path, files: list[Path]) -> dict[str, Part]:
@@ -147,7 +147,7 @@ def _check_splits(folder: Path, named: dict[str, str], tops: list[str]) -> None:
 
 
 def _refuse_hidden_splits(folder: Path, files: list[Path]) -> None:
-    """Refuse splits that names of files, or longer ones of folders, tell, or that lie below: they would be mixed."""
+    """Refuse splits that only file names or deeper folders tell, since they would be mixed."""
     places: dict[str, Path] = {}
     for parent in sorted({file.parent.relative_to(folder) for file in files}):
         for place in (parent, *parent.parents):
@@ -175,7 +175,7 @@ def _refuse_hidden_splits(folder: Path, files: list[Path]) -> None:
 
 
 def _decoded(files: list[Path], first: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels of images of one shape, (N, *shape) uint8."""
+    """Decode images of one shape into an array, (N, *shape) uint8."""
     images = np.empty((len(files), *shape), np.uint8)
     for number, file in enumerate(files):
         image = read_image(file)
@@ -186,12 +186,12 @@ def _decoded(files: list[Path], first: Path, shape: tuple[int, ...]) -> np.ndarr
 
 
 def _classes(part: Part) -> list[str] | None:
-    """The name of the folder right below the top for each image, if every one is in such a folder."""
+    """The name of each image's folder right below the top, if every image is in one."""
     places = [file.relative_to(part.top).parts for file in part.files]
     return [place[0] for place in places] if all(len(place) > 1 for place in places) else None
 
 
-def _told(folder: Path, splits: dict[str, Part], classes: dict[str, list[str]]) -> tuple[str, ...]:
+def _remarks(folder: Path, splits: dict[str, Part], classes: dict[str, list[str]]) -> tuple[str, ...]:
     if "all" in splits:
         return ()
     counts = ", ".join(f"{len(part.files):,} in {split}" for split, part in splits.items())
@@ -203,15 +203,15 @@ def _told(folder: Path, splits: dict[str, Part], classes: dict[str, list[str]]) 
     return tuple(found)
 
 
-def _arrays(folder: Path, files: list[Path], keys: Keys) -> Source:
-    """The arrays of files whose names tell their splits."""
+def _arrays(folder: Path, files: list[Path], keys: Keys) -> SplitArrays:
+    """Read the arrays of files whose names tell their splits."""
     if len({_stem(file) for file in files}) < len(files):
         raise ValueError(f"folder {folder} has two files of one name, with other endings: leave one of them")
     if "train" not in {name_parts(_stem(file)).split for file in files}:
         raise ValueError(f"folder {folder} has {files[0].name} and no training data: add them, as train.npy")
     read = {_stem(file): _one_array(file) for file in files}
     headers = {stem: ArrayHeader(found.rows.shape, found.rows.dtype) for stem, found in read.items()}
-    choice = choose(headers, f"folder {folder}", keys)
+    choice = choose_arrays(headers, f"folder {folder}", keys)
     labels = whole_labels({split: read[name].rows for split, name in choice.labels.items()})
     choice = choice._replace(labels=choice.labels if labels else {})
     own = {split: found for split, name in choice.data.items() if (found := read[name].labels) is not None}
@@ -222,7 +222,7 @@ def _arrays(folder: Path, files: list[Path], keys: Keys) -> Source:
         split: {word: partial(np.asarray, read[name].rows) for word, name in found.items()}
         for split, found in choice.beside.items()
     }
-    return Source(
+    return SplitArrays(
         arrays,
         label_numbers(labels | own),
         (*remarks(choice, folder.name), *told),
@@ -232,7 +232,7 @@ def _arrays(folder: Path, files: list[Path], keys: Keys) -> Source:
 
 
 def _check_columns(folder: Path, columns: dict[str, tuple[str, ...]]) -> None:
-    """Refuse tables of one data set whose columns have other names, or another order."""
+    """Refuse tables of one data set whose columns differ in name or order."""
     first = next(iter(columns), "")
     for name, names in columns.items():
         odd = next((i for i, (a, b) in enumerate(zip(names, columns[first], strict=False)) if a != b), None)
@@ -244,7 +244,7 @@ def _check_columns(folder: Path, columns: dict[str, tuple[str, ...]]) -> None:
 
 
 def _one_array(file: Path) -> Table:
-    """What a file of one array holds; the integers of a table that is only labels are its rows."""
+    """Read a file of one array; of a table with nothing but labels, its integers are the rows."""
     if is_table(file):
         table = table_of(file)
         only_labels = table.labels and not table.rows.size and all(isinstance(v, int) for v in table.labels)

@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its relatives, checked before they are believed."""
+"""Reads the idx files of MNIST and similar data sets, after checking their size and shape."""
 
 __all__ = ["read_idx"]
 
@@ -15,7 +15,7 @@ UINT8 = 0x08  # the third byte of an idx file of unsigned bytes; the fourth is t
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> Tensor:
-    """The content of an uncompressed idx file of unsigned bytes, uint8 of `shape`.
+    """Read an uncompressed idx file of unsigned bytes, uint8 of `shape`.
 
     Arguments:
         path: of the file.

@@ -1,4 +1,4 @@
-"""A data set, stored as found, in memory or in a file, and yielded as float32."""
+"""The data set class: images stored as found, in memory or in a file, and yielded as float32."""
 
 __all__ = ["ImageData"]
 
@@ -16,15 +16,15 @@ from torch.utils.data import Dataset
 from pplvm.batch import Batch, as_tuple, without_conditions
 from pplvm.data.channels import with_channel
 from pplvm.data.conditions import as_condition, as_labels, condition_in_words, number_of_classes, with_known_labels
+from pplvm.data.counter_rng import uniforms
 from pplvm.data.description import binarization_in_words, is_rgb, values_in_words
-from pplvm.data.shown import Shown
+from pplvm.data.lazy_rows import LazyRows, chunk_slices
+from pplvm.data.notebook_repr import NotebookRepr
 from pplvm.data.spec import DataSpec
-from pplvm.data.stored import Stored, in_parts
-from pplvm.data.streams import uniforms
 
 
-class ImageData(Shown, Dataset[Tensor | Any]):
-    """Images with their specification; `data[i]` is one of them, float32, or a tuple (x, y) with its conditions.
+class ImageData(NotebookRepr, Dataset[Tensor | Any]):
+    """Images with a specification of their values; `data[i]` is one image, float32, or (x, y) with its conditions.
 
     Arguments:
         images: (N, ...) uint8 or float32, as stored.
@@ -59,7 +59,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
 
     def __init__(
         self,
-        images: Tensor | Stored,
+        images: Tensor | LazyRows,
         name: str,
         levels: int | None,
         labels: Tensor | None = None,
@@ -78,13 +78,13 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         how = binarization if binarization is not None else "given" if levels == 2 else "none"
         shape, classes = tuple(images.shape[1:]), number_of_classes(labels)
         self.spec = DataSpec(name, len(images), shape, levels=levels, binarization=how, num_classes=classes)
-        self._extremes = images.extremes if isinstance(images, Stored) else None
-        self._as_fractions = self.is_floating_point or (isinstance(images, Stored) and images.factor != 1)
+        self._extremes = images.extremes if isinstance(images, LazyRows) else None
+        self._as_fractions = self.is_floating_point or (isinstance(images, LazyRows) and images.factor != 1)
         self._mean: Tensor | None = None
 
     @classmethod
     def of(cls, data: "ImageData | Batch") -> "ImageData":
-        """A data set as it is; of a tensor (N, *shape), its rows as real values, float32 like those of all data sets.
+        """Return a data set as it is; make one of a tensor (N, *shape) of real values, float32.
 
         Of a tuple (x, y, ...) of tensors, all but the first are conditions.
 
@@ -116,7 +116,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
             return object.__repr__(self)
 
     def description(self, split: str | None = None) -> str:
-        """One line: how many data of which shape, levels, range (of all splits, where known) and binarization.
+        """One line: number of data, shape, levels, range (of all splits, where known) and binarization.
 
         Arguments:
             split: that they are of, to stand after the name.
@@ -133,37 +133,37 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return f"{told}; given {self.given()}" if self.conditions else told
 
     def given(self) -> str:
-        """The conditions in a few words, as "labels of 10 classes, 1,197 of 1,297 not known"; empty without any."""
+        """Describe the conditions, as "labels of 10 classes, 1,197 of 1,297 not known"; empty without any."""
         named = zip(self.spec.conditions, self.conditions, strict=True)
         return ", ".join(condition_in_words(name, values, self.spec.num_classes) for name, values in named)
 
     @property
     def images(self) -> Tensor:
         """All data as they are stored, (N, ...), before any binarization; read into memory if they lie in a file."""
-        return self.stored.to("cpu") if isinstance(self.stored, Stored) else self.stored
+        return self.stored.to("cpu") if isinstance(self.stored, LazyRows) else self.stored
 
     @property
     def is_floating_point(self) -> bool:
         """Whether stored values are floats, and not integers."""
         stored = self.stored
-        return stored.is_floating_point if isinstance(stored, Stored) else stored.is_floating_point()
+        return stored.is_floating_point if isinstance(stored, LazyRows) else stored.is_floating_point()
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The lowest and the highest value, as `images` has them; of all splits of the data set, where known."""
+        """The lowest and the highest stored value, of all splits where known."""
         if self._extremes is None:
             low, high = self.images.aminmax()
             self._extremes = low.item(), high.item()
         return self._extremes
 
     def rows(self, index: Tensor, epoch: int = 0) -> Tensor:
-        """The data of `index` (n,) as the specification promises them, (n, *shape) float32.
+        """The data of `index` (n,) as float32 within their specification, (n, *shape).
 
         Dynamically binarized data are drawn anew in every epoch; a datum's draw depends on nothing else
         than (seed, epoch, index).
         """
         stored = self.stored
-        found = stored.take(index) if isinstance(stored, Stored) else stored[index.to(stored.device)]  # (n, *shape)
+        found = stored.take(index) if isinstance(stored, LazyRows) else stored[index.to(stored.device)]  # (n, *shape)
         if self.spec.binarization == "static":
             return self._thresholded(found).to(self.spec.dtype)
         x = found.to(self.spec.dtype) / self.top
@@ -182,7 +182,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return x, *(part[index.to(part.device)].to(x.device) for part in self.conditions)
 
     def conditioned(self, *conditions: str | Tensor) -> "ImageData":
-        """The same data whose batches are (x, y, ...): with labels, other arrays of one row a datum, or tensors.
+        """The same data with conditions, so that batches are (x, y, ...): labels, other arrays, or tensors.
 
         Arguments:
             conditions: "labels", (N,) int64 and -1 where a datum's class is not known; names of `arrays`, or tensors
@@ -216,7 +216,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return as_condition(self.arrays[condition](), count, condition, name)
 
     def with_known_labels(self, count: int, seed: int = 0) -> "ImageData":
-        """The same data with `count` labels, chosen by the seed, balanced over classes; the others become -1.
+        """The same data with `count` known labels, balanced over classes; the others become -1.
 
         Raises ValueError for data without labels, more than there are, and fewer than classes.
         """
@@ -234,7 +234,7 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return found
 
     def with_channel(self) -> "ImageData":
-        """The same images as (C, H, W): grey ones that are stored as (H, W) get a channel, colours come first.
+        """The same images as (C, H, W): grey ones stored as (H, W) get a channel.
 
         Raises ValueError for data that are no images.
         """
@@ -244,9 +244,9 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return found
 
     def parts(self) -> Iterator[Tensor]:
-        """All data in their order, some at a time, (n, *shape): as stored, or uint8 0 and 1 if a threshold decides."""
-        for part in in_parts((len(self), *self.spec.shape)):
-            found = self.stored.take(part) if isinstance(self.stored, Stored) else self.stored[part]
+        """Iterate over all data in order, in chunks (n, *shape): as stored, or uint8 0 and 1 if static."""
+        for part in chunk_slices((len(self), *self.spec.shape)):
+            found = self.stored.take(part) if isinstance(self.stored, LazyRows) else self.stored[part]
             yield self._thresholded(found) if self.spec.binarization == "static" else found
 
     def _thresholded(self, found: Tensor) -> Tensor:
@@ -258,15 +258,15 @@ class ImageData(Shown, Dataset[Tensor | Any]):
         return torch.from_numpy(ones).view(torch.uint8)
 
     def to(self, device: torch.device | str) -> "ImageData":
-        """The same data held on a device, so that no batch has to be carried there; on the CPU they stay in a file."""
+        """Hold the data on a device, so that no batch has to be copied there; on the CPU they stay in their file."""
         found = copy.copy(self)  # with what is known of them
-        if not isinstance(self.stored, Stored) or torch.device(device).type != "cpu":
+        if not isinstance(self.stored, LazyRows) or torch.device(device).type != "cpu":
             found.stored = self.stored.to(device)
         found.conditions = tuple(part.to(device) for part in self.conditions)
         return found
 
     def mean(self) -> Tensor:
-        """The mean datum, flattened, (prod(shape),) float32; of dynamic draws, their expectation."""
+        """The mean datum, flattened, (prod(shape),) float32; of dynamically binarized data, their expectation."""
         if self._mean is None:
             total = sum(map(_sum, self.parts()))  # (*shape)
             top = 1 if self.spec.binarization == "static" else self.top

@@ -1,4 +1,4 @@
-"""Image files that anyone may have written: opened only as what they are meant to be, and measured before decoding."""
+"""Decodes image files that nobody vouches for: only known formats, and only up to a size limit."""
 
 __all__ = ["pixels_of", "read_image"]
 
@@ -19,7 +19,7 @@ MOST_BYTES = 2**27  # of a file: so many pixels in colour and transparent, twice
 
 
 def read_image(path: Path) -> np.ndarray:
-    """One image, (H, W) or (3, H, W) uint8.
+    """Read one image, (H, W) or (3, H, W) uint8.
 
     Raises ValueError for anything that is no image of eight bits a channel, or too large.
     """
@@ -39,7 +39,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def pixels_of(image: "Image.Image") -> np.ndarray:
-    """The pixels of an image that PIL has opened, (H, W) if grey and (3, H, W) if in colour, uint8.
+    """The pixels of an image opened by PIL, (H, W) if grey and (3, H, W) if in colour, uint8.
 
     Raises ValueError for one that is too large or has more than eight bits a channel.
     """

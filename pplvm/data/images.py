@@ -1,4 +1,4 @@
-"""The data sets that are known by name: digits, MNIST, Fashion-MNIST and the static binarized MNIST."""
+"""The built-in data sets: digits, MNIST, Fashion-MNIST and the static binarized MNIST."""
 
 __all__ = ["binarized_mnist", "digits", "fashion_mnist", "mnist"]
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pplvm.data.array_files import read_array
+from pplvm.data.counter_rng import permutation
 from pplvm.data.idx import read_idx
 from pplvm.data.image_data import ImageData
-from pplvm.data.streams import permutation
 
 DIGITS_SEED = 1797  # constant, so that everyone's split is the same
 DIGITS_PARTS = {"train": slice(0, 1297), "valid": slice(1297, 1497), "test": slice(1497, 1797)}
@@ -63,7 +63,7 @@ def mnist(split: str, root: str | Path, download: bool = False) -> ImageData:
 
 
 def fashion_mnist(split: str, root: str | Path, download: bool = False) -> ImageData:
-    """Fashion-MNIST, in the form of MNIST: root/FashionMNIST/raw/*-ubyte; checked by its shape only.
+    """Fashion-MNIST, from files like MNIST's in root/FashionMNIST/raw/*-ubyte; only its shape is checked.
 
     Arguments and errors as of `mnist`.
 

@@ -1,4 +1,4 @@
-"""Modules that a user names by import path: installed ones first, then those of the working directory.
+"""Imports modules that a user names: installed ones first, then those of the current directory.
 
 The working directory is never put on `sys.path`, where a `sklearn.py` in it could be imported in place of a dependency.
 Its modules are found by an import path, and by each other, whenever they ask; nothing else finds them.
@@ -17,7 +17,7 @@ __all__ = ["import_module", "locate", "shadowed"]
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module that the user named; one of the working directory if no other has that name.
+    """Import a module that the user named, from the current directory if no installed one has that name.
 
     Raises:
         ModuleNotFoundError: there is none, or one that it imports is missing.
@@ -28,7 +28,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def locate(name: str) -> list[str] | None:
-    """Where `import_module` would find a module, and the packages that it is in, the outermost first; nothing is run.
+    """Find where `import_module` would find a module and its parent packages, outermost first, without running code.
 
     Files, of which folders are real paths, and folders of packages that have no file; None if there is no such module.
 
@@ -50,7 +50,7 @@ def locate(name: str) -> list[str] | None:
 
 
 def _spec(fullname: str, folders: list[str] | None) -> ModuleSpec | None:
-    """How a module is imported whose package lies in folders, None for a module in none."""
+    """The spec of a module whose package lies in the folders; None for a module in none."""
     if (loaded := sys.modules.get(fullname)) is not None and loaded.__spec__ is not None:
         return loaded.__spec__
     try:
@@ -63,7 +63,7 @@ def _spec(fullname: str, folders: list[str] | None) -> ModuleSpec | None:
 
 
 def shadowed(module: ModuleType) -> str:
-    """The clause, if any, that another module of the same name lies in the working directory, and was not imported."""
+    """A clause for messages: a module of the current directory has the same name and was not imported; else empty."""
     name = module.__name__.partition(".")[0]
     imported = getattr(sys.modules[name], "__file__", None) or "built in"
     here = [path for path in (Path(f"{name}.py"), Path(name, "__init__.py")) if path.exists()]
@@ -73,7 +73,7 @@ def shadowed(module: ModuleType) -> str:
 
 
 class _WorkingDirectory(MetaPathFinder):
-    """Finds modules in the working directory for `import_module`, and in the same folder for the modules it found."""
+    """A meta path finder for modules of the current directory, and for imports among them."""
 
     def __init__(self) -> None:
         self.folders: dict[str, str] = {}  # of the top-level modules that were found, by name
@@ -94,13 +94,13 @@ class _WorkingDirectory(MetaPathFinder):
 
 
 def _own_folder(importer: str) -> list[str]:
-    """Where a module of a folder below the working directory lies, whose neighbours it may import by their names."""
+    """The folder below the current directory that a module lies in, whose neighbours it may import by name."""
     file = getattr(sys.modules.get(importer), "__file__", None)
     return [os.path.dirname(file)] if file and importer != __name__ else []
 
 
 def _importer() -> str:
-    """The name of the module whose code asks for an import."""
+    """The name of the module that executes the import."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))

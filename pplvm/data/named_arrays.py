@@ -1,6 +1,6 @@
-"""Which arrays of a file or folder are the data, which the splits, and which the labels: told by their names."""
+"""Finds by name which arrays of a file or folder are the data, the splits and the labels."""
 
-__all__ = ["NO_KEYS", "Choice", "Keys", "choose", "read_named_arrays", "remarks"]
+__all__ = ["Choice", "Keys", "NO_KEYS", "choose_arrays", "read_named_arrays", "remarks"]
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pplvm.data.array_files import ArrayHeader, listing, read_array, read_headers
-from pplvm.data.source import Source, whole_labels
+from pplvm.data.array_splits import SplitArrays, whole_labels
 from pplvm.data.split_names import name_parts
 
 
 class Keys(NamedTuple):
-    """Names of arrays that the user gives: of the data or the training data, the validation and the test data."""
+    """Names of arrays given by the user: data or training data, validation data, test data."""
 
     train: str | None = None
     valid: str | None = None
@@ -27,7 +27,7 @@ NO_KEYS = Keys()
 
 
 class Choice(NamedTuple):
-    """Names of arrays by split, or by "all"."""
+    """The names of the chosen arrays by split, or by "all"."""
 
     data: dict[str, str]
     labels: dict[str, str]
@@ -35,8 +35,8 @@ class Choice(NamedTuple):
     no_labels: dict[str, str]  # why an array that is called labels is none, a sentence
 
 
-def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
-    """The arrays of an `.npy` or `.npz` file, with splits and labels as `choose` finds them.
+def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> SplitArrays:
+    """Read the arrays of an `.npy` or `.npz` file, with splits and labels as `choose_arrays` finds them.
 
     Arguments:
         path: of the file.
@@ -47,8 +47,8 @@ def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
     if "" in headers:  # an .npy file
         for key in keys.given().values():
             raise ValueError(f"{path} has no array {key!r}: its keys are none")
-        return Source({"all": read_array(path)})
-    choice = choose(headers, str(path), keys)
+        return SplitArrays({"all": read_array(path)})
+    choice = choose_arrays(headers, str(path), keys)
     arrays = {split: read_array(path, name) for split, name in choice.data.items()}
     labels = whole_labels({split: read_array(path, name) for split, name in choice.labels.items()})
     beside = {
@@ -56,11 +56,11 @@ def read_named_arrays(path: Path, keys: Keys = NO_KEYS) -> Source:
         for split, found in choice.beside.items()
     }
     choice = choice._replace(labels=choice.labels if labels else {})
-    return Source(arrays, labels, remarks(choice, path.name), beside=beside, no_labels=choice.no_labels)
+    return SplitArrays(arrays, labels, remarks(choice, path.name), beside=beside, no_labels=choice.no_labels)
 
 
-def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) -> Choice:
-    """The arrays that are meant, by these rules:
+def choose_arrays(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) -> Choice:
+    """Choose data, splits and labels among named arrays by these rules:
 
     1. Keys that are given are obeyed.
     2. Names with the word train (or training), valid (val, validation, dev) or test (testing), and equal but for it,
@@ -89,7 +89,7 @@ def choose(arrays: Mapping[str, ArrayHeader], where: str, keys: Keys = NO_KEYS) 
 
 
 def remarks(choice: Choice, name: str) -> tuple[str, ...]:
-    """What was chosen, in a sentence, unless it is one array and nothing else."""
+    """Say which arrays were chosen, unless there is one array and nothing else."""
     if "all" in choice.data and not choice.labels:
         return ()
     parts = [found if split == "all" else f"{split} is {found}" for split, found in choice.data.items()]
@@ -98,7 +98,7 @@ def remarks(choice: Choice, name: str) -> tuple[str, ...]:
 
 
 def _given(arrays: Mapping[str, ArrayHeader], where: str, keys: dict[str, str]) -> dict[str, str]:
-    """The arrays that keys name, by split; "train" alone is not split yet."""
+    """The arrays that the user's keys name, by split; "train" alone is not split yet."""
     for key in keys.values():
         if key not in arrays:
             raise ValueError(f"{where} has no array {key!r}: its keys are {listing(arrays)}")
@@ -114,7 +114,7 @@ def _given(arrays: Mapping[str, ArrayHeader], where: str, keys: dict[str, str]) 
 
 
 def _only(arrays: Mapping[str, ArrayHeader], where: str) -> dict[str, str]:
-    """The arrays that are data without doubt, by split; "train" alone is not split yet."""
+    """The arrays that can only be data, by split; "train" alone is not split yet."""
     if len(arrays) == 1:
         return {"all": next(iter(arrays))}
     if not any(header.numbers for header in arrays.values()):
@@ -151,7 +151,7 @@ def _may_label(arrays: Mapping[str, ArrayHeader], key: str, kinds: str = "biu") 
 
 
 def _labels_of(arrays: Mapping[str, ArrayHeader], name: str) -> str | None:
-    """The only array that labels another by its name and length."""
+    """The only array that is labels of another, by its name and length."""
     split, rows = name_parts(name).split, arrays[name].shape[:1]
     others = [key for key in arrays if key != name and arrays[key].shape[:1] == rows]
     alike = [key for key in others if name_parts(key).split == split]
@@ -162,7 +162,7 @@ def _labels_of(arrays: Mapping[str, ArrayHeader], name: str) -> str | None:
 
 
 def _no_labels(arrays: Mapping[str, ArrayHeader], name: str) -> str:
-    """Why an array whose name says labels of the array called `name` may be none, a sentence, or nothing."""
+    """Why an array named as labels of another is none, in a sentence; empty if it may be."""
     split, rows = name_parts(name).split, arrays[name].shape[:1]
     called = [key for key in arrays if key != name and name_parts(key).labels and name_parts(key).split == split]
     if len(called) != 1:
@@ -178,7 +178,7 @@ def _no_labels(arrays: Mapping[str, ArrayHeader], name: str) -> str:
 
 
 def _beside(others: Mapping[str, ArrayHeader], name: str, data: ArrayHeader) -> dict[str, str]:
-    """The arrays of one row a datum for the split of the array called `name`, by their words without it."""
+    """Other arrays with one row a datum for the split of an array, by their names without the split."""
     split = name_parts(name).split
     there = {key: name_parts(key) for key, header in others.items() if header.shape[:1] == data.shape[:1]}
     return {key if split is None else parts.stem: key for key, parts in there.items() if parts.split == split}

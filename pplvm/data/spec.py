@@ -1,4 +1,4 @@
-"""What a data set promises of its values, and whether an observed site can take them."""
+"""The specification of a data set's values, and whether an observed site can hold them."""
 
 __all__ = ["DataSpec", "check_site", "first_outside", "refuse_condition", "refuse_row"]
 
@@ -15,7 +15,7 @@ FOR_GREY = "a likelihood for grey values (e.g. ContinuousBernoulli, Normal)"
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The promise of a data set about every batch that it yields.
+    """The specification of every batch of a data set: shape, levels, range.
 
     Arguments:
         name: what messages call it.
@@ -43,7 +43,7 @@ class DataSpec:
 
     @property
     def support(self) -> Constraint:
-        """The smallest of torch's constraints that holds every value: boolean, unit_interval or real."""
+        """The smallest torch constraint that holds every value: boolean, unit_interval or real."""
         if self.levels is None:
             return constraints.real
         return constraints.boolean if self.levels == 2 else constraints.unit_interval
@@ -56,7 +56,7 @@ def check_site(
     site_support: Constraint,
     device: torch.device | None = None,
 ) -> None:
-    """Refuse an observed site whose support does not hold every level of the data; real data have none.
+    """Refuse an observed site whose support does not hold every level of the data; real data have no levels.
 
     Arguments:
         spec: of the data.
@@ -80,7 +80,7 @@ def check_site(
 
 
 def first_outside(site_support: Constraint, rows: Tensor) -> int | None:
-    """The number of the first datum outside a support, None if all are inside.
+    """The number of the first datum outside a support; None if all are inside.
 
     Arguments:
         site_support: of a site that reads a batch of B.
@@ -94,7 +94,7 @@ def first_outside(site_support: Constraint, rows: Tensor) -> int | None:
 def refuse_row(
     spec: DataSpec, site_name: str, distribution_name: str, site_support: Constraint, row: int, values: Tensor
 ) -> None:
-    """Refuse an observed site whose support does not hold a datum.
+    """Refuse an observed site whose support does not hold one datum.
 
     Arguments:
         row: its number in the split.
@@ -117,7 +117,7 @@ def refuse_condition(
     row: int,
     values: Tensor,
 ) -> None:
-    """Refuse an observed site whose support does not hold a row of a condition.
+    """Refuse an observed site whose support does not hold one row of a condition.
 
     Arguments:
         which: of the conditions of the data it is, from 0.
@@ -161,7 +161,7 @@ def _support_words(support: Constraint) -> str:
 
 
 def _advice_for(value: float | None, support: Constraint) -> str:
-    """What to do about a real value outside a support; of a vector there is no single one."""
+    """What to do about a real value outside a support; the value is None for a vector."""
     if value is not None and value >= 0 and value.is_integer() and support.is_discrete:
         likelihood = "a likelihood of such integers (e.g. Poisson, NegativeBinomial, Categorical of more classes)"
     else:

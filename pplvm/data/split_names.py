@@ -1,4 +1,4 @@
-"""What the names of folders, files, arrays and columns say: which split, which data, labels or not."""
+"""Parses the names of folders, files, arrays and columns: split, data or labels."""
 
 __all__ = ["LABEL_WORDS", "NameParts", "name_parts", "split_of"]
 
@@ -19,7 +19,7 @@ LABEL_WORDS = ("y", "label", "labels", "target", "targets", "class", "classes")
 
 
 class NameParts(NamedTuple):
-    """The parts of a name: its split if it names one, the words that are left, and whether they mean labels."""
+    """The parsed name: its split if any, the remaining words, and whether they mean labels."""
 
     split: str | None
     stem: str
@@ -27,7 +27,7 @@ class NameParts(NamedTuple):
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name is a word for, whatever its case; None of other names.
+    """The split that a name stands for, in whatever case; None for other names.
 
     Example:
         >>> split_of("Training"), split_of("dev"), split_of("cats")
@@ -37,7 +37,7 @@ def split_of(name: str) -> str | None:
 
 
 def name_parts(name: str) -> NameParts:
-    r"""The parts of a name, its words apart by `_`, `-`, `.`, `\`, blanks, or as in trainX; two splits in one are none.
+    r"""Parse a name into words at `_`, `-`, `.`, `\`, blanks, or as in trainX; two splits in one name are none.
 
     Example:
         >>> name_parts("x_train"), name_parts("Test_Labels").labels

@@ -1,4 +1,4 @@
-"""Tables of numbers in text, `.csv` and `.tsv`, that anyone may have written."""
+"""Reads numeric tables, `.csv` and `.tsv`, that nobody vouches for."""
 
 __all__ = ["TABLE_ENDINGS", "Table", "is_table", "read_table", "table_of"]
 
@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from pplvm.data.source import Source, label_numbers
+from pplvm.data.array_splits import SplitArrays, label_numbers
 from pplvm.data.split_names import LABEL_WORDS
 
 TABLE_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -25,7 +25,7 @@ LARGEST_INT32, LARGEST_INT64 = 2**31 - 1, 2**63 - 1
 
 
 class Table(NamedTuple):
-    """The numbers of a table, the words or integers of its column of labels, and the names of its other columns."""
+    """The numbers of a table, its column of labels, and the names of its other columns."""
 
     rows: np.ndarray
     labels: list[str | int | None] | None = None
@@ -34,12 +34,12 @@ class Table(NamedTuple):
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table by its name."""
+    """Whether a file name has the ending of a table."""
     return path.name.lower().endswith(TABLE_ENDINGS)
 
 
-def read_table(path: Path) -> Source:
-    """The rows of a table, (N, D) integers or floats, with a first line of names or without.
+def read_table(path: Path) -> SplitArrays:
+    """Read the rows of a table, (N, D) integers or floats, with or without a header.
 
     Columns stand between commas, semicolons or tabs. A column called label, class, target or y (or in the plural)
     that holds integers or words is labels, not known where it holds nothing or -1; one of different integers called
@@ -51,11 +51,11 @@ def read_table(path: Path) -> Source:
     """
     table = table_of(path)
     labels = {} if table.labels is None else label_numbers({"all": table.labels})
-    return Source({"all": table.rows}, labels, table.remarks)
+    return SplitArrays({"all": table.rows}, labels, table.remarks)
 
 
 def table_of(path: Path) -> Table:
-    """What a table holds, its labels as they stand; errors as of `read_table`."""
+    """Read a table, its labels as they stand; errors as of `read_table`."""
     if not path.is_file():
         wrong = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
         raise FileNotFoundError(f"{wrong}: give the path of a table such as .csv")
@@ -79,7 +79,7 @@ def _text(path: Path) -> IO[str]:
 
 
 class _Bounded(io.RawIOBase):
-    """A file of bytes that is read to no more than `MOST_BYTES`: a small compressed one may never end."""
+    """A binary file that is read up to `MOST_BYTES`, since a small compressed one may unpack without end."""
 
     def __init__(self, file: Any, path: Path) -> None:
         self.file, self.path, self.left = file, path, MOST_BYTES
@@ -107,7 +107,7 @@ def _separator(path: Path, first: str) -> str:
 
 
 def _names_columns(fields: list[str]) -> bool:
-    """Whether a first line is a header: words, but for the numbers 0, 1, 2, ... with which some columns are named."""
+    """Whether a first line is a header: words, or words beside columns numbered 0, 1, 2, ..."""
     words = [field for field in fields if not _is_number(field)]
     numbers = [field.strip() for field in fields if _is_number(field)]
     counted = numbers in ([str(i) for i in range(len(numbers))], [str(i + 1) for i in range(len(numbers))])
@@ -154,7 +154,7 @@ def _columns(file: IO[str], path: Path, separator: str, names: list[str], skippe
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:
-    """Int32, where they fit, int64, float32, or objects if any is a word; a missing value is refused but of labels."""
+    """A column as int32, int64, float32, or objects if any entry is a word; only labels may be missing."""
     missing = column.isna().to_numpy()
     if missing.any() and name.lower() not in LABEL_WORDS:
         _refuse_missing(int(column.index[missing.argmax()]), name, str(path))
@@ -183,7 +183,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _sorted_out(columns: list[np.ndarray], names: list[str], named: bool, name: str) -> Table:
-    """Data, labels and row numbers of a table told apart by the names of its columns."""
+    """Split a table into data, labels and row numbers by the names of its columns."""
     kept, remarks, labels = list(range(len(columns))), [], None
     if named and all(map(_is_number, names)):
         remarks.append(f"{name}: its first line, {','.join(names[:3])},..., is read as names of columns")
@@ -209,7 +209,7 @@ def _sorted_out(columns: list[np.ndarray], names: list[str], named: bool, name: 
 
 
 def _is_labels(column: np.ndarray) -> bool:
-    """Whether a column holds integers, or words, or nothing for a label that is not known."""
+    """Whether a column holds integers or words, or nothing for an unknown label."""
     if column.dtype == object:
         return all(value % 1 == 0 for value in column if isinstance(value, float))
     return column.dtype.kind in "iu" or bool((column % 1 == 0).all())
@@ -235,7 +235,7 @@ def _refuse_words(column: np.ndarray, name: str, where: str) -> None:
 
 
 def _stacked(columns: list[np.ndarray], length: int) -> np.ndarray:
-    """Columns side by side, (N, D), float32 if any is of floats."""
+    """Stack columns, (N, D), float32 if any is float."""
     dtype = np.result_type(*{c.dtype for c in columns}) if columns else np.int32
     dtype = np.float32 if np.dtype(dtype).kind == "f" else dtype
     rows = np.empty((length, len(columns)), dtype)

@@ -1,4 +1,4 @@
-"""Collective operations over ranks: sums, means, gathers and broadcasts of tensors; alone, a process has its own."""
+"""Collective operations over ranks: sums, means, gathers and broadcasts of tensors; identities for one process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,59 +11,59 @@ from torch import Tensor, distributed
 from pplvm.distributed.ranks import my_rows, rank, size
 
 __all__ = [
-    "all_together",
+    "all_gather_rows",
+    "all_reduce_mean",
+    "all_reduce_sum",
     "any_rank",
     "backend_device",
-    "copied",
-    "from_first",
-    "gathered",
-    "is_together",
-    "mean",
+    "barrier",
+    "broadcast_object",
+    "is_synchronized_forward",
+    "on_backend_device",
     "shared_mean",
-    "total",
-    "wait",
+    "synchronized_forward",
 ]
 
 
 _together: ContextVar[bool] = ContextVar("together", default=False)
-"""Whether all ranks are at this moment in the forward pass of one step."""
+"""Whether all ranks are in the forward pass of the same step."""
 
 
-def total(tensor: Tensor) -> Tensor:
-    """The sum over ranks, on each of them; without gradient."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over ranks, on each of them; without gradient."""
     if size() == 1:
         return tensor.detach()
-    there = copied(tensor)
+    there = on_backend_device(tensor)
     distributed.all_reduce(there)
     return there.to(tensor.device)
 
 
-def mean(tensor: Tensor) -> Tensor:
-    """The mean over ranks, on each of them; without gradient."""
-    return total(tensor) / size()
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over ranks, on each of them; without gradient."""
+    return all_reduce_sum(tensor) / size()
 
 
 def shared_mean(tensor: Tensor) -> Tensor:
-    """The mean over ranks of what a training step computes on its share of the batch, for statistics of the whole.
+    """The mean over ranks of a batch statistic that each rank computed on its share of the batch.
 
     Ranks meet here only in a step that all of them take, in the forward pass of `parallel`; elsewhere, where each has
     data of its own (evaluation), it is the tensor itself.
     """
-    return mean(tensor) if _together.get() else tensor.detach()
+    return all_reduce_mean(tensor) if _together.get() else tensor.detach()
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether it is so on any rank: a decision that all take alike.
+    """Whether a flag is true on any rank, so that all ranks decide alike.
 
     Example:
         >>> any_rank(True)
         True
     """
-    return flag if size() == 1 else bool(total(torch.tensor(int(flag))))
+    return flag if size() == 1 else bool(all_reduce_sum(torch.tensor(int(flag))))
 
 
-def gathered(mine: Tensor, n: int) -> Tensor:
-    """All rows (n, ...) in their order, on each rank, from those (n_r, ...) that `my_rows(n)` gave it."""
+def all_gather_rows(mine: Tensor, n: int) -> Tensor:
+    """All rows (n, ...) in order, on each rank, from the rows (n_r, ...) that `my_rows(n)` gave it."""
     if len(mine) != len(range(n)[my_rows(n)]):
         raise ValueError(f"gathered: rank {rank()} has {len(mine)} rows of {n}, not those of my_rows({n})")
     if size() == 1:
@@ -75,8 +75,8 @@ def gathered(mine: Tensor, n: int) -> Tensor:
     return torch.stack(parts, 1).flatten(0, 1)[:n].to(mine.device)
 
 
-def from_first(value: Any) -> Any:
-    """What the first rank has, on each: something small, such as the name of a directory."""
+def broadcast_object(value: Any) -> Any:
+    """Broadcast a small picklable object, such as the name of a directory, from the first rank."""
     if size() == 1:
         return value
     sent = [(value.cpu(), value.device.type) if isinstance(value, Tensor) else (value, None)]
@@ -85,15 +85,15 @@ def from_first(value: Any) -> Any:
     return found if kind is None else found.to(kind)
 
 
-def wait() -> None:
-    """Until all ranks are here."""
+def barrier() -> None:
+    """Wait until all ranks are here."""
     if size() > 1:
         distributed.barrier()
 
 
 @contextmanager
-def all_together() -> Iterator[None]:
-    """All ranks are in the forward pass of one step while this lasts."""
+def synchronized_forward() -> Iterator[None]:
+    """Mark a context in which all ranks run the forward pass of the same step."""
     token = _together.set(True)
     try:
         yield
@@ -101,16 +101,16 @@ def all_together() -> Iterator[None]:
         _together.reset(token)
 
 
-def is_together() -> bool:
+def is_synchronized_forward() -> bool:
     """Whether all ranks are at this moment in the forward pass of one step."""
     return _together.get()
 
 
-def copied(tensor: Tensor) -> Tensor:
-    """A copy where the backend can reach it."""
+def on_backend_device(tensor: Tensor) -> Tensor:
+    """A copy of a tensor on the device that the backend can reach."""
     return tensor.detach().to(backend_device(), copy=True, memory_format=torch.contiguous_format)
 
 
 def backend_device() -> torch.device:
-    """Where tensors must be for the ranks to exchange them."""
+    """The device on which the backend exchanges tensors."""
     return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")

@@ -1,4 +1,4 @@
-"""Data parallelism: each rank takes its share of a batch, and the gradient is the mean over ranks.
+"""Data parallelism: each rank takes a share of the batch, and gradients are averaged over ranks.
 
 gradient of B data = 1/R sum_r gradient of the B/R data of rank r
 """
@@ -12,7 +12,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.distributed.collectives import all_together, any_rank, copied, from_first, is_together, mean, total
+from pplvm.distributed.collectives import (
+    all_reduce_mean,
+    all_reduce_sum,
+    any_rank,
+    broadcast_object,
+    is_synchronized_forward,
+    on_backend_device,
+    synchronized_forward,
+)
 from pplvm.distributed.ranks import size
 
 __all__ = ["parallel", "require_equal"]
@@ -22,20 +30,20 @@ DRIFT = "call the loss that parallel() gave, and let a module that reads the bat
 
 
 def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> None:
-    """RuntimeError on every rank if a parameter or buffer differs on any; broadcasts all, so not for every step."""
+    """Raise RuntimeError on every rank if a parameter or buffer differs between ranks; broadcasts all of them."""
     if size() == 1:
         return
     held = _held(module)
-    of_first = [copied(tensor) for tensor in held.values()]
+    of_first = [on_backend_device(tensor) for tensor in held.values()]
     for tensor in of_first:
         distributed.broadcast(tensor, src=0)
     differ = [not _same(first, own) for first, own in zip(of_first, held.values(), strict=True)]
-    if apart := [name for name, ranks in zip(held, total(torch.tensor(differ).int()), strict=True) if ranks]:
+    if apart := [name for name, ranks in zip(held, all_reduce_sum(torch.tensor(differ).int()), strict=True) if ranks]:
         raise RuntimeError(f"{when}, {apart[0]!r} differs between ranks ({len(apart)} of {len(held)} tensors): {cure}")
 
 
 def parallel(loss: nn.Module, batch: Batch, find_unused: bool | None = None) -> nn.Module:
-    """A loss whose gradient is the mean over ranks; alone, the loss itself.
+    """A loss whose gradient is averaged over ranks; for one process, the loss itself.
 
     The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
     is made on first use exists then, and all start equal. After each step, floating-point buffers that steps move are
@@ -56,7 +64,7 @@ def parallel(loss: nn.Module, batch: Batch, find_unused: bool | None = None) -> 
     if not loss.training:
         raise RuntimeError("parallel: the loss is in eval mode, where nothing shows what its steps move: call train()")
     unused, moving = _trial(loss, as_tuple(batch))
-    wrapped = _Parallel(loss, from_first(moving), any_rank(unused) if find_unused is None else find_unused)
+    wrapped = _Parallel(loss, broadcast_object(moving), any_rank(unused) if find_unused is None else find_unused)
     require_equal(loss, "after the broadcast")
     return wrapped
 
@@ -72,7 +80,7 @@ class _Parallel(DistributedDataParallel):
     def forward(self, *args: Any) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):
             return self.module(*args)
-        with all_together():
+        with synchronized_forward():
             loss: Any = super().forward(*args)
         self._average_buffers()
         if not self._compared:
@@ -81,7 +89,7 @@ class _Parallel(DistributedDataParallel):
         return loss
 
     def backward(self, *batch: Tensor) -> Tensor:
-        """The loss of this rank's share, (), detached; the mean of all ranks' gradients is added to `.grad`."""
+        """The loss of this rank's share, (), detached; the mean gradient over ranks is added to `.grad`."""
         value = self(*batch)
         value.backward()
         return value.detach()
@@ -90,27 +98,27 @@ class _Parallel(DistributedDataParallel):
         held = dict(self.module.named_buffers())
         for dtype in dict.fromkeys(held[name].dtype for name in self._moving):  # in one order on all ranks
             names = [name for name in self._moving if held[name].dtype == dtype]
-            flat = mean(torch.cat([held[name].flatten() for name in names]))
+            flat = all_reduce_mean(torch.cat([held[name].flatten() for name in names]))
             for name, part in zip(names, flat.split([held[name].numel() for name in names]), strict=True):
                 owner, _, leaf = name.rpartition(".")  # a new tensor, as backward may need the old one
                 setattr(self.module.get_submodule(owner), leaf, part.view_as(held[name]).clone())
 
 
 def _refuse_alone(loss: nn.Module, args: tuple) -> None:
-    if loss.training and torch.is_grad_enabled() and size() > 1 and not is_together():
+    if loss.training and torch.is_grad_enabled() and size() > 1 and not is_synchronized_forward():
         raise RuntimeError(
             f"this loss is trained by {size()} ranks, which would drift apart: call the module that parallel() gave"
         )
 
 
 def _trial(loss: nn.Module, parts: Sequence[Tensor]) -> tuple[bool, list[str]]:
-    """Whether a step leaves parameters unused, and the floating-point buffers that it moves."""
-    of_first = [copied(part) for part in parts]
+    """Try one step: whether it leaves parameters unused, and which floating-point buffers it updates."""
+    of_first = [on_backend_device(part) for part in parts]
     for part in of_first:
         distributed.broadcast(part, src=0)
     x = parts[0]
     before = {name: tensor.detach().clone() for name, tensor in _held(loss).items()}
-    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), all_together():
+    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad(), synchronized_forward():
         value = loss(*[part.to(x.device) for part in of_first])
         if not value.requires_grad:
             raise RuntimeError("parallel: the loss has no gradient: nothing in it is to be trained")
@@ -124,12 +132,12 @@ def _trial(loss: nn.Module, parts: Sequence[Tensor]) -> tuple[bool, list[str]]:
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:
-    """What a module holds, but for parameters that are not made yet."""
+    """The parameters and buffers of a module, without uninitialized (lazy) ones."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     return {name: tensor for name, tensor in tensors.items() if not is_lazy(tensor)}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Bit by bit, so that what is no number equals itself."""
+    """Whether two tensors are equal bit by bit, so that NaN equals itself."""
     first, second = (tensor.detach().reshape(-1).view(torch.uint8) for tensor in (a, b.to(a.device)))
     return torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal or in a notebook, and where stderr is a file a plain line now and then."""
+"""Progress bars on a terminal or in a notebook; plain lines now and then where stderr is a file."""
 
 import os
 import sys
@@ -29,11 +29,11 @@ LEAST = 7
 
 
 class Bar(ABC):
-    """How far work has come; a context manager that leaves nothing behind on a terminal."""
+    """A progress bar, as a context manager that leaves nothing behind on a terminal."""
 
     @abstractmethod
     def at(self, done: int, told: Mapping[str, float] | None = None) -> None:
-        """So much is done.
+        """Update the bar: `done` steps are done.
 
         Arguments:
             done: of the total.
@@ -42,11 +42,11 @@ class Bar(ABC):
 
     @abstractmethod
     def next(self, what: str, total: int) -> None:
-        """Another part of the work begins, unless it is the one at hand."""
+        """Begin another part of the work, unless it has begun already."""
 
     @abstractmethod
     def close(self) -> None:
-        """Take it away."""
+        """Remove the bar."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +56,7 @@ class Bar(ABC):
 
 
 def bar(what: str, total: int, done: int = 0, *, unit: str = "", shown: bool | None = None) -> Bar:
-    """A bar on stderr, of the first process only.
+    """A progress bar on stderr, of the first rank only.
 
     Arguments:
         what: is done; empty where it goes without saying.
@@ -79,7 +79,7 @@ def bar(what: str, total: int, done: int = 0, *, unit: str = "", shown: bool | N
 
 
 def write(words: str) -> None:
-    """A line on stderr, above the bars."""
+    """Write a line on stderr, above the bars."""
     tqdm.write(words, file=sys.stderr)
 
 
@@ -95,7 +95,7 @@ class _Nothing(Bar):
 
 
 class _Live(Bar):
-    """tqdm's, with as many figures as leave room for the bar."""
+    """A bar of tqdm, with as many figures as leave room for it."""
 
     def __init__(self, what: str, total: int, done: int, unit: str, in_notebook: bool) -> None:
         fixed, self._columns = _columns()
@@ -140,7 +140,7 @@ class _Live(Bar):
 
 
 class _Lines(Bar):
-    """A line now and then."""
+    """A plain line now and then, for files."""
 
     def __init__(self, what: str, total: int, done: int, unit: str) -> None:
         self._what, self._total, self._done, self._unit = what, total, done, unit
@@ -169,7 +169,7 @@ def _figures(told: Mapping[str, float]) -> list[str]:
 
 
 def _columns() -> tuple[int | None, int]:
-    """Columns of the terminal where they may not change, as COLUMNS says them, else None; and what they are now."""
+    """The terminal's fixed width if COLUMNS gives it, else None; and its present width."""
     if (words := os.environ.get("COLUMNS", "")).isdecimal() and int(words) > 0:
         return int(words), int(words)
     try:
@@ -180,7 +180,7 @@ def _columns() -> tuple[int | None, int]:
 
 
 def _is_in_notebook() -> bool:
-    """Whether this runs in a kernel of Jupyter, which shows bars of its own kind."""
+    """Whether this runs in a Jupyter kernel, which has progress bars of its own."""
     interactive = sys.modules.get("IPython")
     shell = None if interactive is None else interactive.get_ipython()
     return shell is not None and "IPKernelApp" in shell.config

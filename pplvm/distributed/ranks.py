@@ -1,4 +1,4 @@
-"""Ranks: the processes that torchrun started, and each one's share of the data.
+"""Ranks: the processes started by torchrun, and each one's share of the data.
 
 Where torchrun started none, every function here does what one process does by itself.
 """
@@ -20,7 +20,7 @@ __all__ = ["is_first", "join", "my_rows", "my_share", "rank", "seed_of_rank", "s
 
 @contextmanager
 def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.device]:
-    """Be one of the ranks that torchrun started, and yield its device; without torchrun nothing is started.
+    """Join the process group of torchrun and yield this rank's device; without torchrun there is no group.
 
     Arguments:
         device: "cpu" (over gloo), or "cuda" (over nccl), of which each rank of a machine gets one.
@@ -44,33 +44,33 @@ def join(device: str = "cpu", timeout_seconds: float = 600.0) -> Iterator[torch.
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0."""
+    """The number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this process writes files and prints: rank 0."""
     return rank() == 0
 
 
 def seed_of_rank(seed: int) -> int:
-    """A seed for this rank's noise: the seed itself for one process, else a digest of it and the rank."""
+    """A seed for this rank's noise: the seed itself for one process, else a hash of it and the rank."""
     digest = hashlib.blake2b(f"{seed} {rank()}".encode(), digest_size=7).digest()
     return seed if size() == 1 else int.from_bytes(digest, "little")
 
 
 def my_rows(n: int) -> slice:
-    """This rank's rows of n that are shared out like cards: none twice, uneven where n does not divide."""
+    """This rank's slice of n rows, dealt round-robin: disjoint, and uneven where n is not divisible."""
     return slice(rank(), n, size())
 
 
 def my_share(batch: Batch) -> Tensor | tuple[Tensor, ...]:
-    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold, and of its conditions where there are some.
+    """This rank's part (B/R, ...) of a batch (B, ...) that all ranks hold, with its conditions.
 
     Raises:
         ValueError: it does not divide.

@@ -1,1 +1,1 @@
-"""Pyro distributions: randomness, no parameters of their own and no networks."""
+"""Pyro distributions: randomness, without parameters or networks of their own."""

@@ -1,4 +1,4 @@
-"""An autoregressive distribution, for latents as for data: its density in one pass, its draws in one step a value.
+"""An autoregressive distribution, for latents or data: density in one pass, sampling value by value.
 
 log p(v) = sum_i log p(v_i | v_1 .. v_i-1),     v_i in the order of a value flattened
 """
@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
-from pplvm.distributions.value_by_value import Step, draw_by_steps
+from pplvm.distributions.autoregressive_sampling import Step, draw_by_steps
 
 __all__ = ["Autoregressive"]
 
 
 class Autoregressive(TorchDistribution):
-    """Values of which each is drawn given those before it.
+    """A distribution whose values are each drawn given those before.
 
     A model that observes data, or draws latents, from this one reads no value before it is drawn: it is sampled,
     dreamt from and decoded like any other.
@@ -30,7 +30,7 @@ class Autoregressive(TorchDistribution):
             a masked network; whatever it depends on besides must broadcast against them.
         first: from the shape of all that is drawn, particles and batch, to the cache of the first step, whose rows are
             the N = prod(shape) values to draw, in the order of that shape flattened.
-        step: of the draws, see `pplvm.distributions.value_by_value`; its distributions are those of `conditionals`.
+        step: of the draws, see `pplvm.distributions.autoregressive_sampling`, with the distributions of `conditionals`.
         event_shape: of a value.
         batch_shape: of what the conditionals depend on besides; a plate or particles enlarge it.
         support: of the values, without the dimensions of the event.

@@ -1,4 +1,4 @@
-"""How estimators of a gradient are judged: bias, variance and cost at frozen parameters, and proof on tiny programs.
+"""Gradient estimators compared: bias, variance and cost at fixed parameters, and verification on tiny programs.
 
 Read in this order; each room imports from those above it alone:
 

@@ -11,7 +11,7 @@ __all__ = ["train_baseline"]
 
 
 def train_baseline(loss: Loss, batches: Sequence[Batch], steps: int) -> None:
-    """Let a baseline learn at the present parameters of the program, then freeze it."""
+    """Train a baseline at the program's present parameters, then freeze it."""
     assert loss.control is not None
     loss.control.train()
     learned = list(loss.control.parameters())

@@ -17,7 +17,7 @@ __all__ = ["require_comparable", "require_given_minibatches"]
 def require_comparable(
     losses: Mapping[str, Loss], batches: Sequence[Batch], replicates: int, reference_draws: int
 ) -> None:
-    """Refuse what cannot be compared.
+    """Refuse losses that cannot be compared: other programs, too few replicates.
 
     Raises:
         ValueError: no estimator, no batch, fewer than 2 replicates, reference draws or replicates than ranks; losses
@@ -35,7 +35,7 @@ def require_comparable(
 
 
 def require_given_minibatches(program: nn.Module, batch: Batch) -> None:
-    """Refuse a program that subsamples for itself, so that no two gradients are of the same data.
+    """Refuse a program that subsamples data itself, so that gradients are of different data.
 
     Raises:
         ValueError: a site of the model has a batch plate of another size than x.

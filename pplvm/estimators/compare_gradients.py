@@ -1,4 +1,4 @@
-"""Gradient estimators of one program side by side, in one call."""
+"""Compares gradient estimators of one program in one call."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Gradient estimators of one program side by side, at frozen parameters: bias, variance, signal, cost.
+"""Compares gradient estimators at fixed parameters: bias, variance, signal-to-noise, cost.
 
 For each estimator and each of a few fixed minibatches, many replicate gradients are drawn and compared with
 the gradient that it should have (`pplvm.estimators.references.reference`). Replicates of different estimators share
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.distributed.collectives import total
+from pplvm.distributed.collectives import all_reduce_sum
+from pplvm.distributed.object_collectives import all_gather_object, error_message, rank_indices
 from pplvm.distributed.ranks import my_rows, size
-from pplvm.distributed.unison import exchanged, turns, words_of
 from pplvm.estimators.baselines import train_baseline
 from pplvm.estimators.comparable import require_comparable, require_given_minibatches
 from pplvm.estimators.cost.evaluations import evaluations_per_datum
 from pplvm.estimators.cost.timing import load_average
-from pplvm.estimators.failures import Failures, blamed, left_out_sentences, require_finite
+from pplvm.estimators.failures import Failures, left_out_sentences, require_finite, with_estimator_name
 from pplvm.estimators.forecast import Forecast, forecast_of
 from pplvm.estimators.measurements.measurement import Measurement
 from pplvm.estimators.measurements.pooled_bias import pooled_bias
@@ -35,14 +35,14 @@ from pplvm.estimators.replicates.gradient import joined
 from pplvm.estimators.replicates.round_robin import drawn_round_robin, replicates_a_round
 from pplvm.estimators.replicates.sampling import Sampling
 from pplvm.estimators.results.dataset import to_dataset
-from pplvm.estimators.results.display import ComparisonResult, ShownComparison
+from pplvm.estimators.results.display import ComparisonRepr, ComparisonResult
 from pplvm.estimators.results.estimator_rows import package_versions, row_of, traces_of
 from pplvm.estimators.results.unfinished import without_verdicts
 from pplvm.estimators.statistics.bias import POWER
 from pplvm.estimators.statistics.cross_covariance import CrossCovarianceStream
 from pplvm.estimators.statistics.projection import Projection
 from pplvm.objectives.objective import Loss
-from pplvm.particles.side_effects import buffers_kept, cuda_devices
+from pplvm.particles.side_effects import buffers_restored, cuda_devices
 
 __all__ = ["Comparison"]
 
@@ -50,8 +50,8 @@ AS_TRAINED = Sampling()
 """Common random numbers, each replicate the noise of one step of training."""
 
 
-class Comparison(ShownComparison):
-    """A running comparison: `rounds()` draws, `result()` says what is known so far; all ranks call them alike.
+class Comparison(ComparisonRepr):
+    """A running comparison: `rounds()` draws replicates, `result()` gives the results so far; a collective operation.
 
     Arguments:
         losses: estimators by name, all on one program.
@@ -89,7 +89,7 @@ class Comparison(ShownComparison):
         self.left_out: list[str] = []  # a sentence each
         self.kept, self.warm_up, self.reference_draws = kept, warm_up, reference_draws
         self.program = next(iter(losses.values())).program
-        with buffers_kept(self.program):
+        with buffers_restored(self.program):
             require_given_minibatches(self.program, self.batches[0])
             self.parameters = Parameters.of(self.program, self.batches[0])
         if not self.parameters.size:
@@ -101,7 +101,7 @@ class Comparison(ShownComparison):
         tier = sampling.tier
         if tier == "auto" and size() > 1:
             tier = "off"  # decided by time, which ranks would not agree on
-        counts = len(turns(replicates)), len(batches)
+        counts = len(rank_indices(replicates)), len(batches)
         self.drawings = {
             name: Drawing(loss, self.parameters, *counts, tier, sampling.design) for name, loss in losses.items()
         }
@@ -109,17 +109,17 @@ class Comparison(ShownComparison):
 
     @property
     def number_of_rounds(self) -> int:
-        return len(self.batches) * len(turns(self.replicates))
+        return len(self.batches) * len(rank_indices(self.replicates))
 
     def rounds(self) -> Iterator[int]:
-        """Draw a few replicates of every estimator at a time, on each rank; yields how many rounds are done."""
+        """Draw a few replicates of every estimator a round, on each rank; yields the number of rounds done."""
         for what, steps, _ in self.phases():
             for done in steps:
                 if what == "replicates":
                     yield done
 
     def phases(self) -> Iterator[tuple[str, Iterator[int], int]]:
-        """What is done, one after the other: its name, its rounds, each to be run to its end, and how many they are.
+        """The phases in order: name, rounds (each iterated to its end), number of rounds.
 
         The second, of references that must be drawn, may have no round. Before it `forecast` is known.
         """
@@ -130,7 +130,7 @@ class Comparison(ShownComparison):
 
     @property
     def forecast(self) -> Forecast:
-        """What the replicates and the references will take, once the estimators are prepared."""
+        """The expected time of replicates and references, once the estimators are prepared."""
         assert self.references is not None
         return forecast_of(self.losses, self.drawings, self.references, self.replicates)
 
@@ -153,7 +153,7 @@ class Comparison(ShownComparison):
             self.cross_covariances.append(CrossCovarianceStream(streams))
             for drawing in self.drawings.values():
                 drawing.forget()
-            mine = list(turns(self.replicates))
+            mine = list(rank_indices(self.replicates))
             while mine:
                 now, mine = mine[: (count := replicates_a_round(self.drawings, self.parameters.size))], mine[count:]
                 self._take_in(batch, number, [draw for draw in now if draw < self.replicates])
@@ -163,14 +163,14 @@ class Comparison(ShownComparison):
 
     @property
     def has_result(self) -> bool:
-        """Whether every estimator has two replicates on the first minibatch, of all ranks together."""
+        """Whether every estimator has two replicates on the first minibatch, over all ranks."""
         if len(self.measurements) < len(self.losses):
             return False
         fewest = min(found[0].stream.count for found in self.measurements.values())
-        return int(total(torch.tensor(fewest))) > 1
+        return int(all_reduce_sum(torch.tensor(fewest))) > 1
 
     def result(self) -> ComparisonResult:
-        """Everything that all ranks know so far, estimators with fewer than two replicates left out.
+        """The results so far of all ranks; estimators with fewer than two replicates are left out.
 
         Until all replicates are drawn every verdict is "unfinished", and the attribute of this name tells how many are.
 
@@ -185,7 +185,7 @@ class Comparison(ShownComparison):
                 rows[name] = row_of(self.losses[name], found, evaluations, test, self.drawings[name].plan)
         if not rows:
             raise ValueError("nothing was measured yet: every estimator needs at least 2 replicates")
-        averages = [each for found in exchanged(self._load_averages) for each in found]
+        averages = [each for found in all_gather_object(self._load_averages) for each in found]
         found = to_dataset(
             rows,
             self.parameters,
@@ -214,11 +214,11 @@ class Comparison(ShownComparison):
         }
 
     def _directions(self) -> int:
-        """Projections per tensor: few enough for the draws to estimate their covariance."""
+        """The number of projections per tensor: few enough to estimate their covariance."""
         return max(1, min(3, len(self.batches) * self.replicates // (10 * len(self.parameters.names))))
 
     def _prepare(self) -> Iterator[int]:
-        """Costs, baselines and a first draw of every estimator: what fails does so before anything is measured."""
+        """Costs, baselines and a first draw of every estimator, so that failures come before measurements."""
         torch.manual_seed(self.sampling.seed)
         failures = Failures()
         for done, name in enumerate(self.losses, start=1):
@@ -242,9 +242,9 @@ class Comparison(ShownComparison):
         self.references.rehearse()
 
     def _settled(self, name: str) -> float:
-        """Likelihood evaluations of an estimator, which is ready from then on."""
+        """Prepare an estimator: train its baseline, try it once; returns its likelihood evaluations."""
         loss, batch = self.losses[name], self.batches[0]
-        with buffers_kept(self.program):
+        with buffers_restored(self.program):
             evaluations = evaluations_per_datum(loss, batch)
             if loss.control is not None:
                 train_baseline(loss, self.batches, self.warm_up)
@@ -252,25 +252,25 @@ class Comparison(ShownComparison):
         return evaluations
 
     def _leave_out(self, failures: Failures) -> None:
-        """Go on without those that failed on any rank.
+        """Leave out estimators that failed on any rank.
 
         Raises:
             Exception: the first of theirs, if nothing is left.
         """
         errors = failures.over_ranks()
         if len(errors) == len(self.losses):
-            raise blamed(*next(iter(errors.items())))
+            raise with_estimator_name(*next(iter(errors.items())))
         for name in errors:
             for shared in self.cross_covariances:
                 shared.drop(list(self.losses).index(name))
             for held in (self.losses, self.drawings, self.measurements):
                 held.pop(name, None)
-        for sentence in left_out_sentences({name: words_of(error) for name, error in errors.items()}):
+        for sentence in left_out_sentences({name: error_message(error) for name, error in errors.items()}):
             self._note(sentence)
 
     def _no_reference(self, target: Target, error: Exception) -> None:
         goal = target_label(*target)
-        self._note(f"nothing is held against the gradient of {goal}, as its reference fails: {words_of(error)}")
+        self._note(f"nothing is held against the gradient of {goal}, as its reference fails: {error_message(error)}")
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.left_out:
@@ -278,7 +278,7 @@ class Comparison(ShownComparison):
             self._tell(sentence)
 
     def _take_in(self, batch: tuple[Tensor, ...], number: int, draws: Sequence[int]) -> None:
-        """The same replicates of every estimator: all are drawn before any is taken in."""
+        """Add the same replicates of every estimator: all are drawn before any is added."""
 
         def seed_of(name: str, draw: int) -> int:
             return self.sampling.seed_of(number, draw, self._numbers[name])

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from pplvm.distributed.unison import errors_of_any, words_of
+from pplvm.distributed.object_collectives import all_gather_errors, error_message
 from pplvm.estimators.replicates.gradient import Drawn
 
-__all__ = ["Failures", "blamed", "left_out_sentences", "require_finite"]
+__all__ = ["Failures", "left_out_sentences", "require_finite", "with_estimator_name"]
 
 
 class Failures:
@@ -28,19 +28,19 @@ class Failures:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """An error inside is noted under the name and goes no further."""
+        """A context in which an error is recorded under the estimator's name and not raised."""
         try:
             yield
         except Exception as error:
             self._errors.setdefault(name, error)
 
     def over_ranks(self) -> dict[str, Exception]:
-        """With those of the other ranks, the same on each; called by all ranks alike."""
-        return errors_of_any(self._errors)
+        """Merge the failures of all ranks; a collective operation."""
+        return all_gather_errors(self._errors)
 
 
 def left_out_sentences(reasons: Mapping[str, str], of: str = "") -> list[str]:
-    """One sentence for all estimators that are left out for the same reason.
+    """One sentence for all estimators left out for the same reason.
 
     Arguments:
         reasons: by estimator.
@@ -56,12 +56,12 @@ def left_out_sentences(reasons: Mapping[str, str], of: str = "") -> list[str]:
     return [f"{', '.join(n)} {'is' if len(n) == 1 else 'are'} left out{of}: {why}" for why, n in names.items()]
 
 
-def blamed(name: str, error: Exception) -> Exception:
-    """The error with the estimator's name before its words: a refusal of its kind, or a RuntimeError."""
+def with_estimator_name(name: str, error: Exception) -> Exception:
+    """The error prefixed by the estimator's name: of its kind if it is a refusal, else a RuntimeError."""
     if isinstance(error, FloatingPointError):
         return error
     kind = ValueError if isinstance(error, ValueError) else RuntimeError
-    found = kind(f"estimator {name}: {words_of(error)}")
+    found = kind(f"estimator {name}: {error_message(error)}")
     found.__cause__ = error
     return found
 

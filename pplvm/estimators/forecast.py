@@ -13,7 +13,7 @@ __all__ = ["Forecast", "forecast_of"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """Counts and seconds of replicates and references."""
+    """Numbers and seconds of replicates and references."""
 
     seconds: float  # one by one; graphs, where they pay, make it less
     replicates: int  # a minibatch, of each estimator
@@ -27,7 +27,7 @@ class Forecast:
 def forecast_of(
     losses: Mapping[str, Loss], drawings: Mapping[str, Drawing], references: References, replicates: int
 ) -> Forecast:
-    """Of estimators that were tried out and references that were rehearsed.
+    """The forecast for estimators and references that were drawn once.
 
     Arguments:
         replicates: of each estimator, a minibatch.

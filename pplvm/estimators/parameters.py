@@ -1,4 +1,4 @@
-"""A program's parameters as one vector: names, slices, and which half of the program uses them."""
+"""A program's parameters as one vector: names, slices, and whether model or guide uses them."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.particles.halves import users
+from pplvm.particles.parameter_roles import parameter_roles
 
-__all__ = ["SIDES", "Parameters"]
+__all__ = ["Parameters", "SIDES"]
 
 SIDES = ("model", "guide")
 
@@ -23,9 +23,9 @@ class Parameters:
 
     @classmethod
     def of(cls, program: nn.Module, batch: Batch) -> "Parameters":
-        """Collect them; one run of the program on a batch tells the sides."""
+        """Collect the parameters; one run of the program on a batch tells their sides."""
         named = [(name, p) for name, p in program.named_parameters() if p.requires_grad]
-        used = users(program.model, program.guide, [p for _, p in named], *as_tuple(batch))
+        used = parameter_roles(program.model, program.guide, [p for _, p in named], *as_tuple(batch))
         sides = tuple("model" if "model" in halves else "guide" for halves in used)
         return cls(tuple(name for name, _ in named), tuple(p for _, p in named), sides)
 
@@ -36,7 +36,7 @@ class Parameters:
 
     @property
     def slices(self) -> list[slice]:
-        """Where each tensor lies in the vector."""
+        """The slice of each tensor in the vector."""
         ends = torch.tensor([0, *[p.numel() for p in self.tensors]]).cumsum(0).tolist()
         return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
 
@@ -46,21 +46,21 @@ class Parameters:
         return [(len(p) if p.dim() else 1, p[0].numel() if p.dim() else 1) for p in self.tensors]
 
     def split(self, vectors: Tensor) -> list[Tensor]:
-        """(..., P) by tensor, each as matrices (..., O, I)."""
+        """Split vectors (..., P) by tensor into matrices (..., O, I)."""
         parts = vectors.split([p.numel() for p in self.tensors], -1)
         return [part.unflatten(-1, shape) for part, shape in zip(parts, self.matrices, strict=True)]
 
     def side(self, which: str) -> Tensor:
-        """Entries of one side, a mask (P,)."""
+        """The entries of one side, a mask (P,)."""
         parts = [torch.full((p.numel(),), s == which) for p, s in zip(self.tensors, self.sides, strict=True)]
         return torch.cat(parts)
 
     def tensors_of(self, which: str) -> Tensor:
-        """Tensors of one side, a mask (T,)."""
+        """The tensors of one side, a mask (T,)."""
         return torch.tensor([side == which for side in self.sides])
 
     def gradient(self) -> Tensor:
-        """The gradients as they stand in `.grad`, zero where there is none: (P,), on the CPU."""
+        """The vector of `.grad`, zero where there is none: (P,), on the CPU."""
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.tensors]
         return torch.cat(parts).cpu()
 

@@ -1,4 +1,4 @@
-"""Signal-to-noise of gradients against the number of particles, model and guide apart.
+"""Signal-to-noise of gradients as a function of the number of particles, for model and guide.
 
 Rainforth et al. predict for the iwae bound a slope of +1/2 on the model's side and, for plain pathwise
 gradients, -1/2 on the guide's.
@@ -16,21 +16,21 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple
+from pplvm.distributed.object_collectives import all_gather_object, error_message, rank_indices
 from pplvm.distributed.ranks import size
-from pplvm.distributed.unison import exchanged, turns, words_of
 from pplvm.estimators.baselines import train_baseline
 from pplvm.estimators.failures import Failures, left_out_sentences
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.replicates.drawing import random_state
 from pplvm.estimators.statistics.moments import Moments, over_ranks
 from pplvm.objectives.objective import Loss
-from pplvm.particles.side_effects import buffers_kept
+from pplvm.particles.side_effects import buffers_restored
 
 __all__ = ["ParticleSweep"]
 
 
 class ParticleSweep:
-    """Replicate gradients at several K.
+    """Replicate gradients at several numbers of particles K.
 
     Arguments:
         losses: by estimator and K, all on one program.
@@ -51,7 +51,7 @@ class ParticleSweep:
 
     @property
     def left_out(self) -> list[str]:
-        """A sentence for each reason."""
+        """A sentence for each reason why estimators are left out."""
         return left_out_sentences(self._reasons, " of the sweep")
 
     @property
@@ -63,7 +63,7 @@ class ParticleSweep:
         return f"signal-to-noise against K was measured for {known} of {cells} pairs of estimator and K"
 
     def keep(self, names: Container[str]) -> None:
-        """Go without the other estimators."""
+        """Drop all estimators but the named ones."""
         self.losses = {name: by_particles for name, by_particles in self.losses.items() if name in names}
 
     @property
@@ -72,7 +72,7 @@ class ParticleSweep:
         return cells * -(-self.replicates // size())
 
     def rounds(self) -> Iterator[int]:
-        """Draw one replicate of one estimator at one K at a time, on each rank; yields how many rounds are done."""
+        """Draw one replicate of one estimator at one K a round, on each rank; yields the number of rounds done."""
         self._done = 0
         for name, by_particles in self.losses.items():
             for K, loss in by_particles.items():
@@ -85,15 +85,15 @@ class ParticleSweep:
         moments, failures, what = Moments(self.parameters.size), Failures(), f"{name} at K = {K}"
         if loss.control is not None:
             self._take_up_noise()
-            with failures.of(what), buffers_kept(loss.program):
+            with failures.of(what), buffers_restored(loss.program):
                 train_baseline(loss, [self.args], steps=30)
-        for draw in turns(self.replicates):
+        for draw in rank_indices(self.replicates):
             if draw < self.replicates and what not in failures:
                 with failures.of(what):
                     moments.add(self._draw(loss, draw))
             yield
         if error := failures.over_ranks().get(what):
-            self._reasons[what] = words_of(error)
+            self._reasons[what] = error_message(error)
         else:
             self._keep(name, K, over_ranks(moments))
 
@@ -101,14 +101,14 @@ class ParticleSweep:
         assert self.parameters is not None
         torch.manual_seed(self.seed * 1_000_003 + draw)
         loss.program.zero_grad(set_to_none=True)
-        with buffers_kept(loss):
+        with buffers_restored(loss):
             loss(*self.args).backward()
         return self.parameters.gradient()
 
     def _take_up_noise(self) -> None:
-        """Go on, on each rank, from the noise that the last replicate left to the rank that drew it."""
+        """Continue, on all ranks, from the random state that the last replicate left on its rank."""
         x = self.args[0]
-        left = exchanged(random_state(x))[(self.replicates - 1) % size()]
+        left = all_gather_object(random_state(x))[(self.replicates - 1) % size()]
         torch.cuda.set_rng_state(left, x.device) if x.is_cuda else torch.set_rng_state(left)
 
     def _keep(self, name: str, K: int, moments: Moments) -> None:

@@ -1,1 +1,1 @@
-"""Evaluation: what a program and its estimators are worth."""
+"""Evaluation of trained programs: likelihood, information, latents and samples."""

@@ -1,4 +1,4 @@
-"""What a model says of latents that are put in by hand: the law of the data, as a mean and a draw."""
+"""Decodes given latents: mean and draw of the data's distribution under the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.distributions.autoregressive import Autoregressive
-from pplvm.distributions.value_by_value import draw_value_by_value
-from pplvm.evaluation.one_by_one import in_turn
+from pplvm.distributions.autoregressive_sampling import draw_value_by_value
+from pplvm.evaluation.per_datum import cycle_conditions
 from pplvm.particles.contract import ProgramError, Site, latents
 from pplvm.particles.dreams import (
-    holds_the_data,
-    in_rows,
-    joined,
+    batch_first,
+    is_the_data,
+    join_steps,
     latent_values,
-    once_observed,
     require_sampled,
+    sites_sampled_as_data,
     steps_of,
     without_data,
 )
@@ -37,17 +37,17 @@ DRAWS_FOR_A_MEAN = 100
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model says of data, in their shape."""
+    """Means and draws of data under the model, in the data's shape."""
 
     mean: Tensor  # (N, *shape), of the observed site's distribution, e.g. the probabilities of a Bernoulli
     draw: Tensor  # (N, *shape), from it
 
 
 class Decoder:
-    """The model of a checked pair with its data no longer observed.
+    """The model of a checked pair, run with its data unobserved.
 
     Arguments:
-        pair: as `frozen` yields it.
+        pair: as `evaluation_mode` yields it.
         like: a datum, (1, *shape), which gives the shape; or (x, y) with the conditions of N data, to be given in turn.
         seed: of all that the model draws; the same in every run, so that pictures differ in their latents alone.
 
@@ -60,30 +60,30 @@ class Decoder:
     def __init__(self, pair: Pair, like: Batch, seed: int) -> None:
         self.pair, self.like, self.seed = pair, as_tuple(like), seed
         self._by_value = steps_of(pair)
-        first = rows_of(self.like, slice(1))
+        first = batch_rows(self.like, slice(1))
         self.site = _data_site(self._run_in(_Placed({}, {}, set()), first), first[0])
         require_sampled(pair, self.site, first, {})
 
     def prior(self, count: int) -> Samples:
-        """Every latent drawn from the model, given one datum's conditions after another."""
-        args = in_turn(self.like, range(count))
+        """Decode latents drawn from the model, given the conditions of one datum after another."""
+        args = cycle_conditions(self.like, range(count))
         return self._samples(self._run_in(_Placed({}, {}, set()), args), args)
 
     def at(self, held: Mapping[str, Tensor], *conditions: Tensor) -> Samples:
-        """The latents at these values, of one datum, given its conditions (1, ...)."""
+        """Decode given latents of one datum, given its conditions (1, ...)."""
         args = self._given(conditions)
         return self._samples(self._run_in(_Placed(held, {}, set()), args), args)
 
     def still(self, held: Mapping[str, Tensor], *conditions: Tensor) -> Trace:
-        """The model's trace with the latents at these values: from where some are moved."""
+        """The model's trace at given latents, the start of a traversal."""
         return self._run_in(_Placed(held, {}, set()), self._given(conditions))
 
     def pictures(
         self, still: Trace, places: Sequence[Mapping[str, Tensor]], conditions: Sequence[Sequence[Tensor]]
     ) -> Tensor:
-        """The means with some latents moved, to each place in turn: (T, *shape).
+        """Means with some latents moved to each place in turn: (T, *shape).
 
-        Latents whose law any place changes follow it in all places, at its mean or at a draw; the others stay.
+        Latents whose distribution any place changes follow it in all places, at its mean or at a draw; others stay.
 
         Arguments:
             conditions: T of them, those of the datum at each place; each is empty where the program takes none.
@@ -98,7 +98,7 @@ class Decoder:
         return torch.cat(images)
 
     def _given(self, conditions: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The datum that gives the shape, with these conditions."""
+        """A datum of the right shape with these conditions."""
         return self.like[0][:1], *conditions
 
     def _run_in(self, placed: "_Placed", args: tuple[Tensor, ...]) -> Trace:
@@ -109,18 +109,23 @@ class Decoder:
     def _samples(self, trace: Trace, args: tuple[Tensor, ...]) -> Samples:
         x, fn, value = args[0], trace.nodes[self.site]["fn"], trace.nodes[self.site]["value"]
         if self._by_value is not None:
-            laws, draws = draw_value_by_value(self._by_value, latent_values(trace), len(x), x[0].numel(), args[1:])
-            mean, value = (joined(parts, len(x)) for parts in ([_mean_or_near(law) for law in laws], draws))
+            distributions, draws = draw_value_by_value(
+                self._by_value, latent_values(trace), len(x), x[0].numel(), args[1:]
+            )
+            mean, value = (
+                join_steps(parts, len(x))
+                for parts in ([_mean_or_near(distribution) for distribution in distributions], draws)
+            )
         elif isinstance(given := coordinates(fn), Autoregressive):  # of each value given those drawn before it
-            mean, value = in_rows(_mean_or_near(given.conditionals(value)), fn), in_rows(value, fn)
+            mean, value = batch_first(_mean_or_near(given.conditionals(value)), fn), batch_first(value, fn)
         else:
-            mean, value = in_rows(_mean_or_near(fn), fn), in_rows(value, fn)
+            mean, value = batch_first(_mean_or_near(fn), fn), batch_first(value, fn)
         real = x.dtype if x.is_floating_point() else mean.dtype
         return Samples(mean.detach().reshape(x.shape).to(real), value.reshape(x.shape).to(x.dtype))
 
 
 def posterior(pair: Pair, row: Batch) -> dict[str, Site]:
-    """The guide's latents for one datum, each at a typical value given those before it: its mean, or a draw."""
+    """The guide's latents for one datum, each at its mean, or a draw, given those before it."""
     with _Typical():
         guide_trace = pair.run_guide(1, as_tuple(row), {})
     require_latents(guide_trace)
@@ -128,7 +133,7 @@ def posterior(pair: Pair, row: Batch) -> dict[str, Site]:
 
 
 def require_latents(trace: Trace) -> None:
-    """Refuse a program whose data hang on nothing that its guide could draw.
+    """Refuse a program whose data depend on no latent of its guide.
 
     Raises:
         ProgramError: the guide has no latent.
@@ -142,21 +147,21 @@ def values_of(sites: Mapping[str, Site]) -> dict[str, Tensor]:
 
 
 def named(sites: Mapping[str, Site], name: str) -> Site:
-    """The site of that name; ValueError if there is none."""
+    """The site of a name; ValueError if there is none."""
     if name not in sites:
         raise ValueError(f"there is no latent {name!r}: take one of {', '.join(map(repr, sites))}")
     return sites[name]
 
 
 def _typical(fn: Distribution) -> Tensor:
-    """The mean of a continuous distribution if it has one on its support, else a draw."""
+    """The mean of a continuous distribution if it lies in the support, else a draw."""
     support: Any = fn.support
     mean = None if support.is_discrete else _mean(fn)
     return fn.sample() if mean is None or not support.check(mean).all() else mean
 
 
 class _Typical(Messenger):
-    """Give every latent its typical value."""
+    """A Pyro messenger that sets every latent to its typical value."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if not (msg["done"] or msg["is_observed"] or site_is_subsample(msg)):
@@ -164,7 +169,7 @@ class _Typical(Messenger):
 
 
 class _Placed(Messenger):
-    """Put latents to given values, leave others where they stood, and let those whose law has changed follow it.
+    """A Pyro messenger that sets latents to given values and keeps others, unless their distribution has changed.
 
     Arguments:
         placed: the values.
@@ -182,15 +187,15 @@ class _Placed(Messenger):
             msg["value"], msg["done"] = self.placed[name], True
         elif name in self.stood:
             fn, before = msg["fn"], self.stood[name]
-            if not _same_law(fn, before["fn"], before["value"]):
+            if not _same_distribution(fn, before["fn"], before["value"]):
                 self.following.add(name)
             msg["value"], msg["done"] = _typical(fn) if name in self.following else before["value"], True
 
 
-def _same_law(fn: Distribution, before: Distribution, value: Tensor) -> bool:
-    """Whether two laws of one kind agree, coordinate by coordinate, at a value and at their typical ones."""
-    one, other = (coordinates(law).log_prob(value) for law in (fn, before))
-    means = [mean for law in (fn, before) if (mean := _mean(law)) is not None]
+def _same_distribution(fn: Distribution, before: Distribution, value: Tensor) -> bool:
+    """Whether two distributions of one kind agree, coordinate by coordinate, at a value and at typical ones."""
+    one, other = (coordinates(distribution).log_prob(value) for distribution in (fn, before))
+    means = [mean for distribution in (fn, before) if (mean := _mean(distribution)) is not None]
     return torch.allclose(one, other) and (len(means) < 2 or torch.allclose(*means))
 
 
@@ -203,14 +208,14 @@ def _mean(fn: Distribution) -> Tensor | None:
 
 
 def _mean_or_near(fn: Distribution) -> Tensor:
-    """The mean in closed form, or that of many draws."""
+    """The mean in closed form, or else of many draws."""
     mean = _mean(fn)
     return fn.sample((DRAWS_FOR_A_MEAN,)).double().mean(0) if mean is None else mean
 
 
 def _data_site(trace: Trace, x: Tensor) -> str:
-    observed = once_observed(trace)
-    found = [name for name, site in observed.items() if holds_the_data(site, x)]
+    observed = sites_sampled_as_data(trace)
+    found = [name for name, site in observed.items() if is_the_data(site, x)]
     if len(found) != 1:
         named = " and ".join(map(repr, observed))
         raise ProgramError(

@@ -1,4 +1,4 @@
-"""All that is asked of a trained program in one go."""
+"""Evaluates a trained program: runs all evaluations that it allows, and says which are left out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,9 +7,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple, rows_of, without_conditions
+from pplvm.batch import Batch, as_tuple, batch_rows, without_conditions
 from pplvm.distributed.progress import bar
 from pplvm.distributed.ranks import my_rows, size
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation
@@ -17,17 +18,16 @@ from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
-from pplvm.evaluation.judged import judged_of, observing
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
-from pplvm.evaluation.one_by_one import Seed, frozen, seeds_of
-from pplvm.evaluation.rates import rate_distortion
-from pplvm.evaluation.shares import joined, over_ranks, share_of
-from pplvm.evaluation.units import active_units
+from pplvm.evaluation.likelihood_names import likelihood_names, observing
+from pplvm.evaluation.per_datum import Seed, datum_seeds, evaluation_mode
+from pplvm.evaluation.rate_distortion import rate_distortion
+from pplvm.evaluation.sharded_results import concatenate_results, gather_results, rank_slice
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.conditions import observed_conditions
 from pplvm.particles.contract import ProgramError, sample_sites
 
-__all__ = ["NO_LATENTS", "Evaluation", "evaluate"]
+__all__ = ["Evaluation", "NO_LATENTS", "evaluate"]
 
 AT_ONCE = 50
 """Data between two reports of progress; the figures do not depend on it."""
@@ -45,7 +45,7 @@ Report = Callable[[str, int, int], None]
 
 
 class Rows(Protocol):
-    """A data set of pplvm: it gives any of its data at once, with their conditions, as `pplvm.digits("test")` does."""
+    """A data set that gives any of its data at once, with conditions, as `pplvm.digits("test")`."""
 
     def __len__(self) -> int: ...
 
@@ -68,7 +68,7 @@ def evaluate(
     compile: Tier = "auto",
     progress: bool | None = None,
 ) -> Evaluation:
-    """Judge a program on data: log p(x), rate and distortion, active units, information, by every rank its share.
+    """Evaluate a program on data: log p(x), rate, distortion, active units, information; ranks share the data.
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
@@ -124,9 +124,9 @@ class _Evaluator:
             raise ValueError(f"{self.N} data are fewer than the {size()} processes: start fewer")
         self.program, self.parts, self.x = program, parts, without_conditions(parts)
         self.seed, self.compile, self.report = seed, compile, report
-        self.seeds = seeds_of(self.x, seed)
-        with frozen(program, self.x) as pair:
-            self.judged = judged_of(pair, self.x, names)
+        self.seeds = datum_seeds(self.x, seed)
+        with evaluation_mode(program, self.x) as pair:
+            self.judged = likelihood_names(pair, self.x, names)
             self.observing = None if self.judged.every else observing(pair, self.x)  # (N,)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
@@ -148,7 +148,7 @@ class _Evaluator:
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.judged)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
-        """Ask what not every program can answer."""
+        """Run one evaluation that not every program allows, and note why it is left out if it fails."""
         try:
             ask()
         except (ValueError, NotImplementedError) as error:
@@ -158,7 +158,7 @@ class _Evaluator:
         told = self._told(f"{self.judged.log_p}, k = {ks[-1]}")
         rows, seeds = self._mine
         mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
-        sampled = self._named(over_ranks(mine, self.N))
+        sampled = self._named(gather_results(mine, self.N))
         exact = self._exact()
         figures = sampled.figures
         best = sampled.log_p[:, -1]
@@ -176,7 +176,7 @@ class _Evaluator:
         self.per_datum |= {VARIABLES[bool(sampled.fault)]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
     def _apart(self, log_p: Tensor) -> list[Figure]:
-        """The data whose conditions the model observes, and the others, where there are both."""
+        """Split log p into data whose conditions the model observes and the others, where there are both."""
         if self.observing is None:
             return []
         self.per_datum[OBSERVED] = self.observing.double()
@@ -187,7 +187,7 @@ class _Evaluator:
         ]
 
     def _named(self, found: Any) -> Any:
-        """A result with what is judged, which a part of the data cannot tell."""
+        """A result with the names of its likelihood, which a part of the data cannot tell."""
         return None if found is None else replace(found, judged=self.judged)
 
     def _exact(self) -> Evidence | None:
@@ -198,7 +198,7 @@ class _Evaluator:
             return None
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
-        x = rows_of(self.parts, slice(data))
+        x = batch_rows(self.parts, slice(data))
         found = self._shared(
             "annealing",
             lambda rows, seeds: annealed(self.program, rows, chains=chains, steps=steps, seed=seeds),
@@ -213,8 +213,8 @@ class _Evaluator:
 
     def _certificate(self, data: int, chains: int, steps: int) -> None:
         self.report("certificate", 0, 1)
-        mine = range(data)[share_of(data)]
-        bounds = over_ranks(
+        mine = range(data)[rank_slice(data)]
+        bounds = gather_results(
             bidirectional(self.program, self.x, data=mine, chains=chains, steps=steps, seed=self.seed), data
         )
         self.sections["annealed importance sampling"] += bounds.figures
@@ -223,7 +223,7 @@ class _Evaluator:
         told = self._told("rate and distortion")
         rows, seeds = self._mine
         mine = rate_distortion(self.program, rows, seed=seeds, compile=self.compile, report=told)
-        rates = self._named(over_ranks(mine, self.N))
+        rates = self._named(gather_results(mine, self.N))
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
@@ -236,7 +236,7 @@ class _Evaluator:
         self.report("information", 0, self.N)
         rows, seeds = self._mine
         mine = aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds)
-        found = self._named(over_ranks(mine, self.N))
+        found = self._named(gather_results(mine, self.N))
         self.sections["information"] = found.figures
         self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
@@ -254,12 +254,12 @@ class _Evaluator:
 
     @property
     def _mine(self) -> tuple[Batch, Seed]:
-        """This rank's share of the data, and of their seeds."""
+        """This rank's share of the data and of their seeds."""
         rows = my_rows(self.N)
-        return without_conditions(rows_of(self.parts, rows)), self.seeds[rows]
+        return without_conditions(batch_rows(self.parts, rows)), self.seeds[rows]
 
     def _told(self, what: str) -> Callable[[int, int], None]:
-        """Passes progress on, not of every datum."""
+        """A callback that reports progress, though not for every datum."""
 
         def tell(done: int, total: int) -> None:
             if done % AT_ONCE == 0 or done == total:
@@ -270,24 +270,24 @@ class _Evaluator:
     def _shared(
         self, what: str, ask: Callable[[Batch, Seed], Any], x: tuple[Tensor, ...] | None = None, at_once: int = AT_ONCE
     ) -> Any:
-        """Ask of each rank's share, some data at a time, and join what is found in the order of the data."""
+        """Evaluate each rank's share in chunks, and gather the results in the order of the data."""
         x = self.parts if x is None else x
-        share = share_of(len(x[0]))
-        mine, seeds, found = rows_of(x, share), self.seeds[: len(x[0])][share], []
+        share = rank_slice(len(x[0]))
+        mine, seeds, found = batch_rows(x, share), self.seeds[: len(x[0])][share], []
         for start in range(0, len(seeds), at_once):
             some = slice(start, start + at_once)
-            found.append(ask(without_conditions(rows_of(mine, some)), seeds[some]))
+            found.append(ask(without_conditions(batch_rows(mine, some)), seeds[some]))
             self.report(what, min(start + at_once, len(seeds)), len(seeds))
-        return over_ranks(joined(found), len(x[0]))
+        return gather_results(concatenate_results(found), len(x[0]))
 
     def _has_latents(self) -> bool:
-        with frozen(self.program, self.x) as pair:
+        with evaluation_mode(self.program, self.x) as pair:
             return has_latents(pair, self.x)
 
     def _is_discrete(self) -> bool:
-        """Whether the data's likelihood is a probability and no density."""
-        first = rows_of(self.parts, slice(1))
-        with frozen(self.program, self.x) as pair:
+        """Whether the data's likelihood is a probability mass."""
+        first = batch_rows(self.parts, slice(1))
+        with evaluation_mode(self.program, self.x) as pair:
             sites = sample_sites(pair.run_model(1, pair.run_guide(1, first, {}), first, {}))
             of_data = sites.keys() - observed_conditions(pair, first, {}).keys()
         return all(sites[name]["fn"].support.is_discrete for name in of_data if sites[name]["is_observed"])

@@ -1,4 +1,4 @@
-"""What was found of a program on data: figures by section, and each datum's terms behind them."""
+"""The results of an evaluation: figures by section, and the terms of each datum behind them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from pplvm.evaluation.figures import Figure
-from pplvm.evaluation.judged import Judged
-from pplvm.plots.display import evaluation_html, evaluation_text, or_plain
+from pplvm.evaluation.likelihood_names import LikelihoodNames
+from pplvm.plots.notebook_html import evaluation_html, evaluation_text, html_or_text
 
-__all__ = ["OBSERVED", "VARIABLES", "Evaluation"]
+__all__ = ["Evaluation", "OBSERVED", "VARIABLES"]
 
 VARIABLES = ("log_p", "log_mean_weight")
 """How the estimates at each k are called among the terms of each datum: the second where a fault keeps them from being
@@ -21,7 +21,7 @@ OBSERVED = "conditions_observed"
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What was found; printed, or shown by a notebook, as tables of figures with their errors.
+    """The results of `evaluate`; printed, or shown by a notebook, as tables of figures with their errors.
 
     Arguments:
         sections: figures under their headings, in the order of a report.
@@ -33,7 +33,7 @@ class Evaluation:
     sections: dict[str, list[Figure]]
     per_datum: dict[str, Tensor]
     left_out: tuple[str, ...]
-    judged: Judged = Judged()
+    judged: LikelihoodNames = LikelihoodNames()
 
     def __repr__(self) -> str:
         try:
@@ -42,7 +42,7 @@ class Evaluation:
             return f"Evaluation({self.sections}, left_out={self.left_out})"
 
     def _repr_html_(self) -> str:
-        return or_plain(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)
+        return html_or_text(lambda: evaluation_html(self._rows, self.left_out), self.__repr__)
 
     @property
     def _rows(self) -> dict[str, list[dict[str, Any]]]:

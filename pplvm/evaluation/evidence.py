@@ -1,4 +1,4 @@
-"""Log p(x) as it is, datum by datum, where a program knows it or all its latents can be summed out."""
+"""Exact log p(x), datum by datum, where a program knows it or its latents can be enumerated."""
 
 import inspect
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.judged import Judged, judged_of
-from pplvm.evaluation.one_by_one import each_row, frozen
-from pplvm.particles.agreement import refuse, states_disagree
+from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
+from pplvm.evaluation.per_datum import each_row, evaluation_mode
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
+from pplvm.particles.vectorization_check import raise_program_error, why_states_interact
 
 __all__ = ["Evidence", "has_latents", "log_evidence"]
 
@@ -28,11 +28,11 @@ BYTES = 2**25
 
 @dataclass(frozen=True)
 class Evidence:
-    """Log p(x) of each datum, and how it was found."""
+    """Log p(x) of each datum, and how it was computed."""
 
     log_p: Tensor  # (N,), float64, in nats
     how: str  # "in closed form", "1,024 states summed out"
-    judged: Judged = Judged()  # what log_p is of
+    judged: LikelihoodNames = LikelihoodNames()  # what log_p is of
 
     @property
     def figures(self) -> list[Figure]:
@@ -40,7 +40,7 @@ class Evidence:
 
 
 def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
-    """Exact log p(x), in eval mode and without gradient; None of a program that allows no such thing.
+    """Exact log p(x), in evaluation mode and without gradient; None for a program without an exact method.
 
     A model with a factor, or another term that nothing normalises, has no log p(x) but the one that its own method
     may know.
@@ -66,13 +66,13 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
         ('3 states summed out', torch.Size([5]))
     """
     parts = as_tuple(x)
-    with frozen(program, x) as pair:
-        first, judged = rows_of(parts, slice(1)), judged_of(pair, x)
+    with evaluation_mode(program, x) as pair:
+        first, judged = batch_rows(parts, slice(1)), likelihood_names(pair, x)
         known = getattr(program, "log_evidence", None)
         if callable(known):
             how, log_p = "in closed form", _by_method(known, parts)
         elif (states := _states(pair, first)) is not None:
-            refuse(states_disagree(_model_alone(pair), first, {}))
+            raise_program_error(why_states_interact(_model_alone(pair), first, {}))
             how = f"{states:,} states summed out" if has_latents(pair, x) else "the program has no latents"
             log_p = torch.cat([_summed_out(pair, as_tuple(row)) for row in each_row(x)])
         else:
@@ -83,8 +83,8 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
 
 
 def has_latents(pair: Pair, x: Batch) -> bool:
-    """Whether model or guide draw anything but the data."""
-    first = rows_of(as_tuple(x), slice(1))
+    """Whether the model or the guide has latents."""
+    first = batch_rows(as_tuple(x), slice(1))
     drawn = pair.run_guide(1, first, {})
     return bool(latents(drawn) or latents(pair.run_model(1, drawn, first, {})))
 
@@ -108,7 +108,7 @@ def _by_method(known: Callable[..., Tensor], parts: tuple[Tensor, ...]) -> Tenso
 
 
 def _states(pair: Pair, first: tuple[Tensor, ...]) -> int | None:
-    """Joint states of the latents of a datum; None if they are too many or continuous, or the joint no density."""
+    """The number of joint states of the latents; None if too many or continuous, or the joint is no density."""
     trace = pair.run_model(1, pair.run_guide(1, first, {}), first, {})
     if unnormalised(sample_sites(trace), {}):
         return None

@@ -1,4 +1,4 @@
-"""A figure of a report: a number, its standard error over test points, its unit, and what must be known beside it."""
+"""Figures of a report: a number with its standard error over test data, its unit and a note."""
 
 import math
 import textwrap
@@ -12,7 +12,7 @@ __all__ = ["Figure", "aligned", "mean_of"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One number.
+    """A number with its standard error, unit and note.
 
     Example:
         >>> print(Figure("rate", 12.345, 0.067, "nats"))
@@ -31,14 +31,14 @@ class Figure:
 
 
 def mean_of(name: str, values: Tensor, unit: str = "nats", note: str = "") -> Figure:
-    """The mean over test points (N,), in float64; the error is None for a single point."""
+    """The mean over test data (N,), in float64; without a standard error for a single datum."""
     values = values.detach().double().flatten()
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     return Figure(name, float(values.mean()), error, unit, note)
 
 
 def aligned(sections: Mapping[str, Sequence[Figure]], width: int = 100) -> str:
-    """Figures under their headings: numbers and errors on their decimal points, a note beside or below.
+    """Format figures under their headings, numbers and errors aligned at their decimal points.
 
     Arguments:
         width: columns of the longest line.
@@ -76,14 +76,14 @@ def _with_note(row: str, note: str, width: int) -> Iterator[str]:
 
 
 def _value(figure: Figure) -> str:
-    """With as many decimals as the error has, two where there is none; a count with none."""
+    """A number with as many decimals as its error, two without an error, none for a count."""
     if figure.unit == "units" and figure.value == round(figure.value):
         return f"{figure.value:.0f}"
     return f"{figure.value:.{min(_decimals(figure.error), 4) if figure.error else 2}f}"
 
 
 def _error(error: float) -> str:
-    """Two digits that count.
+    """An error to two significant digits.
 
     Example:
         >>> _error(123.4), _error(0.2234), _error(0.00483), _error(0.0)
@@ -95,12 +95,12 @@ def _error(error: float) -> str:
 
 
 def _decimals(error: float | None) -> int:
-    """Of an error of two digits that count."""
+    """The decimals of an error to two significant digits."""
     return max(0, 1 - math.floor(math.log10(error))) if error and math.isfinite(error) else 0
 
 
 def _on_points(numbers: Sequence[str]) -> list[str]:
-    """Filled with blanks so that their decimal points stand below each other."""
+    """Pad numbers so that their decimal points are aligned."""
     parts = [number.partition(".") for number in numbers]
     before = max((len(whole) for whole, _, _ in parts), default=0)
     after = max((len(point + decimals) for _, point, decimals in parts), default=0)

@@ -1,4 +1,4 @@
-"""Log q(z_i | x_j): draws held still under the guides of other data, in blocks of (draws, data), in float64.
+"""Log q(z_i | x_j) of fixed draws under the guide at other data, in blocks (draws, data), in float64.
 
 The guide is replayed on a block of data, (J, ...), with held draws of shape (I, 1, ...), so that its first layer runs
 once a datum, not once a pair. A guide that cannot broadcast the two gets the draws as particles, (I, J, ...).
@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
-from pplvm.batch import Batch, as_tuple, rows_of
-from pplvm.particles.agreement import particles_disagree, refuse
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair
 from pplvm.particles.point_masses import is_point, point_in_words
+from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
-__all__ = ["HeldDraws", "log_q_blocks", "log_q_of_others", "no_density", "require_guide_density"]
+__all__ = ["FixedDraws", "density_error_message", "log_q_blocks", "log_q_of_others", "require_guide_density"]
 
 BLOCK_BYTES = 2**20
 """Of the largest tensor of a block: what a core's cache holds, beyond which the same arithmetic takes four times as
@@ -41,50 +41,50 @@ PARAMETERS = {Normal.log_prob: ("loc", "scale"), Bernoulli.log_prob: ("logits",)
 
 
 @dataclass(frozen=True)
-class HeldDraws:
-    """R draws of all latents of a guide, apart from the data that gave them."""
+class FixedDraws:
+    """R fixed draws of all latents of a guide, without the data that they were drawn for."""
 
     sites: dict[str, Site]  # of one run of the guide, in its order
     values: dict[str, Tensor]  # each (R, nested plates..., 1, event...)
 
     @classmethod
-    def of(cls, pair: Pair, traces: Iterable[Trace]) -> "HeldDraws":
-        """All draws of traces, those of one datum beside each other."""
+    def of(cls, pair: Pair, traces: Iterable[Trace]) -> "FixedDraws":
+        """All draws of traces, those of one datum next to each other."""
         found = [latents(trace) for trace in traces]
         return cls(found[0], {name: torch.cat([_held(pair, drawn[name]) for drawn in found]) for name in found[0]})
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
-    def __getitem__(self, rows: slice) -> "HeldDraws":
-        return HeldDraws(self.sites, {name: value[rows] for name, value in self.values.items()})
+    def __getitem__(self, rows: slice) -> "FixedDraws":
+        return FixedDraws(self.sites, {name: value[rows] for name, value in self.values.items()})
 
     def trace(self) -> Trace:
-        """For `poutine.replay`."""
+        """A trace for `poutine.replay`."""
         trace = Trace()
         for name, site in self.sites.items():
             trace.nodes[name] = dict(site, value=self.values[name])
         return trace
 
-    def beside(self, pair: Pair, size: int) -> "HeldDraws":
-        """The same as particles of so many data, (I, nested plates..., J, event...), as the guide itself draws them."""
+    def beside(self, pair: Pair, size: int) -> "FixedDraws":
+        """The draws as particles of `size` data, (I, nested plates..., J, event...), as the guide draws them."""
         wide = {
             n: v.expand(*v.shape[: pair.nesting], size, *v.shape[pair.nesting + 1 :]) for n, v in self.values.items()
         }
-        return HeldDraws(self.sites, wide if len(self) > 1 else {name: value[0] for name, value in wide.items()})
+        return FixedDraws(self.sites, wide if len(self) > 1 else {name: value[0] for name, value in wide.items()})
 
 
 @dataclass(frozen=True)
 class _Way:
-    """How to pair draws with data, and what a pair takes."""
+    """How draws are paired with data, and the memory that one pair takes."""
 
     broadcast: bool
     reusable: bool  # the guide's distributions do not depend on draws, so that one run serves all of them
     bytes_a_pair: int
 
 
-def log_q_blocks(pair: Pair, held: HeldDraws, x: Batch) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Log q(z_i | x_j) of every pair, block by block: which draws, which data, and (I, J) in float64.
+def log_q_blocks(pair: Pair, held: FixedDraws, x: Batch) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Log q(z_i | x_j) of every pair, block by block: draws, data, and (I, J) in float64.
 
     Arguments:
         held: R draws from a guide that `require_guide_density` passed.
@@ -101,12 +101,12 @@ def log_q_blocks(pair: Pair, held: HeldDraws, x: Batch) -> Iterator[tuple[slice,
         for rows in _slices(len(held), rows_at_once):
             draws = held[rows]
             if trace is None or not way.reusable:
-                trace = _run(pair, draws, rows_of(parts, data), way.broadcast)
+                trace = _run(pair, draws, batch_rows(parts, data), way.broadcast)
             yield rows, data, _log_q(pair, trace, draws, data.stop - data.start, way.broadcast)
 
 
-def log_q_of_others(pair: Pair, held: HeldDraws, x: Batch, own: Tensor) -> Tensor:
-    """Log sum_j q(z_r | x_j) over all data but the draw's own, (R,) in float64; -inf where there are no others.
+def log_q_of_others(pair: Pair, held: FixedDraws, x: Batch, own: Tensor) -> Tensor:
+    """Log sum_j q(z_r | x_j) over all data but the draw's own, (R,) in float64; -inf for a single datum.
 
     Arguments:
         held: R draws.
@@ -132,7 +132,7 @@ def require_guide_density(name: str, pair: Pair, x: Batch) -> None:
     Raises:
         ValueError: there is no latent, or one is a point mass, masked, or in the guide alone; the guide holds a factor.
     """
-    first = rows_of(as_tuple(x), slice(1))
+    first = batch_rows(as_tuple(x), slice(1))
     guide_trace = pair.run_guide(1, first, {})
     if not latents(guide_trace):
         raise ValueError(f"{name} asks what latents tell of data, and the program has none")
@@ -161,8 +161,8 @@ def require_guide_density(name: str, pair: Pair, x: Batch) -> None:
             )
 
 
-def no_density(error: Exception) -> ValueError:
-    """What a guide's own error means where held draws are put to it."""
+def density_error_message(error: Exception) -> ValueError:
+    """What an error of the guide means when fixed draws are replayed in it."""
     said = " ".join(map(str, error.args)) or type(error).__name__
     return ValueError(
         f"the guide gives no density to draws that are not its own ({said}): use transforms with an inverse"
@@ -180,22 +180,22 @@ def _slices(total: int, most: int) -> list[slice]:
     return [slice(start, min(start + most, total)) for start in range(0, total, most)]
 
 
-def _way(pair: Pair, held: HeldDraws, parts: tuple[Tensor, ...]) -> _Way:
-    """Broadcast where that gives what draws give one by one, on a few draws and data; else as particles."""
-    few, x = held[:4], rows_of(parts, slice(3))
+def _way(pair: Pair, held: FixedDraws, parts: tuple[Tensor, ...]) -> _Way:
+    """Broadcast draws against data if that agrees with single pairs on a few of them; else use particles."""
+    few, x = held[:4], batch_rows(parts, slice(3))
     numbers = [value[0].numel() for value in held.values.values()]
     size = max(value.element_size() for value in held.values.values())
     try:
         truth = torch.cat([_as_particles(pair, few[place : place + 1], x) for place in range(len(few))])
     except (KeyError, NotImplementedError, RuntimeError) as error:
-        raise no_density(error) from error
+        raise density_error_message(error) from error
     try:
         trace = _run(pair, few, x, broadcast=True)
         found = _log_q(pair, trace, few, len(x[0]), broadcast=True)
     except (RuntimeError, ValueError, IndexError):  # the guide's code, which may join x and z as it likes
         found = None
     if found is None or found.shape != truth.shape or not torch.allclose(found, truth, rtol=1e-4, atol=1e-4):
-        refuse(particles_disagree(pair, x, {}))
+        raise_program_error(why_particles_interact(pair, x, {}))
         return _Way(False, False, size * max(*numbers, x[0][0].numel()))
     fns = {name: trace.nodes[name]["fn"] for name in held.sites}
     reusable = all(len(fn.batch_shape) <= pair.nesting for fn in fns.values())
@@ -203,19 +203,19 @@ def _way(pair: Pair, held: HeldDraws, parts: tuple[Tensor, ...]) -> _Way:
     return _Way(True, reusable, 8 if quick else size * max(numbers))
 
 
-def _as_particles(pair: Pair, held: HeldDraws, x: tuple[Tensor, ...]) -> Tensor:
-    """Log q of every pair, the draws as particles: (I, J)."""
+def _as_particles(pair: Pair, held: FixedDraws, x: tuple[Tensor, ...]) -> Tensor:
+    """Log q of every pair with the draws as particles: (I, J)."""
     return _log_q(pair, _run(pair, held, x, broadcast=False), held, len(x[0]), broadcast=False)
 
 
-def _run(pair: Pair, held: HeldDraws, x: Batch, broadcast: bool) -> Trace:
+def _run(pair: Pair, held: FixedDraws, x: Batch, broadcast: bool) -> Trace:
     args = as_tuple(x)
     drawn = held if broadcast else held.beside(pair, len(args[0]))
     return pair.run(poutine.replay(pair.guide, trace=drawn.trace()), 1 if broadcast else len(held), args, {})
 
 
-def _log_q(pair: Pair, trace: Trace, held: HeldDraws, size: int, broadcast: bool) -> Tensor:
-    """(I, J), the guide's sites summed in float64."""
+def _log_q(pair: Pair, trace: Trace, held: FixedDraws, size: int, broadcast: bool) -> Tensor:
+    """The guide's log-density of every pair, (I, J), its sites summed in float64."""
     drawn = held if broadcast else held.beside(pair, size)
     total = torch.zeros(len(held), size, dtype=torch.float64, device=next(iter(held.values.values())).device)
     for name, value in drawn.values.items():
@@ -226,7 +226,7 @@ def _log_q(pair: Pair, trace: Trace, held: HeldDraws, size: int, broadcast: bool
 
 
 def _quick_log_prob(fn: Distribution, value: Tensor) -> Tensor | None:
-    """Log densities (I, J) without a tensor of all coordinates of all pairs, or None; (I, 1) if no datum matters.
+    """Log-densities (I, J) by a matrix product, or None; (I, 1) where the datum does not matter.
 
     Arguments:
         fn: of batch shape (J,), or (I, J) where it depends on earlier draws.

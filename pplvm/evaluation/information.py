@@ -1,4 +1,4 @@
-"""What latents tell of data, and how far the aggregate posterior is from the prior: the surgery of the elbo.
+"""Mutual information of data and latents, and the KL of the aggregate posterior from the prior (ELBO surgery).
 
 elbo  = reconstruction - rate                                     reconstruction = E_q log p(x | z)
 rate  = E_q log q(z | x) / p(z) = I_q(x; z) + KL(q(z) || p(z)),   q(z) = 1/M sum_j q(z | x_j)
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, require_guide_density
-from pplvm.evaluation.judged import Judged, judged_of
-from pplvm.evaluation.one_by_one import Seed, digest_of, each_datum, each_row, frozen, particles_of
-from pplvm.evaluation.proper import figure_name, why_no_bound
+from pplvm.evaluation.guide_density import FixedDraws, log_q_of_others, require_guide_density
+from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
+from pplvm.evaluation.per_datum import Seed, datum_seed, draw_in_chunks, each_datum, each_row, evaluation_mode
+from pplvm.evaluation.proper_weighting import figure_name, why_no_bound_per_datum
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.pair import Pair, Particles
 
@@ -27,7 +27,7 @@ ENOUGH = 10_000
 
 @dataclass(frozen=True)
 class AggregatePosterior:
-    """Each datum's terms, in nats, averaged over its draws; all (N,) in float64."""
+    """The terms of ELBO surgery for each datum, in nats, averaged over its draws; all (N,) in float64."""
 
     information: Tensor  # log q(z | x_i) - log q(z), the datum's own guide among the M of q(z)
     information_apart: Tensor  # the same with q(z) of the M - 1 others
@@ -36,11 +36,11 @@ class AggregatePosterior:
     reconstruction: Tensor  # log p(x_i | z)
     components: Tensor  # M
     fault: str = ""  # what keeps reconstruction - rate from a bound on log p(x)
-    judged: Judged = Judged()  # what is told, and what is given
+    judged: LikelihoodNames = LikelihoodNames()  # what is told, and what is given
 
     @property
     def figures(self) -> list[Figure]:
-        """The surgery: elbo = reconstruction - I_q(x; z) - KL(q(z) || p(z)), and the two ends of I_q(x; z).
+        """The surgery: elbo = reconstruction - I_q(x; z) - KL(q(z) || p(z)), with bounds on I_q(x; z).
 
         Of a prior p(z | y) the last term may be negative: it is E_y KL(q(z | y) || p(z | y)) - I_q(y; z).
         """
@@ -67,7 +67,7 @@ class AggregatePosterior:
 def aggregate_posterior(
     program: nn.Module, x: Batch, *, aggregate: Batch | None = None, num_particles: int = 1, seed: Seed = 0
 ) -> AggregatePosterior:
-    """Mutual information of data and latents under the guide, KL of the aggregate posterior from the prior, and rate.
+    """Estimate mutual information under the guide, KL of the aggregate posterior from the prior, and rate.
 
         q(z) = 1/M sum_j q(z | x_j),   the datum's own guide always among the M and counted once
 
@@ -84,7 +84,7 @@ def aggregate_posterior(
         aggregate: (M, ...), whose guides make q(z); x itself where None. A datum of x that is not among them, by its
             values, joins them for its own draws, so M is one more. Give all data where x is a part of them.
         num_particles: draws a datum, at least 1.
-        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
+        seed: of the draws, or one for each datum (`datum_seeds`), where x is a part of the data.
 
     Raises:
         ProgramError: the program breaks a rule.
@@ -106,7 +106,7 @@ def aggregate_posterior(
     if not isinstance(num_particles, int) or num_particles < 1:
         raise ValueError(f"aggregate_posterior: num_particles must be an integer of at least 1, got {num_particles!r}")
     others = x if aggregate is None else aggregate
-    with frozen(program, x, num_particles) as pair:
+    with evaluation_mode(program, x, num_particles) as pair:
         own = _places(x, aggregate)
         components = _components(others, own)
         require_guide_density("aggregate_posterior", pair, x)
@@ -121,13 +121,13 @@ def aggregate_posterior(
             rate=_mean(log_q - log_prior),
             reconstruction=_mean(reconstruction),
             components=components.cpu(),
-            fault=why_no_bound(pair, x),
-            judged=judged_of(pair, x),
+            fault=why_no_bound_per_datum(pair, x),
+            judged=likelihood_names(pair, x),
         )
 
 
 def mutual_information(program: nn.Module, x: Batch, seed: int = 0) -> float:
-    """I_q(x; z) in nats about which of the data (N, ...) gave z, at most log N: see `aggregate_posterior`.
+    """I_q(x; z) in nats between z and the index of its datum in x (N, ...), at most log N.
 
     References:
         He, Spokoyny, Neubig and Berg-Kirkpatrick, Lagging inference networks and posterior collapse in variational
@@ -137,7 +137,7 @@ def mutual_information(program: nn.Module, x: Batch, seed: int = 0) -> float:
 
 
 def _places(x: Batch, aggregate: Batch | None) -> Tensor:
-    """Where in the aggregate each datum stands (N,), -1 where it does not."""
+    """The index in the aggregate of each datum, (N,), -1 where it is not part of it."""
     parts = as_tuple(x)
     if aggregate is None:
         return torch.arange(len(parts[0]), device=parts[0].device)
@@ -150,8 +150,8 @@ def _places(x: Batch, aggregate: Batch | None) -> Tensor:
                 f"aggregate_posterior: aggregate must hold data like x, {tuple(one.shape[1:])} of {one.dtype}, got "
                 f"{tuple(other.shape)} of {other.dtype}"
             )
-    places = {digest_of(row, 0): place for place, row in enumerate(each_row(aggregate))}
-    return torch.tensor([places.get(digest_of(row, 0), -1) for row in each_row(x)], device=parts[0].device)
+    places = {datum_seed(row, 0): place for place, row in enumerate(each_row(aggregate))}
+    return torch.tensor([places.get(datum_seed(row, 0), -1) for row in each_row(x)], device=parts[0].device)
 
 
 def _components(others: Batch, own: Tensor) -> Tensor:
@@ -162,15 +162,15 @@ def _components(others: Batch, own: Tensor) -> Tensor:
     return components
 
 
-def _draws(pair: Pair, x: Batch, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, HeldDraws]:
+def _draws(pair: Pair, x: Batch, num_particles: int, seed: Seed) -> tuple[Tensor, Tensor, Tensor, FixedDraws]:
     """Log q(z | x), log p(z), log p(x | z), each (N, S) in float64, and the N S draws themselves."""
     terms, traces = [], []
     for row in each_datum(x, seed):
-        found = list(particles_of(pair, row, num_particles))
+        found = list(draw_in_chunks(pair, row, num_particles))
         terms.append(torch.cat([_terms(drawn) for drawn in found], 1))
         traces.extend(drawn.guide_trace for drawn in found)
     log_q, log_prior, reconstruction = torch.stack(terms, 1)
-    return log_q, log_prior, reconstruction, HeldDraws.of(pair, traces)
+    return log_q, log_prior, reconstruction, FixedDraws.of(pair, traces)
 
 
 def _terms(drawn: Particles) -> Tensor:

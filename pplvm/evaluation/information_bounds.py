@@ -1,4 +1,4 @@
-"""Lower bounds on mutual information with the guide as critic, on the model's own joint and on the data's.
+"""Lower bounds on mutual information with the guide as critic, for the model's joint and for data.
 
 Barber-Agakov   I_p(x; z) >= H(z) + E_p log q(z | x),              short by E_p KL(p(z | x) || q(z | x))
 InfoNCE         I(x; z)   >= E log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j),             at most log N
@@ -13,11 +13,11 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.guide_density import HeldDraws, log_q_of_others, no_density, require_guide_density
-from pplvm.evaluation.judged import Judged, judged_of
-from pplvm.evaluation.one_by_one import Seed, each_datum, frozen, in_turn, seeds_of
+from pplvm.evaluation.guide_density import FixedDraws, density_error_message, log_q_of_others, require_guide_density
+from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
+from pplvm.evaluation.per_datum import Seed, cycle_conditions, datum_seeds, each_datum, evaluation_mode
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.dreams import dream, require_dreams
 from pplvm.particles.pair import Pair
@@ -31,16 +31,16 @@ DREAMS_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class BarberAgakov:
-    """Terms of draws from the model's joint, in nats, each (T,) in float64."""
+    """The bound's terms at draws of the model's joint, in nats, each (T,) in float64."""
 
     entropy: Tensor  # H(z), site by site given the sites above: its mean is that of the joint latent
     log_q: Tensor  # log q(z | x)
     exact_entropy: bool  # whether H(z) is known, the same at every draw
-    judged: Judged = Judged()  # what is given: the entropy is then H(z | y)
+    judged: LikelihoodNames = LikelihoodNames()  # what is given: the entropy is then H(z | y)
 
     @property
     def figures(self) -> list[Figure]:
-        """The bound and its two halves."""
+        """The bound and its two terms."""
         closed = "closed form" if self.exact_entropy else "from the same draws"
         name = f"H(z{self.judged.givens})"
         note = f"lower bound on the model's joint, not on data; {name} {closed}"
@@ -54,15 +54,15 @@ class BarberAgakov:
 
 @dataclass(frozen=True)
 class InfoNCE:
-    """Terms of each batch, in nats."""
+    """The bound's terms of each batch, in nats."""
 
     information: Tensor  # (batches, N) in float64, at most log N each
     joint: str  # "q", the guide's on data, or "p", the model's
-    judged: Judged = Judged()  # what latents tell of
+    judged: LikelihoodNames = LikelihoodNames()  # what latents tell of
 
     @property
     def figures(self) -> list[Figure]:
-        """The bound; its error is over batches, whose terms lean on each other."""
+        """The bound; its error is over batches, since the terms within a batch are dependent."""
         batches, N = self.information.shape
         where = "data" if self.joint == "q" else "the model's joint"
         most = f"at most log N = {math.log(N):.2f}, whatever I({self.judged.datum}; z) is"
@@ -71,7 +71,7 @@ class InfoNCE:
 
 
 def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed: int = 0) -> BarberAgakov:
-    """How much the model's latents tell of the model's data, from below, with the guide as decoder of its dreams.
+    """The Barber-Agakov bound on I(x; z) of the model's joint, with the guide as decoder from x to z.
 
         I_p(x; z) = H(z) - H_p(z | x) >= H(z) + E_p log q(z | x),     (z, x) ~ p
 
@@ -100,19 +100,19 @@ def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed:
     """
     if not isinstance(draws, int) or draws < 2:
         raise ValueError(f"barber_agakov: draws must be an integer of at least 2, got {draws!r}")
-    with frozen(program, like) as pair:
+    with evaluation_mode(program, like) as pair:
         _require_dreams("barber_agakov", pair, like)
         torch.manual_seed(seed)
         parts, starts = as_tuple(like), range(0, draws, DREAMS_AT_ONCE)
         numbers = (range(start, min(start + DREAMS_AT_ONCE, draws)) for start in starts)
         found = [_entropy_and_log_q(pair, parts, each) for each in numbers]
-        judged = judged_of(pair, like)
+        judged = likelihood_names(pair, like)
     entropy, log_q = torch.cat(found, 1).cpu()
     return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)), judged)
 
 
 def info_nce(program: nn.Module, x: Batch, *, batch: int = 100, seed: int = 0) -> InfoNCE:
-    """InfoNCE (contrastive predictive coding) on data, z_i ~ q(z | x_i), with the best critic there is, q(z | x).
+    """InfoNCE (contrastive predictive coding) on data, z_i ~ q(z | x_i), with the optimal critic q(z | x).
 
     Each draw must tell its own datum from the others of its batch, the bound of `aggregate_posterior` with M = batch.
     Batches are filled in an order that the data's values decide; those left over fill none.
@@ -139,16 +139,16 @@ def info_nce(program: nn.Module, x: Batch, *, batch: int = 100, seed: int = 0) -
     """
     parts = as_tuple(x)
     _require_batch("info_nce", batch, len(parts[0]))
-    with frozen(program, x) as pair:
+    with evaluation_mode(program, x) as pair:
         require_guide_density("info_nce", pair, x)
-        seeds = seeds_of(x, seed)
+        seeds = datum_seeds(x, seed)
         order = sorted(range(len(seeds)), key=seeds.__getitem__)
         batches = [order[start : start + batch] for start in range(0, len(seeds) - batch + 1, batch)]
         found = []
         for rows in batches:
             chosen = tuple(part[rows] for part in parts)
             found.append(_contrast(pair, chosen, _drawn(pair, chosen, [seeds[row] for row in rows])))
-        judged = judged_of(pair, x)
+        judged = likelihood_names(pair, x)
     return InfoNCE(torch.stack(found).cpu(), "q", judged)
 
 
@@ -183,14 +183,14 @@ def info_nce_of_dreams(
     _require_batch("info_nce_of_dreams", batch, batch)
     if not isinstance(batches, int) or batches < 1:
         raise ValueError(f"info_nce_of_dreams: batches must be an integer of at least 1, got {batches!r}")
-    with frozen(program, like) as pair:
+    with evaluation_mode(program, like) as pair:
         _require_dreams("info_nce_of_dreams", pair, like)
         torch.manual_seed(seed)
         found = []
         for number in range(batches):
             _, guide_trace, dreamt = _dreamt(pair, as_tuple(like), range(number * batch, (number + 1) * batch))
             found.append(_contrast(pair, dreamt, iter([guide_trace])))
-        judged = judged_of(pair, like)
+        judged = likelihood_names(pair, like)
     return InfoNCE(torch.stack(found).cpu(), "p", judged)
 
 
@@ -202,7 +202,7 @@ def _require_batch(name: str, batch: int, most: int) -> None:
 
 def _require_dreams(name: str, pair: Pair, like: Batch) -> None:
     require_guide_density(name, pair, like)
-    first = rows_of(as_tuple(like), slice(1))
+    first = batch_rows(as_tuple(like), slice(1))
     drawn = pair.run_guide(1, first, {})
     for narrow in narrower(latents(pair.run_model(1, drawn, first, {})), latents(drawn)).values():
         raise ValueError(f"{name}: {narrow}, so that it gives other dreams no density")
@@ -213,8 +213,8 @@ def _require_dreams(name: str, pair: Pair, like: Batch) -> None:
 
 
 def _dreamt(pair: Pair, like: tuple[Tensor, ...], numbers: range) -> tuple[Trace, Trace, tuple[Tensor, ...]]:
-    """Dreams of these numbers: the model's trace, the guide's at the same latents, the data and their conditions."""
-    given = in_turn(like, numbers)
+    """Draw data from the model: its trace, the guide's at the same latents, the data and their conditions."""
+    given = cycle_conditions(like, numbers)
     dreamt, x = dream(pair, given, {})
     args = x, *given[1:]
     return dreamt, pair.run(poutine.replay(pair.guide, trace=dreamt), 1, args, {}), args
@@ -244,12 +244,12 @@ def _log_q(pair: Pair, guide_trace: Trace) -> Tensor:
     try:
         return torch.stack([term.double() for term in pair.log_probs(guide_trace, 1).values()]).sum(0)
     except (KeyError, NotImplementedError, RuntimeError) as error:  # of flows, each in its own words
-        raise no_density(error) from error
+        raise density_error_message(error) from error
 
 
 def _contrast(pair: Pair, x: tuple[Tensor, ...], traces: Iterator[Trace]) -> Tensor:
-    """Log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j), own datum included, so that it is at most log N: (N,)."""
+    """Log q(z_i | x_i) - log 1/N sum_j q(z_i | x_j), own datum included, hence at most log N: (N,)."""
     drawn = list(traces)
     log_q = torch.cat([_log_q(pair, trace) for trace in drawn], 1)[0]
-    others = log_q_of_others(pair, HeldDraws.of(pair, drawn), x, torch.arange(len(x[0]), device=x[0].device))
+    others = log_q_of_others(pair, FixedDraws.of(pair, drawn), x, torch.arange(len(x[0]), device=x[0].device))
     return log_q - torch.logaddexp(others, log_q) + math.log(len(x[0]))

@@ -1,4 +1,4 @@
-"""Log p(x) by importance sampling, with the health of the weights beside it, and in bits per dimension.
+"""Log p(x) by importance sampling, with diagnostics of the weights, and in bits per dimension.
 
     log p_k(x) = log (1/k) sum_k w_k,     w_k = p(x, z_k) / q(z_k | x),     z_k ~ q(z | x)
 
@@ -18,11 +18,11 @@ from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
 from pplvm.evaluation.evidence import has_latents
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.judged import Judged, judged_of
-from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
-from pplvm.evaluation.proper import figure_name, why_never_tight, why_no_bound
-from pplvm.evaluation.terms import Terms
-from pplvm.evaluation.weights import FEWEST, effective_size, khat_limit, pareto_khat
+from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
+from pplvm.evaluation.particle_terms import ParticleTerms
+from pplvm.evaluation.per_datum import Seed, each_datum, evaluation_mode
+from pplvm.evaluation.proper_weighting import figure_name, why_never_tight, why_no_bound_per_datum
+from pplvm.evaluation.weight_diagnostics import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.pair import Particles
 
@@ -38,7 +38,7 @@ ENOUGH = 8
 
 @dataclass(frozen=True)
 class ImportanceSampled:
-    """What the same K draws say of each datum, in float64, in nats; K is the last of `ks`.
+    """Estimates of log p(x) from the same K draws of each datum, in float64, in nats; K is the last of `ks`.
 
     With a `fault`, log_p and elbo are but the log of the mean weight and the mean log-weight, as their figures say.
     """
@@ -51,7 +51,7 @@ class ImportanceSampled:
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
     fault: str = ""  # what keeps all this from a bound on log p(x)
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
-    judged: Judged = Judged()  # what log_p is of
+    judged: LikelihoodNames = LikelihoodNames()  # what log_p is of
     short: str = ""  # what keeps log_p below the truth however many draws there are
 
     @property
@@ -76,7 +76,7 @@ class ImportanceSampled:
         return khat_limit(max(self.ks[-1], FEWEST))
 
     def _draws_error(self, i: int) -> float:
-        """Of the mean over data, each of which has draws of its own."""
+        """The Monte Carlo error of the mean over data, whose draws are independent."""
         return float(self.error[:, i].square().sum().sqrt()) / len(self.error)
 
     def _note(self, i: int) -> str:
@@ -104,7 +104,7 @@ def importance_sampled(
     compile: Tier = "auto",
     report: Callable[[int, int], None] = lambda *progress: None,
 ) -> ImportanceSampled:
-    """Log p(x) at every k in one pass, one datum at a time, in eval mode and without gradient.
+    """Estimate log p(x) at every k in one pass, one datum at a time, in evaluation mode without gradient.
 
     K draws a datum serve all: at k below K the estimate is the mean of log p_k over the K // k groups of k draws in
     turn, which has the same expectation as a single group and less variance. Where each k divides the next, a
@@ -116,7 +116,7 @@ def importance_sampled(
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         x: data (N, *shape), or data and their conditions, (x, y).
         ks: numbers of draws, rising.
-        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
+        seed: of the draws, or one for each datum (`datum_seeds`), where x is a part of the data.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told how many data are done, and of how many.
 
@@ -139,10 +139,10 @@ def importance_sampled(
         Owen, Monte Carlo theory, methods and examples, 2013, chapter 9 (the effective sample size)
     """
     ks = _rising(ks)
-    with frozen(program, x, ks[-1]) as pair:
-        fault, exact, judged = why_no_bound(pair, x), not has_latents(pair, x), judged_of(pair, x)
+    with evaluation_mode(program, x, ks[-1]) as pair:
+        fault, exact, judged = why_no_bound_per_datum(pair, x), not has_latents(pair, x), likelihood_names(pair, x)
         short = "" if fault else why_never_tight(pair, x)
-        terms, found = Terms(pair, x, 1 if exact else ks[-1], _weights, compile), []
+        terms, found = ParticleTerms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(_log_weights(terms, row, number).expand(ks[-1]), ks))
             report(number + 1, terms.num_data)
@@ -160,7 +160,7 @@ def bits_per_dim(
     dequantized: bool = False,
     given: Sequence[str] = (),
 ) -> Figure:
-    """Minus log p(x) in bits per dimension, labelled where it is none that compares.
+    """Minus log p(x) in bits per dimension, labelled where it is not comparable with published values.
 
         discrete likelihood          -log p(x) / (D ln 2)
         dequantized to [0, 1]        -log p(x) / (D ln 2) + log2(levels)
@@ -214,7 +214,7 @@ def _weights(drawn: Particles) -> dict[str, Tensor]:
     return {"log w": drawn.log_weights[:, 0]}
 
 
-def _log_weights(terms: Terms, row: Batch, number: int) -> Tensor:
+def _log_weights(terms: ParticleTerms, row: Batch, number: int) -> Tensor:
     """Of one datum, (K,), float64, on the CPU."""
     log_weights = terms(row)["log w"].double().cpu()
     if not bool((log_weights < torch.inf).all()):
@@ -226,7 +226,7 @@ def _log_weights(terms: Terms, row: Batch, number: int) -> Tensor:
 
 
 def _of_one(log_weights: Tensor, ks: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """The columns of `ImportanceSampled` for one datum's weights (K,)."""
+    """The columns of `ImportanceSampled` for one datum's log-weights (K,)."""
     K, ess = len(log_weights), effective_size(log_weights)
     log_p, error = [], []
     for k in ks:
@@ -240,7 +240,7 @@ def _of_one(log_weights: Tensor, ks: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 def _jackknife(log_weights: Tensor) -> Tensor:
-    """The standard error of the log of the mean weight (K,), from its values without each draw in turn.
+    """The jackknife standard error of the log of the mean weight, from log-weights (K,).
 
     Not a number where no other draw has weight, and of a single draw, of which nothing tells the error.
     """

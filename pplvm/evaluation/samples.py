@@ -1,6 +1,6 @@
-"""Data that a program makes: dreams, reconstructions, and what lies between two data.
+"""Samples of a program: draws from the prior, reconstructions and interpolations.
 
-Where a latent needs one value that stands for a law, it is the mean of a continuous law and a draw of a discrete one.
+The typical value of a latent is the mean of a continuous distribution, and a draw of a discrete one.
 """
 
 from typing import Literal
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, require_latents, values_of
-from pplvm.evaluation.latent_paths import spherical, stepwise, straight
-from pplvm.evaluation.one_by_one import each_datum, each_row, frozen
+from pplvm.evaluation.interpolation import linear_path, spherical_path, stepwise_path
+from pplvm.evaluation.per_datum import each_datum, each_row, evaluation_mode
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.enumeration import coordinates
 
 __all__ = ["interpolations", "prior_samples", "reconstructions"]
 
-PATHS = {"linear": straight, "spherical": spherical}
+PATHS = {"linear": linear_path, "spherical": spherical_path}
 
 
 def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0) -> Samples:
-    """The model run without data: the means of what it draws, and the draws, (N, *shape) each.
+    """Run the model without data: means and draws of the data, (N, *shape) each.
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
@@ -41,7 +41,7 @@ def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0) ->
     """
     if count < 1:
         raise ValueError(f"prior_samples: count must be at least 1, got {count}")
-    with frozen(program, like) as pair:
+    with evaluation_mode(program, like) as pair:
         return Decoder(pair, like, seed).prior(count)
 
 
@@ -56,7 +56,7 @@ def reconstructions(program: nn.Module, x: Batch, seed: int = 0) -> Tensor:
     Raises:
         ProgramError: as of `prior_samples`.
     """
-    with frozen(program, x) as pair:
+    with evaluation_mode(program, x) as pair:
         first, *_ = rows = [as_tuple(row) for row in each_row(x)]
         decoder = Decoder(pair, first, seed)
         require_latents(pair.run_guide(1, first, {}))
@@ -70,11 +70,11 @@ def interpolations(
     x_from: Batch,
     x_to: Batch,
     steps: int,
-    how: Literal["linear", "spherical"] = "linear",
+    how: Literal["linear", "spherical_path"] = "linear",
     site: str | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """The model's means as the latents go from where the guide puts one datum to where it puts another.
+    """The model's means as the latents go from the guide's value for one datum to that for another.
 
     Discrete latents have no path: their coordinates that differ step over one after another. Nor have conditions: each
     image is given those of the datum it is nearer to, and those of x_to half way.
@@ -84,7 +84,7 @@ def interpolations(
         x_from, x_to: data, (N, *shape) each, or data and their conditions, (x, y) each.
         steps: T, at least 2, both ends counted.
         how: continuous latents go straight, or along the sphere, each site of each datum as one vector.
-        site: the one latent that goes; of the others, those whose law in the model this changes follow it, by its
+        site: the one latent that goes; others follow where this changes their distribution in the model, by its
             mean or a draw, and the rest stay where x_from is. None for all latents together.
         seed: of the draws, where there is no mean.
 
@@ -99,7 +99,7 @@ def interpolations(
         White, Sampling generative networks, 2016, arXiv:1609.04468 (along the sphere)
     """
     _check(x_from, x_to, steps, how)
-    with frozen(program, x_from) as pair:
+    with evaluation_mode(program, x_from) as pair:
         pairs = [(as_tuple(one), as_tuple(other)) for one, other in zip(each_row(x_from), each_row(x_to), strict=True)]
         first = pairs[0][0]
         decoder, shares = Decoder(pair, first, seed), torch.linspace(0, 1, steps, device=first[0].device)
@@ -129,7 +129,7 @@ def _path(start: Site, end: Tensor, shares: Tensor, how: str) -> Tensor:
     """(T, *value), on the site's support."""
     fn, value = start["fn"], start["value"]
     if fn.support.is_discrete:
-        return stepwise(value, end, shares, len(coordinates(fn).event_shape))
+        return stepwise_path(value, end, shares, len(coordinates(fn).event_shape))
     path = PATHS[how](value, end, shares.to(value.dtype))
     if not fn.support.check(path).all():
         other = next(name for name in PATHS if name != how)

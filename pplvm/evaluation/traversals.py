@@ -1,8 +1,8 @@
-"""One unit of a latent at a time moved over a range: what it stands for, if it stands for anything.
+"""Latent traversals: one unit of a latent is moved over a range, the others stay.
 
-The latents start where the guide puts a datum: at the mean of a continuous law, at a draw of a discrete one. Those
-below the moved one whose law in the model it changes follow that law in the same way (else nothing would be seen of
-the upper layers of a hierarchy); all others stay.
+The latents start where the guide puts a datum: at the mean of a continuous distribution, at a draw of a discrete one.
+Latents below the moved one follow it in the same way where it changes their distribution in the model (else nothing
+would be seen of the upper layers of a hierarchy); all others stay.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, N
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, named, posterior, values_of
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.per_datum import each_datum, evaluation_mode
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import coordinates, support
 
 __all__ = ["Traversals", "traversals"]
 
 DEVIATIONS = torch.arange(-3.0, 4.0, dtype=torch.float64)
-"""Where a continuous unit goes: to the quantiles of its law that lie so many deviations out in a normal one."""
+"""A continuous unit moves to the quantiles of its distribution that a normal one has at these deviations."""
 DRAWS_FOR_QUANTILES = 10_000
 
 
 @dataclass(frozen=True)
 class Traversals:
-    """What the model says as one unit at a time is moved."""
+    """The model's means as one unit at a time is moved."""
 
     images: Tensor  # (U, V, *shape), means
     values: Tensor  # (U, V), of the unit in each image; a category's number
@@ -41,7 +41,7 @@ def traversals(
     values: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Traversals:
-    """One unit at a time moved, from where the guide puts a datum.
+    """Move one unit at a time, starting from the guide's latents of one datum.
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
@@ -49,7 +49,7 @@ def traversals(
         site: the latent that is moved.
         units: which of its coordinates, counted from 0 over all that it has for one datum; a one-hot vector is one.
         values: the values that a unit takes, a category by its number; None for all states of a finite unit, else for
-            seven quantiles of its law in the model, which are -3, ..., 3 where that is a standard normal.
+            seven quantiles of its distribution in the model, which are -3, ..., 3 where that is a standard normal.
         seed: of the draws, where there is no mean.
 
     Raises:
@@ -65,31 +65,31 @@ def traversals(
     datum, *conditions = as_tuple(x)
     if len(datum) != 1:
         raise ValueError(f"traversals moves the latents of one datum, and x holds {len(datum)}: give x[:1]")
-    with frozen(program, x) as pair:
+    with evaluation_mode(program, x) as pair:
         decoder = Decoder(pair, x, seed)
         (sites,) = (posterior(pair, row) for row in each_datum(x, seed))
         value, still = named(sites, site)["value"], decoder.still(values_of(sites), *conditions)
-        law = still.nodes[site]["fn"]
+        distribution = still.nodes[site]["fn"]
         told, put = _places(still.nodes[site], units, values)
         moved = [_with_unit(value, unit, s) for unit, states in zip(units, put, strict=True) for s in states]
-        if not all(law.support.check(v).all() for v in moved):
-            raise ValueError(f"traversals: site {site!r} leaves its support {law.support}: give other values")
+        if not all(distribution.support.check(v).all() for v in moved):
+            raise ValueError(f"traversals: site {site!r} leaves its support {distribution.support}: give other values")
         images = decoder.pictures(still, [{site: v} for v in moved], [conditions] * len(moved))
     return Traversals(images.reshape(*told.shape, *datum.shape[1:]), told)
 
 
 def _places(site: Site, units: Sequence[int], values: Sequence[float] | None) -> tuple[Tensor, Tensor]:
-    """Where units go: as told, (U, V), and as put in, (U, V, own...): a one-hot unit is a vector of its own."""
-    law, name, value = site["fn"], site["name"], site["value"]
-    finite = coordinates(law).has_enumerate_support
-    own = coordinates(law).event_shape if finite else torch.Size()
+    """The values of each unit, as reported (U, V), and as set, (U, V, own...): a one-hot unit is a vector."""
+    distribution, name, value = site["fn"], site["name"], site["value"]
+    finite = coordinates(distribution).has_enumerate_support
+    own = coordinates(distribution).event_shape if finite else torch.Size()
     size = value.numel() // own.numel()
     if not units or not all(0 <= unit < size for unit in units):
         raise ValueError(f"traversals: site {name!r} has the units 0 to {size - 1}, and units is {list(units)}")
     if not finite:
         told = _quantiles(site, units) if values is None else torch.as_tensor(values).to(value).expand(len(units), -1)
         return told, told
-    states = support(law)  # (S, own...)
+    states = support(distribution)  # (S, own...)
     known = torch.arange(len(states), device=states.device) if own else states  # (S,)
     told = known if values is None else torch.as_tensor(values, device=states.device)
     found = told.unsqueeze(-1) == known  # (V, S)
@@ -100,7 +100,7 @@ def _places(site: Site, units: Sequence[int], values: Sequence[float] | None) ->
 
 
 def _quantiles(site: Site, units: Sequence[int]) -> Tensor:
-    """Of the coordinates of a law, (U, V), in closed form or of many draws."""
+    """Quantiles of each coordinate's distribution, (U, V), in closed form or from many draws."""
     value, single = site["value"], coordinates(site["fn"])
     out = DEVIATIONS.to(value).reshape(-1, *[1] * value.dim())
     try:

@@ -1,1 +1,1 @@
-"""A loss and its gradient as one graph: Pyro's handlers run once, when it is traced, and never again."""
+"""Traces a loss and its gradient into one graph, so that Pyro's handlers run only once."""

@@ -1,4 +1,4 @@
-"""Two ways to run a traced graph: replayed operation by operation, or compiled to fused kernels by Inductor."""
+"""Two ways to run a traced graph: replay operation by operation, or kernels compiled by Inductor."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Runner = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 def replay(graph: GraphModule, inputs: Sequence[Tensor]) -> Runner:
-    """The graph's operations one by one, without autograd and without Python's detours.
+    """Run the graph's operations one by one, without autograd and with little Python overhead.
 
     Arguments:
         inputs: on which it is tried.
@@ -32,7 +32,7 @@ def replay(graph: GraphModule, inputs: Sequence[Tensor]) -> Runner:
 
 
 def inductor(graph: GraphModule, inputs: Sequence[Tensor]) -> Runner:
-    """The graph compiled by Inductor, for the shapes and devices of `inputs`; takes seconds, less from its disk cache.
+    """Compile the graph with Inductor for the shapes and devices of `inputs`; takes seconds, less from its disk cache.
 
     Raises:
         Exception: whatever stops the compiler, such as a missing C++ compiler.
@@ -64,7 +64,7 @@ def _bare(graph: GraphModule) -> Runner:
 
 
 def _once(run: Runner, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """A run from a fixed seed on copies, numbers that are none made comparable."""
+    """Run once from a fixed seed on copies, with NaN replaced so that results can be compared."""
     devices = sorted({x.get_device() for x in inputs if x.is_cuda})
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)

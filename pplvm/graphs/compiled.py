@@ -1,4 +1,4 @@
-"""A loss in one of three tiers behind one face: eager, replay of its traced graph, or the graph compiled by Inductor.
+"""A loss that runs eagerly, as a replayed graph, or as a graph compiled by Inductor.
 
 The tiers draw the same noise from the same seed and give the same value and gradients, up to rounding.
 """
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pplvm.graphs.backends import inductor
-from pplvm.graphs.gradients import GradientGraph, gradient_graph
-from pplvm.graphs.interrupts import Interrupted, interruptible
-from pplvm.graphs.paying import Pace
-from pplvm.graphs.state import Held
+from pplvm.graphs.break_even import BreakEven
+from pplvm.graphs.gradient_graph import GradientGraph, gradient_graph
+from pplvm.graphs.interruptible import Interrupted, interruptible
+from pplvm.graphs.module_state import ModuleState
 from pplvm.graphs.tracing import NotOneGraph
-from pplvm.particles.side_effects import undone
-from pplvm.particles.watch import Watch
+from pplvm.particles.python_state import PythonState
+from pplvm.particles.side_effects import without_side_effects
 
 __all__ = ["Compiled", "Tier", "compiled"]
 
@@ -39,7 +39,7 @@ FEW = 100
 
 
 def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> "Compiled":
-    """A loss with the same values, gradients and stream of noise, run as one graph.
+    """A loss with the same values, gradients and random numbers, run as one graph.
 
     What cannot be traced falls back one tier, with one warning that names the place and the cause: Python that decides
     by a tensor's values, state that is neither parameter nor buffer. Shapes, modes (train, eval), numbers kept on
@@ -70,7 +70,7 @@ def compiled(loss: nn.Module, tier: Tier = "auto", steps: int | None = None) -> 
 
 
 class Compiled(nn.Module):
-    """What `compiled` makes: called as the loss is, or by `backward` for value and gradients, the faster way."""
+    """The module that `compiled` returns: called as the loss, or `backward` for value and gradients, the faster way."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Compiled(nn.Module):
         self.tier_now: Tier = "off"
         self.training = loss.training
         self._runs: dict[tuple[Any, ...], _Run | None] = {}
-        self._seen: list[_Seen] = []  # all of them, that what they keep stays what it is
+        self._seen: list[_GraphKeys] = []  # all of them, that what they keep stays what it is
         self._told: set[str] = set()
         self._is_short = tier == "auto" and steps is not None and steps < FEW
         self._may_compile = tier in ("auto", "inductor")
@@ -96,14 +96,14 @@ class Compiled(nn.Module):
         return {**vars(self), "_runs": {}, "_seen": []}
 
     def forward(self, *args: Tensor) -> Tensor:
-        """The loss, (), differentiable once in its parameters."""
+        """The loss, (), differentiable once by its parameters."""
         if (run := self._run_for(args)) is None:
             return self.loss(*args)
         value, gradients = run(args)
-        return _Known.apply(value, gradients, *run.graph.parameters)  # type: ignore[no-any-return]
+        return _PrecomputedGradients.apply(value, gradients, *run.graph.parameters)  # type: ignore[no-any-return]
 
     def backward(self, *args: Tensor) -> Tensor:
-        """The loss, (), detached, its gradients added to `.grad`."""
+        """The loss, (), detached; its gradients are added to `.grad`."""
         if (run := self._run_for(args)) is None:
             value = self.loss(*args)
             value.backward()
@@ -117,21 +117,21 @@ class Compiled(nn.Module):
         return value
 
     def _run_for(self, args: Sequence[Tensor]) -> "_Run | None":
-        """The graph for these arguments, built if need be; None where the loss runs eagerly."""
+        """The graph for these arguments, traced if need be; None where the loss runs eagerly."""
         if self.tier == "off" or self._is_short or not torch.is_grad_enabled() or any(x.requires_grad for x in args):
             return None
         if any(type(each) is not TraceMessenger for each in _PYRO_STACK):  # a user's handlers, which a graph passes by
             return None
         if not self._seen:
-            with undone(self.loss, args):  # what is made or found on a first batch exists from then on
+            with without_side_effects(self.loss, args):  # what is made or found on a first batch exists from then on
                 self.loss(*args)
-            self._seen.append(_Seen(self.loss))
+            self._seen.append(_GraphKeys(self.loss))
         key = self._seen[-1].key(args)
         if key not in self._runs and len(self._runs) >= MOST_GRAPHS:
             self._tell_once(self._too_many(self._seen[-1]))
             return None
         if key not in self._runs:
-            self._seen.append(_Seen(self.loss))  # what changed may hold what has not been watched
+            self._seen.append(_GraphKeys(self.loss))  # what changed may hold what has not been watched
             key = self._seen[-1].key(args)
         if key not in self._runs:
             self._runs[key] = self._built(args, self._seen[-1])
@@ -141,19 +141,19 @@ class Compiled(nn.Module):
         self.tier_now = "off" if run is None else run.tier
         return run
 
-    def _built(self, args: Sequence[Tensor], seen: "_Seen") -> "_Run | None":
+    def _built(self, args: Sequence[Tensor], seen: "_GraphKeys") -> "_Run | None":
         try:
             if any(map(_has_hooks, seen.held())):
                 raise NotOneGraph("a parameter has a hook of its own (register_hook)")
             before = seen.watch.values()
-            with undone(self.loss, args):
+            with without_side_effects(self.loss, args):
                 self.loss(*args)
             if (after := seen.watch.values()) != before:
                 name = seen.watch.changed(before, after)
                 raise NotOneGraph(f"{name} changes from call to call and is no buffer: register it as one")
             run = _Run(gradient_graph(self.loss, args), _cast(args) is not None)
         except NotOneGraph as error:
-            self._tell_once(f"{_told(self.loss)} is not one graph and runs eagerly: {error}")
+            self._tell_once(f"{_loss_name(self.loss)} is not one graph and runs eagerly: {error}")
             return None
         if self.tier == "inductor":
             self._compile(run, args)
@@ -163,16 +163,16 @@ class Compiled(nn.Module):
         if not self._may_compile:
             return
         try:
-            with interruptible(), undone(self.loss, args):
+            with interruptible(), without_side_effects(self.loss, args):
                 run.compile(args)
         except (Exception, Interrupted) as error:  # the signal has reached its listener by now
             self._may_compile = False
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._tell_once(f"Inductor cannot compile {_told(self.loss)}, whose graph is replayed: {why}")
+            self._tell_once(f"Inductor cannot compile {_loss_name(self.loss)}, whose graph is replayed: {why}")
 
-    def _too_many(self, seen: "_Seen") -> str:
+    def _too_many(self, seen: "_GraphKeys") -> str:
         what = seen.difference(list(self._runs)[-1])
-        return f"{_told(self.loss)} has {MOST_GRAPHS} graphs, one for each {what}; where it is new it runs eagerly"
+        return f"{_loss_name(self.loss)} has {MOST_GRAPHS} graphs, one for each {what}; where it is new it runs eagerly"
 
     def _tell_once(self, words: str) -> None:
         if words not in self._told:
@@ -180,11 +180,11 @@ class Compiled(nn.Module):
             self._tell(words)
 
 
-class _Seen:
-    """What a graph of a loss is for: shapes, modes, and the Python state that is burnt into it."""
+class _GraphKeys:
+    """The key of a graph: shapes, modes, and the Python state that the graph is specialised on."""
 
     def __init__(self, loss: nn.Module) -> None:
-        self.watch, self.held = Watch(loss), Held(loss)
+        self.watch, self.held = PythonState(loss), ModuleState(loss)
 
     def key(self, args: Sequence[Tensor]) -> tuple[Any, ...]:
         held = self.held()
@@ -195,10 +195,10 @@ class _Seen:
         ]
         every = [*map(id, held), *map(id, args)]
         same = [every.index(id(x)) for x in args]  # the graph of loss(x, x) knows one x
-        return *like, _cast(args), *learn, *same, *self.held.bonds(), self.watch.values()
+        return *like, _cast(args), *learn, *same, *self.held.aliases(), self.watch.values()
 
     def difference(self, key: tuple[Any, ...]) -> str:
-        """What the next graph would be built for, and what to do."""
+        """What differs between two graph keys, and what to do about it."""
         now = self.watch.values()
         if key[-1] == now:
             return "shape, type or mode of its arguments: give batches of one size (drop_last)"
@@ -207,12 +207,12 @@ class _Seen:
 
 @dataclass
 class _Run:
-    """A graph in use."""
+    """A graph in use, with the time it takes."""
 
     graph: GradientGraph
     is_cast: bool  # by autocast, in the graph already
     tier: Tier = "graph"
-    pace: Pace = field(default_factory=Pace)
+    pace: BreakEven = field(default_factory=BreakEven)
 
     def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         start = time.perf_counter()
@@ -222,7 +222,7 @@ class _Run:
         return found
 
     def pays(self, steps: int | None) -> bool:
-        """Whether the calls to come save more than the compiler costs."""
+        """Whether compilation saves more time in the calls to come than it costs."""
         return self.tier == "graph" and self.pace.pays(steps)
 
     def compile(self, args: Sequence[Tensor]) -> None:
@@ -232,8 +232,8 @@ class _Run:
         self.graph.runner, self.tier = runner, "inductor"
 
 
-class _Known(torch.autograd.Function):
-    """A value whose gradients are known already."""
+class _PrecomputedGradients(torch.autograd.Function):
+    """An autograd function for a value whose gradients are computed already."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ class _Known(torch.autograd.Function):
 
 
 def _cast(args: Sequence[Tensor]) -> torch.dtype | None:
-    """What autocast casts to, None if it is off."""
+    """The dtype that autocast casts to; None if it is off."""
     kind = args[0].device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
@@ -257,11 +257,11 @@ def _warn(words: str) -> None:
 
 
 def _has_hooks(tensor: Tensor) -> bool:
-    """Whether Python has a say when its gradient is there."""
+    """Whether a tensor has hooks on its gradient."""
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
-def _told(loss: nn.Module) -> str:
+def _loss_name(loss: nn.Module) -> str:
     """A loss in words, e.g. LeaveOneOut of SigmoidBeliefNet."""
     parts = [type(getattr(loss, part)).__name__ for part in ("objective", "program") if hasattr(loss, part)]
     return " of ".join(parts) or type(loss).__name__

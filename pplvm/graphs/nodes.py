@@ -1,4 +1,4 @@
-"""What the nodes of a graph do: draw, write, show another's memory."""
+"""Properties of graph nodes: random, in-place, view."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ __all__ = ["is_impure", "is_random", "is_view", "is_write", "root_of", "schema_o
 
 
 def schema_of(node: Node) -> Any:
-    """The signature of the operation that a node calls, None if it calls none."""
+    """The schema of the operation that a node calls; None if it calls none."""
     return getattr(node.target, "_schema", None) if node.op == "call_function" else None
 
 
 def is_random(node: Node) -> bool:
-    """Whether a node draws from torch's stream."""
+    """Whether a node draws from torch's random number generator."""
     return node.op == "call_function" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
@@ -25,19 +25,19 @@ def is_write(node: Node) -> bool:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node shows the memory of its first input."""
+    """Whether a node is a view of its first input."""
     schema = schema_of(node)
     alias = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
     return alias is not None and not alias.is_write
 
 
 def is_impure(node: Node) -> bool:
-    """What must stay in a graph although nobody reads it."""
+    """Whether a node must stay in a graph although its result is not used."""
     return node.op in ("placeholder", "output") or is_random(node) or is_write(node)
 
 
 def root_of(node: Node) -> Node:
-    """The node whose memory a node shows or was written to."""
+    """The node that owns the memory of a view or an in-place result."""
     while is_view(node) or is_write(node):
         node = node.all_input_nodes[0]
     return node

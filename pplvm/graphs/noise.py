@@ -1,4 +1,4 @@
-"""Randomness as an input: the draws of a traced graph, lifted out of it and made in program order.
+"""Randomness as an input: the draws of a traced graph become inputs, made in program order.
 
 What a graph draws from constants alone becomes an input; what it draws from tensors becomes a function of one:
 
@@ -19,14 +19,14 @@ from torch.fx import Graph, GraphModule, Node
 
 from pplvm.graphs.nodes import is_impure, is_random
 
-__all__ = ["Draw", "lift", "reseed"]
+__all__ = ["Draw", "lift_noise", "reseed"]
 
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of a program: its kind, "normal", "uniform", "exponential" or "other", and how it is made."""
+    """One draw of a traced program: "normal", "uniform", "exponential" or "other", and how it is made."""
 
     kind: str
     shape: tuple[int, ...]
@@ -48,15 +48,15 @@ class Draw:
 
 
 def reseed(seed: int) -> None:
-    """`torch.manual_seed`, at a hundredth of its time as long as no program has used CUDA."""
+    """As `torch.manual_seed`, but a hundred times faster as long as no program has used CUDA."""
     if torch.cuda.is_initialized():
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
 
 
-def lift(graph: GraphModule) -> tuple[Draw, ...]:
-    """Turn the graph's draws into its last inputs, in program order.
+def lift_noise(graph: GraphModule) -> tuple[Draw, ...]:
+    """Turn a graph's draws into its last inputs, in program order.
 
     A draw that no constants make (a gamma's, say) stays where it is, and so do all that come after it: drawn ahead of
     it they would move the stream.
@@ -85,7 +85,7 @@ def lift(graph: GraphModule) -> tuple[Draw, ...]:
 
 
 def _draw_of(node: Node) -> Draw | None:
-    """How a random node's noise is made; None if it must be drawn where it stands."""
+    """How the noise of a random node is made; None if it must be drawn within the graph."""
     op, args, like = node.target, node.args, _like(node)
     packet = getattr(op, "overloadpacket", None)
     if packet in (aten.randn, aten.randn_like) or op in NORMALS_OF_TENSORS:
@@ -124,7 +124,7 @@ FROM_EMPTY = (
 
 
 def _as_drawn(graph: Graph, node: Node, noise: Node) -> Node:
-    """What a random node gives, as a function of its noise."""
+    """The result of a random node as a function of its noise."""
     op, args = node.target, node.args
     if op in NORMALS_OF_TENSORS:
         mean, std = args[:2]
@@ -139,7 +139,7 @@ def _as_drawn(graph: Graph, node: Node, noise: Node) -> Node:
 
 
 def _like(node: Node) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
-    """Shape, dtype and device of what a node gave."""
+    """Shape, dtype and device of a node's result."""
     given: Tensor = node.meta["val"]
     return tuple(given.shape), given.dtype, given.device
 

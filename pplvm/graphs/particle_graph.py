@@ -1,4 +1,4 @@
-"""What is asked of one datum's particles, as a graph: the noise drawn as ever, the rest run in chunks of few bytes.
+"""A graph that computes terms of one datum's particles, in chunks of bounded memory.
 
 The noise of all particles is drawn at once, in program order, then cut; so the chunks' size changes no draw.
 """
@@ -11,16 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.graphs.backends import inductor, replay
-from pplvm.graphs.interrupts import Interrupted, interruptible
+from pplvm.graphs.break_even import BreakEven
+from pplvm.graphs.interruptible import Interrupted, interruptible
+from pplvm.graphs.module_state import ModuleState
 from pplvm.graphs.noise import Draw
-from pplvm.graphs.paying import Pace
-from pplvm.graphs.splitting import Split, split
-from pplvm.graphs.state import Held
+from pplvm.graphs.splitting import SplitGraph, split_at_noise
 from pplvm.graphs.tracing import NotOneGraph, Traced, trace
-from pplvm.particles.side_effects import undone
-from pplvm.particles.watch import Watch
+from pplvm.particles.python_state import PythonState
+from pplvm.particles.side_effects import without_side_effects
 
 __all__ = ["Measure", "ParticleGraph", "particle_graph"]
 
@@ -32,7 +32,7 @@ BYTES = {"cpu": 2**20, "cuda": 2**28}
 
 
 class ParticleGraph:
-    """The graph in use, for data of one shape and one number of particles.
+    """A graph for data of one shape and one number of particles.
 
     Arguments:
         parts: traced for a chunk of particles.
@@ -43,17 +43,17 @@ class ParticleGraph:
     """
 
     def __init__(
-        self, parts: Split, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: Held, row: Batch
+        self, parts: SplitGraph, noise: tuple[Draw, ...], chunk: int, num_particles: int, held: ModuleState, row: Batch
     ) -> None:
         self.parts, self.noise, self.chunk, self.held = parts, noise, chunk, held
         self.starts = [*range(0, num_particles - chunk, chunk), num_particles - chunk]
-        self.pace = Pace()
+        self.pace = BreakEven()
         self._may_compile = True
         self._before = replay(parts.before, [*held(), *as_tuple(row)])
         self._after = replay(parts.after, self._inputs(row))
 
     def known(self, row: Batch) -> Sequence[Tensor]:
-        """What depends on the datum (1, *shape) alone, to be computed once."""
+        """What depends on the datum (1, *shape) alone, computed once."""
         return self._before([*self.held(), *as_tuple(row)])
 
     def __call__(self, row: Batch, known: Sequence[Tensor]) -> list[Tensor]:
@@ -68,7 +68,7 @@ class ParticleGraph:
         return [torch.cat(outputs) for outputs in zip(*found, strict=True)]
 
     def compile_if_it_pays(self, runs: int, row: Batch) -> None:
-        """Go over to Inductor where that is quicker, all in all.
+        """Compile with Inductor if that is faster in all.
 
         Arguments:
             runs: planned in all, those done counted.
@@ -77,10 +77,10 @@ class ParticleGraph:
             self.compile(row)
 
     def compile(self, row: Batch) -> None:
-        """Go over to Inductor; replay on where it fails."""
+        """Compile with Inductor; keep the replay where that fails."""
         self._may_compile = False
         try:
-            with interruptible(), undone(nn.Module(), as_tuple(row)):
+            with interruptible(), without_side_effects(nn.Module(), as_tuple(row)):
                 inputs = self._inputs(row)
                 compiled = inductor(self.parts.after, inputs)
                 compiled(inputs)
@@ -98,7 +98,7 @@ class ParticleGraph:
 
 
 def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows: Batch) -> ParticleGraph:
-    """Trace what is asked, in chunks if one tensor of all particles takes too many bytes; the random state stays.
+    """Trace a measure, in chunks if one tensor of all particles takes too many bytes; random state is restored.
 
     Arguments:
         measure: runs a program without gradient, in eval mode.
@@ -109,26 +109,26 @@ def particle_graph(measure: Measure, num_particles: int, module: nn.Module, rows
     Raises:
         NotOneGraph: it cannot be traced, changes from call to call, draws within the graph, or differs.
     """
-    held, parts = Held(module), as_tuple(rows)
-    row, last = (rows_of(parts, each) for each in (slice(1), slice(-1, None)))
-    watch = Watch(module)
+    held, parts = ModuleState(module), as_tuple(rows)
+    row, last = (batch_rows(parts, each) for each in (slice(1), slice(-1, None)))
+    watch = PythonState(module)
     state = watch.values()
-    with undone(module, parts):
+    with without_side_effects(module, parts):
         whole = _traced(measure, num_particles, held, row)
         chunk = _fitting(whole, num_particles)
         part = whole if chunk == num_particles else _traced(measure, chunk, held, row)
         if part.noise != tuple(_piece(draw, chunk, num_particles) for draw in whole.noise):
             part, chunk = whole, num_particles
-        found = ParticleGraph(split(part), whole.noise, chunk, num_particles, held, row)
+        found = ParticleGraph(split_at_noise(part), whole.noise, chunk, num_particles, held, row)
         for each in (row, last):
             _require_agreement(found, measure, num_particles, each)
     if watch.values() != state:
         raise NotOneGraph(f"{watch.changed(state, watch.values())} changes from call to call")
-    found.pace = Pace()
+    found.pace = BreakEven()
     return found
 
 
-def _traced(measure: Measure, num_particles: int, held: Held, row: tuple[Tensor, ...]) -> Traced:
+def _traced(measure: Measure, num_particles: int, held: ModuleState, row: tuple[Tensor, ...]) -> Traced:
     traced = trace(lambda *row: measure(num_particles, *row), held(), list(row))
     if not traced.is_pure:
         raise NotOneGraph("it draws within the graph, or changes what it is given")
@@ -136,7 +136,7 @@ def _traced(measure: Measure, num_particles: int, held: Held, row: tuple[Tensor,
 
 
 def _fitting(whole: Traced, num_particles: int) -> int:
-    """How many particles a chunk holds: as many chunks as the widest tensor of all needs, of one size."""
+    """The particles of a chunk: of equal size, as many chunks as the largest tensor needs."""
     values = [node.meta.get("val") for node in whole.graph.graph.nodes if node.op == "call_function"]
     of_all = [v for v in values if isinstance(v, Tensor) and v.dim() and v.shape[0] % num_particles == 0]
     parts = max((v.numel() * v.element_size() / _budget(v.device) for v in of_all), default=1.0)
@@ -148,12 +148,12 @@ def _budget(device: torch.device) -> int:
 
 
 def _piece(draw: Draw, chunk: int, num_particles: int) -> Draw | None:
-    """The draw for a chunk; None if its first dimension is not the particles."""
+    """A draw for one chunk; None if its first dimension is not the particles."""
     return replace(draw, shape=(chunk, *draw.shape[1:])) if draw.shape[:1] == (num_particles,) else None
 
 
 def _require_agreement(graph: ParticleGraph, measure: Measure, num_particles: int, row: tuple[Tensor, ...]) -> None:
-    """Hold the graph against what it was traced from.
+    """Compare the graph with the function that it was traced from.
 
     Raises:
         NotOneGraph: they differ.

@@ -1,4 +1,4 @@
-"""A traced graph made shorter for replay, where each operation costs more to call than to compute."""
+"""Simplifies a traced graph for replay, where each operation costs more to call than to compute."""
 
 import copy
 from typing import Any
@@ -18,12 +18,12 @@ MOST_FOLDED = 4096
 
 
 def copied(graph: GraphModule) -> GraphModule:
-    """The same nodes on the same constants, to be changed."""
+    """A copy of a graph with the same nodes and constants."""
     return GraphModule(graph, copy.deepcopy(graph.graph))
 
 
 def simplified(graph: GraphModule) -> GraphModule:
-    """A copy without copies, repetitions and what constants alone decide."""
+    """A copy of a graph without clones, common subexpressions and constant subgraphs."""
     graph = copied(graph)
     for shorten in (_skip_identities, _fold_constants, _skip_identities, _merge_equal):
         shorten(graph)
@@ -46,7 +46,7 @@ def with_python_calls(graph: GraphModule) -> GraphModule:
 
 
 def own_outputs(graph: GraphModule) -> None:
-    """Copy outputs that share memory with one another or with what the graph is given, as gradients must not."""
+    """Copy outputs that share memory with one another or with inputs, as gradients must not."""
     end = next(node for node in graph.graph.nodes if node.op == "output")
     found, roots = [], set()
     for output in end.args[0]:
@@ -61,7 +61,7 @@ def own_outputs(graph: GraphModule) -> None:
 
 
 def _repeats(node: Node) -> bool:
-    """Whether a node shows some of its memory several times."""
+    """Whether a node is a view that repeats memory (expand)."""
     while is_view(node):
         if node.target is aten.expand.default:
             return True
@@ -77,7 +77,7 @@ def _skip_identities(graph: GraphModule) -> None:
 
 
 def _same_as(node: Node) -> Node | None:
-    """The earlier node whose value this one has."""
+    """The earlier node with the same value as this one."""
     op, args = node.target, node.args
     before = args[0] if args and isinstance(args[0], Node) else None
     if before is None:
@@ -126,7 +126,7 @@ OF_SHAPE = (aten.ones_like.default, aten.zeros_like.default)
 
 
 def _filled(node: Node, constants: dict[Node, Tensor]) -> Any:
-    """A node's arguments, one of which only the shape matters replaced by one like the result."""
+    """A node's arguments, with one of which only the shape matters replaced by one like the result."""
     return torch.fx.map_arg(node.args, lambda each: constants[each] if each in constants else _stand_in(node))
 
 
@@ -136,7 +136,7 @@ def _stand_in(node: Node) -> Tensor:
 
 
 def _merge_equal(graph: GraphModule) -> None:
-    """Keep one of several nodes that compute the same; not where tensors change under their names."""
+    """Merge nodes that compute the same (common subexpressions), except where tensors change in place."""
     if any(is_write(node) for node in graph.graph.nodes):
         return
     first: dict[str, Node] = {}
@@ -152,7 +152,7 @@ def _merge_equal(graph: GraphModule) -> None:
 
 
 def _is_written(node: Node) -> bool:
-    """Whether a node, or what shows its memory, is written to."""
+    """Whether a node, or a view of it, is written to."""
     return any(is_write(user) or (is_view(user) and _is_written(user)) for user in node.users)
 
 

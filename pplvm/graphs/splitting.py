@@ -1,4 +1,4 @@
-"""A traced graph in two at its noise: what depends on none runs once, the rest for each set of draws.
+"""Splits a traced graph at its noise: one part runs once, the other for each set of draws.
 
 outputs = after(held, args, carried, noise),     carried = before(held, args)
 """
@@ -14,11 +14,11 @@ from pplvm.graphs.nodes import is_random, is_view, is_write
 from pplvm.graphs.noise import Draw
 from pplvm.graphs.tracing import Traced
 
-__all__ = ["Split", "split"]
+__all__ = ["SplitGraph", "split_at_noise"]
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitGraph:
     """The two graphs, and the noise that the second one takes last."""
 
     before: GraphModule  # (held..., args...) -> carried...
@@ -26,8 +26,8 @@ class Split:
     noise: tuple[Draw, ...]
 
 
-def split(traced: Traced) -> Split:
-    """Cut a graph where its noise comes in.
+def split_at_noise(traced: Traced) -> SplitGraph:
+    """Split a graph where its noise comes in.
 
     Views are taken anew on either side, so that nothing is carried in a larger shape than it was computed in. A graph
     that changes tensors in place stays whole, as the second.
@@ -36,15 +36,15 @@ def split(traced: Traced) -> Split:
     given = [node for node in nodes if node.op == "placeholder"]
     first = len(given) - len(traced.noise)
     if any(map(is_write, nodes)):
-        return Split(_part(traced.graph, given[:first], [], []), traced.graph, traced.noise)
+        return SplitGraph(_part(traced.graph, given[:first], [], []), traced.graph, traced.noise)
     carried = _carried(_depending(nodes, given[first:]))
     outputs = nodes[-1].args[0]
     before = _part(traced.graph, given[:first], [], carried)
-    return Split(before, _part(traced.graph, given, carried, outputs, first), traced.noise)
+    return SplitGraph(before, _part(traced.graph, given, carried, outputs, first), traced.noise)
 
 
 def _depending(nodes: Iterable[Node], noise: Iterable[Node]) -> set[Node]:
-    """What noise decides, and the output."""
+    """The nodes that depend on noise, and the output."""
     late = set(noise)
     for node in nodes:
         if node.op == "output" or is_random(node) or not late.isdisjoint(node.all_input_nodes):
@@ -53,7 +53,7 @@ def _depending(nodes: Iterable[Node], noise: Iterable[Node]) -> set[Node]:
 
 
 def _carried(late: Iterable[Node]) -> list[Node]:
-    """What late nodes read that is computed without them, views followed to what they show, in program order."""
+    """The noise-free nodes that later nodes read, without views, in program order."""
     waiting, seen, carried = list(late), set(late), []
     while waiting:
         for node in waiting.pop().all_input_nodes:
@@ -65,7 +65,7 @@ def _carried(late: Iterable[Node]) -> list[Node]:
 
 
 def _part(whole: GraphModule, given: list[Node], carried: list[Node], outputs: Any, first: int = 0) -> GraphModule:
-    """What gives `outputs` of a graph, with `carried` as inputs, which come after the first of the given ones."""
+    """A subgraph for `outputs`, with `carried` as inputs after the first of the given ones."""
     graph, copies = Graph(), dict[Node, Node]()
     for node in [*given[:first], *carried, *given[first:]]:
         copies[node] = graph.placeholder(node.name)
@@ -79,7 +79,7 @@ def _part(whole: GraphModule, given: list[Node], carried: list[Node], outputs: A
 
 
 def _needed(outputs: list[Node], known: Container[Node]) -> set[Node]:
-    """What must be computed for `outputs` where some nodes are known."""
+    """The nodes that `outputs` need where some nodes are known."""
     waiting, needed = list(outputs), set[Node]()
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""From a function of tensors to one graph of torch's operations: its Python runs once, under `make_fx`."""
+"""Traces a function of tensors into one graph of torch operations, by `make_fx`."""
 
 import contextlib
 import linecache
@@ -19,7 +19,7 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
 from pplvm.graphs.nodes import is_random, is_write, root_of
-from pplvm.graphs.noise import Draw, lift
+from pplvm.graphs.noise import Draw, lift_noise
 from pplvm.particles.pair import validation
 
 __all__ = ["NotOneGraph", "Traced", "operations", "trace"]
@@ -31,7 +31,7 @@ class NotOneGraph(Exception):
 
 @dataclass(frozen=True)
 class Traced:
-    """A graph (held..., args..., noise...) -> outputs, a pure function but for the buffers that it writes."""
+    """A graph (held..., args..., noise...) -> outputs, pure but for the buffers that it writes."""
 
     graph: GraphModule
     noise: tuple[Draw, ...]  # its last inputs
@@ -39,7 +39,7 @@ class Traced:
 
     @property
     def is_pure(self) -> bool:
-        """Whether all of its randomness is an input, and nothing that is held changes."""
+        """Whether all randomness is an input, and no parameter or buffer changes."""
         nodes = self.graph.graph.nodes
         written = [root_of(node.all_input_nodes[0]) for node in nodes if is_write(node)]
         return not any(map(is_random, nodes)) and all(
@@ -48,7 +48,7 @@ class Traced:
 
 
 def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], args: Sequence[Tensor]) -> Traced:
-    """Run a function once on these very tensors and keep its operations, the backward pass's too.
+    """Run a function once and record its operations, the backward pass included.
 
     Arguments:
         function: of `args`, to a sequence of tensors.
@@ -62,17 +62,17 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
     site = _LastSite()
     try:
         with ExitStack() as stack:
-            for context in (validation(False), *map(_silenced, CHECKS), _OneGraph(), site):
+            for context in (validation(False), *map(_disabled, CHECKS), _OneGraph(), site):
                 stack.enter_context(context)
             torch.clear_autocast_cache()  # weights that were cast before would be constants
             graph = operations(lambda *inputs: list(function(*inputs[len(held) :])), [*held, *args])
     except Exception as error:
-        raise NotOneGraph(_told(error, site.name)) from error
+        raise NotOneGraph(_error_message(error, site.name)) from error
     finally:
         torch.clear_autocast_cache()
     _refuse_what_is_hidden(graph)
     _refuse_sizes_of_the_data(graph, len(held))
-    noise = lift(graph)
+    noise = lift_noise(graph)
     outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     return Traced(graph, noise, len(outputs))
 
@@ -80,7 +80,7 @@ def trace(function: Callable[..., Sequence[Tensor]], held: Sequence[Tensor], arg
 def operations(
     function: Callable[..., Any], inputs: Sequence[Tensor], instead: Mapping[OpOverload, Callable] | None = None
 ) -> GraphModule:
-    """The operations of a function on these very tensors, by `make_fx`.
+    """Record the operations of a function on these tensors, by `make_fx`.
 
     The shapes of all nodes are kept in one fake mode; to make one a node, its default, takes a third of the time.
 
@@ -99,12 +99,12 @@ CHECKS = ("pyro.util.torch_isnan", "pyro.util.torch_isinf", "torch.distributions
 """Looks at values that warn or refuse and change nothing; the loss has been checked when it is traced."""
 
 
-def _silenced(check: str) -> Any:
+def _disabled(check: str) -> Any:
     return patch(check, lambda *args: False)
 
 
 class _LastSite(Messenger):
-    """The site that a program has come to."""
+    """A Pyro messenger that remembers the last site."""
 
     name: str | None = None
 
@@ -114,7 +114,7 @@ class _LastSite(Messenger):
 
 
 class _OneGraph(TorchFunctionMode):
-    """Torch's functions that peek at data on the host, replaced where their result does not depend on it."""
+    """Replaces torch functions that read data on the host where their result does not depend on the data."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -139,7 +139,7 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def _refuse_what_is_hidden(graph: GraphModule) -> None:
-    """Constants of the graph that are none."""
+    """Refuse constants that hide state: generators, parameters without a module, tensors written to."""
     for node in graph.graph.nodes:
         constant = getattr(graph, node.target) if node.op == "get_attr" else None
         if isinstance(constant, torch.Generator):
@@ -154,7 +154,7 @@ def _refuse_what_is_hidden(graph: GraphModule) -> None:
 
 
 def _refuse_sizes_of_the_data(graph: GraphModule, num_held: int) -> None:
-    """Results as long as values decide, whose length would be that of the first data; masks that are held may stay."""
+    """Refuse results of data-dependent size, except by masks that are parameters or buffers."""
     held = [node for node in graph.graph.nodes if node.op == "placeholder"][:num_held]
     for node in graph.graph.nodes:
         if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
@@ -170,8 +170,8 @@ def _refuse_sizes_of_the_data(graph: GraphModule, num_held: int) -> None:
             )
 
 
-def _told(error: Exception, site: str | None) -> str:
-    """Where, and why, in one line."""
+def _error_message(error: Exception, site: str | None) -> str:
+    """Where tracing failed and why, in one line."""
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "_local_scalar_dense" in cause or "is_nonzero" in cause:
         cause = "Python decides or computes by a tensor's value (if, while, float(), .item())"

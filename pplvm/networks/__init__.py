@@ -1,1 +1,1 @@
-"""nn.Modules: parameters and buffers, no randomness, no Pyro."""
+"""Neural networks: nn.Modules with parameters and buffers, without randomness or Pyro."""

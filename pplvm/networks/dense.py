@@ -1,4 +1,4 @@
-"""Fully connected networks."""
+"""Multilayer perceptrons."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between them; a single linear layer if nothing is hidden.
+    """A multilayer perceptron; a single linear layer if there are no hidden sizes.
 
     Arguments:
         in_size, out_size: sizes of the last dimension, (..., in_size) -> (..., out_size).

@@ -1,4 +1,4 @@
-"""Layers that count dimensions from the left, made to take any dimensions left of those of one input."""
+"""A wrapper that lets layers with one batch dimension take any number of leading dimensions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["LeadingDims"]
 
 
 class LeadingDims(nn.Module):
-    """Fold all dimensions left of the last `num_dims` into one batch dimension, call the layer, unfold them again.
+    """Flatten all dimensions left of the last `num_dims` into one batch dimension, call the layer, restore them.
 
     Particles, and states that are summed out, stand in dimensions left of the batch; a convolution, a recurrent
     layer or attention knows one batch dimension only. Of several inputs the leading dimensions are broadcast.

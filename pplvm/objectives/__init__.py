@@ -1,1 +1,1 @@
-"""Objectives: swappable Pyro ELBOs, each a bound and a gradient rule."""
+"""Objectives: Pyro ELBOs, each made of a bound and a gradient rule."""

@@ -1,4 +1,4 @@
-"""Rules that compare each draw with a partner drawn against it: equal in distribution, opposite in luck.
+"""Antithetic gradient estimators for discrete sites: ARM, DisARM (U2G) and ARMS.
 
     u ~ U(0, 1),  b = 1[u > 1 - p],  b~ = 1[u < p],  p = sigmoid(logit)
 
@@ -25,7 +25,7 @@ __all__ = ["ARM", "ARMS", "ARMRule", "ARMSRule", "DisARM", "DisARMRule"]
 
 
 class ARM(Sitewise):
-    """Augment, reinforce, merge: for Bernoulli sites.
+    """The augment-REINFORCE-merge estimator (ARM) of Bernoulli sites.
 
     Arguments:
         bound: maps log-weights (K, B) to one value per datum (B,).
@@ -59,7 +59,7 @@ class ARMRule(SiteRule):
 
 
 class DisARM(Sitewise):
-    """ARM with the noise averaged out given the two draws; also called U2G.
+    """The DisARM (U2G) estimator: ARM with the noise averaged out given the two draws.
 
     A categorical site is drawn as a chain of yes or no, category by category, and each link is paired.
 
@@ -123,7 +123,7 @@ class DisARMRule(SiteRule):
 
 
 class ARMS(Sitewise):
-    """Antithetic REINFORCE with several draws, joined by a Dirichlet copula; for Bernoulli sites.
+    """The ARMS estimator: REINFORCE with several antithetic draws from a Dirichlet copula; for Bernoulli sites.
 
     Arguments:
         draws: n, of each site, that work against each other, at least 2; 2 gives `DisARM`.
@@ -175,7 +175,7 @@ class ARMSRule(SiteRule):
 
 
 def lost_without(site: SiteDraw, partner: Tensor) -> Tensor:
-    """What the bound loses when draw k alone is replaced by its partner, (K, B)."""
+    """How much the bound falls when draw k alone is replaced by its antithetic partner, (K, B)."""
     K = site.num_particles
     if site.bound is elbo:
         return (site.f - site.f_at(partner.unsqueeze(0))[0]) / K
@@ -186,7 +186,7 @@ def lost_without(site: SiteDraw, partner: Tensor) -> Tensor:
 
 
 def _uniform_given_draw(site: SiteDraw) -> tuple[Discrete, Tensor, Tensor]:
-    """The noise u that led to b = 1[u > 1 - p]: the family, u and b, (K, ...)."""
+    """The family, the uniform noise u with b = 1[u > 1 - p], and the draw b, (K, ...)."""
     family, b = Discrete(site.fn), site.value
     p, v = family.mean.detach(), site.uniform(site.value)
     return family, torch.where(b > 0, 1 - p * v, (1 - p) * v), b
@@ -197,13 +197,13 @@ def _below(u: Tensor, p: Tensor) -> Tensor:
 
 
 def _stick_logits(logits: Tensor) -> Tensor:
-    """Logits of stopping at each category but the last, given that it was reached: (..., C) to (..., C - 1)."""
+    """Logits of the stick-breaking probabilities of all categories but the last: (..., C) to (..., C - 1)."""
     rest = logits.flip(-1).logcumsumexp(-1).flip(-1)
     return (logits - rest.roll(-1, -1))[..., :-1]
 
 
 def _first(sticks: Tensor) -> Tensor:
-    """The category at the first one, the last if there is none: (..., C - 1) to one-hot (..., C)."""
+    """One-hot of the first one, of the last category if there is none: (..., C - 1) to (..., C)."""
     ended = torch.cat([sticks, torch.ones_like(sticks[..., :1])], -1).cumsum(-1).clamp(max=1)
     return ended.diff(dim=-1, prepend=torch.zeros_like(ended[..., :1]))
 

@@ -1,4 +1,4 @@
-"""Baselines: what a score-function gradient subtracts from its learning signal, learned along the way.
+"""Learned baselines, subtracted from the learning signal of a score-function gradient.
 
 A baseline must not depend on the draw that it is subtracted from, or the gradient shrinks: each predicts
 from what came before and only then observes.
@@ -11,7 +11,7 @@ __all__ = ["LearnedBaseline", "MovingAverage"]
 
 
 class MovingAverage(nn.Module):
-    """A decaying average of past learning signals, without the bias of its start at zero.
+    """An exponential moving average of past learning signals, bias-corrected for its start at zero.
 
         average_t = sum_{s<t} decay^(t-1-s) signal_s / sum_{s<t} decay^(t-1-s)
 
@@ -45,7 +45,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def observe(self, signal: Tensor) -> None:
-        """Take in the signals (K, B) of one step, after they were used."""
+        """Update the average with the signals (K, B) of one step, after they were used."""
         if self.training:
             self.total.mul_(self.decay).add_(signal.mean())
             self.weight.mul_(self.decay).add_(1.0)

@@ -1,4 +1,4 @@
-"""Biased rules for discrete sites, so named: f is differentiated at values that the program never draws.
+"""Biased gradient rules for discrete sites: straight-through, Gumbel-softmax, Concrete; their names say so.
 
     BiasedStraightThrough          slope of f at the draw, as if the draw moved like its mean
     BiasedStraightThroughGumbel    the same, as if it moved like its relaxation at temperature T
@@ -26,7 +26,7 @@ from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.pair import Pair, Particles, cuda_devices
-from pplvm.particles.paths import has_path
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = [
     "BiasedConcrete",
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class _AsIfItMoved(SiteRule):
-    """Follow the slope of f along values that move with the logits."""
+    """Differentiate f along surrogate values that depend smoothly on the logits."""
 
     credits_each_datum = False  # the slope is that of all data's terms
 
@@ -57,7 +57,7 @@ class _AsIfItMoved(SiteRule):
 
     @abstractmethod
     def _moving(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
-        """What stands for a draw, differentiable in the logits."""
+        """The surrogate of a draw, differentiable by the logits."""
 
     def _later(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
         moving = self._moving(site, family, draw)
@@ -103,7 +103,7 @@ class BiasedStraightThroughGumbelRule(_AsIfItMoved):
 
 
 class BiasedStraightThroughGumbel(Sitewise):
-    """Hard draws forward, their Gumbel-softmax relaxation backward.
+    """Straight-through Gumbel-softmax: hard draws forward, their relaxation backward.
 
     Arguments:
         temperature: T; the bias falls and the variance grows as it falls.
@@ -149,7 +149,7 @@ class BiasedConcreteRule(BiasedStraightThroughGumbelRule):
 
 
 class BiasedPathwise(Pathwise):
-    """Differentiate the bound along whatever gradient a draw carries, that of a discrete one too.
+    """Differentiate the bound along any gradient that a draw carries, even a discrete one's.
 
     For guides with a straight-through distribution: one with a discrete support and an `rsample` that gives its draws
     a gradient, such as `OneHotCategoricalStraightThrough` of torch, or one of your own. Everywhere else such a draw
@@ -171,7 +171,7 @@ class BiasedPathwise(Pathwise):
     """
 
     def takes(self, site: Site) -> bool:
-        return bool(site["fn"].has_rsample) and not has_path(site["fn"])
+        return bool(site["fn"].has_rsample) and not is_reparameterized(site["fn"])
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
         return super().draw(replace(pair, straight_through=True), *args, **kwargs)
@@ -180,7 +180,7 @@ class BiasedPathwise(Pathwise):
         pair = super()._pair_up(model, guide, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = latents(pair.run_guide(1, args, kwargs)).values()
-        if not any(site["fn"].has_rsample and not has_path(site["fn"]) for site in drawn):
+        if not any(site["fn"].has_rsample and not is_reparameterized(site["fn"]) for site in drawn):
             raise ObjectiveError(
                 "BiasedPathwise follows straight-through distributions, of which the guide draws none: use Pathwise, "
                 "or BiasedStraightThrough for a Bernoulli or OneHotCategorical site"

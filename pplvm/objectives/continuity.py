@@ -12,7 +12,7 @@ __all__ = ["require_continuous"]
 
 @torch.enable_grad()
 def require_continuous(rule: SiteRule, site: SiteDraw) -> None:
-    """Refuse a program that jumps between the states, where slopes do not tell all of what f does.
+    """Refuse a program that is discontinuous between the states, whose slopes do not tell its differences.
 
     From one soft value to another f must change by the integral of its slope.
 

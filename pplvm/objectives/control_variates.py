@@ -1,4 +1,4 @@
-"""Score-function rules with a control variate that evaluates the program again, at relaxed or other draws.
+"""Score-function rules with control variates that evaluate the program again: MuProp, REBAR, RELAX, double CV.
 
     MuProp                  f(b) - f(mu) - f'(mu) (b - mu), the removed part put back through the mean mu
     REBAR                   f(b) - c(z~), c = eta f(relaxed(z)), put back along the paths of z and of z~ given b
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class MuProp(Sitewise):
-    """The first-order Taylor expansion of f at the mean as control variate.
+    """MuProp: the first-order Taylor expansion of f at the mean as control variate.
 
     Arguments:
         linear: with the slope; without it (SimpleMuProp) f(mu) alone is the baseline.
@@ -74,7 +74,7 @@ class MuPropRule(SiteRule):
 
 
 class REBAR(Sitewise):
-    """The relaxed program as control variate, at noise coupled to the draw; temperature and coefficient learn.
+    """REBAR: the relaxed program as control variate at coupled noise; temperature and coefficient are learned.
 
     Later sites are relaxed too wherever they depend on a relaxed one.
 
@@ -119,7 +119,7 @@ class REBARRule(SiteRule):
 
 
 class RELAX(Sitewise):
-    """REBAR with a learned function of the noisy logits added to its control variate.
+    """RELAX: REBAR with a learned function of the noisy logits added to its control variate.
 
     The function is a sum over coordinates of one small network, so it fits sites of any size; it starts at
     zero, that is at REBAR.
@@ -151,7 +151,7 @@ class RELAXRule(REBARRule):
 
 
 class DoubleControlVariate(Sitewise):
-    """Leave-one-out with the slopes of f at the other draws as a second control variate; its weight learns.
+    """Leave-one-out with the slopes of f at the other draws as a second control variate of learned weight.
 
     The derivation holds for any K from 2 up.
 
@@ -217,7 +217,7 @@ class _Coefficient(nn.Module):
 
 
 class _Relaxation(nn.Module):
-    """What REBAR and RELAX learn."""
+    """The learned temperature and coefficient of REBAR and RELAX."""
 
     def __init__(self, temperature: float, coefficient: float, network: nn.Module | None = None) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ def _at_zero(hidden_size: int = 16) -> nn.Module:
 
 
 def _coupled(site: SiteDraw, control: _Relaxation) -> Tensor:
-    """(f(b) - c(z)) d log q(b) + c'(z) (dz - dz~), z = z~ the noisy logits that led to b."""
+    """(f(b) - c(z)) d log q(b) + c'(z) (dz - dz~), z and z~ the noisy logits, z~ conditional on b."""
     family = Discrete(site.fn)
     logits = family.logits.detach().expand_as(site.value).requires_grad_()
     given_draw = family.at(logits).noisy_logits(site.value, site.uniform(site.value))
@@ -251,7 +251,7 @@ def _coupled(site: SiteDraw, control: _Relaxation) -> Tensor:
 
 
 def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noisy: Tensor) -> Tensor:
-    """c at noisy logits (K, ...), differentiable in them and in what the control learns: (K, B)."""
+    """The control variate c at noisy logits (K, ...), differentiable by them and by its parameters: (K, B)."""
     temperature = control.log_temperature.exp()
     soft = family.relaxed(noisy, temperature)
 

@@ -1,4 +1,4 @@
-"""Draws whose paths are cut: densities carry all of the gradient, whatever the guide draws."""
+"""Detached draws: the gradient flows through densities alone, even for reparameterized sites."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, sample_sites
 from pplvm.particles.factors import is_factor
 from pplvm.particles.masks import is_masked
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather
+from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair
 from pplvm.particles.point_masses import is_point, point_in_words
 
 __all__ = ["Detached", "draw_detached", "require_densities"]
 
 
 class Detached(Messenger):
-    """Cut the path of every draw; goes around whatever records it, since outer handlers see a draw first."""
+    """A Pyro messenger that detaches every draw; it stands outside of the trace, since outer handlers run first."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] and isinstance(msg["value"], Tensor):
@@ -26,13 +26,13 @@ class Detached(Messenger):
 
 
 def draw_detached(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
-    """K particles from the guide, whose log-densities see parameters but not through the draws."""
+    """Draw K particles whose log-densities depend on parameters, but not through the draws."""
     with Detached():
-        return gather(pair, num_particles, args, kwargs)
+        return draw_from_pair(pair, num_particles, args, kwargs)
 
 
 def require_densities(objective: Objective, pair: Pair, args: tuple, kwargs: dict, instead: str) -> None:
-    """Refuse a guide whose log q does not tell how its draws depend on its parameters.
+    """Refuse a guide whose draws depend on parameters in a way that log q does not tell.
 
     Arguments:
         instead: the objectives to use, in words, where the site has a path.

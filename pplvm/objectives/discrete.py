@@ -1,4 +1,4 @@
-"""Bernoulli and categorical sites seen through their logits: scores, means, and the noise behind a draw.
+"""Bernoulli and categorical sites in terms of their logits: scores, means, Gumbel and logistic noise.
 
     z = logits + g,  g logistic (Bernoulli) or Gumbel (categorical);  b = 1[z > 0] or the argmax of z;
     relaxed(z) = sigmoid(z / T) or softmax(z / T)
@@ -28,7 +28,7 @@ IMPOSSIBLE = -1e4
 
 
 class Discrete:
-    """One Bernoulli, OneHotCategorical or Categorical site.
+    """A Bernoulli, OneHotCategorical or Categorical site in terms of its logits.
 
     Arguments:
         fn: the site's distribution.
@@ -62,22 +62,22 @@ class Discrete:
         return other
 
     def encoded(self, value: Tensor) -> Tensor:
-        """A draw as ones and zeros, with a last dimension of categories where the value is an index."""
+        """A draw as ones and zeros; of a Categorical with a last dimension of categories."""
         return one_hot(value.long(), self.logits.shape[-1]).to(self.logits) if self.is_index else value
 
     def decoded(self, code: Tensor) -> Tensor:
         return code.argmax(-1) if self.is_index else code
 
     def score(self, code: Tensor) -> Tensor:
-        """d log q(value) / d logits."""
+        """The score d log q(value) / d logits."""
         return code - self.mean.detach()
 
     def centred(self, slope: Tensor) -> Tensor:
-        """A slope in the normalized logits as one in the logits that the program gave."""
+        """A slope by normalized logits as one by the logits that the program gave."""
         return slope if self.is_binary else slope - self.mean.detach() * slope.sum(-1, keepdim=True)
 
     def noisy_logits(self, code: Tensor, uniform: Tensor) -> Tensor:
-        """z given the draw that it led to, differentiable in the logits at fixed uniform noise in (0, 1)."""
+        """Noisy logits z given their draw, differentiable by the logits at fixed uniform noise in (0, 1)."""
         if self.is_binary:
             up, down = self.logits.sigmoid(), (-self.logits).sigmoid()
             u = torch.where(code > 0, 1 - up * uniform, down * uniform)
@@ -88,7 +88,7 @@ class Discrete:
         return -torch.where(code > 0, first, torch.logaddexp(log_gap - self.logits, first))
 
     def fresh(self, uniform: Tensor) -> Tensor:
-        """z of a new draw, differentiable in the logits at fixed uniform noise in (0, 1)."""
+        """Noisy logits z of a new draw, differentiable by the logits at fixed uniform noise in (0, 1)."""
         log_u = uniform.clamp(min=TINY).log()
         if self.is_binary:
             return self.logits + log_u - (1 - uniform).clamp(min=TINY).log()
@@ -99,7 +99,7 @@ class Discrete:
 
 
 class _SoftOneHotCategorical(OneHotCategorical):
-    """The same mass extended to soft values, linearly in the logits."""
+    """A one-hot categorical whose log-mass is extended linearly to soft values."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         return (value * self.logits.clamp(min=IMPOSSIBLE)).sum(-1)
@@ -111,7 +111,7 @@ class _SoftBernoulli(Bernoulli):
 
 
 def softened(fn: Distribution) -> Distribution:
-    """The distribution of a site with its mass extended to values between the states.
+    """A site's distribution with its log-mass extended to values between the states.
 
     Raises:
         TypeError: the site is a Categorical, whose index has nothing in between.

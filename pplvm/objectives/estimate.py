@@ -1,4 +1,4 @@
-"""One evaluation of an objective on a batch, and the error of objectives and programs that do not go together."""
+"""The estimate of an objective on a batch, and the error for objectives and programs that do not fit together."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ __all__ = ["Estimate", "ObjectiveError"]
 
 
 class ObjectiveError(ValueError):
-    """An objective and a program, or a bound and a rule, that together would be biased or undefined."""
+    """A program and an objective, or a bound and a rule, that would give a biased or undefined gradient."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One evaluation of an objective on a batch, in nats."""
+    """Value and surrogate of an objective on a batch, in nats."""
 
     value: Tensor  # (B,), the bound
     surrogate: Tensor  # (B,), whose gradient is the estimator
@@ -21,5 +21,5 @@ class Estimate:
 
     @property
     def losses(self) -> Tensor:
-        """Minus the value, (B,), whose gradient is minus that of the surrogate."""
+        """Minus the value, (B,), with minus the gradient of the surrogate."""
         return -(self.surrogate + (self.value - self.surrogate).detach())

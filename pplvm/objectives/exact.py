@@ -1,4 +1,4 @@
-"""Objectives on log p(x) itself: summed out exactly, or averaged over draws from the prior."""
+"""Objectives that estimate log p(x) itself: by enumeration, or by draws from the prior."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,16 @@ from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
-from pplvm.particles.agreement import refuse, states_disagree
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import enumerate_model, is_enumerable
 from pplvm.particles.pair import Pair, inspect_pair, pair_up, sum_sites
+from pplvm.particles.vectorization_check import raise_program_error, why_states_interact
 
 __all__ = ["Exact", "PriorSampling"]
 
 
 class Exact(Objective):
-    """Sum out all discrete latents of the model; log p(x) itself where there are no others.
+    """Enumerate all discrete latents of the model; log p(x) itself where there are no others.
 
         value = mean_k [ log sum_d p(x, d, z_k) - log q(z_k | x) ],     z_k ~ q, the continuous latents
 
@@ -62,13 +62,13 @@ class Exact(Objective):
             raise ObjectiveError("Exact: the model has no discrete latent to sum out: use Pathwise or LeaveOneOut")
         rest = latents(model_trace).keys() - discrete
         pair = pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
-        refuse(states_disagree(pair, args, kwargs, self.num_particles if rest else 1))
+        raise_program_error(why_states_interact(pair, args, kwargs, self.num_particles if rest else 1))
         require_independent_data(self, pair, args, kwargs, discrete)
         return pair
 
 
 class PriorSampling(Objective):
-    """Monte Carlo on log p(x) with draws from the prior, held fixed as a proposal.
+    """Monte Carlo estimate of log p(x) by draws from the prior, a fixed proposal.
 
         value = log mean_k p(x | z_k),     gradient = sum_k w~_k d log p(x, z_k),     z_k ~ p(z)
 

@@ -1,4 +1,4 @@
-"""Doubly reparameterized gradients for the model's latents too, whose scores move onto the path of their own sampler.
+"""Generalized doubly reparameterized gradients (GDReG), for the latents of the model too.
 
 E_q[g d log p(z)] = E_q[(dg/dz + g d log(q/p)/dz) dz~/dtheta]
 
@@ -22,8 +22,8 @@ from pplvm.objectives.detached import require_densities
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Objective
+from pplvm.objectives.path_gradients import require_replayable
 from pplvm.objectives.pathwise import pathless, require_paths
-from pplvm.objectives.stopped_guide import require_replayable
 from pplvm.particles.contract import Site, latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked
@@ -33,7 +33,7 @@ __all__ = ["GeneralizedDoublyReparameterized"]
 
 
 class GeneralizedDoublyReparameterized(Objective):
-    """The importance-weighted bound of a hierarchy with no score left but that of the data (GDReG).
+    """GDReG: the importance-weighted bound of a hierarchy without any score but that of the data.
 
         gradient of phi = sum_k w~_k^2 d log w_k / dz_k dz_k / dphi,     w~ = softmax(log w)
         gradient of theta = sum_k w~_k d log p(x | z~_k) - w~_k^2 d log w_k / dz_k dz~_k / dtheta
@@ -87,7 +87,7 @@ class GeneralizedDoublyReparameterized(Objective):
 
 
 class _OnItsPath(Messenger):
-    """Each draw again, as the model's own sampler would give it from noise that is held still."""
+    """A Pyro messenger that reparameterizes each fixed draw as the model's own sampler would."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or site_is_subsample(msg):
@@ -100,7 +100,7 @@ class _OnItsPath(Messenger):
 def _slopes(
     pair: Pair, guide_trace: Trace, num_particles: int, args: tuple, kwargs: dict
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The log-weights (K, B), and w~^2 d log w / dz of each latent, in the shape of z, all parameters still."""
+    """Log-weights (K, B), and w~^2 d log w / dz of each latent in the shape of z, with parameters fixed."""
     with torch.enable_grad():
         held = guide_trace.copy()
         values = {name: site["value"].detach().requires_grad_() for name, site in latents(guide_trace).items()}

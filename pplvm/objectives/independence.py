@@ -1,4 +1,4 @@
-"""Refuses programs whose data depend on each other's draws, where a rule credits each datum by itself."""
+"""Checks that the data of a batch are independent, as rules that credit each datum by itself require."""
 
 from collections.abc import Collection
 
@@ -6,17 +6,17 @@ import torch
 
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.objective import Objective
-from pplvm.particles.agreement import data_disagree
-from pplvm.particles.containment import contained
 from pplvm.particles.contract import Site, latents
+from pplvm.particles.isolated_run import isolated
 from pplvm.particles.pair import Pair
+from pplvm.particles.vectorization_check import why_data_interact
 
 __all__ = ["learning_latents", "require_independent_data"]
 
 
 def learning_latents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
-    """The guide's latents whose density depends on parameters that learn."""
-    with contained(pair, args, kwargs), torch.enable_grad():
+    """The guide's latents whose density depends on trainable parameters."""
+    with isolated(pair, args, kwargs), torch.enable_grad():
         trace = pair.run_guide(1, args, kwargs)
         log_q = pair.site_terms(trace)
         return {name: site for name, site in latents(trace).items() if log_q[name].requires_grad}
@@ -25,7 +25,7 @@ def learning_latents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
 def require_independent_data(
     objective: Objective, pair: Pair, args: tuple, kwargs: dict, names: Collection[str] | None = None
 ) -> None:
-    """Refuse a program in which a datum's draws change the densities of other data.
+    """Refuse a program in which one datum's draws change the density of another.
 
     Arguments:
         names: of the latents whose draws matter; all unless given.
@@ -33,7 +33,7 @@ def require_independent_data(
     Raises:
         ObjectiveError: a density moves when other data of the batch have other draws.
     """
-    if (fault := data_disagree(pair, args, kwargs, names)) is not None:
+    if (fault := why_data_interact(pair, args, kwargs, names)) is not None:
         raise ObjectiveError(
             f"{type(objective).__name__} takes a datum's draws to change that datum's densities alone, but {fault}"
         )

@@ -1,4 +1,4 @@
-"""Each discrete coordinate summed out exactly while the others are drawn: little variance, many evaluations.
+"""Local expectation gradients: each discrete coordinate is enumerated while the others are sampled.
 
     gradient = sum_i sum_v d q(z_i = v | x, what came before) E[f(z with z_i = v)],     f = log p - log q
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
-from pplvm.particles.categories import indexed, is_categorical
+from pplvm.particles.categorical_log_prob import gathering_log_prob, is_categorical
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import MOST_BYTES, coordinates, is_enumerable, number_of_states, support
 
@@ -21,7 +21,7 @@ __all__ = ["LocalExpectation", "LocalExpectationRule"]
 
 
 class LocalExpectation(Sitewise):
-    """The elbo's gradient with every discrete coordinate summed out in turn.
+    """The elbo's gradient with each discrete coordinate enumerated in turn.
 
     Costs 1 + n S model evaluations per datum for n coordinates of S states. As an estimator it is expensive,
     as a reference where no enumeration reaches it is the best at hand.
@@ -67,7 +67,9 @@ class LocalExpectationRule(SiteRule):
         each = states.reshape(len(states), *[1] * len(places), *single.event_shape).expand(-1, *site.value.shape)
         f = site.collected(site.f_at(site.with_each(each, own)), own)  # (S, K, nested..., B, event...)
         if is_categorical(single):
-            log_q = indexed(single).log_prob(states[(slice(None), *[None] * len(places))]).expand(-1, *places)
+            log_q = (
+                gathering_log_prob(single).log_prob(states[(slice(None), *[None] * len(places))]).expand(-1, *places)
+            )
         else:
             log_q = torch.stack([single.log_prob(state.expand(*places, *state.shape)) for state in states])
         f = f.masked_fill(log_q == -torch.inf, 0.0)  # of a state ruled out, whose f is infinite

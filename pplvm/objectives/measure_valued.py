@@ -1,4 +1,4 @@
-"""Measure-valued derivatives: the derivative of an expectation as a difference of two, coordinate by coordinate.
+"""Measure-valued derivatives: the derivative of an expectation as a difference of two expectations.
 
     Normal, mean      (E f(m + s R) - E f(m - s R)) / (s sqrt(2 pi)),       R ~ Rayleigh(1)
     Normal, scale     (E f(m + s M) - E f(m + s N)) / s,                    M ~ double-sided Maxwell, N ~ Normal
@@ -30,13 +30,13 @@ from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import coordinates
-from pplvm.particles.paths import has_path
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = ["MeasureValued", "MeasureValuedRule"]
 
 
 class MeasureValued(Sitewise):
-    """The elbo's gradient by measure-valued derivatives, of sites with a path and without.
+    """The elbo's gradient by measure-valued derivatives, of reparameterized and other sites.
 
     Costs, for n coordinates: 4 n evaluations a Normal (2 n for each of mean and scale that learn), 2 n a Gamma, n
     a Poisson, 2 n a Bernoulli, n C a categorical, and one for the draw itself.
@@ -63,7 +63,7 @@ class MeasureValuedRule(SiteRule):
     many_at_once = True
 
     def claims(self, site: Site) -> bool:
-        return kind_of(site) in RULES or not has_path(site["fn"])
+        return kind_of(site) in RULES or not is_reparameterized(site["fn"])
 
     def refusal(self, site: Site) -> str | None:
         known = ", ".join(RULES)

@@ -1,4 +1,4 @@
-"""What every objective is, a Pyro ELBO, and the one joint between objective and program, `Loss`.
+"""The abstract objective, a Pyro ELBO, and `Loss`, which joins an objective and a program.
 
 An objective is a bound and a gradient rule. It yields two tensors per datum, both (B,): the value, which
 is reported, and the surrogate, which is differentiated:
@@ -22,23 +22,23 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pplvm.objectives.estimate import Estimate, ObjectiveError
-from pplvm.objectives.pyros_own import announce, loss_per_datum, require_right
+from pplvm.objectives.pyro_elbos import loss_per_datum, register_with_pyro, require_right
 from pplvm.objectives.targets import Tabulated
-from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import Site, latents
-from pplvm.particles.faults import first_fault, first_steep_site
-from pplvm.particles.halves import users
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, owners, pair_up
-from pplvm.particles.program_state import PerState
+from pplvm.particles.nonfinite_sites import first_nonfinite, first_nonfinite_gradient
+from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair, owners, pair_up
+from pplvm.particles.parameter_roles import parameter_roles
 from pplvm.particles.scales import subsampling
-from pplvm.particles.side_effects import undone
+from pplvm.particles.side_effects import without_side_effects
+from pplvm.particles.state_cache import StateCache
+from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
 __all__ = ["Estimate", "Loss", "Objective", "ObjectiveError"]
 
 
 class Objective(ELBO):
-    """A bound and a gradient rule; children write `estimate`, all else follows from it.
+    """A bound and a gradient rule; children implement `estimate`.
 
     Works in `Loss(objective, program)` and in `pyro.infer.SVI`. The first batch of a program is checked
     with Pyro's validation on (further, short runs), and so is the first of each structure and of each state of its
@@ -74,7 +74,7 @@ class Objective(ELBO):
                 f"{type(self).__name__}: num_particles must be at least {self.least_particles}, got {num_particles}"
             )
         super().__init__(num_particles=num_particles, vectorize_particles=True)
-        self._pairs = PerState[Pair]()
+        self._pairs = StateCache[Pair]()
 
     @property
     @abstractmethod
@@ -83,7 +83,7 @@ class Objective(ELBO):
 
     @abstractmethod
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        """Evaluate value and surrogate of a checked program on one batch."""
+        """Compute value and surrogate of a checked program on one batch."""
 
     def losses(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """The loss of each datum, (B,): its value is minus the bound, its gradient minus the estimator.
@@ -98,7 +98,7 @@ class Objective(ELBO):
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss summed over the batch, times whatever scales the program's sites, as `pyro.infer.SVI` takes it."""
+        """The loss summed over the batch, times the scale of the program's sites, for `pyro.infer.SVI`."""
         estimate = self.estimate(self._checked(model, guide, args, kwargs), *args, **kwargs)
         return estimate.scale * estimate.losses.sum()
 
@@ -108,7 +108,7 @@ class Objective(ELBO):
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        announce([module for module in (*owners(model, guide), self.control) if module is not None])
+        register_with_pyro([module for module in (*owners(model, guide), self.control) if module is not None])
         with same_rows(automatic_guides(owners(model, guide))):
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
@@ -116,7 +116,7 @@ class Objective(ELBO):
         return loss.item()
 
     def takes(self, site: Site) -> bool:
-        """Whether the gradient of a site of the guide is made by the rule."""
+        """Whether the rule makes the gradient of a site of the guide."""
         return True
 
     def reported(self) -> dict[str, Tensor]:
@@ -124,16 +124,16 @@ class Objective(ELBO):
         return {}
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
-        """K particles from the guide."""
-        return gather(pair, self.num_particles, args, kwargs)
+        """Draw K particles from the guide."""
+        return draw_from_pair(pair, self.num_particles, args, kwargs)
 
     def _checked(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Pair:
-        """The program, checked for the state that it is in; a check leaves buffers and random states as they were."""
+        """The program, checked once for its present state; buffers and random states are restored."""
         used = guide if self.uses_guide else None
 
         def check(args: tuple, kwargs: dict) -> Pair:
             modules = [*owners(model, used), *([] if self.control is None else [self.control])]
-            with undone(modules, [*args, *kwargs.values()]):
+            with without_side_effects(modules, [*args, *kwargs.values()]):
                 pair = self._pair_up(model, used, args, kwargs)
                 self._refuse_rules_by_site(pair, args, kwargs)
             if pair.structures is not None:
@@ -146,7 +146,7 @@ class Objective(ELBO):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = pair_up(model, guide, args, kwargs)
         if self.num_particles > 1:
-            refuse(particles_disagree(pair, args, kwargs))
+            raise_program_error(why_particles_interact(pair, args, kwargs))
         return pair
 
     def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
@@ -169,7 +169,7 @@ class Objective(ELBO):
 
 
 class Loss(nn.Module):
-    """An objective tied to a program: minus the bound in nats per datum, as a module to train.
+    """An objective and a program: minus the bound in nats per datum, as a module to train.
 
     It is the mean over the batch, N/B of a subsampled plate left out.
 
@@ -204,7 +204,7 @@ class Loss(nn.Module):
         held = next(chain(program.parameters(), program.buffers()), None)
         if self.control is not None and held is not None:
             self.control.to(held.device)
-        self._checks = PerState[None]()  # of programs under Pyro's own objectives, which check none
+        self._checks = StateCache[None]()  # of programs under Pyro's own objectives, which check none
         self._per_row: list[nn.Module] | None = None
 
     def forward(self, *args: Any) -> Tensor:
@@ -232,20 +232,20 @@ class Loss(nn.Module):
         return self.objective.reported() if isinstance(self.objective, Objective) else {}
 
     def explain(self, *args: Any) -> str | None:
-        """Where the program is not finite on a batch, in words with site, row and cure; None if it is everywhere.
+        """Where the program is not finite on a batch, with site, row and what to do; None if it is finite.
 
         The random state and buffers stay as they were.
         """
         program: Any = self.program
         programs = {"guide": program.guide} if getattr(self.objective, "uses_guide", True) else {}
         programs["model"] = program.model
-        with undone(self, args):
-            return first_fault(programs, args, {}) or first_steep_site(programs, self._learning(), args, {})
+        with without_side_effects(self, args):
+            return first_nonfinite(programs, args, {}) or first_nonfinite_gradient(programs, self._learning(), args, {})
 
     def parameter_groups(
         self, learning_rate: float, control_learning_rate: float | None = None
     ) -> list[dict[str, Any]]:
-        """The program's parameters and those of a learned control variate, for an optimizer of `torch.optim`.
+        """Parameter groups of the program and of a learned control variate, for an optimizer of `torch.optim`.
 
         Arguments:
             learning_rate: of the program.
@@ -267,7 +267,7 @@ class Loss(nn.Module):
         return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
 
     def parts(self, *args: Any) -> dict[str, list[nn.Parameter]]:
-        """What can learn, by part, so that each may have an optimizer of its own.
+        """The trainable modules by part, so that each may have an optimizer of its own.
 
         "guide" are the parameters that only the guide's density depends on, "control" those of a baseline or control
         variate, "model" all others.
@@ -282,11 +282,11 @@ class Loss(nn.Module):
             >>> {part: len(parameters) for part, parameters in loss.parts(torch.zeros(1, 8)).items()}
             {'model': 3, 'guide': 2, 'control': 0}
         """
-        halves = users(self.program.model, self.program.guide, self._learning, *args)
-        by_half = list(zip(self._learning(), halves, strict=True))
+        roles = parameter_roles(self.program.model, self.program.guide, self._learning, *args)
+        by_role = list(zip(self._learning(), roles, strict=True))
         return {
-            "model": [p for p, used_by in by_half if used_by != {"guide"}],
-            "guide": [p for p, used_by in by_half if used_by == {"guide"}],
+            "model": [p for p, used_by in by_role if used_by != {"guide"}],
+            "guide": [p for p, used_by in by_role if used_by == {"guide"}],
             "control": self._learned_control(),
         }
 

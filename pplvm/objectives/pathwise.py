@@ -1,4 +1,4 @@
-"""Gradients along the path of reparameterized draws, z = t(noise; phi), for guides without discrete sites.
+"""Pathwise (reparameterization) gradients, z = t(noise; phi), for guides without discrete sites.
 
 Pathwise      gradient of bound(w) through everything
 AnalyticKL    the same for the elbo, each KL in closed form where torch knows it
@@ -20,15 +20,15 @@ from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.masks import is_masked, same_mask, unmasked
 from pplvm.particles.pair import Pair, Particles
-from pplvm.particles.paths import has_path
 from pplvm.particles.point_masses import is_point
+from pplvm.particles.reparameterized_sites import is_reparameterized
 from pplvm.particles.supports import innermost
 
 __all__ = ["AnalyticKL", "Pathwise", "closed_forms", "pathless", "require_paths"]
 
 
 class Pathwise(Objective):
-    """Differentiate the bound through the draws (the reparameterization trick).
+    """The pathwise gradient of a bound (the reparameterization trick).
 
         gradient = d bound(w)
 
@@ -72,7 +72,7 @@ class Pathwise(Objective):
 
 
 class AnalyticKL(Objective):
-    """The elbo with each site's KL(q || p) in closed form where torch knows one, drawn elsewhere.
+    """The elbo with each site's KL(q || p) in closed form where torch knows one, else by draws.
 
         gradient = d mean_k [ sum of log p at observed sites - sum of KL terms ]
 
@@ -117,8 +117,8 @@ def require_paths(objective: Objective, score_sites: Sequence[str]) -> None:
 
 
 def pathless(guide_trace: Trace) -> list[str]:
-    """The terms of a guide that have no path: discrete draws, and factors that say so."""
-    return [name for name, site in sample_sites(guide_trace).items() if not has_path(site["fn"])]
+    """The terms of a guide that are not reparameterized: discrete draws, and factors that say so."""
+    return [name for name, site in sample_sites(guide_trace).items() if not is_reparameterized(site["fn"])]
 
 
 def closed_forms(drawn: Particles) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Penalties: what a guide computes for each datum, weighed and added to what is minimised, never to what is reported.
+"""Penalties: deterministic sites of the guide that are minimised with a weight, and never enter the bound.
 
     loss = -bound + sum_p weight_p mean_k penalty_p
 
@@ -34,7 +34,7 @@ __all__ = ["Penalized", "PenaltyMeans"]
 
 
 class Penalized(Wrapper):
-    """Weigh deterministic sites of the guide and minimise them beside minus the bound (commitment, codebook, entropy).
+    """Minimise weighted deterministic sites of the guide beside minus the bound (commitment, codebook, entropy).
 
     A penalty is one value a datum, (B,), or one a particle and datum, (K, B), averaged over particles. It is read in
     the run of the guide whose draws make the bound, and its gradient is that of the program's own computation: along
@@ -107,7 +107,7 @@ class Penalized(Wrapper):
         return replace(found, surrogate=found.surrogate - (penalty - penalty.detach()))  # of value zero: no rounding
 
     def reported(self) -> dict[str, Tensor]:
-        """The mean of each penalty over the last training batch, unweighted, (); not a number before the first."""
+        """The mean of each penalty over the last training batch, unweighted, (); nan before the first."""
         return super().reported() | dict(zip(self.penalties, self.control.means.clone(), strict=True))
 
     def _values(self, pair: Pair, guide_trace: Trace, num_data: int) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class Penalized(Wrapper):
         return found
 
     def _require_paths(self, pair: Pair, model_trace: Trace, guide_trace: Trace, args: tuple, kwargs: dict) -> None:
-        """Refuse a penalty that depends on a draw whose gradient is not taken along a path."""
+        """Refuse a penalty that depends on a draw whose gradient is not pathwise."""
         rule = type(unwrapped(self)).__name__
         for name, site in sample_sites(guide_trace).items():
             if is_factor(site) and not pair.has_path(site) and log_density(site).requires_grad:
@@ -151,7 +151,7 @@ class Penalized(Wrapper):
 
 
 class PenaltyMeans(nn.Module):
-    """The mean of each penalty over the last training batch, beside what the wrapped objective learns."""
+    """The mean of each penalty over the last training batch, beside the wrapped objective's control variate."""
 
     means: Tensor
 
@@ -162,13 +162,13 @@ class PenaltyMeans(nn.Module):
 
     @torch.no_grad()
     def observe(self, penalties: list[Tensor]) -> None:
-        """Take in the penalties of one evaluation, each (B,)."""
+        """Record the penalties of one evaluation, each (B,)."""
         if self.training:
             self.means.copy_(torch.stack([each.mean().to(self.means) for each in penalties]))
 
 
 def _why_not_per_datum(value: Any, num_particles: int, num_data: int, nesting: int) -> str | None:
-    """Why a value cannot be read as (B,) or (K, B), nested plates between the two being of size one."""
+    """Why a value has not the shape (B,) or (K, B), with nested plates of size one between."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         return f"is no tensor of floating-point numbers ({kind})"
@@ -181,7 +181,7 @@ def _why_not_per_datum(value: Any, num_particles: int, num_data: int, nesting: i
 
 
 def _told(target: Any, num_particles: int) -> str:
-    """A target in words, with the number of particles on which it depends."""
+    """A target in words, with its number of particles."""
     if isinstance(target, Tabulated):
         return target.name
     bound = target.bound if isinstance(target, TemperedBound) else target

@@ -1,4 +1,4 @@
-"""Each site of a guide by a rule of its own."""
+"""An objective with a gradient rule for each site of the guide."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["PerSite"]
 
 
 class PerSite(Sitewise):
-    """The elbo's gradient, each site by the rule that is named for it.
+    """The elbo's gradient, each site by the rule that the guide names for it.
 
     Sites without a rule keep their path; those without a path are scored, leave-one-out from two particles up.
 

@@ -1,4 +1,4 @@
-"""Objectives under the names that the field gives them, as the command line offers them."""
+"""Presets of objectives under the names of the literature, for the command line."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,10 @@ from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.exact import Exact, PriorSampling
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.objectives.thermodynamic import Thermodynamic
 
@@ -62,7 +62,7 @@ def score_function(num_particles: int = 4) -> ELBO:
 
 
 def score_average(num_particles: int = 4, decay: float = 0.9) -> ELBO:
-    """REINFORCE with a moving average as baseline."""
+    """REINFORCE with a moving-average baseline."""
     return ScoreFunction(elbo, num_particles, MovingAverage(decay))
 
 
@@ -72,7 +72,7 @@ def nvil(data_size: int, num_particles: int = 4, hidden_size: int = 100) -> ELBO
 
 
 def rloo(num_particles: int = 4) -> ELBO:
-    """Leave-one-out on the elbo."""
+    """REINFORCE leave-one-out (RLOO) on the elbo."""
     return LeaveOneOut(elbo, num_particles)
 
 
@@ -82,7 +82,7 @@ def score_iwae(num_particles: int = 4) -> ELBO:
 
 
 def vimco(num_particles: int = 4) -> ELBO:
-    """Leave-one-out on the importance-weighted bound."""
+    """VIMCO: leave-one-out on the importance-weighted bound."""
     return LeaveOneOut(iwae, num_particles)
 
 
@@ -109,7 +109,7 @@ def arms(num_particles: int = 4) -> ELBO:
 
 
 def simple_muprop(num_particles: int = 1) -> ELBO:
-    """MuProp without its slope."""
+    """MuProp without its linear term."""
     return MuProp(linear=False, num_particles=num_particles)
 
 
@@ -119,7 +119,7 @@ def tvo(num_particles: int = 4, partition: Sequence[float] | int = (0.0, 0.1, 0.
 
 
 def thermodynamic(num_particles: int = 4, partition: Sequence[float] | int = (0.0, 0.1, 0.3, 1.0)) -> ELBO:
-    """The thermodynamic objective by its covariance gradient."""
+    """The thermodynamic variational objective by its covariance gradient."""
     return Thermodynamic(partition, num_particles)
 
 
@@ -129,22 +129,22 @@ def iwae_jackknife(num_particles: int = 4, order: int = 1) -> ELBO:
 
 
 def beta_analytic_kl(num_particles: int = 4, beta: float = 4.0) -> ELBO:
-    """The beta-VAE: reparameterized, KL in closed form and weighed."""
+    """The beta-VAE: reparameterized, with its KL in closed form and weighted."""
     return Beta(AnalyticKL(num_particles), beta)
 
 
 def beta_rloo(num_particles: int = 4, beta: float = 4.0) -> ELBO:
-    """Leave-one-out on the elbo with its KL weighed."""
+    """Leave-one-out on the elbo with its KL weighted."""
     return Beta(LeaveOneOut(elbo, num_particles), beta)
 
 
 def free_bits_rloo(num_particles: int = 4, nats: float = 0.5) -> ELBO:
-    """Leave-one-out on the elbo, each latent's KL free below a floor."""
+    """Leave-one-out on the elbo with free bits for each latent's KL."""
     return FreeBits(LeaveOneOut(elbo, num_particles), nats)
 
 
 def exact() -> ELBO:
-    """Log p(x) with the discrete latents summed out."""
+    """Log p(x) with the discrete latents enumerated."""
     return Exact()
 
 
@@ -154,12 +154,12 @@ def prior_sampling(num_particles: int = 100) -> ELBO:
 
 
 def iwae_pathwise(num_particles: int = 4) -> ELBO:
-    """The importance-weighted bound along paths."""
+    """The pathwise gradient of the importance-weighted bound."""
     return Pathwise(iwae, num_particles)
 
 
 def dreg(num_particles: int = 4, alpha: float = 0.0) -> ELBO:
-    """Doubly reparameterized, on the Renyi bound of order alpha; 0 is the importance-weighted bound."""
+    """Doubly reparameterized gradients of the Renyi bound of order alpha; 0 is the importance-weighted bound."""
     return DoublyReparameterized(renyi_bound(alpha), num_particles)
 
 
@@ -179,10 +179,10 @@ def pyro_trace_graph(num_particles: int = 4) -> ELBO:
 
 
 def pyro_renyi(num_particles: int = 4, alpha: float = 0.0) -> ELBO:
-    """Pyro's RenyiELBO, measured even where it is known to be biased."""
+    """Pyro's RenyiELBO, also where it is known to be biased."""
     return PyroObjective(RenyiELBO(alpha, num_particles, vectorize_particles=True), allow_biased=True)
 
 
 def pyro_rws(num_particles: int = 4) -> ELBO:
-    """Pyro's ReweightedWakeSleep (wake theta, wake phi), measured even on a batch, which it weights jointly."""
+    """Pyro's ReweightedWakeSleep (wake theta, wake phi), even on a batch, whose data it weights jointly."""
     return PyroObjective(ReweightedWakeSleep(num_particles, vectorize_particles=True), allow_biased=True)

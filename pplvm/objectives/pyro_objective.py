@@ -1,4 +1,4 @@
-"""Pyro's own ELBOs that differentiate by themselves, TraceGraph_ELBO, RenyiELBO and ReweightedWakeSleep, in a `Loss`.
+"""Pyro's ELBOs with a `loss_and_grads` of their own (TraceGraph_ELBO, RenyiELBO, ReweightedWakeSleep) in a `Loss`.
 
 Trace_ELBO, TraceMeanField_ELBO and TraceEnum_ELBO need no adapter: `Loss(Trace_ELBO(), program)`.
 """
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.objectives.estimate import ObjectiveError
-from pplvm.objectives.left_out import why_not_summed_out
-from pplvm.objectives.pyros_own import announce
+from pplvm.objectives.latents_without_guide import why_latents_are_wrong
+from pplvm.objectives.pyro_elbos import register_with_pyro
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import ProgramError, latents, sample_sites
 from pplvm.particles.dreams import require_dreams, steps_of
 from pplvm.particles.pair import Pair, inspect_pair, owners, pair_up
-from pplvm.particles.paths import has_path
-from pplvm.particles.side_effects import moving_once
+from pplvm.particles.reparameterized_sites import is_reparameterized
+from pplvm.particles.side_effects import updating_buffers_once
 from pplvm.particles.supports import narrower
 
 __all__ = ["PyroObjective"]
 
 
 class PyroObjective(ELBO):
-    """A Pyro ELBO as a differentiable loss whose gradient is, to the bit, what Pyro's `loss_and_grads` gives.
+    """A Pyro ELBO as a differentiable loss whose gradient equals, to the bit, that of `loss_and_grads`.
 
         loss = value + sum_p (p * g_p - stop(p * g_p)),     g_p = Pyro's gradient of parameter p
 
@@ -88,7 +88,7 @@ class PyroObjective(ELBO):
     def _loss(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> Tensor:
         run = _taking_observations(guide) if isinstance(self.objective, ReweightedWakeSleep) else guide
         modules = owners(model, guide)
-        model, run = moving_once(model, modules), moving_once(run, modules)
+        model, run = updating_buffers_once(model, modules), updating_buffers_once(run, modules)
         if not torch.is_grad_enabled():
             with _flows_in_words(self.objective):
                 value = _first(self.objective.loss(model, run, *args, **kwargs))
@@ -131,7 +131,7 @@ class PyroObjective(ELBO):
 
     def _refuse_biased(self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
         model_trace, guide_trace, _ = inspect_pair(model, guide, args, kwargs)
-        if fault := why_not_summed_out(self.objective, model_trace, guide_trace):
+        if fault := why_latents_are_wrong(self.objective, model_trace, guide_trace):
             raise ObjectiveError(fault)
         if isinstance(self.objective, ReweightedWakeSleep) and not (guide_trace and latents(guide_trace)):
             raise ObjectiveError("Pyro's ReweightedWakeSleep has no loss for a program without latents: use Pathwise")
@@ -163,7 +163,7 @@ class PyroObjective(ELBO):
 
 @contextmanager
 def _flows_in_words(objective: ELBO) -> Iterator[None]:
-    """What Pyro's flows without an inverse say when they are asked for another density than that of their last draw."""
+    """Explain the error of Pyro's flows without an inverse at a value that is not their last draw."""
     try:
         yield
     except KeyError as error:
@@ -179,7 +179,7 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
     found = []
     drawn = latents(guide_trace) if guide_trace is not None else {}
     for name, site in drawn.items():
-        if site["fn"].has_rsample and not has_path(site["fn"]):
+        if site["fn"].has_rsample and not is_reparameterized(site["fn"]):
             found.append(
                 f"takes the straight-through gradient of discrete guide site {name!r} for that of its density: use "
                 "LeaveOneOut"
@@ -188,7 +188,7 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
         return found
     if isinstance(objective, RenyiELBO):
         for name, site in drawn.items():
-            if not has_path(site["fn"]):
+            if not is_reparameterized(site["fn"]):
                 found.append(
                     f"gives the discrete guide site {name!r} a wrong gradient: use LeaveOneOut(renyi(alpha), K)"
                 )
@@ -203,7 +203,7 @@ def _biases(objective: ELBO, model_trace: Trace, guide_trace: Trace | None) -> l
 
 
 class _Sites(Messenger):
-    """What `_biases` asks of each site of a run."""
+    """A Pyro messenger that notes what `_biases` needs of each site."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,17 +216,17 @@ class _Sites(Messenger):
 
 
 def _announcing(guide: Callable[..., Any], modules: list[nn.Module]) -> Callable[..., Any]:
-    """A guide with param sites, without which Pyro's RenyiELBO takes no gradient and its SVI no step."""
+    """A guide with param sites, without which Pyro's RenyiELBO gives no gradient and SVI takes no step."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        announce(modules)
+        register_with_pyro(modules)
         return guide(*args, **kwargs)
 
     return wrapped
 
 
 def _taking_observations(guide: Callable[..., Any]) -> Callable[..., Any]:
-    """A guide of the data as Pyro's sleep phase calls it, with the dreamt data beside the real."""
+    """A guide as Pyro's sleep phase calls it, with the dreamt data as keyword arguments beside the data."""
 
     def wrapped(x: Tensor, *args: Any, observations: dict[str, Tensor] | None = None, **kwargs: Any) -> Any:
         if observations:

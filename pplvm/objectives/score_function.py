@@ -1,4 +1,4 @@
-"""Score-function gradients, for guides with discrete sites; reparameterized sites keep their path.
+"""Score-function gradients (REINFORCE) for guides with discrete sites; reparameterized sites stay pathwise.
 
     gradient = d bound(w) along paths + sum_k credit_k d log q_score(z_k | x)
 
@@ -20,14 +20,14 @@ from pplvm.objectives.independence import learning_latents, require_independent_
 from pplvm.objectives.objective import Objective
 from pplvm.particles.contract import Site
 from pplvm.particles.dependencies import dependents_of
-from pplvm.particles.pair import Pair, Particles, gather
-from pplvm.particles.paths import has_path
+from pplvm.particles.pair import Pair, Particles, draw_from_pair
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = ["LeaveOneOut", "ScoreFunction"]
 
 
 class _Scored(Objective):
-    """Objectives that weigh the score of each site by a credit."""
+    """Objectives that multiply the score of each site by a credit."""
 
     leaves_paths = True
     bound: Bound
@@ -37,7 +37,7 @@ class _Scored(Objective):
         return self.bound
 
     def takes(self, site: Site) -> bool:
-        return not has_path(site["fn"])
+        return not is_reparameterized(site["fn"])
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
@@ -45,11 +45,11 @@ class _Scored(Objective):
         scored = [name for name, site in learning if not pair.has_path(site)]
         require_independent_data(self, pair, args, kwargs, scored)
         if self.bound is elbo and len(scored) > 1:
-            dependents_of(pair, gather(pair, 1, args, kwargs), args, kwargs)
+            dependents_of(pair, draw_from_pair(pair, 1, args, kwargs), args, kwargs)
         return pair
 
     def _site_by_site(self, drawn: Particles, credit: Callable[[Tensor], Tensor], *where: Any) -> Tensor:
-        """Each site's score times the credit of its own signal, (B,); `where` is pair, args, kwargs."""
+        """Each site's score times the credit of its own learning signal, (B,); `where` is pair, args, kwargs."""
         if self.bound is not elbo or len(drawn.log_q_score_sites) < 2:
             return (credit(drawn.log_weights.detach()) * drawn.log_q_score).sum(0)
         pair, args, kwargs = where
@@ -60,7 +60,7 @@ class _Scored(Objective):
 
 
 class ScoreFunction(_Scored):
-    """Weigh the score of each draw by what it earned (REINFORCE), minus a baseline (NVIL).
+    """REINFORCE: weight the score of each draw by its learning signal, minus a baseline (NVIL).
 
         elbo:          credit_k = (log w_k - b) / K
         other bounds:  credit_k = bound(w) - b
@@ -97,7 +97,7 @@ class ScoreFunction(_Scored):
         drawn = self.draw(pair, *args, **kwargs)
         log_weights = drawn.log_weights.detach()
         signal, share = self._signal(log_weights)
-        surrogate = along_paths(self.bound, drawn)
+        surrogate = pathwise_bound(self.bound, drawn)
         if self.control is None:
             scored = self._site_by_site(drawn, lambda own: share * self._signal(own)[0], pair, args, kwargs)
         else:
@@ -109,14 +109,14 @@ class ScoreFunction(_Scored):
         return Estimate(self.bound(log_weights), surrogate + scored, drawn.scale)
 
     def _signal(self, log_weights: Tensor) -> tuple[Tensor, float]:
-        """What a particle's score is weighed by (K, B), and its share of the bound."""
+        """The weight of each particle's score (K, B), and its share of the bound."""
         if self.bound is elbo:  # the other particles' terms do not depend on this one
             return log_weights, 1 / self.num_particles
         return self.bound(log_weights).expand_as(log_weights), 1.0
 
 
 class LeaveOneOut(_Scored):
-    """Credit each particle with what the bound loses without it: RLOO with `elbo`, VIMCO with `iwae`.
+    """Weight the score of each particle by how much the bound loses without it: RLOO with `elbo`, VIMCO with `iwae`.
 
         credit_k = bound(w) - bound(w with entry k replaced by the mean of the others)
 
@@ -153,14 +153,14 @@ class LeaveOneOut(_Scored):
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         drawn = self.draw(pair, *args, **kwargs)
         scored = self._site_by_site(drawn, self._credit, pair, args, kwargs)
-        return Estimate(self.bound(drawn.log_weights.detach()), along_paths(self.bound, drawn) + scored, drawn.scale)
+        return Estimate(self.bound(drawn.log_weights.detach()), pathwise_bound(self.bound, drawn) + scored, drawn.scale)
 
     def _credit(self, log_weights: Tensor) -> Tensor:
-        return self.bound(log_weights) - self.bound(without_each(log_weights, self.mean))
+        return self.bound(log_weights) - self.bound(leave_one_out_weights(log_weights, self.mean))
 
 
-def along_paths(bound: Bound, drawn: Particles) -> Tensor:
-    """The bound (B,), differentiated through the model, the paths and, where it matters, the score.
+def pathwise_bound(bound: Bound, drawn: Particles) -> Tensor:
+    """The bound (B,), differentiable through the model, reparameterized draws and, where needed, the score.
 
     In the elbo the score sites' own log q has a gradient of mean zero, so it is left out; elsewhere
     -sum_k w~_k d log q(z_k) belongs to the gradient.
@@ -168,8 +168,8 @@ def along_paths(bound: Bound, drawn: Particles) -> Tensor:
     return bound(drawn.log_p - (drawn.log_q_path if bound is elbo else drawn.log_q))
 
 
-def without_each(log_weights: Tensor, mean: str = "geometric") -> Tensor:
-    """Entry [j, k, b]: weight j of datum b when weight k is replaced by the mean of the others, (K, K, B)."""
+def leave_one_out_weights(log_weights: Tensor, mean: str = "geometric") -> Tensor:
+    """Entry [j, k, b]: weight j of datum b, with weight k replaced by the mean of the others, (K, K, B)."""
     K = len(log_weights)
     itself = torch.eye(K, dtype=torch.bool, device=log_weights.device).unsqueeze(-1)  # (K, K, 1)
     if mean == "geometric":

@@ -1,4 +1,4 @@
-"""K draws of one guide site, and f = log p - log q of them and of their neighbours.
+"""K draws of one guide site, and f = log p - log q at these draws and at other values of the site.
 
 f_at         the site at other values, what is drawn given it drawn anew
 f_relaxed    the site and what is drawn given it at values between the states, differentiable in them
@@ -21,14 +21,14 @@ from pplvm.objectives.estimate import ObjectiveError
 from pplvm.particles.contract import Site, latents, sample_sites
 from pplvm.particles.dependencies import Dependents
 from pplvm.particles.enumeration import coordinates
-from pplvm.particles.pair import Pair, Particles, gather
-from pplvm.particles.paths import has_path
+from pplvm.particles.pair import Pair, Particles, draw_from_pair
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = ["SiteDraw", "kind_of"]
 
 
 class SiteDraw:
-    """K draws of one guide site, and f of them and of their neighbours.
+    """K draws of one guide site, and f at these draws and at other values.
 
     Values have all their dimensions, (K, nested plates..., B, event...); f has shape (K, B).
     """
@@ -45,12 +45,12 @@ class SiteDraw:
 
     @property
     def log_q(self) -> Tensor:
-        """Of the draws, (K, B), differentiable in the guide's parameters."""
+        """Log q of the draws, (K, B), differentiable by the guide's parameters."""
         return self.drawn.plain.log_q_sites[self.name]
 
     @property
     def f(self) -> Tensor:
-        """The terms of the log-weights that depend on the site, of the draws, (K, B)."""
+        """The terms of the log-weights that depend on the site, at the draws, (K, B)."""
         return self.dependent.signal(self.drawn).detach()
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class SiteDraw:
         return self._changed(values).log_weights.reshape(*values.shape[:2], -1)
 
     def f_relaxed(self, values: Tensor, later: Callable[[Discrete, Tensor], Tensor]) -> Tensor:
-        """f at soft values (K, ...) of the site, differentiable in them: (K, B).
+        """f at relaxed values (K, ...) of the site, differentiable by them: (K, B).
 
         Arguments:
             values: of the site.
@@ -80,11 +80,11 @@ class SiteDraw:
         return self.dependent.signal(self._changed(values.unsqueeze(0), soften))
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Noise in (0, 1) of the shape of a tensor; `torch.rand` alone may be 0, whose logarithm is infinite."""
+        """Uniform noise strictly inside (0, 1), since `torch.rand` may be 0."""
         return torch.rand_like(like).clamp(min=torch.finfo(like.dtype).eps / 4)
 
     def per_datum(self, terms: Tensor, event_dim: int | None = None) -> Tensor:
-        """Terms of single coordinates (..., K, nested..., B, event...), summed over all but K and B: (..., K, B).
+        """Sum terms of coordinates (..., K, nested..., B, event...) over all but K and B: (..., K, B).
 
         Arguments:
             event_dim: of the terms, where it is not the site's.
@@ -94,13 +94,13 @@ class SiteDraw:
         return total.sum(tuple(range(-1 - nested, -1))) if nested else total
 
     def spread(self, per_particle: Tensor, event_dim: int | None = None) -> Tensor:
-        """The reverse: (..., K, B) with dimensions of size one for the coordinates."""
+        """Expand (..., K, B) with dimensions of size one for the coordinates."""
         event, nested = self.fn.event_dim if event_dim is None else event_dim, self._pair.nesting - 1
         *left, B = per_particle.shape
         return per_particle.reshape(*left, *[1] * nested, B, *[1] * event)
 
     def with_each(self, values: Tensor, own: int = 0) -> Tensor:
-        """The draws with one coordinate replaced at a time, of every datum at once: (S, K, ...) to (n S, K, ...).
+        """The draws with one coordinate of every datum replaced at a time: (S, K, ...) to (n S, K, ...).
 
         Arguments:
             own: dimensions at the right that belong to one coordinate.
@@ -109,7 +109,7 @@ class SiteDraw:
         return torch.where(chosen.unsqueeze(1), values.unsqueeze(0), self.value).flatten(0, 1)
 
     def collected(self, found: Tensor, own: int = 0) -> Tensor:
-        """What was computed with each coordinate changed, (n S, K, B), at that coordinate's place: (S, K, ...)."""
+        """Arrange results for each changed coordinate, (n S, K, B), at that coordinate: (S, K, ...)."""
         nested, event = self._places(own)
         each = found.reshape(*nested, *event, -1, *found.shape[1:])
         a, n = len(nested), len(nested) + len(event)
@@ -128,12 +128,12 @@ class SiteDraw:
 
     @property
     def _unreached_softly(self) -> dict[str, str]:
-        """Later sites without a path and without values between their states, and their kinds."""
+        """Later sites that are neither reparameterized nor relaxable, and their kinds."""
         kinds = {name: kind_of(site) for name, site in self._later_draws().items()}
         return {name: kind for name, kind in kinds.items() if kind not in ("Bernoulli", "OneHotCategorical")}
 
     def _changed(self, values: Tensor, soften: "_Soften | None" = None) -> Particles:
-        """The program with the site at values (R, K, ...) and what depends on it drawn anew."""
+        """Run the program with the site at values (R, K, ...) and sites that depend on it redrawn."""
         R, K = values.shape[:2]
         fixed = Trace()
         fixed.nodes.update({n: s for n, s in self.drawn.guide_trace.nodes.items() if site_is_subsample(s)})
@@ -151,11 +151,11 @@ class SiteDraw:
         if soften is not None:
             soften.draws = {n: self._padded(v["value"], v["fn"].event_dim) for n, v in self._later_draws().items()}
             pair = _SoftPair(**vars(pair) | {"guide": soften(guide), "soft": frozenset({self.name, *soften.draws})})
-        return gather(pair, R * K, self._args, self._kwargs)
+        return draw_from_pair(pair, R * K, self._args, self._kwargs)
 
     def _later_draws(self) -> dict[str, Site]:
         sites = latents(self.drawn.guide_trace)
-        return {n: sites[n] for n in self.dependent.redrawn if not has_path(sites[n]["fn"])}
+        return {n: sites[n] for n in self.dependent.redrawn if not is_reparameterized(sites[n]["fn"])}
 
     def _padded(self, value: Tensor, event_dim: int) -> Tensor:
         """With all its plate dimensions, (K, nested..., B, event...)."""
@@ -165,7 +165,7 @@ class SiteDraw:
 
 @dataclass(frozen=True)
 class _SoftPair(Pair):
-    """A pair that reads the densities of some sites between their states."""
+    """A pair that evaluates the densities of some sites at relaxed values."""
 
     soft: frozenset[str] = frozenset()
 
@@ -183,7 +183,7 @@ class _SoftPair(Pair):
 
 
 class _Soften(Messenger):
-    """Give discrete latents soft values in place of draws."""
+    """A Pyro messenger that gives discrete latents relaxed values."""
 
     def __init__(self, names: frozenset[str], later: Callable[[Discrete, Tensor], Tensor]) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.particles.contract import Site
-from pplvm.particles.paths import has_path
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = ["SiteRule", "is_learning", "less_variance"]
 
@@ -41,28 +41,28 @@ class SiteRule(ABC):
 
     @abstractmethod
     def surrogate(self, site: SiteDraw) -> Tensor:
-        """What is differentiated for one site, (B,): its gradient is that of the bound through the site."""
+        """The surrogate of one site, (B,): its gradient is that of the bound through the site."""
 
     def refusal(self, site: Site) -> str | None:
-        """Why a site of the guide cannot follow this rule, None if it can."""
+        """Why the rule cannot be applied to a site; None if it can."""
         return None
 
     def inspect(self, site: SiteDraw) -> None:
-        """Raise ObjectiveError where the rule would be biased on this program; part of each check of it."""
+        """Raise ObjectiveError where the rule would be biased on this program; part of each check."""
         return None
 
     def claims(self, site: Site) -> bool:
-        """Whether the rule takes a site that does not name one."""
-        return not has_path(site["fn"])
+        """Whether the rule applies to a site that names no rule."""
+        return not is_reparameterized(site["fn"])
 
 
 def is_learning(control: nn.Module) -> bool:
-    """Whether a control variate is in training and has parameters to learn."""
+    """Whether a control variate is in training mode and has trainable parameters."""
     return control.training and any(p.requires_grad for p in control.parameters())
 
 
 def less_variance(control: nn.Module, second_moment: Callable[[], Tensor], site: SiteDraw) -> Tensor | float:
-    """A share of a surrogate, (), whose gradient descends a second moment in the control's parameters alone."""
+    """A term, (), whose gradient lowers a second moment by the control variate's parameters alone."""
     if not is_learning(control):
         return 0.0
     parameters = [p for p in control.parameters() if p.requires_grad]

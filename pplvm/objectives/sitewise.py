@@ -19,16 +19,16 @@ from pplvm.bounds import Bound, elbo
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Objective
-from pplvm.objectives.score_function import without_each
+from pplvm.objectives.path_gradients import require_replayable
+from pplvm.objectives.score_function import leave_one_out_weights
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.site_rule import SiteRule
-from pplvm.objectives.stopped_guide import require_replayable
-from pplvm.particles.agreement import particles_disagree, refuse
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.dependencies import dependents_of
 from pplvm.particles.masks import is_masked, unmasked
-from pplvm.particles.pair import Pair, Particles, cuda_devices, gather, sum_sites
-from pplvm.particles.paths import CutPaths
+from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair, sum_sites
+from pplvm.particles.reparameterized_sites import DetachedSites
+from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
 __all__ = ["Sitewise"]
 
@@ -80,7 +80,7 @@ class Sitewise(Objective):
         return (site["infer"] or {}).get("grad")
 
     def rule_of(self, site: Site) -> Any:
-        """The rule that a site follows; None leaves it to its path."""
+        """The rule of a site; None for pathwise sites."""
         if (named := self.named(site)) is not None:
             return named.rule if isinstance(named, Sitewise) else named
         return self.rule if self.rule.claims(site) else None
@@ -95,7 +95,7 @@ class Sitewise(Objective):
                 self._require(rule, site)
         self._require_agreement(pair, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
-            particles = gather(pair, 1, args, kwargs)
+            particles = draw_from_pair(pair, 1, args, kwargs)
             dependent = dependents_of(pair, particles, args, kwargs)
             for name, site in latents(particles.guide_trace).items():
                 if (rule := self.rule_of(site)) is not None:
@@ -103,11 +103,11 @@ class Sitewise(Objective):
         return pair
 
     def _require_agreement(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        """Refuse a program that mixes values which a rule tries at once, or data."""
+        """Refuse a program in which the values that a rule tries at once, or data, interact."""
         learning = learning_latents(pair, args, kwargs)
         rules = {name: rule for name, site in learning.items() if (rule := self.rule_of(site)) is not None}
         if self.num_particles == 1 and any(rule.many_at_once for rule in rules.values()):
-            refuse(particles_disagree(pair, args, kwargs))
+            raise_program_error(why_particles_interact(pair, args, kwargs))
         credited = [name for name, rule in rules.items() if rule.credits_each_datum]
         require_independent_data(self, pair, args, kwargs, credited)
 
@@ -146,12 +146,12 @@ class Sitewise(Objective):
         return Estimate(value, surrogate, drawn.scale)
 
     def draw(self, pair: Pair, *args: Any, **kwargs: Any) -> Particles:
-        """K particles, the paths of ruled sites cut."""
+        """Draw K particles, detached at the sites of the rule."""
         cut = _CutPair(**vars(pair), ruled=lambda site: self.rule_of(site) is not None)
-        return gather(cut, self.num_particles, args, kwargs)
+        return draw_from_pair(cut, self.num_particles, args, kwargs)
 
     def _along_paths(self, drawn: Particles, rules: Mapping[str, SiteRule | None]) -> Tensor:
-        """The bound through the model and the paths; in the elbo a ruled site's own log q has a mean of zero."""
+        """The bound through model and reparameterized draws; in the elbo the score of a rule's site has mean zero."""
         if self.bound is not elbo:
             return self.bound(drawn.log_weights)
         scored = drawn.log_q_score_sites.keys() | {name for name, rule in rules.items() if rule is not None}
@@ -159,9 +159,11 @@ class Sitewise(Objective):
         return elbo(drawn.log_p - (sum_sites(free) if free else 0.0))
 
     def _scored(self, log_weights: Tensor, log_q: Tensor) -> Tensor:
-        """A score times what its draws earned, leave-one-out from two particles up: (B,)."""
+        """A score times its leave-one-out learning signal (for two particles or more): (B,)."""
         credit = self.bound(log_weights)
-        return ((credit - self.bound(without_each(log_weights)) if len(log_weights) > 1 else credit) * log_q).sum(0)
+        return (
+            (credit - self.bound(leave_one_out_weights(log_weights)) if len(log_weights) > 1 else credit) * log_q
+        ).sum(0)
 
 
 def _called(bound: Bound) -> str:
@@ -170,10 +172,10 @@ def _called(bound: Bound) -> str:
 
 @dataclass(frozen=True)
 class _CutPair(Pair):
-    """A pair whose guide cuts the paths of ruled sites; its model only replays them, from whatever distribution."""
+    """A pair whose guide detaches the draws of the rule's sites."""
 
     ruled: Callable[[Site], bool] = bool
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
-        with CutPaths(self.ruled):
+        with DetachedSites(self.ruled):
             return super().run_guide(num_particles, args, kwargs)

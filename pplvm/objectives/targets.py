@@ -1,4 +1,4 @@
-"""What objectives estimate that is no expectation of a bound on K log-weights, by its table of all states.
+"""Targets of objectives that are no expectation of a bound on K log-weights, as functions of enumerated states.
 
 From log p(x, z) and log q(z | x) of all S states, two tables (S, B), each follows without drawing:
 
@@ -21,7 +21,7 @@ __all__ = ["LOG_EVIDENCE", "UNKNOWN", "WAKE_SLEEP", "Tabulated", "thermodynamic"
 
 @dataclass(frozen=True)
 class Tabulated:
-    """A name and, where there is one, the function of the tables whose gradient is estimated; equal by name.
+    """A target by name and, where there is one, as a function of the table of all states; equal by name.
 
     Example:
         >>> WAKE_SLEEP.name, Tabulated("my own").of_tables
@@ -34,7 +34,7 @@ class Tabulated:
 
 
 def thermodynamic(partition: Sequence[float] | int) -> Tabulated:
-    """The left Riemann sum of the thermodynamic integral, as it is for infinitely many particles.
+    """The left Riemann sum of the thermodynamic integral in the limit of infinitely many particles.
 
     Arguments:
         partition: as for `pplvm.bounds.tvo`.

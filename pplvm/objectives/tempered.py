@@ -1,4 +1,4 @@
-"""Wrappers of an objective that weigh the latents' terms in what it optimises, and leave what it reports as it is.
+"""Wrappers that weight the KL terms in the gradient, not in the reported bound: Beta, FreeBits, Warmup.
 
     log w = log p(x | z) + sum_l weight_l (log p(z_l) - log q(z_l)),     the draws and their score as ever
 
@@ -34,7 +34,7 @@ __all__ = ["Beta", "FreeBits", "Warmup"]
 
 
 class _Tempered(Wrapper):
-    """An objective whose pair is tempered; children write `weighed`."""
+    """An objective whose pair is tempered; children implement `weighed`."""
 
     def __init__(self, objective: ELBO) -> None:
         name = type(self).__name__
@@ -48,7 +48,7 @@ class _Tempered(Wrapper):
 
     @abstractmethod
     def weighed(self, tempering: Tempering) -> Tempering:
-        """The weights of the wrappers around this one, times its own."""
+        """The weights of outer wrappers times its own."""
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         tempering = self.weighed(pair.tempering or Tempering())
@@ -56,7 +56,7 @@ class _Tempered(Wrapper):
         if tempering.plain is None:
             raise ObjectiveError(
                 f"{type(self).__name__} cannot weigh the terms of {type(self.inner).__name__}, which sums sites by "
-                "itself: draw by pplvm.particles.pair.gather, or wrap another objective"
+                "itself: draw by pplvm.particles.pair.draw_from_pair, or wrap another objective"
             )
         return replace(found, value=self.bound(tempering.plain))
 
@@ -66,7 +66,7 @@ class _Tempered(Wrapper):
 
 
 class _NamingSites(_Tempered):
-    """A wrapper with a number for all latents, or one for each that is named."""
+    """A wrapper with a number for all latents, or for each named one."""
 
     def __init__(self, objective: ELBO, number: float | Mapping[str, float], what: str) -> None:
         super().__init__(objective)
@@ -78,7 +78,7 @@ class _NamingSites(_Tempered):
         self.number = dict(number) if isinstance(number, Mapping) else number
 
     def number_of(self, name: str, unnamed: float) -> float:
-        """A latent's number, or that of those which a mapping leaves out."""
+        """The number of a latent, or that of all latents that a mapping leaves out."""
         return self.number.get(name, unnamed) if isinstance(self.number, dict) else self.number
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
@@ -93,7 +93,7 @@ class _NamingSites(_Tempered):
         return pair
 
     def _require_terms_of_their_own(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        """Refuse a guide whose terms are not those of one latent each."""
+        """Refuse a guide whose terms do not belong to one latent each."""
         with torch.random.fork_rng(cuda_devices(args)):
             sites = sample_sites(pair.run_guide(1, args, kwargs))
         for name, site in sites.items():
@@ -105,7 +105,7 @@ class _NamingSites(_Tempered):
 
 
 class Beta(_NamingSites):
-    """Weigh each latent's KL term by a constant (beta-VAE), whatever the objective's bound and gradient rule.
+    """Weight each latent's KL term by a constant (beta-VAE), for any bound and gradient rule.
 
         elbo:          E_q[ log p(x | z) + sum_l beta_l (log p(z_l) - log q(z_l)) ]
         other bounds:  the same tempering of every log-weight inside the bound
@@ -150,7 +150,7 @@ class Beta(_NamingSites):
 
 
 class FreeBits(_NamingSites):
-    """Let each latent's KL term cost nothing below a floor, so that no latent is switched off early.
+    """Free bits: each latent's KL term costs nothing below a floor, against posterior collapse.
 
         E_q[ log p(x | z) ] - sum_l max(nats_l, KL_l),     KL_l the mean over particles and batch (and ranks)
 
@@ -200,7 +200,7 @@ class FreeBits(_NamingSites):
 
 
 class Warmup(_Tempered):
-    """Raise the weight of all KL terms from zero to one in a number of training evaluations (KL annealing).
+    """KL annealing: raise the weight of all KL terms from zero to one over a number of training evaluations.
 
         beta_t = min(1, t / steps),     t = training evaluations so far
 
@@ -246,7 +246,7 @@ class Warmup(_Tempered):
 
 
 class WarmupClock(nn.Module):
-    """The weight that a warm-up has reached, beside what the wrapped objective learns."""
+    """The present weight of a warm-up, beside the control variate of the wrapped objective."""
 
     evaluations: Tensor
 
@@ -264,7 +264,7 @@ class WarmupClock(nn.Module):
 
 
 def _bound_of(objective: Objective, wrapper: str) -> Bound:
-    """What an objective estimates, if it is a bound.
+    """The target of an objective, if it is a bound.
 
     Raises:
         ObjectiveError: it is not.
@@ -278,7 +278,7 @@ def _bound_of(objective: Objective, wrapper: str) -> Bound:
 
 
 def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
-    """The target with more weights; what is no bound stays as it is."""
+    """The target with further weights; unchanged if it is no bound."""
     if isinstance(target, Tabulated):
         return target
     return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)

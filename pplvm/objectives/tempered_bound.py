@@ -1,4 +1,4 @@
-"""A bound of log-weights whose latents' terms are weighed by constants, as the target of an estimator."""
+"""A bound whose latents' terms are weighted by constants, as the target of an estimator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["TemperedBound"]
 
 @dataclass(frozen=True)
 class TemperedBound:
-    """A bound of log-weights that are tempered by constants: beta for all latents, times a number of their own.
+    """A bound of log-weights tempered by constants: beta for all latents, times one for each.
 
     Example:
         >>> from pplvm.bounds import elbo
@@ -34,7 +34,7 @@ class TemperedBound:
         return self.bound(log_weights)
 
     def times(self, beta: float, own: Mapping[str, float]) -> "TemperedBound | Bound":
-        """With further weights; the bound itself if none is left."""
+        """The bound with further weights; the plain bound if none is left."""
         before, names = dict(self.own), sorted({*dict(self.own), *own})
         product = ((name, before.get(name, 1.0) * own.get(name, 1.0)) for name in names)
         found = TemperedBound(self.bound, self.beta * beta, tuple((n, b) for n, b in product if b != 1))

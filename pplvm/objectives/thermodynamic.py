@@ -1,4 +1,4 @@
-"""The thermodynamic variational objective by its covariance gradient, for any guide.
+"""The thermodynamic variational objective (TVO) by its covariance gradient, for any guide.
 
 target = sum_j (beta_{j+1} - beta_j) E_{pi_j}[f],     f = log p - log q,     pi_j ~ p^beta_j q^(1 - beta_j)
 d E_{pi}[f] = E_pi[df] + Cov_pi[f, beta d log p + (1 - beta) d log q]
@@ -22,7 +22,7 @@ __all__ = ["Thermodynamic"]
 
 
 class Thermodynamic(Objective):
-    """The left Riemann sum of the thermodynamic integral, its moments taken under normalized weights.
+    """The TVO's left Riemann sum, with moments under self-normalized importance weights.
 
         gradient = sum_j (beta_{j+1} - beta_j) sum_k v_jk [ df_k + K / (K - 1) (f_k - f_j) dg_jk ]
         v_j = softmax(beta_j f),     f_j = sum_k v_jk f_k,     g_j = beta_j log p + (1 - beta_j) log q

@@ -1,4 +1,4 @@
-"""Wake-sleep: densities of held draws, the guide trained on what the model says of the data, or of its dreams.
+"""Wake-sleep and reweighted wake-sleep: the guide learns from posterior weights, or from dreams of the model.
 
 wake theta    sum_k v_k d log p(x, z_k)       z_k ~ q(z | x), v uniform or w~ = softmax(log w), per datum
 wake phi      sum_k w~_k d log q(z_k | x)
@@ -27,7 +27,7 @@ __all__ = ["ReweightedWakeSleep", "WakeSleep"]
 
 
 class WakeSleep(Objective):
-    """The Helmholtz machine: the model learns from the guide's draws, the guide from the model's dreams.
+    """Wake-sleep (Helmholtz machine): the model learns from the guide's draws, the guide from the model's dreams.
 
         gradient = mean_k [ d log p(x, z_k) + d log q(z'_k | x'_k) ],     z_k ~ q(z | x), (z'_k, x'_k) ~ p
 
@@ -61,7 +61,7 @@ class WakeSleep(Objective):
 
 
 class ReweightedWakeSleep(Objective):
-    """Wake-sleep with normalized importance weights, a set of them per datum.
+    """Reweighted wake-sleep, with self-normalized importance weights for each datum.
 
         gradient = sum_k w~_k [ d log p(x, z_k) + insomnia d log q(z_k | x) ] + (1 - insomnia) sleep phi
 
@@ -111,7 +111,7 @@ class ReweightedWakeSleep(Objective):
 
 
 def _dreamt(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Tensor:
-    """Log q of K dreams per datum, (K, B), as rows of one batch K times as long."""
+    """Log q of K dreams per datum, (K, B), computed as one batch of K B rows."""
     B = len(args[0])
     args = tuple(_repeated(argument, num_particles, B) for argument in args)
     kwargs = {name: _repeated(argument, num_particles, B) for name, argument in kwargs.items()}
@@ -127,7 +127,7 @@ def _repeated(argument: Any, times: int, batch: int) -> Any:
 
 
 def _require_dreams(objective: Objective, pair: Pair, args: tuple, kwargs: dict) -> None:
-    """Refuse programs whose dreams are not what the guide takes, latents apart from the model's among them."""
+    """Refuse programs whose dreams the guide cannot take, apart from latents that the guide leaves out."""
     name = type(objective).__name__
     with torch.random.fork_rng(cuda_devices(args)):
         guide_trace = pair.run_guide(1, args, kwargs)

@@ -1,4 +1,4 @@
-"""Objectives around another objective, which draws, checks and differentiates as ever."""
+"""Objectives that wrap another objective and change what it optimises, not how it draws."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["Wrapper", "unwrapped"]
 
 
 class Wrapper(Objective):
-    """An objective that changes what another optimises; children write `target` and `estimate`.
+    """An objective around another one; children implement `target` and `estimate`.
 
     Arguments:
         objective: the other, which may be a wrapper too.
@@ -42,5 +42,5 @@ class Wrapper(Objective):
 
 
 def unwrapped(objective: Objective) -> Objective:
-    """What stands within all wrappers."""
+    """The innermost objective within all wrappers."""
     return unwrapped(objective.inner) if isinstance(objective, Wrapper) else objective

@@ -1,1 +1,1 @@
-"""The waist: a Pyro model and guide become log-weights, K particles by B data."""
+"""The waist: runs a Pyro model and guide, and gives log-weights of K particles by B data."""

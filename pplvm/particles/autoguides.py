@@ -1,4 +1,4 @@
-"""Pyro's automatic guides keep parameters for each row of their first batch: another batch is another's posterior."""
+"""Pyro's automatic guides hold parameters for each row of their first batch, and are refused on other batches."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ __all__ = ["automatic_guides", "same_rows"]
 
 
 def automatic_guides(modules: Iterable[nn.Module]) -> list[AutoGuide]:
-    """The automatic guides in modules, set up on a batch or not."""
+    """The automatic guides among modules, initialized or not."""
     return [each for module in modules for each in module.modules() if isinstance(each, AutoGuide)]
 
 
 @contextmanager
 def same_rows(guides: Iterable[AutoGuide]) -> Iterator[None]:
-    """Refuse what is called with other rows than it was set up on, for as long as the context lasts.
+    """Within this context, refuse a call with other rows than the guide was initialized on.
 
     Raises:
         ProgramError: a guide with latents of each datum is called with another batch than its first.
@@ -57,7 +57,7 @@ def _require_same_rows(guide: Any, args: tuple[Any, ...]) -> None:
 
 
 def _rows_of(guide: AutoGuide) -> int | None:
-    """The data in the batch that a guide was set up on; None if it has not been, or has no latent of each datum."""
+    """The batch size that a guide was initialized on; None if it was not, or has no latent per datum."""
     if guide.prototype_trace is None:
         return None
     for site in latents(guide.prototype_trace).values():

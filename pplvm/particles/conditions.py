@@ -1,4 +1,4 @@
-"""Which observed sites of a model hold conditions, and for which data: labels that the model observes where known.
+"""Finds the observed sites of a model that hold conditions (labels observed where known) and not data.
 
 Conditions are given to a program beside its data, model(x, y). Most models only read them, p(x | y). One that observes
 them too, as a semi-supervised one observes the labels that are known, has a density of both, p(x, y).
@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.dependencies import Written
-from pplvm.particles.masks import seen
+from pplvm.particles.masks import visible_coordinates
 from pplvm.particles.pair import Pair, cuda_devices
 from pplvm.particles.unobserved import Unobserved
 
@@ -23,7 +23,7 @@ SITES_OF_CONDITIONS = "sites of conditions"
 
 
 def observed_conditions(pair: Pair, args: tuple, kwargs: dict) -> dict[str, frozenset[int]]:
-    """The model's observed sites whose values come from conditions and not from the data, by name.
+    """Names of the model's observed sites whose values come from conditions and not from data.
 
     Arguments:
         args: data and conditions, (x, y, ...).
@@ -40,7 +40,7 @@ def observed_conditions(pair: Pair, args: tuple, kwargs: dict) -> dict[str, froz
 
 
 def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
-    """The data of a batch (B, ...) of which the model observes a condition that no mask hides, (B,) of bools."""
+    """A mask (B,) of the data of which the model observes an unmasked condition."""
     names = observed_conditions(pair, args, kwargs)
     found = torch.zeros(len(args[0]), dtype=torch.bool)
     if names:
@@ -48,7 +48,9 @@ def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
             trace = pair.again.run(pair.model, 1, args, kwargs)
         for name in names:
             site = trace.nodes[name]
-            rows = seen(site).movedim(-1 - len(site["fn"].event_shape), 0)  # (B, nested plates..., event...)
+            rows = visible_coordinates(site).movedim(
+                -1 - len(site["fn"].event_shape), 0
+            )  # (B, nested plates..., event...)
             found = found | rows.reshape(len(rows), -1).any(1)
     return found
 
@@ -70,7 +72,7 @@ class WithoutData(Messenger):
 
 
 def _followed(pair: Pair, args: tuple, kwargs: dict) -> dict[str, frozenset[int]]:
-    """By Pyro's provenance; where a program leaves torch the trail is lost, and a site counts as one of data."""
+    """By Pyro's provenance; a site counts as one of data where the program leaves torch."""
     with torch.no_grad(), torch.random.fork_rng(cuda_devices(args)), Written():
         tracked = (track_provenance(arg, frozenset({number})) for number, arg in enumerate(args))
         trace = pair.again.run(pair.model, 1, tuple(tracked), kwargs)

@@ -1,4 +1,4 @@
-"""What a program must obey to become log-weights (K, B), and the words in which it is told."""
+"""The contract of programs: the rules by which they become log-weights (K, B), and the messages for broken ones."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch.distributions import Distribution, Independent
 
+from pplvm.particles.density_hints import density_hint, underflow_message
 from pplvm.particles.factors import factor_violations
-from pplvm.particles.faults import first_fault, observed_nan, row_without_numbers
 from pplvm.particles.masks import auxiliary_mismatch, mask_mismatch
-from pplvm.particles.no_density import cure_of, underflows
-from pplvm.particles.paths import is_rounded
+from pplvm.particles.nonfinite_sites import first_nonfinite, first_nonfinite_row, observed_nan
 from pplvm.particles.point_masses import is_point
+from pplvm.particles.reparameterized_sites import is_straight_through
 from pplvm.particles.scales import scale_mismatches
 from pplvm.particles.supports import contains, innermost, support_in_words
 
@@ -40,7 +40,7 @@ Site = Any
 """A message of a Pyro trace: a dictionary with "name", "fn", "value", "cond_indep_stack", ..."""
 
 
-CURES = {
+HINTS = {
     "Shape mismatch inside plate": "put all its other dimensions in .to_event(), or in a plate inside the batch's",
     "'has_rsample' of 'Independent'": "Pyro loses has_rsample_(False) under .to_event(); draw from a subclass with "
     "the class attribute has_rsample = False",
@@ -58,15 +58,15 @@ CURES = {
 
 
 class ProgramError(ValueError):
-    """A program cannot be turned into per-datum log-weights; the message names the site and the cure."""
+    """A program cannot give per-datum log-weights; the message names the site and what to change."""
 
 
 class ParameterError(ProgramError):
-    """A parameter of a distribution is outside its constraint, which is the program's fault on whatever data."""
+    """A parameter of a distribution violates its constraint, which is the program's fault on whatever data."""
 
 
 def sample_sites(trace: Trace) -> dict[str, Site]:
-    """The sites of a trace that carry a log-density: no subsampling, no `pyro.deterministic`."""
+    """The sites of a trace with a log-density: no subsampling, no `pyro.deterministic`."""
     return {
         name: site
         for name, site in trace.nodes.items()
@@ -75,24 +75,24 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
 
 
 def deterministic_sites(trace: Trace) -> dict[str, Site]:
-    """The sites of a trace that record what was computed, by `pyro.deterministic`."""
+    """The `pyro.deterministic` sites of a trace."""
     return {name: site for name, site in trace.nodes.items() if (site.get("infer") or {}).get("_deterministic")}
 
 
 def latents(trace: Trace) -> dict[str, Site]:
-    """The sites of a trace that are drawn, in program order."""
+    """The latent sites of a trace, in program order."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
 
 
 def coordinates(fn: Distribution) -> Distribution:
-    """The distribution of single coordinates: without `.to_event()`, `.mask()` and `.expand()` around it."""
+    """The distribution of single coordinates, without `.to_event()`, `.mask()` and `.expand()`."""
     while isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
         fn = fn.base_dist
     return fn
 
 
 def plate_scale(sites: list[Site]) -> float:
-    """The one factor N/B (or `poutine.scale`) that all sites carry; it multiplies the loss, not the weights.
+    """The common scale of all sites, N/B or `poutine.scale`; it multiplies the loss, not the weights.
 
     Raises:
         ProgramError: sites are scaled differently, or by a tensor.
@@ -106,7 +106,7 @@ def plate_scale(sites: list[Site]) -> float:
 
 
 def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) -> Trace:
-    """A program's trace.
+    """Trace a program, with errors as sentences.
 
     Raises:
         ProgramError: torch or Pyro refuse it for a reason whose cure is known, or the batch holds no numbers.
@@ -115,11 +115,11 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
     except (AttributeError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        if (row := row_without_numbers(args)) is not None:
+        if (row := first_nonfinite_row(args)) is not None:
             raise ProgramError(f"row {row} of the batch holds NaN or infinity: remove or repair it") from error
-        if "constraint" in str(error) and (found := first_fault({role: program}, args, kwargs)) is not None:
+        if "constraint" in str(error) and (found := first_nonfinite({role: program}, args, kwargs)) is not None:
             raise ParameterError(found) from error
-        for fault, cure in CURES.items():
+        for fault, cure in HINTS.items():
             if fault in str(error):
                 said = str(error).splitlines()[0].removesuffix(", but found invalid values:")
                 raise ProgramError(f"{role}: {said}: {cure}") from error
@@ -129,7 +129,7 @@ def traced(role: str, program: Callable[..., Any], args: tuple, kwargs: dict) ->
 def violations(
     model: Trace, guide: Trace | None, owned: set[int], summed_out: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """Every rule that a program breaks, one sentence each.
+    """All broken rules of a program, one sentence each.
 
     Arguments:
         model: the model's trace, replayed against the guide's.
@@ -177,7 +177,7 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
             f"{role} site {name!r} is a rejection sampler, reparameterized in part only: use the plain "
             "pyro.distributions class (Gamma, Beta, ...), whose rsample is exact"
         )
-    if role == "guide" and is_rounded(site["fn"]):
+    if role == "guide" and is_straight_through(site["fn"]):
         yield (
             f"guide site {name!r} is drawn relaxed and then rounded, so that its density is not that of its draws: "
             "draw from the discrete distribution, and use BiasedStraightThroughGumbel"
@@ -186,9 +186,11 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
         held = observed_nan(role, site)
-        yield held or f"{role} site {name!r} gives its value no density: {cure_of(site, error)} ({_one_line(error)})"
+        yield (
+            held or f"{role} site {name!r} gives its value no density: {density_hint(site, error)} ({_one_line(error)})"
+        )
         return
-    if fault := underflows(site, site["log_prob"]):
+    if fault := underflow_message(site, site["log_prob"]):
         yield f"{role} site {name!r} {fault}"
     try:
         check_site_shape(site, max_plate_nesting=float("inf"))

@@ -1,4 +1,4 @@
-"""Which terms of the log-weight a latent can change: only these belong into its learning signal.
+"""Which terms of the log-weight depend on a latent: only these belong into its learning signal.
 
 References:
     Schulman, Heess, Weber and Abbeel, Gradient estimation using stochastic computation graphs, 2015,
@@ -29,7 +29,7 @@ from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import Structure, structure
 
-__all__ = ["Dependents", "Written", "another", "dependents", "dependents_in", "dependents_of"]
+__all__ = ["Dependents", "Written", "another_value", "dependents", "dependents_in", "dependents_of"]
 
 
 MOST = 64
@@ -38,14 +38,14 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Dependents:
-    """What depends on one latent of the guide."""
+    """The sites of model and guide that depend on one latent of the guide."""
 
     model: frozenset[str]  # sites of the model whose density it changes, at once or through later draws
     guide: frozenset[str]  # the same of the guide, itself and deterministic sites among them
     redrawn: frozenset[str]  # latents of the guide that are drawn given it, at once or through others
 
     def signal(self, drawn: Particles) -> Tensor:
-        """The terms of the log-weights that depend on the latent: what its draw earned, (K, B)."""
+        """The learning signal of a latent, (K, B): the terms of the log-weights that depend on it."""
         log_p = {name: term for name, term in drawn.log_p_sites.items() if name in self.model}
         return sum_sites(log_p, drawn.log_p) - sum_sites(
             {name: term for name, term in drawn.log_q_sites.items() if name in self.guide}
@@ -53,7 +53,7 @@ class Dependents:
 
 
 def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """For each latent of the guide, what depends on it, found once for each structure and set of arguments.
+    """The dependents of each latent of the guide, cached by structure and arguments.
 
     Where the program's Python reads values of tensors, or shapes that depend on values, which may decide who reads
     whom, it is found anew at every call.
@@ -62,7 +62,7 @@ def dependents_of(pair: Pair, drawn: Particles, args: tuple, kwargs: dict) -> di
 
 
 def dependents_in(pair: Pair, own: Structure, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """The same for a run of model and guide that has this structure."""
+    """As `dependents`, for a trace of model and guide with this structure."""
     memory = {} if pair.structures is None else pair.structures.memory(own)
     question = "dependents", _shapes_and_values(args), _shapes_and_values(kwargs)
     found, reads_values = memory.get(question, ({}, True))
@@ -74,7 +74,7 @@ def dependents_in(pair: Pair, own: Structure, args: tuple, kwargs: dict) -> dict
 
 
 def _shapes_and_values(argument: Any) -> Any:
-    """What Python may decide by without reading a tensor: shapes, numbers and words, in whatever holds them."""
+    """The cache key of an argument: shapes, numbers and strings, within containers too, but no tensor values."""
     if isinstance(argument, Tensor):
         return tuple(argument.shape)
     if isinstance(argument, dict):
@@ -85,7 +85,7 @@ def _shapes_and_values(argument: Any) -> Any:
 
 
 def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
-    """For each latent of the guide, what depends on it; leaves random states and buffers as they were.
+    """The dependents of each latent of the guide; random states and buffers are restored.
 
     Tensors are followed through the program by Pyro's provenance. Where a program leaves torch (numpy, say)
     the trail is lost, so each latent is also changed in turn, and whatever moves counts as dependent.
@@ -94,7 +94,7 @@ def dependents(pair: Pair, args: tuple, kwargs: dict) -> dict[str, Dependents]:
 
 
 def _dependents(pair: Pair, args: tuple, kwargs: dict) -> tuple[dict[str, Dependents], bool]:
-    """What depends on each latent, and whether the program's Python reads values of tensors."""
+    """The dependents of each latent, and whether the program's Python code reads values of tensors."""
     assert pair.guide is not None
     with torch.random.fork_rng(cuda_devices(args)), torch.no_grad():
         drawn = pair.run_guide(1, args, kwargs)
@@ -122,7 +122,7 @@ def _closure(name: str, names: list[str], guide: dict[str, frozenset], model: di
 def _followed(
     pair: Pair, drawn: Trace, args: tuple, kwargs: dict
 ) -> tuple[dict[str, frozenset], dict[str, frozenset], bool]:
-    """The latents that each site's density reads, in the guide and in the model; whether Python reads values."""
+    """The latents that each site's density reads, in guide and model, by provenance; whether Python reads values."""
     with TrackProvenance(), Written(), _Reads() as reads:
         guide_trace = pair.run(poutine.replay(pair.guide, trace=drawn), 1, args, kwargs)
         model_trace = pair.run(poutine.replay(pair.model, trace=drawn), 1, args, kwargs)
@@ -134,13 +134,13 @@ def _followed(
 
 
 def _read(site: Site) -> frozenset:
-    """What the density of a site reads, its mask too."""
+    """The provenance of a site's density and mask."""
     value = site["value"] if not site["is_observed"] else detach_provenance(site["value"])
     return get_provenance([log_density(dict(site, value=value)), site["mask"]])
 
 
 class Written(TorchFunctionMode):
-    """Provenance of what is written into a tensor, which Pyro follows through results alone."""
+    """Tracks provenance of in-place writes, which Pyro tracks through results only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,8 +160,7 @@ class Written(TorchFunctionMode):
 
 
 class _Reads(TorchFunctionMode):
-    """Notes whether a program's own code reads the value of a tensor, or makes a tensor whose shape depends on values,
-    by which it may decide what to do."""
+    """Notes whether a program's own code reads tensor values, or makes shapes of them, and so may branch on them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +183,7 @@ READS = frozenset(
 
 
 def _selects(func: Any, args: tuple) -> bool:
-    """Whether rows are chosen by a mask, so that their number depends on values."""
+    """Whether rows are selected by a boolean mask, so that their number depends on values."""
     if func is torch.where or func is Tensor.where:
         return len(args) == 1
     return func is Tensor.__getitem__ and any(
@@ -193,7 +192,7 @@ def _selects(func: Any, args: tuple) -> bool:
 
 
 def _is_library(frame: Any) -> bool:
-    """Whether torch's or Pyro's code asks, behind the functions of tensors that are written in Python."""
+    """Whether a frame is code of torch or Pyro."""
     while frame is not None and frame.f_code.co_filename in PYTHON_OF_TENSORS:
         frame = frame.f_back
     homes = (Path(torch.__file__).parent, Path(pyro.__file__).parent)
@@ -218,10 +217,10 @@ def _writes(func: Any) -> bool:
 
 
 def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tuple[set[str], set[str]]:
-    """Sites of guide and model whose density changes when one latent alone is drawn anew."""
+    """Sites of guide and model whose density changes when one latent alone is redrawn."""
     changed = drawn.copy()
     site = drawn.nodes[name]
-    changed.nodes[name] = dict(site, value=another(site["fn"], site["value"]))
+    changed.nodes[name] = dict(site, value=another_value(site["fn"], site["value"]))
     found: list[set[str]] = []
     for program in (pair.guide, pair.model):
         runs = [pair.run(poutine.replay(program, trace=trace), 1, args, kwargs) for trace in (drawn, changed)]
@@ -233,6 +232,6 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
     return found[0], found[1]
 
 
-def another(fn: Distribution, value: Tensor) -> Tensor:
-    """The next state, certain to differ as a rare one drawn anew is not; a new draw where states are endless."""
+def another_value(fn: Distribution, value: Tensor) -> Tensor:
+    """Another value of a latent: the next state of a finite distribution, else a new draw."""
     return next_state(fn, value) if coordinates(fn).has_enumerate_support else fn.sample()

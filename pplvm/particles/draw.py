@@ -1,12 +1,12 @@
-"""Log-weights of any model and guide, K particles by B data, in one call."""
+"""Draws particles and log-weights of any model and guide, K particles by B data, in one call."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pyro
 
-from pplvm.particles.agreement import particles_disagree, refuse
-from pplvm.particles.pair import Particles, gather, pair_up
+from pplvm.particles.pair import Particles, draw_from_pair, pair_up
+from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
 __all__ = ["draw_particles"]
 
@@ -14,7 +14,7 @@ __all__ = ["draw_particles"]
 def draw_particles(
     model: Callable[..., Any], guide: Callable[..., Any], *args: Any, num_particles: int = 1, **kwargs: Any
 ) -> Particles:
-    """Run the guide, replay the model, sum the sites.
+    """Run the guide, replay the model, and sum the sites' log-densities.
 
     Arguments:
         model, guide: Pyro programs whose sites all lie in one plate at dim -1, the batch; further plates
@@ -43,5 +43,5 @@ def draw_particles(
     with pyro.get_param_store().scope():
         pair = pair_up(model, guide, args, kwargs)
         if num_particles > 1:
-            refuse(particles_disagree(pair, args, kwargs))
-        return gather(pair, num_particles, args, kwargs)
+            raise_program_error(why_particles_interact(pair, args, kwargs))
+        return draw_from_pair(pair, num_particles, args, kwargs)

@@ -1,4 +1,4 @@
-"""Discrete latents summed out: every state of every site in a dimension of its own, left of all plates.
+"""Parallel enumeration of discrete latents: every state in a dimension of its own, left of all plates.
 
 A site of n coordinates with S states each (its event dimensions and the plates nested in the batch) takes
 S^n states, so this is for small n; there are no further approximations. A mask on a latent hides its density
@@ -17,9 +17,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, OneHotCategorical
 
-from pplvm.particles.categories import indexed
+from pplvm.particles.categorical_log_prob import gathering_log_prob
 from pplvm.particles.contract import ProgramError, Site, coordinates, latents
-from pplvm.particles.masks import hide_alike, is_masked, unmasked
+from pplvm.particles.masks import is_masked, share_masks, unmasked
 from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.tempering import latent_terms
 
@@ -44,22 +44,22 @@ MOST_BYTES = 2**32
 
 
 class TooManyStates(ProgramError):
-    """Summing out takes more states, or more memory, than there may be."""
+    """Enumeration would take more states, or more memory, than allowed."""
 
 
 def is_enumerable(site: Site) -> bool:
-    """Whether a site has a finite number of states."""
+    """Whether a site has a finite support."""
     return bool(coordinates(site["fn"]).has_enumerate_support)
 
 
 def latent_states(trace: Trace) -> int | None:
-    """Joint states of a trace's latents, None if one of them is continuous."""
+    """The number of joint states of a trace's latents; None if one is continuous."""
     sites = latents(trace).values()
     return prod(map(_states, sites)) if all(map(is_enumerable, sites)) else None
 
 
 def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
-    """Log p(x, z) and log q(z | x) of every state z of the guide's latents: two tables (S, B).
+    """Log p(x, z) and log q(z | x) for every state z of the guide's latents: two tables (S, B).
 
     Of a tempered pair log q is as it is, and log p such that log p - log q is tempered.
 
@@ -71,7 +71,7 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
     model = _Enumerate(-1 - pair.nesting)(poutine.replay(pair.model, trace=guide_trace))
     model_trace = pair.run(model, 1, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
-    hide_alike(model_trace, guide_trace)
+    share_masks(model_trace, guide_trace)
     log_p_sites, log_q_sites = (pair.site_terms(_indexed(t, latents(guide_trace))) for t in (model_trace, guide_trace))
     log_p, log_q = sum_sites(log_p_sites), sum_sites(log_q_sites)
     if pair.tempering is not None:
@@ -82,7 +82,7 @@ def enumerate_guide(pair: Pair, args: tuple, kwargs: dict) -> tuple[Tensor, Tens
 
 
 def guide_states(pair: Pair, args: tuple, kwargs: dict) -> Trace:
-    """The guide's run with every state of its latents, those of the n-th in dimension -n - pair.nesting.
+    """The guide's trace with every state of its latents, those of the n-th in dimension -n - pair.nesting.
 
     Raises:
         ProgramError, TooManyStates: as `enumerate_guide`.
@@ -94,7 +94,7 @@ def guide_states(pair: Pair, args: tuple, kwargs: dict) -> Trace:
 def enumerate_model(
     pair: Pair, guide_trace: Trace | None, num_particles: int, args: tuple, kwargs: dict
 ) -> tuple[Tensor, Trace]:
-    """Log p(x, z) with all latents but those of the guide's trace summed out (K, B), and the run's trace.
+    """Log p(x, z) with all latents that the guide does not sample summed out (K, B), and the trace.
 
     Raises:
         ProgramError: a latent that is not in the guide is continuous.
@@ -105,7 +105,7 @@ def enumerate_model(
     model_trace = pair.run(_Enumerate(first_dim)(model), num_particles, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     if guide_trace is not None:
-        hide_alike(model_trace, guide_trace)
+        share_masks(model_trace, guide_trace)
     drawn = latents(guide_trace) if guide_trace is not None else {}
     summed = {name: site for name, site in latents(model_trace).items() if name not in drawn}
     terms = pair.site_terms(_indexed(model_trace, summed))
@@ -116,7 +116,7 @@ def enumerate_model(
 
 
 def extreme_states(pair: Pair, program: Callable[..., Any], num_particles: int, args: tuple, kwargs: dict) -> Trace:
-    """A program's run with the first and the last state of every latent that has no value yet, to try how it does.
+    """Run a program with the first and the last state of every latent without a value, as a trial.
 
     Raises:
         ProgramError: as `enumerate_model`.
@@ -126,26 +126,26 @@ def extreme_states(pair: Pair, program: Callable[..., Any], num_particles: int, 
 
 
 def _hidden(pair: Pair, sites: dict[str, Site]) -> Tensor | float:
-    """What masks took from the densities of sites: (..., B)."""
+    """What masks remove from the densities of sites: (..., B)."""
     total: Tensor | float = 0.0
     for site in sites.values():
         if is_masked(site):
-            fn = indexed(site["fn"])
+            fn = gathering_log_prob(site["fn"])
             seen = scale_and_mask(fn.log_prob(site["value"]), mask=site["mask"])
             total = total + pair.per_datum(unmasked(fn).log_prob(site["value"]) - seen)
     return total
 
 
 def _indexed(trace: Trace, names: Iterable[str]) -> Trace:
-    """The same trace, its categorical sites of these names read by index."""
+    """The same trace with categorical log-densities by gather at these sites."""
     found = trace.copy()
     for name in found.nodes.keys() & set(names):
-        found.nodes[name] = dict(site := trace.nodes[name], fn=indexed(site["fn"]))
+        found.nodes[name] = dict(site := trace.nodes[name], fn=gathering_log_prob(site["fn"]))
     return found
 
 
 class _Enumerate(Messenger):
-    """Give each latent that has no value yet all of its states, or the first and the last."""
+    """A Pyro messenger that gives each latent without a value all of its states, or the first and last."""
 
     def __init__(self, first_dim: int, extremes: bool = False) -> None:
         super().__init__()
@@ -204,12 +204,12 @@ class _Enumerate(Messenger):
 
 
 def _states(site: Site) -> int:
-    """States of one site, per datum (exact, however large)."""
+    """The number of states of one site, per datum."""
     return number_of_states(site["fn"]) ** prod(_grid_shape(site))
 
 
 def _table_size(site: Site, dim: int) -> int:
-    """Numbers in the larger of two tensors: a site's states, and their densities, its states in dimension `dim`."""
+    """The number of elements of a site's enumerated values or densities, whichever is larger."""
     fn, coordinates_of_datum = site["fn"], prod(_grid_shape(site))
     states = torch.Size([_states(site), *[1] * (-dim - 1)])
     densities = torch.broadcast_shapes(states, fn.batch_shape)
@@ -218,7 +218,7 @@ def _table_size(site: Site, dim: int) -> int:
 
 
 def number_of_states(fn: Distribution) -> int:
-    """States of a single coordinate, counted without a list of them where that would be states x states."""
+    """The number of states of a single coordinate, without enumerating them."""
     single = coordinates(fn)
     return single.event_shape[0] if isinstance(single, OneHotCategorical) else len(support(single))
 
@@ -230,7 +230,7 @@ def support(fn: Distribution) -> Tensor:
 
 
 def next_state(fn: Distribution, value: Tensor) -> Tensor:
-    """The state after a value, of each coordinate; the first one after the last."""
+    """The state after a value, cyclically, of each coordinate."""
     if isinstance(coordinates(fn), OneHotCategorical):
         return value.roll(1, -1)
     states, own = support(fn), len(coordinates(fn).event_shape)  # (S, own...)

@@ -1,4 +1,4 @@
-"""Terms that no distribution normalises: `pyro.factor`, improper priors, a point mass of the model with a density.
+"""Unnormalised terms: `pyro.factor`, improper priors, a model's point mass with a log-density.
 
 They may be trained with, as Pyro defines it, but what holds one is no log p(x), no elbo and no bits per dimension.
 """
@@ -11,8 +11,8 @@ from pyro.distributions import ImproperUniform, Unit
 from torch import Tensor
 
 from pplvm.particles.masks import unmasked
-from pplvm.particles.paths import has_path
 from pplvm.particles.point_masses import has_log_density, is_point, point_in_words
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = ["factor_violations", "is_factor", "unnormalised"]
 
@@ -21,7 +21,7 @@ Site = Any
 
 
 def is_factor(site: Site) -> bool:
-    """Whether a site is a `pyro.factor`: a term, and no draw."""
+    """Whether a site is a `pyro.factor`."""
     return isinstance(unmasked(site["fn"]), Unit)
 
 
@@ -47,7 +47,7 @@ def factor_violations(guide_sites: dict[str, Site]) -> Iterator[str]:
 
 
 def unnormalised(model_sites: dict[str, Site], guide_sites: dict[str, Site]) -> str:
-    """The first site whose term nothing normalises and what to do about it, in a sentence; "" where there is none."""
+    """The first site with an unnormalised term and what to do about it, in a sentence; "" where there is none."""
     for role, sites in (("model", model_sites), ("guide", guide_sites)):
         for name, site in sites.items():
             if (kind := _kind(role, unmasked(site["fn"]))) is not None:
@@ -72,9 +72,9 @@ def _kind(role: str, fn: Any) -> str | None:
 
 
 def _path_into(factor: Site, sites: dict[str, Site]) -> str | None:
-    """The first draw along whose path the factor moves; None as well where nothing is differentiated."""
+    """The first reparameterized draw that a factor depends on; None without gradients."""
     value = factor["fn"].log_prob(factor["value"])
-    drawn = {n: s["value"] for n, s in sites.items() if not s["is_observed"] and has_path(s["fn"])}
+    drawn = {n: s["value"] for n, s in sites.items() if not s["is_observed"] and is_reparameterized(s["fn"])}
     moving = {name: z for name, z in drawn.items() if isinstance(z, Tensor) and z.requires_grad}
     if not value.requires_grad or not moving:
         return None

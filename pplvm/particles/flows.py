@@ -1,4 +1,4 @@
-"""Flows: distributions whose density at a draw comes from a cache, and at any other value from an inverse."""
+"""Normalizing flows, whose density at a draw comes from Pyro's cache, and elsewhere from the inverse."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.distributions import TransformedDistribution
 
 from pplvm.particles.contract import ProgramError, Site, latents
-from pplvm.particles.paths import has_path
+from pplvm.particles.reparameterized_sites import is_reparameterized
 
-__all__ = ["log_density", "renewed", "with_scores"]
+__all__ = ["fresh_copies", "log_density", "pathless_copies"]
 
 
 def log_density(site: Site) -> Tensor:
@@ -32,19 +32,18 @@ def log_density(site: Site) -> Tensor:
         ) from error
 
 
-def renewed(drawn: Trace) -> Trace:
-    """The same draws as other tensors, so that no transform answers from its cache, with the parameters of then."""
+def fresh_copies(drawn: Trace) -> Trace:
+    """Copies of the draws, so that no transform answers from its cache with old parameters."""
     found = drawn.copy()
     for name, site in latents(drawn).items():
         found.nodes[name] = dict(site, value=site["value"].view_as(site["value"]))
     return found
 
 
-def with_scores(drawn: Trace) -> Trace:
-    """The same draws, those without a path as other tensors: a flow would answer with what it computed without gradient
-    as it drew them."""
+def pathless_copies(drawn: Trace) -> Trace:
+    """Copies of draws that are not reparameterized, so that flows recompute their density with gradient."""
     for site in latents(drawn).values():
-        if not has_path(site["fn"]):
+        if not is_reparameterized(site["fn"]):
             site["value"] = site["value"].view_as(site["value"])
     return drawn
 

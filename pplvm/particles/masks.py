@@ -1,4 +1,4 @@
-"""Masks: which of a site's density is hidden, and whether model and guide hide the same of a latent.
+"""Masks of sites: what they hide, and whether model and guide hide the same of a latent.
 
 A masked draw counts on neither side: where a mask hides log p(z) it must hide log q(z), or the log-weight holds one
 without the other and bounds nothing.
@@ -15,24 +15,32 @@ from torch.distributions import Distribution, Independent
 
 from pplvm.particles.point_masses import is_point
 
-__all__ = ["auxiliary_mismatch", "hide_alike", "is_masked", "mask_mismatch", "same_mask", "seen", "unmasked"]
+__all__ = [
+    "auxiliary_mismatch",
+    "is_masked",
+    "mask_mismatch",
+    "same_mask",
+    "share_masks",
+    "unmasked",
+    "visible_coordinates",
+]
 
 Site = Any
 """As in `pplvm.particles.contract`."""
 
 
 def is_masked(site: Site) -> bool:
-    """Whether a mask, around the site or within its distribution, may hide some of its density; True is no mask."""
+    """Whether a mask around or within a site's distribution may hide density; the mask True counts as none."""
     return any(mask is not True for _, mask in _masks(site))
 
 
 def same_mask(p: Site, q: Site) -> bool:
-    """Whether the masks around two sites are one and the same, known without a look at their values."""
+    """Whether the masks around two sites are the same object, so that no values need to be read."""
     return _around(p) is _around(q)
 
 
-def hide_alike(model_trace: Trace, guide_trace: Trace) -> None:
-    """Let what one side's mask hides of a latent be hidden on the other side too, with no look at either mask.
+def share_masks(model_trace: Trace, guide_trace: Trace) -> None:
+    """Apply the masks of model and guide to each other, so that both hide the same of a latent.
 
     The check has seen the masks agree on one batch; where they come to differ on another, no density counts alone.
     """
@@ -43,7 +51,7 @@ def hide_alike(model_trace: Trace, guide_trace: Trace) -> None:
 
 
 def unmasked(fn: Distribution) -> Distribution:
-    """The distribution without the masks within it."""
+    """The distribution without masks within it."""
     if isinstance(fn, MaskedDistribution):
         return unmasked(fn.base_dist)
     if isinstance(fn, Independent) and (inner := unmasked(fn.base_dist)) is not fn.base_dist:
@@ -51,8 +59,8 @@ def unmasked(fn: Distribution) -> Distribution:
     return fn
 
 
-def seen(site: Site) -> Tensor:
-    """Which coordinates no mask hides, in the shape of the site's value."""
+def visible_coordinates(site: Site) -> Tensor:
+    """The coordinates that no mask hides, in the shape of the site's value."""
     shape = site["fn"].batch_shape + site["fn"].event_shape
     found = torch.ones((), dtype=torch.bool)
     for right, mask in _masks(site):
@@ -61,7 +69,7 @@ def seen(site: Site) -> Tensor:
 
 
 def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
-    """What is wrong where model and guide hide different parts of a latent, in a sentence.
+    """A sentence on model and guide that hide different parts of a latent.
 
     One side with a mask and the other without is wrong whatever the mask holds, as it may hide something in the next
     batch; two masks are compared on the batch at hand. Labels that are known for some rows only fit in: the latent of
@@ -76,7 +84,7 @@ def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
             f"site {name!r} is masked in the {one} and not in the {other}, whose density would count alone: put both "
             "under one mask, with poutine.mask(mask=...), or neither"
         )
-    elif is_masked(p) and (places := (seen(p) != seen(q)).nonzero()).numel():
+    elif is_masked(p) and (places := (visible_coordinates(p) != visible_coordinates(q)).nonzero()).numel():
         yield (
             f"site {name!r} is masked in model and guide by masks that differ, first at {tuple(places[0].tolist())}: "
             "put both under one mask"
@@ -84,7 +92,7 @@ def mask_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
 
 
 def auxiliary_mismatch(guide_sites: dict[str, Site]) -> Iterator[str]:
-    """What is wrong where point masses of the guide are masked and no auxiliary draw they carry is, or the reverse."""
+    """A sentence on point masses of the guide whose masks differ from those of their auxiliary draws."""
     apart = {name: site for name, site in guide_sites.items() if site["infer"].get("is_auxiliary")}
     drawn = {name: site for name, site in apart.items() if not site["is_observed"]}
     points = {name: site for name, site in guide_sites.items() if name not in apart and is_point(site["fn"])}
@@ -106,7 +114,7 @@ def _both(one: Tensor | bool | None, other: Tensor | bool | None) -> Tensor | bo
 
 
 def _masks(site: Site) -> Iterator[tuple[int, Tensor | bool]]:
-    """Each mask of a site, with the number of dimensions of the value to the right of those that it has."""
+    """Each mask of a site, with the number of event dimensions to its right."""
     fn: Any = site["fn"]
     right = len(fn.event_shape)
     if site["mask"] is not None:

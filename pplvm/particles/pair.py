@@ -1,4 +1,4 @@
-"""The waist: any Pyro model and guide become log-weights, K particles by B data.
+"""The waist: any Pyro model and guide become log-weights of K particles by B data.
 
     log_w[k, b] = log p(x_b, z_kb) - log q(z_kb | x_b),   z_kb ~ q(z | x_b)
 
@@ -22,10 +22,10 @@ from torch.distributions import Distribution
 
 from pplvm.particles.autoguides import automatic_guides, same_rows
 from pplvm.particles.contract import ProgramError, Site, plate_scale, sample_sites, traced, violations
-from pplvm.particles.flows import log_density, with_scores
-from pplvm.particles.masks import hide_alike, is_masked, unmasked
-from pplvm.particles.paths import CutPaths, has_path
-from pplvm.particles.side_effects import buffers_kept, cuda_devices, undone
+from pplvm.particles.flows import log_density, pathless_copies
+from pplvm.particles.masks import is_masked, share_masks, unmasked
+from pplvm.particles.reparameterized_sites import DetachedSites, is_reparameterized
+from pplvm.particles.side_effects import buffers_restored, cuda_devices, without_side_effects
 from pplvm.particles.structure import Structures, structure
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -33,7 +33,7 @@ __all__ = [
     "Pair",
     "Particles",
     "cuda_devices",
-    "gather",
+    "draw_from_pair",
     "inspect_pair",
     "owners",
     "pair_up",
@@ -49,7 +49,7 @@ MOST_TOLD = 5
 
 @dataclass(frozen=True)
 class Particles:
-    """What is left of a program once it has run: log-densities, K particles by B data, in nats."""
+    """Log-densities of a program's run, K particles by B data, in nats."""
 
     log_p: Tensor  # (K, B)
     log_q: Tensor  # (K, B)
@@ -64,7 +64,7 @@ class Particles:
 
     @property
     def plain(self) -> "Particles":
-        """The same untempered; tempering weighs a latent's log p and log q, not the score, as a draw is a draw."""
+        """The particles without tempering, which weights a latent's log p and log q but not its score."""
         return self.untempered or self
 
     @property
@@ -87,7 +87,7 @@ class Particles:
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and a guide that passed every rule of `pplvm.particles.contract`, ready to run with K particles."""
+    """A model and a guide that obey `pplvm.particles.contract`, ready to run with K particles."""
 
     model: Program
     guide: Program | None
@@ -102,27 +102,27 @@ class Pair:
 
     @property
     def again(self) -> "Pair":
-        """The pair for further runs within one step: what a run does to buffers is undone, its structure is known."""
+        """The pair for further runs within one step, whose updates of buffers are undone."""
         return self if self.undoing is not None else replace(self, undoing=tuple(owners(self.model, self.guide)))
 
     def run_guide(self, num_particles: int, args: tuple, kwargs: dict) -> Trace:
         assert self.guide is not None
-        with CutPaths(lambda site: bool(site["fn"].has_rsample) and not self.has_path(site)):
+        with DetachedSites(lambda site: bool(site["fn"].has_rsample) and not self.has_path(site)):
             return self.run(self.guide, num_particles, args, kwargs)
 
     def run_model(self, num_particles: int, guide_trace: Trace | None, args: tuple, kwargs: dict) -> Trace:
         if guide_trace is None:
             return self.run(self.model, num_particles, args, kwargs)
         model_trace = self.run(poutine.replay(self.model, trace=guide_trace), num_particles, args, kwargs)
-        hide_alike(model_trace, guide_trace)
+        share_masks(model_trace, guide_trace)
         return model_trace
 
     def has_path(self, site: Site) -> bool:
-        """Whether the gradient along a draw of the guide is taken."""
-        return bool(site["fn"].has_rsample) if self.straight_through else has_path(site["fn"])
+        """Whether a site of the guide is reparameterized."""
+        return bool(site["fn"].has_rsample) if self.straight_through else is_reparameterized(site["fn"])
 
     def require_checked(self, model_trace: Trace, guide_trace: Trace | None, args: tuple, kwargs: dict) -> None:
-        """Check the program on a batch whose run has a structure that was not checked yet; keep the run for `runs`.
+        """Check the program on a batch whose trace has a new structure; keep the traces for `runs`.
 
         Raises:
             ProgramError: all that the program breaks on this batch, one sentence each.
@@ -133,7 +133,7 @@ class Pair:
             self.runs.append((model_trace, guide_trace))
 
     def run(self, program: Program, num_particles: int, args: tuple, kwargs: dict) -> Trace:
-        """Trace a program, its particles vectorized, without Pyro's validation (the check has run it)."""
+        """Trace a program with vectorized particles, without Pyro's validation, which the check has done."""
         tracer = poutine.trace()
         plate = nullcontext() if num_particles == 1 else _ParticlePlate("particles", num_particles, -1 - self.nesting)
         with validation(False), self.buffers_as_they_are(), plate:
@@ -146,17 +146,17 @@ class Pair:
         return {name: term.expand(num_particles, -1) for name, term in terms}
 
     def unmasked(self, site: Site, num_particles: int) -> Tensor:
-        """The log-density of one site, whatever masks around it or within it say: (K, B)."""
+        """The log-density of one site without masks: (K, B)."""
         return self.per_datum(_log_prob(dict(site, mask=None, fn=unmasked(site["fn"])))).expand(num_particles, -1)
 
     def site_terms(self, trace: Trace) -> dict[str, Tensor]:
-        """The same with whatever dimensions stand left of the plates: (..., B)."""
+        """The log-densities with all dimensions left of the plates: (..., B)."""
         with self.buffers_as_they_are():  # a flow runs its modules only here
             return {name: self.per_datum(_log_prob(site)) for name, site in sample_sites(trace).items()}
 
     def buffers_as_they_are(self) -> AbstractContextManager[None]:
-        """What is done within, by a pair for further runs, leaves buffers as they were."""
-        return nullcontext() if self.undoing is None else buffers_kept(*self.undoing)
+        """Within this context, a pair for further runs leaves buffers unchanged."""
+        return nullcontext() if self.undoing is None else buffers_restored(*self.undoing)
 
     def per_datum(self, term: Tensor) -> Tensor:
         """A term of a site's batch shape, summed over the plates nested in the batch: (..., B)."""
@@ -173,7 +173,7 @@ def pair_up(
     kwargs: dict,
     summed_out: frozenset[str] = frozenset(),
 ) -> Pair:
-    """Check a program on one batch, with Pyro's validation on; leaves random states and buffers as they were.
+    """Check a program on one batch, with Pyro's validation; random states and buffers are restored.
 
     Arguments:
         summed_out: latents of the model that the guide leaves out, because they are summed out.
@@ -203,10 +203,15 @@ def inspect_pair(
     kwargs: dict,
     summed_out: frozenset[str] = frozenset(),
 ) -> tuple[Trace, Trace | None, list[str]]:
-    """One validated run, undone: the model's trace, the guide's, and every rule that they break."""
+    """Run once with validation: the model's trace, the guide's, and all broken rules; side effects are undone."""
     store = pyro.get_param_store()
     per_row = same_rows(automatic_guides(owners(model, guide)))
-    with undone(owners(model, guide), [*args, *kwargs.values()]), store.scope(), validation(True), per_row:
+    with (
+        without_side_effects(owners(model, guide), [*args, *kwargs.values()]),
+        store.scope(),
+        validation(True),
+        per_row,
+    ):
         guide_trace = traced("guide", guide, args, kwargs) if guide is not None else None
         replayed = model if guide_trace is None else poutine.replay(model, trace=guide_trace)
         try:
@@ -220,11 +225,11 @@ def inspect_pair(
     return model_trace, guide_trace, broken
 
 
-def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
+def draw_from_pair(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particles:
     """Draw K particles from a checked pair."""
     guide_trace = pair.run_guide(num_particles, args, kwargs)
     if torch.is_grad_enabled():
-        guide_trace = with_scores(guide_trace)
+        guide_trace = pathless_copies(guide_trace)
     model_trace = pair.run_model(num_particles, guide_trace, args, kwargs)
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p_sites, log_q_sites = (pair.log_probs(trace, num_particles) for trace in (model_trace, guide_trace))
@@ -248,7 +253,7 @@ def gather(pair: Pair, num_particles: int, args: tuple, kwargs: dict) -> Particl
 
 
 def sum_sites(sites: dict[str, Tensor], like: Tensor | None = None) -> Tensor:
-    """The joint log-density of (K, B) terms; zeros like another tensor where there are no sites."""
+    """The joint log-density of (K, B) terms; zeros like another tensor without sites."""
     if not sites and like is not None:
         return torch.zeros_like(like)
     first, *rest = sites.values()
@@ -256,14 +261,14 @@ def sum_sites(sites: dict[str, Tensor], like: Tensor | None = None) -> Tensor:
 
 
 def owners(*programs: Program | None) -> list[nn.Module]:
-    """The modules whose parameters programs use: the program itself, or what it is a method of."""
+    """The modules whose parameters programs use: programs themselves, or what they are methods of."""
     found = [getattr(program, "__self__", program) for program in programs]
     return list({id(owner): owner for owner in found if isinstance(owner, nn.Module)}.values())
 
 
 @contextmanager
 def validation(on: bool) -> Iterator[None]:
-    """Pyro's switch for checking distributions, which on its way back would set torch's default to its own."""
+    """Switch Pyro's validation within a context, and restore torch's setting too."""
     before = Distribution._validate_args
     try:
         with pyro.validation_enabled(on):
@@ -286,7 +291,7 @@ def _log_prob(site: Site) -> Tensor:
 
 
 class _ParticlePlate(IndepMessenger):
-    """`pyro.plate` without its subsampling, which would cost a site a run."""
+    """`pyro.plate` without subsampling, which would cost every site time."""
 
     def _process_message(self, msg: Any) -> None:
         super()._process_message(msg)

@@ -1,4 +1,4 @@
-"""Point masses: distributions with all of their mass at one value, which have no density along a continuous latent.
+"""Point masses: distributions with all mass at one value, such as Delta.
 
 `pyro.distributions.Delta` is one, and so is any class that says so by an attribute, `is_point_mass = True`. Its
 `sample` (or `rsample`) gives the one value, and its `log_prob` is 0 there, on batch dimensions of its own; with an
@@ -15,7 +15,7 @@ __all__ = ["has_log_density", "is_point", "point_in_words"]
 
 
 def is_point(fn: Distribution) -> bool:
-    """Whether a distribution is a point mass, whatever `.to_event()`, mask, plate or transform stands around it.
+    """Whether a distribution is a point mass, within any `.to_event()`, mask, plate or transform.
 
     Example:
         >>> from torch.distributions import Normal
@@ -28,13 +28,13 @@ def is_point(fn: Distribution) -> bool:
 
 
 def point_in_words(fn: Distribution) -> str:
-    """What a point mass is called in messages: "a Delta", or "a NearestCode, a point mass"."""
+    """The name of a point mass in messages: "a Delta", or "a NearestCode, a point mass"."""
     found = _declared_or_innermost(fn)
     return "a Delta" if isinstance(found, Delta) else f"a {type(found).__name__}, a point mass"
 
 
 def has_log_density(fn: Distribution) -> bool:
-    """Whether a point mass gives its value another log-density than 0."""
+    """Whether a point mass has a log-density other than 0 at its value."""
     density = getattr(_declared_or_innermost(fn), "log_density", 0.0)
     return bool((torch.as_tensor(density) != 0).any())
 

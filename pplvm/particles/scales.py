@@ -1,4 +1,4 @@
-"""The scales of a program's sites: N/B of a subsampled plate, and what `poutine.scale` says."""
+"""Scales of a program's sites: N/B of a subsampled plate, and those of `poutine.scale`."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,14 +10,14 @@ __all__ = ["scale_mismatches", "subsampling"]
 
 
 def subsampling(traces: Iterable[Trace | None]) -> float:
-    """N/B where the batch plate of a run stands for N data of which it holds B; 1 where it holds all."""
+    """N/B where the batch plate holds B of N data; 1 where it holds all."""
     sites = [site for trace in traces if trace is not None for site in trace.nodes.values() if site["type"] == "sample"]
     frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.dim == -1]
     return max(((frame.full_size or frame.size) / frame.size for frame in frames), default=1.0)
 
 
 def scale_mismatches(named: list[tuple[str, Any]]) -> Iterator[str]:
-    """Sites, in words, whose scale is a tensor or not that of the first.
+    """Sites, in words, whose scale is a tensor or differs from the first site's.
 
     Arguments:
         named: each site in words, and its scale.

@@ -1,4 +1,4 @@
-"""Undo what a run of a program leaves behind: random states, buffers of its modules, changes of its arguments."""
+"""Undoes side effects of a run: random states, module buffers, changed arguments."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["buffer_slots", "buffers_kept", "cuda_devices", "moving_once", "undone"]
+__all__ = ["buffer_slots", "buffers_restored", "cuda_devices", "updating_buffers_once", "without_side_effects"]
 
 
 @contextmanager
-def undone(modules: nn.Module | Sequence[nn.Module], args: Sequence[Any]) -> Iterator[None]:
-    """Whatever happens within leaves random states, the modules' buffers and the arguments as they were.
+def without_side_effects(modules: nn.Module | Sequence[nn.Module], args: Sequence[Any]) -> Iterator[None]:
+    """Within this context, random states, the modules' buffers and the arguments are restored at the end.
 
     Arguments:
         modules: that own the buffers, and perhaps generators of their own.
@@ -26,7 +26,7 @@ def undone(modules: nn.Module | Sequence[nn.Module], args: Sequence[Any]) -> Ite
     own = [g for each in _all(modules) for g in vars(each).values() if isinstance(g, torch.Generator)]
     generators = [(generator, generator.get_state()) for generator in own]
     try:
-        with buffers_kept(*modules), torch.random.fork_rng(cuda_devices(tensors)):
+        with buffers_restored(*modules), torch.random.fork_rng(cuda_devices(tensors)):
             yield
     finally:
         with torch.no_grad():
@@ -38,8 +38,8 @@ def undone(modules: nn.Module | Sequence[nn.Module], args: Sequence[Any]) -> Ite
 
 
 @contextmanager
-def buffers_kept(*modules: nn.Module) -> Iterator[None]:
-    """Whatever happens within leaves the modules' buffers as they were.
+def buffers_restored(*modules: nn.Module) -> Iterator[None]:
+    """Within this context, the modules' buffers are restored at the end.
 
     Copies stand in for the buffers meanwhile: what autograd has saved of a buffer stays what it was.
     """
@@ -54,29 +54,29 @@ def buffers_kept(*modules: nn.Module) -> Iterator[None]:
             store[name] = buffer
 
 
-def moving_once(program: Callable[..., Any], modules: Sequence[nn.Module]) -> Callable[..., Any]:
-    """A program of whose runs only the first moves the modules' buffers, for objectives that run it again and again."""
+def updating_buffers_once(program: Callable[..., Any], modules: Sequence[nn.Module]) -> Callable[..., Any]:
+    """A program that updates buffers in its first run only, for objectives that run it several times."""
     runs = count()
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with buffers_kept(*modules) if next(runs) else nullcontext():
+        with buffers_restored(*modules) if next(runs) else nullcontext():
             return program(*args, **kwargs)
 
     return run
 
 
 def buffer_slots(*modules: nn.Module) -> list[tuple[dict[str, Tensor | None], str, Tensor]]:
-    """Where each buffer is kept: the dictionary, the key, and the buffer itself."""
+    """Where each buffer is stored: the dictionary, the key, and the buffer."""
     return [(each._buffers, name, b) for each in _all(modules) for name, b in each._buffers.items() if b is not None]
 
 
 def cuda_devices(args: Sequence[Any]) -> list[int]:
-    """Whose random states a run on these arguments moves, beside the CPU's."""
+    """The CUDA devices of these arguments, whose random states a run changes."""
     return sorted({x.get_device() for x in args if isinstance(x, Tensor) and x.is_cuda})
 
 
 def _copies(buffers: list[Tensor]) -> dict[int, Tensor]:
-    """A copy of each tensor, by its id; what shares memory still does."""
+    """A copy of each tensor, by its id; shared memory stays shared."""
     by_memory: dict[int, dict[int, Tensor]] = {}
     for buffer in buffers:
         by_memory.setdefault(buffer.untyped_storage()._cdata, {})[id(buffer)] = buffer.detach()

@@ -1,4 +1,4 @@
-"""The structure of a run: its sites, their roles, shapes and plates, told without reading a value from the device.
+"""The structure of a trace: sites, roles, shapes and plates, without reading values from the device.
 
 What was checked, or found out, holds for runs of one structure; a run of another is checked as the first was.
 """
@@ -23,7 +23,7 @@ MOST = 64
 
 
 def structure(model: Trace, guide: Trace | None = None) -> Structure:
-    """The structure of one run of a program, whatever its number of particles and the size of its batch."""
+    """The structure of one run of a program, independent of the numbers of particles and data."""
     traces = {"guide": guide, "model": model}
     return tuple(
         (role, name, *_aspects(site))
@@ -34,7 +34,7 @@ def structure(model: Trace, guide: Trace | None = None) -> Structure:
 
 
 class Structures:
-    """The structures that a program was checked for, and what was found out for each.
+    """The structures that a program was checked for, with caches for each.
 
     Arguments:
         seen: of the runs that were checked first.
@@ -48,7 +48,7 @@ class Structures:
         self.nesting, self.check = nesting, check
 
     def require(self, found: Structure, args: tuple, kwargs: dict) -> None:
-        """Let a run pass whose structure was checked; check the program on its batch if not.
+        """Accept a trace whose structure was checked; otherwise check the program on its batch.
 
         Raises:
             ProgramError: the program breaks a rule on this batch, nests plates deeper than before, or has a structure
@@ -72,12 +72,12 @@ class Structures:
             self._found.pop(next(iter(self._found)))
 
     def memory(self, of: Structure) -> dict[Any, Any]:
-        """What was found out for runs of one structure, by the question asked."""
+        """The cache of one structure for one question."""
         return self._found.setdefault(of, {})
 
 
 def difference(before: Structure, after: Structure) -> str:
-    """The first thing in which two structures differ, in words."""
+    """The first difference between two structures, in words."""
     for a, b in zip(before, after, strict=False):
         if a[:2] != b[:2]:
             break

@@ -1,4 +1,4 @@
-"""Supports of distributions: whether one lies within another, and how one is told."""
+"""Supports of distributions: whether one contains another, and descriptions."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ __all__ = ["contains", "innermost", "narrower", "same_support", "support_in_word
 
 
 def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bool:
-    """Whether a support lies within another, and densities on both are of one measure; open or closed ends aside.
+    """Whether a support contains another with the same base measure; open and closed ends count as equal.
 
     Intervals lie within intervals, and ranges of integers within ranges of integers. A range of integers lies within
     no interval, where a density is no probability, and what is no range (a simplex, a sphere) within itself alone.
@@ -40,7 +40,7 @@ def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bo
 
 
 def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[str, str]:
-    """The latents that a guide draws on a part of the model's support alone, each with a sentence that says so.
+    """The latents whose guide covers only part of the model's support, each with a sentence.
 
     What takes its draws from the model, or seeks log p(x) by draws of the guide, misses the rest of that support.
 
@@ -59,12 +59,12 @@ def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[s
 
 
 def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:
-    """Whether two supports have the same kind and the same bounds, open or closed ends aside."""
+    """Whether two supports have the same kind and bounds; open and closed ends count as equal."""
     return _signature(a) == _signature(b)
 
 
 def support_in_words(support: constraints.Constraint) -> str:
-    """The support of single coordinates, as torch names it, bounds that differ by coordinate from the least up.
+    """Describe the support of single coordinates by torch's name, with bounds from the lowest up.
 
     Example:
         >>> support_in_words(torch.distributions.Uniform(torch.zeros(3), torch.tensor([1.0, 2.0, 4.0])).support)
@@ -84,7 +84,7 @@ def _bound_in_words(value: Any) -> str:
 
 
 def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
-    """What tells two supports apart, open or closed ends aside."""
+    """What distinguishes supports; open and closed ends count as equal."""
     support = _of_coordinates(support)
     kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
     ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
@@ -92,7 +92,7 @@ def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
 
 
 def _range(support: constraints.Constraint) -> tuple[bool, Any, Any] | None:
-    """Whether single numbers are integers, and their bounds, which a coordinate each may have; None of other kinds."""
+    """The bounds of a numeric support, by coordinate if need be, and whether it is of integers; None for others."""
     support = _of_coordinates(support)
     if isinstance(support, type(constraints.boolean)):
         return True, 0, 1
@@ -106,7 +106,7 @@ def _range(support: constraints.Constraint) -> tuple[bool, Any, Any] | None:
 
 
 def _nowhere_below(a: Any, b: Any) -> bool:
-    """Whether a bound is at least another, coordinate by coordinate; wholly so where their shapes do not say which."""
+    """Whether a bound is at least another in every coordinate."""
     a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
     try:
         return bool((a >= b).all())
@@ -115,13 +115,13 @@ def _nowhere_below(a: Any, b: Any) -> bool:
 
 
 def _parts(support: constraints.Constraint) -> list[constraints.Constraint] | None:
-    """The supports that one is stacked or joined of."""
+    """The parts of a stacked or concatenated support."""
     support = _of_coordinates(support)
     return list(support.cseq) if isinstance(support, constraints.stack | constraints.cat) else None
 
 
 def innermost(fn: Any) -> Any:
-    """The distribution within all that wrap or transform it."""
+    """The distribution within all wrappers and transforms."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return fn

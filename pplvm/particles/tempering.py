@@ -1,4 +1,4 @@
-"""What the latents' terms of a log-weight are multiplied by in what is optimised, never in what is reported.
+"""Tempering: weights of the latents' terms in the surrogate, never in the reported bound.
 
 log w = log p(x | z) + sum_l weight_l (log p(z_l) - log q(z_l)),     weight_l = beta own_l open_l
 
@@ -17,12 +17,12 @@ Terms = Mapping[str, Tensor]
 """Log p - log q of each latent, (K, B), in nats; minus its KL divergence where that is known in closed form."""
 
 Weights = Mapping[str, Tensor | float]
-"""What the term of each latent is multiplied by."""
+"""The factor of each latent's term."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tempering:
-    """The weights of one evaluation: constants, and gates that the first draw opens or shuts for all that follow.
+    """The weights of one evaluation: constants, and gates (free bits) that the first draw opens or shuts.
 
     Example:
         >>> import torch
@@ -36,29 +36,29 @@ class Tempering:
     draws: list["_Draw"] = field(default_factory=list)  # the first, once there is one
 
     def times(self, beta: Tensor | float = 1.0, own: Mapping[str, float] | None = None) -> "Tempering":
-        """With further constants, of the same evaluation."""
+        """The same tempering with further constants."""
         names = {**self.own, **(own or {})}
         product = {name: self.own.get(name, 1.0) * (own or {}).get(name, 1.0) for name in names}
         return replace(self, beta=self.beta * beta, own=product)
 
     def gated(self, gate: Callable[[Terms], Weights]) -> "Tempering":
-        """With a further gate, of the same evaluation."""
+        """The same tempering with a further gate."""
         return replace(self, gates=(*self.gates, gate))
 
     @property
     def plain(self) -> Tensor | None:
-        """The first draw's log-weights (K, B) as they are, without gradient; None until there is one."""
+        """The untempered log-weights (K, B) of the first draw, without gradient; None before it."""
         return self.draws[0].plain if self.draws else None
 
     @property
     def shared(self) -> Tensor | float | None:
-        """The weight of all latents of the first draw; None where they may differ."""
+        """The common weight of all latents in the first draw; None where they may differ."""
         weights = self.draws[0].weights
         differ = (self.own or self.gates) and len(weights) > 1
         return None if differ else next(iter(weights.values()), 1.0)
 
     def weights(self, log_weights: Tensor, terms: Terms) -> Weights:
-        """One for each term.
+        """One weight for each term.
 
         Arguments:
             log_weights: of the same draw, untempered, (K, B).
@@ -71,7 +71,7 @@ class Tempering:
         return self.draws[0].weights
 
     def tempered(self, log_weights: Tensor, terms: Terms) -> Tensor:
-        """Log-weights with their latents' terms weighed, (K, B)."""
+        """Log-weights with weighted terms of the latents, (K, B)."""
         for name, weight in self.weights(log_weights, terms).items():
             log_weights = log_weights + (weight - 1) * terms[name]
         return log_weights

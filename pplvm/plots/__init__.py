@@ -1,1 +1,1 @@
-"""Curves, tables and reports: records and arrays in, Axes and text out."""
+"""Curves, tables and reports: from records and arrays to matplotlib Axes, text and HTML."""

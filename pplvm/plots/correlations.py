@@ -1,4 +1,4 @@
-"""How estimators go together at equal seeds: a map of their correlations, and the pair worth combining."""
+"""Correlations between estimators at common random numbers, and the best combination of two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import xarray as xr
 
-from pplvm.plots.looks import GREY, label
+from pplvm.plots.estimator_styles import GREY, label
 from pplvm.plots.table import by_target, number, per_estimator
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["Combination", "best_combination", "combination_sentence", "correlati
 
 
 class Combination(NamedTuple):
-    """share * first + (1 - share) * second, of the smallest variance; share is at least a half."""
+    """share * first + (1 - share) * second with minimal variance; share is at least a half."""
 
     first: str
     second: str
@@ -27,7 +27,7 @@ class Combination(NamedTuple):
 
 
 def correlation_map(ds: xr.Dataset, ax: Axes) -> None:
-    """A square of correlations, the estimators of one target side by side, best first; noiseless ones left out.
+    """A heatmap of correlations between the estimators of each target, best first; noiseless ones left out.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -52,7 +52,7 @@ def correlation_map(ds: xr.Dataset, ax: Axes) -> None:
 
 
 def has_correlations(ds: xr.Dataset) -> bool:
-    """Whether two estimators have noise, whose correlation is known.
+    """Whether the correlation of two noisy estimators is known.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -64,7 +64,7 @@ def has_correlations(ds: xr.Dataset) -> bool:
 
 
 def best_combination(ds: xr.Dataset) -> Combination | None:
-    """The pair of one target, none found biased, whose best combination gains most; None without a pair.
+    """The pair of one target, neither biased, whose best combination gains most; None without a pair.
 
         Var(a g + (1 - a) h) is smallest at a = (Var h - C) / (Var g + Var h - 2 C),   C = tr Cov(g, h)
 
@@ -83,7 +83,7 @@ def best_combination(ds: xr.Dataset) -> Combination | None:
 
 
 def combination_sentence(ds: xr.Dataset) -> str:
-    """What `best_combination` found, in words."""
+    """Describe the result of `best_combination` in words."""
     best = best_combination(ds)
     if best is None:
         return "No two estimators of one target can be combined."

@@ -1,4 +1,4 @@
-"""Curves: a training run's records, a panel a quantity; and log p(x) against the draws that it is estimated from."""
+"""Training curves, one panel a quantity; and the convergence of log p(x) with the number of draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pplvm.plots.looks import GREY, OKABE_ITO, PALE, beside, label, tidy
+from pplvm.plots.estimator_styles import GREY, OKABE_ITO, PALE, despine, label, text_beside_axes
 from pplvm.plots.table import number
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def save_curves(records: Sequence[Mapping[str, float]], path: str | Path) -> Pat
 
 
 def curves_figure(records: Sequence[Mapping[str, float]]) -> Figure:
-    """Training curves, a panel a quantity.
+    """Training curves, one panel a quantity.
 
     Arguments:
         records: each with "step" and any of "loss", "bound", "rate", ..., "validation/bound", ...; what a record lacks
@@ -65,7 +65,7 @@ def curves_figure(records: Sequence[Mapping[str, float]]) -> Figure:
         >>> figure.axes[0].get_ylabel()
         'nats per datum'
     """
-    from pplvm.plots.inline import InlineFigure
+    from pplvm.plots.inline_figure import InlineFigure
 
     if any("step" not in record for record in records):
         raise ValueError("save_curves: a record has no 'step': give one to each")
@@ -114,7 +114,7 @@ def convergence_figure(
     exact: float | None = None,
     name: str = "log p(x)",
 ) -> Figure:
-    """log p(x), or what stands for it, as it is estimated from ever more draws.
+    """Estimates of log p(x), or of its stand-in, against the number of draws.
 
     Arguments:
         ks: draws a datum, each at least 1, two of them at least.
@@ -126,7 +126,7 @@ def convergence_figure(
     Raises:
         ValueError: fewer than two of the means are finite, which make no curve.
     """
-    from pplvm.plots.inline import InlineFigure
+    from pplvm.plots.inline_figure import InlineFigure
 
     seen = np.isfinite(means)
     if seen.sum() < 2:
@@ -137,7 +137,7 @@ def convergence_figure(
     x, y = np.asarray(ks)[seen], np.asarray(means, dtype=float)[seen]
     figure = InlineFigure(figsize=(6.4, 4), layout="constrained")
     ax = figure.subplots()
-    tidy(ax)
+    despine(ax)
     ax.grid(color=PALE, zorder=0)
     ax.set(xscale="log", xlabel="draws a datum, k (bars: one standard error over data)", ylabel=f"{name}, {NATS}")
     ax.errorbar(x, y, np.asarray(errors)[seen], fmt="o-", color=TRAINING_COLOUR, capsize=3, markersize=5, zorder=3)
@@ -146,15 +146,15 @@ def convergence_figure(
     ax.margins(x=0.08)
     if exact is not None:
         ax.axhline(exact, color=GREY, linestyle="--", linewidth=1.2, zorder=2)
-        beside(ax, exact, f"exact\n{_words(exact)}", 6, color=GREY)
+        text_beside_axes(ax, exact, f"exact\n{_words(exact)}", 6, color=GREY)
     else:
-        beside(ax, y[-1], _words(y[-1]), 6, color=TRAINING_COLOUR)
+        text_beside_axes(ax, y[-1], _words(y[-1]), 6, color=TRAINING_COLOUR)
     ax.set_title(f"{name} as it is estimated from ever more draws", loc="left", fontsize=11)
     return figure
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Of every quantity the steps and values that are finite, (n, 2), by step."""
+    """Steps and finite values of every quantity, (n, 2), sorted by step."""
     found: dict[str, list[tuple[float, float]]] = {}
     for record in sorted(records, key=lambda record: record["step"]):
         for name, value in record.items():
@@ -169,14 +169,14 @@ def _unit(name: str) -> str:
 
 
 def _in_order(curves: Mapping[str, np.ndarray]) -> list[str]:
-    """The quantities, without "validation/", those that everyone looks for first."""
+    """The quantities without "validation/", the most important first."""
     names = dict.fromkeys(name.removeprefix(VALIDATION) for name in curves)
     return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
 
 def _panel(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
     training, validation = curves.get(name), curves.get(VALIDATION + name)
-    tidy(ax)
+    despine(ax)
     ax.grid(color=PALE, zorder=0)
     ax.set_title(label(name.replace("_", " ")), loc="left", fontsize=11)
     ax.set_ylabel(_unit(name), fontsize=9)
@@ -204,7 +204,7 @@ def _line(ax: Axes, points: np.ndarray) -> None:
 
 
 def _running_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """Of each value and up to `reach` before and after it."""
+    """The mean of each value with up to `reach` neighbours on each side."""
     places = np.arange(len(values))
     starts, ends = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
     sums = np.concatenate([[0.0], values.cumsum()])
@@ -212,7 +212,7 @@ def _running_mean(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _step_axis(ax: Axes, first: float, last: float) -> None:
-    """The same steps in every panel."""
+    """Give every panel the same range of steps."""
     from matplotlib.ticker import MaxNLocator
 
     room = max(0.02 * (last - first), 0.5)
@@ -221,7 +221,7 @@ def _step_axis(ax: Axes, first: float, last: float) -> None:
 
 
 def _focus(ax: Axes, drawn: np.ndarray) -> None:
-    """Leave out the very beginning where all else would be squeezed by it, and say so; start a constant's axis at 0."""
+    """Leave out an initial part that would squeeze the rest, and say so; start the axis of a constant at 0."""
     steps, values = drawn.T
     if np.ptp(values) == 0 and values[0] != 0:
         ax.set_ylim(*sorted((0.0, 2 * values[0])))

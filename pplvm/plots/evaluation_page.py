@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing but itself: under which circumstances, figures, pictures."""
+"""An evaluation as one self-contained HTML page: circumstances, figures, pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures with their errors as rows: rounded to what the error allows, aligned at the decimal point in text."""
+"""Figures as rows: rounded to the precision of their errors, aligned at the decimal point."""
 
 import math
 import textwrap
@@ -58,7 +58,7 @@ def figure_lines(rows: Sequence[Mapping[str, Any]], width: int = 100) -> list[st
 
 
 def _rounded(value: float, error: float | None) -> str:
-    """To the second significant digit of the error; to four of its own where there is none, unless it is whole.
+    """Round to the second significant digit of the error; without error to four digits, unless an integer.
 
     Example:
         >>> _rounded(-85.12345, 0.0678), _rounded(-85.12345, None), _rounded(23.0, None), _rounded(1234.5, 120.0)

@@ -1,4 +1,4 @@
-"""Figures of a gradient comparison: work, alignment with the reference, and all that there are, drawn or written."""
+"""Figures of a gradient comparison: work, alignment with the reference, and all others, drawn or saved."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import numpy as np
 import xarray as xr
 
 from pplvm.plots.correlations import correlation_map, has_correlations
-from pplvm.plots.looks import GREY, PALE, beside, looks, name_rows, plain_numbers, remark, rule_handles
-from pplvm.plots.signal import has_signal, snr_figure
+from pplvm.plots.estimator_styles import (
+    GREY,
+    PALE,
+    annotate_row,
+    estimator_styles,
+    legend_handles,
+    name_rows,
+    plain_ticks,
+    text_beside_axes,
+)
+from pplvm.plots.signal_to_noise import has_signal, snr_figure
 from pplvm.plots.table import number, per_estimator, relative_work
-from pplvm.plots.weights import has_tails, weight_scatter
+from pplvm.plots.weight_diagnostics import has_tails, weight_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,20 +47,20 @@ def work_bars(ds: xr.Dataset, ax: Axes) -> None:
     ends = [v[name] for name in names for v in (work, low, high) if 0 < v[name] < math.inf] or [1.0]
     left, right = min(ends) / 1.8, max(ends) * 1.4
     ax.set(xscale="log", xlim=(left, right), xlabel="variance × milliseconds per gradient (95 % interval)")
-    plain_numbers(ax.xaxis, [left, right])
+    plain_ticks(ax.xaxis, [left, right])
     rows = name_rows(ds, ax)
     for name in names:
         values = (work[name], low[name], high[name])
-        _bar(ax, rows[name], values, left, looks(ds)[name]["color"], verdict[name] == "biased")
+        _bar(ax, rows[name], values, left, estimator_styles(ds)[name]["color"], verdict[name] == "biased")
     for name, y in rows.items():
         factor = "no figure" if math.isnan(relative[name]) else f"{number(relative[name])}×"
-        remark(ax, y, factor, verdict[name])
-    beside(ax, 0.0, "× the best", 62, ha="right", color=GREY, style="italic")
+        annotate_row(ax, y, factor, verdict[name])
+    text_beside_axes(ax, 0.0, "× the best", 62, ha="right", color=GREY, style="italic")
     ax.set_title("Work to reach a given precision: further left is better", loc="left", fontsize=12)
 
 
 def forest(ds: xr.Dataset, ax: Axes) -> None:
-    """Alignment of the mean gradient with the reference, 95 % intervals, model and guide; 1 is unbiased.
+    """A forest plot of the mean gradient's alignment with the reference, with 95 % intervals; 1 is unbiased.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -70,7 +79,7 @@ def forest(ds: xr.Dataset, ax: Axes) -> None:
                     ax,
                     y + shift,
                     (value[name], 1.96 * error[name]),
-                    _dot(looks(ds)[name]["color"], filled),
+                    _dot(estimator_styles(ds)[name]["color"], filled),
                     reach,
                 )
             else:
@@ -84,18 +93,18 @@ def forest(ds: xr.Dataset, ax: Axes) -> None:
                 ax.text(0.01, y + shift, f"no {missing} the {side}", **place)
         ax.plot([], [], label=f"{side}'s parameters", linestyle="none", **_dot(GREY, filled))
     for name, y in rows.items():
-        remark(ax, y, "", per_estimator(ds, "verdict")[name])
+        annotate_row(ax, y, "", per_estimator(ds, "verdict")[name])
     ax.legend(loc="upper left", bbox_to_anchor=(0.99, 1.03), frameon=False, fontsize=9)
     ax.set_title("Size of the mean gradient along the reference", loc="left", fontsize=12)
 
 
 def gradient_figures(ds: xr.Dataset) -> dict[str, Figure]:
-    """The figures of a comparison by name, "work", "snr", "forest", "correlation", "weights", those that hold data.
+    """All figures with data: "work", "snr", "forest", "correlation", "weights".
 
     Arguments:
         ds: what `compare_gradients` returned.
     """
-    from pplvm.plots.inline import InlineFigure
+    from pplvm.plots.inline_figure import InlineFigure
 
     empty = figures_left_out(ds)
     lines = ds.sizes["estimator"] + len(set(per_estimator(ds, "target").values()))
@@ -112,13 +121,13 @@ def gradient_figures(ds: xr.Dataset) -> dict[str, Figure]:
             figures[name] = figure = InlineFigure(figsize=size, layout="constrained")
             draw(ds, figure.subplots())
             if name in ("work", "forest"):
-                handles = rule_handles(ds, hatched=name == "work")
+                handles = legend_handles(ds, hatched=name == "work")
                 figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return {name: figures[name] for name in NAMES if name in figures}
 
 
 def figures_left_out(ds: xr.Dataset) -> dict[str, str]:
-    """Why a figure is not drawn, by its name: because it would be empty.
+    """Why a figure is not drawn, by its name.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -169,7 +178,7 @@ def _bar(ax: Axes, y: float, values: tuple[float, float, float], left: float, co
 
 
 def _reach(ds: xr.Dataset) -> float:
-    """How far from 1 the axis of the forest goes: over all intervals, but no further than 1.5."""
+    """The half-width of the forest plot's axis around 1: all intervals, at most 1.5."""
     error = ds["alignment_se"].fillna(0.0)
     ends = (abs(ds["alignment"] - 1) + 1.96 * error).values  # (E, side)
     return float(np.clip(1.1 * np.max(ends, where=np.isfinite(ends), initial=0.0), 0.02, 1.5))
@@ -180,7 +189,7 @@ def _dot(colour: str, filled: bool) -> dict[str, Any]:
 
 
 def _point(ax: Axes, y: float, estimate: tuple[float, float], dot: dict[str, Any], reach: float) -> None:
-    """A point with its interval, or an arrow with its value at the rim when it lies outside."""
+    """A point with its interval, or an arrow with its value where it lies outside of the axes."""
     value, half = estimate
     if abs(value - 1) <= reach:
         ax.errorbar(value, y, xerr=half, elinewidth=1.8, zorder=3, **dot)

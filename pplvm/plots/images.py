@@ -1,4 +1,4 @@
-"""Grids of images, every pixel a square that can be seen, with labels that keep out of each other's way."""
+"""Grids of images, each pixel a square of whole dots, with labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pplvm.plots.looks import GREY, label
+from pplvm.plots.estimator_styles import GREY, label
 from pplvm.plots.table import number
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def grid_figure(
     limits: tuple[float, float] | None = None,
     cell_labels: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """R rows of C images each.
+    """A figure of R rows of C images each.
 
     Arguments:
         images: (R, C, H, W) grey, (R, C, 3, H, W) red, green and blue, (R, C, 1, H, W), or vectors (R, C, D), which
@@ -97,7 +97,7 @@ def grid_figure(
 
 
 def as_grid(array: np.ndarray) -> np.ndarray:
-    """Rows of images of any of the shapes that `grid_figure` takes, as (R, C, H, W, 1 or 3).
+    """Images in any shape that `grid_figure` takes, as (R, C, H, W, 1 or 3).
 
     Arguments:
         array: as the images of `grid_figure`.
@@ -137,7 +137,7 @@ class _Texts:
 
 
 def limits_of(array: np.ndarray) -> tuple[float, float]:
-    """The values that are black and white: 0 and 1, or the least and the greatest if some values lie outside.
+    """The values shown black and white: 0 and 1, or minimum and maximum if some values lie outside.
 
     Arguments:
         array: of any shape, finite.
@@ -151,7 +151,7 @@ def _shades(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _mosaic(shades: np.ndarray, above: int, least: int) -> np.ndarray:
-    """All images side by side on white, every pixel a square of dots: (height, width, 3).
+    """All images side by side on white, pixels as squares of dots: (height, width, 3).
 
     Arguments:
         above: dots left free above each image.
@@ -166,13 +166,13 @@ def _mosaic(shades: np.ndarray, above: int, least: int) -> np.ndarray:
 
 
 def _widest(cells: Sequence[Sequence[str]]) -> int:
-    """Dots from side to side of the widest word above an image."""
+    """The width in dots of the widest label above an image."""
     return math.ceil(max((_extent(text, SMALL)[0] for row in cells for text in row), default=0))
 
 
 def _figure(mosaic: np.ndarray, counts: tuple[int, ...], texts: _Texts) -> Figure:
-    """The mosaic dot for dot, with as much room around it as its texts take."""
-    from pplvm.plots.inline import InlineFigure
+    """A figure of the mosaic dot for dot, with room for its labels."""
+    from pplvm.plots.inline_figure import InlineFigure
 
     height, width = mosaic.shape[:2]
     cell = (width + GAP) / counts[1]

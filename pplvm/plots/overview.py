@@ -1,4 +1,4 @@
-"""Several comparisons side by side: what each estimator's gradient costs from checkpoint to checkpoint."""
+"""Several comparisons side by side: work of each estimator from checkpoint to checkpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from pplvm.plots.contest import contenders, is_unfinished, share_of_work
-from pplvm.plots.looks import GREY, PALE, label
+from pplvm.plots.estimator_styles import GREY, PALE, label
 from pplvm.plots.table import by_target, number, per_estimator, relative_work
+from pplvm.plots.work_ratios import contenders, is_unfinished, work_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ __all__ = ["save_overview", "title", "work_map"]
 
 
 def title(section: xr.Dataset) -> str:
-    """Program and checkpoint of a comparison.
+    """The program and checkpoint of a comparison.
 
     Example:
         >>> title(xr.Dataset(attrs={"program": "vae", "checkpoint": "500 steps"}))
@@ -32,7 +32,7 @@ def title(section: xr.Dataset) -> str:
 
 
 def work_map(sections: Sequence[xr.Dataset], ax: Axes) -> None:
-    """Variance x milliseconds, a row an estimator, a column a section; the colour says how far from the best.
+    """Variance x milliseconds as a heatmap, one row an estimator and one column a section.
 
     ≈ marks factors that are not told apart from one; an estimator without noise has none.
 
@@ -81,9 +81,9 @@ def save_overview(sections: Sequence[xr.Dataset], directory: str | Path) -> Path
 
 
 def _near_the_best(section: xr.Dataset, target: str) -> list[str]:
-    """Estimators of a target that are not told apart from its best."""
+    """The estimators of a target that cannot be told from its best."""
     able = contenders(section, by_target(section)[target])
-    return [name for name in able[1:] if not share_of_work(section, name, able[0], among=len(able))[0] > 1]
+    return [name for name in able[1:] if not work_ratio(section, name, able[0], among=len(able))[0] > 1]
 
 
 def _rows(sections: Sequence[xr.Dataset]) -> list[tuple[str, str]]:

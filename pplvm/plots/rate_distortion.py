@@ -1,4 +1,4 @@
-"""Runs in the plane of rate and distortion: what a code costs against what it leaves out."""
+"""The rate-distortion plane: rate against distortion of several runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pplvm.plots.looks import GREY, OKABE_ITO, label, tidy
+from pplvm.plots.estimator_styles import GREY, OKABE_ITO, despine, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def rate_distortion_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from pplvm.plots.inline import InlineFigure
+    from pplvm.plots.inline_figure import InlineFigure
 
     for point in points:
         if not all(math.isfinite(point.get(what, math.nan)) for what in ("rate", "distortion")):
@@ -62,7 +62,7 @@ def rate_distortion_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
         raise ValueError("save_rate_distortion: there is no point to draw")
     figure = InlineFigure(figsize=(6.8, 5.4), layout="constrained")
     ax = figure.subplots()
-    tidy(ax)
+    despine(ax)
     _draw(ax, points)
     _limits(ax, points)
     _diagonals(ax)
@@ -87,14 +87,14 @@ def _places(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[floa
 
 
 def _limits(ax: Axes, points: Sequence[Mapping[str, Any]]) -> None:
-    """Room for labels around the points; no negative rate."""
+    """Axis limits with room for labels around the points; the rate starts at 0."""
     for values, put in zip(_places(points), (ax.set_xlim, ax.set_ylim), strict=True):
         room = 0.15 * (max(values) - min(values)) or 0.1 * abs(values[0]) or 1.0
         put(max(min(values) - room, 0.0) if min(values) >= 0 else min(values) - room, max(values) + 1.3 * room)
 
 
 def _diagonals(ax: Axes) -> None:
-    """Lines of constant rate + distortion, told where they leave the axes at the top or at the left."""
+    """Lines of constant rate + distortion, labelled at the top or the left."""
     from matplotlib.ticker import MaxNLocator
 
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
@@ -109,7 +109,7 @@ def _diagonals(ax: Axes) -> None:
 
 
 def _label(ax: Axes, points: Sequence[Mapping[str, Any]], renderer: Any) -> None:
-    """Each name where it covers neither a point nor another name; a hair line leads to those further off."""
+    """Label each point where its name overlaps nothing; a thin line leads to distant labels."""
     dots = [ax.transData.transform((point["distortion"], point["rate"])) for point in points]
     taken: list[Any] = []
     for point in points:
@@ -121,7 +121,7 @@ def _label(ax: Axes, points: Sequence[Mapping[str, Any]], renderer: Any) -> None
 def _placed(
     ax: Axes, text: str, point: Mapping[str, Any], taken: Sequence[Any], dots: Sequence[Any], renderer: Any
 ) -> Any:
-    """Write the name at the first free place, the nearest if none is free; the box that it takes."""
+    """Place a label at the first free position, or the nearest; returns its bounding box."""
     from matplotlib.text import Text
 
     for distance, angle in itertools.product(DISTANCES, ANGLES):

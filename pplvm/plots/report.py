@@ -1,4 +1,4 @@
-"""A gradient comparison as one HTML page that needs nothing but itself."""
+"""A gradient comparison as one self-contained HTML page."""
 
 import base64
 import math
@@ -90,7 +90,7 @@ MEASURED = {
 
 
 def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview: Path | None = None) -> str:
-    """One self-contained HTML page: verdict, table, figures, how it was measured, for each section; definitions.
+    """One self-contained HTML page: verdict, table, figures and circumstances of each section; definitions.
 
     Arguments:
         sections: what `compare_gradients` returned, and PNG files, such as `save_figures` wrote, for each program
@@ -115,7 +115,7 @@ def html_report(sections: Sequence[tuple[xr.Dataset, Sequence[Path]]], overview:
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template of this folder with its values, which are escaped, and the colours that all pages share.
+    """Render a template of this folder, values escaped, with the shared colours.
 
     Arguments:
         template: the name of its file.
@@ -130,7 +130,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def inlined(path: Path) -> str:
-    """A PNG file as the source of an image; FileNotFoundError if there is none."""
+    """A PNG file as a data URL; FileNotFoundError if there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"no figure at {path}: write it first")
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
@@ -159,7 +159,7 @@ def _section(ds: xr.Dataset, figures: Sequence[Path], index: int) -> dict[str, A
 
 
 def dots_across(png: Path) -> int:
-    """The width of a picture, by its file's header.
+    """The width of a PNG in dots, from its header.
 
     Arguments:
         png: the file, which exists.
@@ -179,7 +179,7 @@ def _caption(ds: xr.Dataset, stem: str) -> str:
 
 
 def _details(one: xr.Dataset, name: str) -> dict[str, str]:
-    """What the main table leaves out, of one estimator."""
+    """The figures of an estimator that the main table leaves out."""
 
     def share(variable: str) -> str:
         value = 100 * float(one[variable])
@@ -225,7 +225,7 @@ def _unusual_z(ds: xr.Dataset) -> float:
 
 
 def _group_blocks(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Tables of z and variance by parameter group, a few estimators each, so that a page holds them."""
+    """Tables of z and variance by parameter group, a few estimators each, to fit the page."""
     names, blocks = ranking(ds), []
     for start in range(0, len(names), COLUMNS_A_BLOCK):
         shown = names[start : start + COLUMNS_A_BLOCK]
@@ -241,7 +241,7 @@ def _group_blocks(ds: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _measured(ds: xr.Dataset) -> list[tuple[str, str]]:
-    """How it was measured, label and value."""
+    """The circumstances of the measurement, as label and value."""
     replicates = ds["replicates"].values  # (E,)
     low, high = int(replicates.min()), int(replicates.max())
     found = [(label, ds.attrs[key]) for key, label in MEASURED.items() if key in ds.attrs]

@@ -1,12 +1,12 @@
-"""What a gradient comparison says, in sentences: who wins, who is biased, and what not to rely on."""
+"""Summarizes a gradient comparison in sentences: the winner, biased estimators, and warnings."""
 
 import math
 
 import xarray as xr
 
-from pplvm.plots.contest import contenders, is_unfinished, share_of_work
 from pplvm.plots.table import by_target, number, per_estimator, ranking
-from pplvm.plots.weights import weights_sentence
+from pplvm.plots.weight_diagnostics import weights_sentence
+from pplvm.plots.work_ratios import contenders, is_unfinished, work_ratio
 
 __all__ = ["summary"]
 
@@ -18,7 +18,7 @@ REPEATED = 3
 
 
 def summary(ds: xr.Dataset) -> list[str]:
-    """The verdict in sentences: for every target who wins at equal work, then who is biased or undecided.
+    """The verdict in sentences: for every target the winner at equal work, then biased and undecided estimators.
 
     One that is unfinished says what is missing, and has no verdict on what was not finished.
     """
@@ -50,7 +50,7 @@ def _verdicts(ds: xr.Dataset) -> list[str]:
 
 
 def _alarms(ds: xr.Dataset) -> list[str]:
-    """Why figures may not be what they seem; n draws of a minibatch cannot show a kurtosis above n."""
+    """Warnings on figures that may mislead: heavy tails, repeated noise, a busy machine."""
     sentences = [_busy(ds)] if ds.attrs.get("busy") else []
     heavy = min(HEAVY, max(10, ds.sizes.get("draw", 0) / 2))
     if "kurtosis" in ds and (names := _above(ds, "kurtosis", heavy)):
@@ -92,7 +92,7 @@ def _above(ds: xr.Dataset, variable: str, limit: float) -> list[str]:
 
 
 def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
-    """Who wins at equal work; nobody whom the intervals do not carry."""
+    """The winner at equal work; none where intervals do not separate them."""
     verdict, variance = per_estimator(ds, "verdict"), per_estimator(ds, "variance")
     if all(verdict[name] == "biased" for name in names):
         return f"Gradient of {goal}: every estimator that was measured is biased."
@@ -121,13 +121,13 @@ def _winner(ds: xr.Dataset, goal: str, names: list[str]) -> str:
 
 
 def _not_told_apart(ds: xr.Dataset, able: list[str], cost: str) -> list[str]:
-    """The best, and those whose work over its may be one; `able` is in order of work."""
+    """The best, and those whose work may equal its; `able` is in order of work."""
     first = able[0]
-    return [first, *(name for name in able[1:] if not share_of_work(ds, name, first, cost, len(able))[0] > 1)]
+    return [first, *(name for name in able[1:] if not work_ratio(ds, name, first, cost, len(able))[0] > 1)]
 
 
 def _next(ds: xr.Dataset, able: list[str], ahead: list[str]) -> str:
-    """Of those that surely need more work than the best, the one that needs least."""
+    """The cheapest estimator that surely needs more work than the best."""
     if not (behind := [name for name in able if name not in ahead]):
         return ""
     work = per_estimator(ds, "work")
@@ -136,11 +136,11 @@ def _next(ds: xr.Dataset, able: list[str], ahead: list[str]) -> str:
 
 
 def _interval(ds: xr.Dataset, name: str, other: str, among: int) -> str:
-    return "95 % interval {} to {}".format(*map(number, share_of_work(ds, name, other, among=among)))
+    return "95 % interval {} to {}".format(*map(number, work_ratio(ds, name, other, among=among)))
 
 
 def _by_evaluations(ds: xr.Dataset, able: list[str], first: str | None) -> str:
-    """Who else wins where model evaluations are counted instead of milliseconds, if anybody surely does."""
+    """The winner when likelihood evaluations are counted instead of milliseconds, if another one surely wins."""
     counted = per_estimator(ds, "work_evaluations")
     ordered = sorted(able, key=lambda name: (math.isnan(counted[name]), counted[name]))
     if ordered[0] == first or len(_not_told_apart(ds, ordered, "evaluations")) > 1:

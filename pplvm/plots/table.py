@@ -1,4 +1,4 @@
-"""The gradient comparison as a ranked table: printed, or written as comma-separated values."""
+"""The gradient comparison as a ranked table, printed or written as CSV."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from pplvm.plots.contest import contenders, is_unfinished, share_of_work
+from pplvm.plots.work_ratios import contenders, is_unfinished, work_ratio
 
 __all__ = [
     "by_target",
@@ -30,7 +30,7 @@ DROPPED_FIRST = ("cosine", "max |z|", "SNR", "[95 %]", "ms", "evals", "K")
 
 
 def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
-    """The values of a variable that has no dimension but `estimator`, by estimator.
+    """The values of a variable with the only dimension `estimator`, by estimator.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -42,7 +42,7 @@ def per_estimator(ds: xr.Dataset, variable: str) -> dict[str, Any]:
 
 
 def ranking(ds: xr.Dataset) -> list[str]:
-    """The estimators, best first by variance x ms, unknown ones last; those found biased after all others.
+    """The estimators by variance x ms, best first, unknown ones last, biased ones after all others.
 
     Example:
         >>> import xarray as xr
@@ -56,7 +56,7 @@ def ranking(ds: xr.Dataset) -> list[str]:
 
 
 def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
-    """The estimators of every target, best first; the target with the most that contend comes first.
+    """The estimators of every target, best first; the target with most contenders comes first.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -68,7 +68,7 @@ def by_target(ds: xr.Dataset) -> dict[str, list[str]]:
 
 
 def relative_work(ds: xr.Dataset) -> dict[str, float]:
-    """Variance x ms of every estimator over that of the best of the same target, the first in the ranking.
+    """Variance x ms of every estimator over that of the best of its target.
 
     The best must have a finite, positive figure: an estimator without variance is no yardstick.
     """
@@ -96,7 +96,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """A number and its interval in the same decimals and with one exponent.
+    """Format a number and its interval with equal decimals and one exponent.
 
     Example:
         >>> interval(0.1234, 0.1, 0.15), interval(1.2e-5, 1.1e-5, 1.4e-5)
@@ -114,12 +114,12 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def z_score(value: float) -> str:
-    """Standard errors to one decimal, `-` for NaN."""
+    """Format a z-score to one decimal, `-` for NaN."""
     return "-" if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
 def shortened(name: str, width: int) -> str:
-    """The name, or its last characters: the part of an import path that tells it from others.
+    """The name, or its last characters, which distinguish import paths.
 
     Example:
         >>> shortened("my_module.of_mine:MyEstimator", 16)
@@ -136,13 +136,13 @@ def rows(ds: xr.Dataset) -> list[dict[str, str]]:
         for name in names:
             found.append(_row(ds.sel(estimator=name), name, relative[name]))
             found[-1]["[95 %]"] = (
-                "-" if best in (None, name) else _between(*share_of_work(ds, name, str(best), among=among))
+                "-" if best in (None, name) else _between(*work_ratio(ds, name, str(best), among=among))
             )
     return found
 
 
 def text_table(ds: xr.Dataset, width: int = 120) -> str:
-    """The comparison as one aligned table for a terminal, target by target, best first, with a legend beneath it.
+    """The comparison as an aligned table for a terminal, with a legend beneath.
 
     Arguments:
         ds: what `compare_gradients` returned.
@@ -169,7 +169,7 @@ def text_table(ds: xr.Dataset, width: int = 120) -> str:
 
 
 def write_metrics_csv(sections: Sequence[xr.Dataset], path: str | Path) -> None:
-    """Write one row an estimator, best first, with every variable that has no dimension but `estimator`.
+    """Write a CSV with one row an estimator, best first, and its scalar variables.
 
     Arguments:
         sections: what `compare_gradients` returned, for each program and checkpoint (attributes of these names).
@@ -218,7 +218,7 @@ def _verdict(verdict: str, relative_bias: float, detectable: float) -> str:
 
 
 def _legend(ds: xr.Dataset) -> dict[str, str]:
-    """What the columns mean, by the column without which the line is not needed."""
+    """Explanations of the columns, by the column that each needs."""
     targets = list(dict.fromkeys(map(str, ds["target"].values)))
     comparable = "; rows of different targets do not compare" if len(targets) > 1 else ""
     alpha, power = ds.attrs.get("alpha", math.nan), ds.attrs.get("power", math.nan)
@@ -238,7 +238,7 @@ def _legend(ds: xr.Dataset) -> dict[str, str]:
 
 
 def _in_any_direction(ds: xr.Dataset) -> str:
-    """How large a bias must be that no estimator with noise is called unbiased with, wherever it points."""
+    """The size of a bias in any direction that every unbiased verdict excludes."""
     if "detectable_anywhere" not in ds:
         return ""
     found = ds.where((ds["verdict"] == "unbiased") & (ds["detectable_anywhere"] > 0), drop=True)
@@ -266,7 +266,7 @@ def _table_width(table: list[dict[str, str]], columns: list[str]) -> int:
 
 
 def _that_fit(table: list[dict[str, str]], width: int) -> list[str]:
-    """All columns, or without the less important ones as far as need be."""
+    """All columns that fit the width, less important ones dropped first."""
     columns, dropped = list(table[0]), []
     for column in DROPPED_FIRST:
         if _table_width(table, columns) > width:

@@ -1,1 +1,1 @@
-"""Programs: model(x) and guide(x) in one nn.Module, one family a file."""
+"""Programs: nn.Modules with the Pyro programs model(x) and guide(x), one family a file."""

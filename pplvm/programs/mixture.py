@@ -1,4 +1,4 @@
-"""Mixtures with a discrete latent small enough to sum out."""
+"""Mixtures, whose discrete latent can be enumerated."""
 
 import pyro
 import pyro.distributions as dist

@@ -25,13 +25,13 @@ class StandardNormal(nn.Module):
 
 
 def diagonal_normal(parameters: Tensor) -> dist.TorchDistribution:
-    """N(loc, diag(scale^2)), a posterior: (..., 2 Z), the loc and then the logarithm of the scale."""
+    """The posterior N(loc, diag(scale^2)) of (..., 2 Z) outputs, loc and then log scale."""
     loc, log_scale = parameters.chunk(2, dim=-1)
     return dist.Normal(loc, log_scale.exp()).to_event(1)
 
 
 def bernoulli(logits: Tensor, event_dim: int = 1) -> dist.TorchDistribution:
-    """Independent Bernoullis of these logits, a likelihood for data in {0, 1}.
+    """Independent Bernoullis with these logits, a likelihood for data in {0, 1}.
 
     Arguments:
         logits: (..., *shape of one datum).
@@ -41,7 +41,7 @@ def bernoulli(logits: Tensor, event_dim: int = 1) -> dist.TorchDistribution:
 
 
 def gaussian(mean: Tensor, log_scale: Tensor, event_dim: int = 1) -> dist.TorchDistribution:
-    """N(mean, scale^2), a likelihood for real data; mean and event_dim as logits and event_dim of `bernoulli`."""
+    """N(mean, scale^2), a likelihood for real data; mean and event_dim as for `bernoulli`."""
     return dist.Normal(mean, log_scale.exp()).to_event(event_dim)
 
 

@@ -1,4 +1,4 @@
-"""Probabilistic principal component analysis: linear, Gaussian, and its log p(x) known."""
+"""Probabilistic principal component analysis: linear, Gaussian, with exact log p(x)."""
 
 import pyro
 import pyro.distributions as dist
@@ -65,7 +65,7 @@ class ProbabilisticPCA(nn.Module):
 
     @torch.no_grad()
     def at_posterior(self) -> "ProbabilisticPCA":
-        """The program itself, its guide set to the exact posterior of the model's present parameters.
+        """Set the guide to the exact posterior of the present model; returns the program.
 
         N(M^-1 W^T (x - mu), sigma^2 M^-1),     M = W^T W + sigma^2 I
         """

@@ -123,7 +123,7 @@ class VAE(nn.Module):
             )
 
     def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:
-        """The data as the likelihood has them: flattened, or with the channel that they were stored without."""
+        """The data in the likelihood's shape: flattened, or with a channel."""
         if x[:1].numel() != len(x[:1]) * shape.numel():
             raise ValueError(
                 f"VAE: the likelihood is one of data of shape {tuple(shape)}, and these have shape "
@@ -133,14 +133,14 @@ class VAE(nn.Module):
 
 
 def _given(part: Callable[..., Any], inputs: tuple[Tensor, ...], conditions: tuple[Tensor, ...]) -> Any:
-    """Call a part with its inputs and as many conditions as it takes."""
+    """Call a module with its inputs and as many conditions as it takes."""
     if not conditions:
         return part(*inputs)
     return part(*inputs, *conditions[: max(0, _places(part) - len(inputs))])
 
 
 def _places(part: Callable[..., Any]) -> int:
-    """Positional arguments that a part takes, a module's own forward if it is one."""
+    """The number of positional arguments that a module or callable takes."""
     taken = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in taken):
         return 2**31

@@ -1,1 +1,1 @@
-"""Training: knows only a module that returns a loss."""
+"""Training of a module that returns a loss, whatever the loss computes."""

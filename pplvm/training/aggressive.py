@@ -1,4 +1,4 @@
-"""Aggressive training of the guide, against posterior collapse: many steps of it to one of the model, for a while."""
+"""Aggressive training of the guide against posterior collapse (lagging inference networks, He et al. 2019)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from pplvm.batch import Batch
-from pplvm.distributed.collectives import mean as mean_over_ranks
+from pplvm.distributed.collectives import all_reduce_mean as mean_over_ranks
 from pplvm.training.stepper import Step, Stepper
 
 __all__ = ["Aggressive"]
 
 
 class Aggressive:
-    """A rule of `fit`: the guide is trained to near convergence before each step of the model, until that stops to pay.
+    """A rule of `fit`: train the guide to near convergence before each step of the model, as long as that helps.
 
     On each batch the guide moves on it and then on fresh batches, until its mean loss over `window` steps rises or
     `most` are taken; then everything but the guide moves once. `end_epoch` asks for the mutual information I_q(x; z)
@@ -84,7 +84,7 @@ class Aggressive:
             batch = next(self.fresh)
 
     def end_epoch(self, information: Callable[[], float]) -> None:
-        """Look whether the guide still learns more of the data.
+        """Stop aggressive training once mutual information no longer rises.
 
         Arguments:
             information: gives I_q(x; z) on validation data, in nats; not called once the rule is off.

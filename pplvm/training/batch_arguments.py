@@ -1,4 +1,4 @@
-"""The arguments of a loss from a batch, or why the batch cannot be taken and what to do."""
+"""The arguments of a loss from a batch, or why the batch has the wrong form and what to do."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ __all__ = ["arguments_of", "number_refused"]
 
 
 def arguments_of(batch: Batch) -> tuple[Tensor, ...]:
-    """Data and conditions, (x,) or (x, y, ...), with which the loss is called.
+    """Data and conditions, (x,) or (x, y, ...), the arguments of the loss.
 
     Raises:
         TypeError: the batch, or a part of it, is no tensor. ValueError: its parts differ in their number of rows.
@@ -32,7 +32,7 @@ def arguments_of(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def number_refused(error: TypeError, batch: Batch, count: int) -> str | None:
-    """What to do about a loss that takes fewer parts than a batch has, or more; None if the error is another one.
+    """What to do about a loss that takes fewer or more parts than a batch has; None for other errors.
 
     Arguments:
         error: what the call of the loss on the batch has raised.
@@ -60,7 +60,7 @@ def number_refused(error: TypeError, batch: Batch, count: int) -> str | None:
 
 
 def _names(taken: int, count: int) -> Sequence[str]:
-    """What a generator of batches takes of each, and what it goes over: x and x, _ say."""
+    """Variable names for a message on a generator of batches, as x and x, _."""
     kept = ["x", "y", *[f"y{number}" for number in range(2, count)]][:taken]
     left = ", ".join([*kept, *["_"] * (count - taken)])
     return (kept[0] if taken == 1 else f"({', '.join(kept)})"), left

@@ -1,4 +1,4 @@
-"""Checkpoints that survive: whole or not there, verified before they are parsed, read without running code.
+"""Checkpoints of a run: written atomically, verified by checksum, read without running code.
 
 RUN/model.safetensors, state.pt, manifest.json -> checkpoints/latest/...    links, so the three belong together
 RUN/checkpoints/latest -> 00000500, best -> 00000450                        flipped in one instant
@@ -20,13 +20,20 @@ from typing import Any
 
 from torch import Tensor
 
-from pplvm.training.durable import TEMPORARY, point, sweep, sync, write_durably, writing
-from pplvm.training.sealed import MANIFEST, OTHER, STATE, WEIGHTS, encoded, opened
+from pplvm.training.atomic_write import (
+    TEMPORARY,
+    atomic_symlink,
+    remove_temporary_files,
+    sync_folder,
+    write_and_sync,
+    write_errors_explained,
+)
+from pplvm.training.checkpoint_format import MANIFEST, OTHER, STATE, WEIGHTS, decode_checkpoint, encode_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint holds.
+    """The content of one checkpoint: step, weights, state, manifest.
 
     Arguments:
         path: its folder.
@@ -45,7 +52,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run: made before its first step, by the one process that saves.
+    """The checkpoints of one run; created before the first step by the one process that saves.
 
     Arguments:
         directory: of the run; made if it is not there.
@@ -68,11 +75,11 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self._directory, self._folder, self._keep = Path(directory), Path(directory, "checkpoints"), keep
-        with writing(self._directory, 0):
+        with write_errors_explained(self._directory, 0):
             self._folder.mkdir(parents=True, exist_ok=True)
             weakref.finalize(self, os.close, _locked(self._folder / ".lock"))
             for folder in (self._directory, self._folder):
-                sweep(folder)
+                remove_temporary_files(folder)
             self._try_out()
 
     def save(
@@ -83,7 +90,7 @@ class Checkpoints:
         manifest: Mapping[str, Any],
         best: bool = False,
     ) -> Path:
-        """Write a checkpoint, make it the latest and remove those that are not kept; returns its folder.
+        """Write a checkpoint, mark it as the latest and remove old ones; returns its folder.
 
         A checkpoint of this step or a later one, left by a run that was resumed before it, is removed.
 
@@ -98,39 +105,39 @@ class Checkpoints:
             TypeError: something cannot be saved so that it can be read back. OSError: the disk is full, or
                 fails otherwise; the checkpoints before are as they were.
         """
-        files = encoded(step, weights, state, manifest)
+        files = encode_checkpoint(step, weights, state, manifest)
         name = self._free_name(step)
         temporary, final = self._folder / f".{name}{TEMPORARY}", self._folder / name
-        with writing(self._folder, sum(map(len, files.values()))):
-            sweep(self._folder)
+        with write_errors_explained(self._folder, sum(map(len, files.values()))):
+            remove_temporary_files(self._folder)
             try:
                 temporary.mkdir()
                 for file, data in files.items():
-                    write_durably(temporary / file, data)
-                sync(temporary)
+                    write_and_sync(temporary / file, data)
+                sync_folder(temporary)
                 os.rename(temporary, final)
-                sync(self._folder)
+                sync_folder(self._folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
             if best:
-                point(self._folder / "best", name)
-            point(self._folder / "latest", name)
+                atomic_symlink(self._folder / "best", name)
+            atomic_symlink(self._folder / "latest", name)
             for file in files:
-                point(self._directory / file, f"checkpoints/latest/{file}")
+                atomic_symlink(self._directory / file, f"checkpoints/latest/{file}")
             self._prune(name, step)
         return final
 
     def latest(self) -> Checkpoint | None:
-        """As `read_latest` of the run's directory."""
+        """Read the latest checkpoint, as `read_latest`."""
         return read_latest(self._directory)
 
     def best(self) -> Checkpoint | None:
-        """As `read_best` of the run's directory."""
+        """Read the best checkpoint, as `read_best`."""
         return read_best(self._directory)
 
     def _try_out(self) -> None:
-        """All that a save does, with nothing in it: a file, a link, and no other file in the links' places."""
+        """Try everything that saving needs: a file, a link, and no other files in their places."""
         for link in (
             self._folder / "latest",
             self._folder / "best",
@@ -139,7 +146,7 @@ class Checkpoints:
             if link.exists() and not link.is_symlink():
                 raise ValueError(f"{link} stands where a link to a checkpoint belongs: move it away")
         trial = self._folder / f".trial{TEMPORARY}"
-        write_durably(trial, b"x")
+        write_and_sync(trial, b"x")
         trial.unlink()
         os.symlink("trial", trial)
         trial.unlink()
@@ -149,7 +156,7 @@ class Checkpoints:
         return f"{step:08d}.{max(same) + 1}" if same else f"{step:08d}"
 
     def _prune(self, name: str, step: int) -> None:
-        """Keep `name`, the newest before it and the best."""
+        """Remove all checkpoints but `name`, the newest before it and the best."""
         found = _numbered(self._folder)
         older = [path.name for path in found if _number(path)[0] < step]
         stay = {name, *older[: self._keep - 1], _target(self._folder / "best")}
@@ -165,7 +172,7 @@ Foreign = Callable[[Mapping[str, Any]], str | None]
 
 
 def read_latest(directory: Path, foreign: Foreign = lambda manifest: None) -> Checkpoint | None:
-    """The latest checkpoint of a run that can be read, None if it has none.
+    """Read the latest valid checkpoint of a run; None if it has none.
 
     Arguments:
         directory: of the run; it is only read.
@@ -192,7 +199,7 @@ def read_latest(directory: Path, foreign: Foreign = lambda manifest: None) -> Ch
 
 
 def read_best(directory: Path, foreign: Foreign = lambda manifest: None) -> Checkpoint | None:
-    """The checkpoint that was saved as the best of a run, None if none was.
+    """Read the checkpoint that was saved as the best of a run; None if there is none.
 
     Arguments:
         directory: of the run; it is only read.
@@ -209,7 +216,7 @@ def read_best(directory: Path, foreign: Foreign = lambda manifest: None) -> Chec
 
 
 def _own(path: Path, foreign: Foreign) -> Checkpoint:
-    """A checkpoint that is of the run.
+    """A checkpoint checked to belong to the run.
 
     Raises:
         ValueError: it is not, or cannot be read.
@@ -221,7 +228,7 @@ def _own(path: Path, foreign: Foreign) -> Checkpoint:
 
 
 def _astray(link: Path) -> str | None:
-    """Where a link leads that leads out of its folder; None if it does not."""
+    """The target of a link that leads out of its folder; None if it does not."""
     led = Path(os.path.normpath(link.parent / os.readlink(link))).parent
     if led.resolve() == link.parent.resolve():
         return None
@@ -229,7 +236,7 @@ def _astray(link: Path) -> str | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint: verify every file by its size and sha256, then parse it; no code of it is run.
+    """Read a checkpoint: verify size and sha256 of every file, then parse it without running code.
 
     Arguments:
         path: of a checkpoint's folder, or of a run's, which stands for its latest.
@@ -238,27 +245,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ValueError: a file is missing, damaged or no such file, or holds more than tensors and primitives.
     """
     folder = Path(os.path.realpath(Path(path, MANIFEST))).parent  # once: the three files of one checkpoint
-    return Checkpoint(folder, *opened(folder))
+    return Checkpoint(folder, *decode_checkpoint(folder))
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The checkpoints' folders, the newest first."""
+    """The checkpoint folders, newest first."""
     return sorted((path for path in folder.glob("*") if _number(path) and path.is_dir()), key=_number, reverse=True)
 
 
 def _number(path: Path) -> tuple[int, ...]:
-    """The step, and which checkpoint of that step; empty for another name."""
+    """The step of a checkpoint folder and its number among those of this step; empty for other names."""
     found = re.fullmatch(r"(\d{8,})(?:\.(\d+))?", path.name)
     return (int(found[1]), int(found[2] or 0)) if found else ()
 
 
 def _target(link: Path) -> str | None:
-    """The name of the folder to which a link leads, there or not."""
+    """The name of the folder that a link points to, existing or not."""
     return Path(os.readlink(link)).name if link.is_symlink() else None
 
 
 def _locked(path: Path) -> int:
-    """A descriptor that locks a file against other processes until it is closed, or this process ends somehow."""
+    """Lock a file against other processes; the lock ends with the descriptor or the process."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked worker would hold it too

@@ -1,4 +1,4 @@
-"""When to stop, by the loss on validation data."""
+"""Early stopping by the validation loss, with a patience."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["EarlyStopping"]
 
 
 class EarlyStopping:
-    """Remembers the lowest validation loss, and how many looks ago it was.
+    """Remembers the lowest validation loss, and how many validations ago it was.
 
     Arguments:
         patience: looks without a lower loss after which `is_over`; never if None.
@@ -24,7 +24,7 @@ class EarlyStopping:
         self.patience, self.best, self.looks_since = patience, math.inf, 0
 
     def observe(self, loss: float) -> bool:
-        """Whether this validation loss is the lowest so far."""
+        """Record a validation loss; return whether it is the lowest so far."""
         is_best = loss < self.best
         self.best, self.looks_since = min(loss, self.best), 0 if is_best else self.looks_since + 1
         return is_best

@@ -1,4 +1,4 @@
-"""Training by one call: batches -> loss -> step -> losses."""
+"""Training in one call: batches -> loss -> step -> losses."""
 
 import sys
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pplvm.batch import Batch
 from pplvm.graphs.compiled import Compiled, Tier, compiled
-from pplvm.training.fitting import Fitting
+from pplvm.training.fit_iterator import FitIterator
 from pplvm.training.minibatches import Rows, minibatches
 from pplvm.training.run import Rule, Run
 from pplvm.training.stepper import Optimizers, Stepper, unwrapped
@@ -30,8 +30,8 @@ def fit(
     averaged: AveragedModel | None = None,
     rule: Rule = Stepper.__call__,
     compile: Tier = "auto",
-) -> Fitting:
-    """One step a batch: `fit(...).run()` takes all of them, `for value in fit(...)` one at a time.
+) -> FitIterator:
+    """Train one step a batch: `fit(...).run()` takes all steps, `for value in fit(...)` one at a time.
 
     Nothing happens before; either gives the loss of each step, detached and not yet read.
 
@@ -70,4 +70,4 @@ def fit(
         loss = compiled(loss, compile, count)
     run = Run(Stepper(loss, optimizer, schedulers, clip, averaged), made, rule)
     losses = (step.loss for step in run)
-    return Fitting(losses, type(plain).__name__, count, sys._getframe(1).f_code, getattr(plain, "reported", dict))
+    return FitIterator(losses, type(plain).__name__, count, sys._getframe(1).f_code, getattr(plain, "reported", dict))

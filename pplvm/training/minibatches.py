@@ -1,4 +1,4 @@
-"""Minibatches for `fit`, from batches that are made already or from data of which it makes them."""
+"""Minibatches for `fit`, from given batches or from a data set."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -19,7 +19,7 @@ USUAL_SIZE = 100
 
 @runtime_checkable
 class Rows(Protocol):
-    """Data that give any of their rows at once, with their conditions, as `pplvm.digits()` does.
+    """A data set that gives any of its rows at once, with conditions, as `pplvm.digits()`.
 
     `batch(index, epoch)` is (x,) or (x, y, ...) of the rows of `index` (n,), drawn anew in each epoch perhaps.
     """
@@ -32,7 +32,7 @@ class Rows(Protocol):
 def minibatches(
     data: Iterable[Batch] | Rows, epochs: int | None = None, batch_size: int | None = None
 ) -> tuple[Iterable[Batch], int | None]:
-    """Batches, x (B, ...) or (x, y, ...), and how many there are if that is known.
+    """Iterate over batches, x (B, ...) or (x, y, ...); returns their number too if it is known.
 
     Arguments:
         data: batches that are made already, or data of which to make them: a tensor (N, ...), a TensorDataset of such,
@@ -74,7 +74,7 @@ def minibatches(
 
 
 def _no_batches(data: Any) -> str | None:
-    """Why data give neither batches nor rows, None if they may."""
+    """Why an object gives neither batches nor rows; None if it may."""
     kind = type(data).__name__
     if isinstance(data, Tensor | TensorDataset | Rows):
         return None if len(data) else "there are no data: 0 rows"

@@ -1,6 +1,6 @@
-"""The state of an optimizer that was read from a file, held against that of one that has taken a step."""
+"""Validates the state of an optimizer that was read from a file."""
 
-__all__ = ["require_own_form", "why_no_step"]
+__all__ = ["require_valid_state", "why_optimizer_cannot_step"]
 
 import inspect
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-def require_own_form(optimizer: Optimizer) -> None:
-    """Refuse a state that a step would fail on: without its parts, of other shapes, with settings that are none.
+def require_valid_state(optimizer: Optimizer) -> None:
+    """Refuse a state that would make a step fail: missing parts, wrong shapes, invalid settings.
 
     Arguments:
         optimizer: of torch.optim, whose state is a number or of the parameter's shape.
@@ -20,7 +20,7 @@ def require_own_form(optimizer: Optimizer) -> None:
 
     Example:
         >>> adam = torch.optim.Adam([torch.ones(2, requires_grad=True)])
-        >>> require_own_form(adam)  # no state yet
+        >>> require_valid_state(adam)  # no state yet
     """
     for group in optimizer.param_groups:
         usual = _after_a_step(optimizer, group)
@@ -34,14 +34,14 @@ def require_own_form(optimizer: Optimizer) -> None:
                     raise ValueError(f"the optimizer's {name} is no tensor of shape {tuple(shape)}")
 
 
-def why_no_step(optimizer: Optimizer) -> str | None:
-    """Why one of torch's optimizers takes no step on a dense gradient by `step()`, None if it does or is not torch's.
+def why_optimizer_cannot_step(optimizer: Optimizer) -> str | None:
+    """Why an optimizer of torch takes no step on a dense gradient by `step()`; None if it does or is not torch's.
 
     Example:
         >>> p = torch.ones(2, requires_grad=True)
-        >>> why_no_step(torch.optim.SparseAdam([p]))
+        >>> why_optimizer_cannot_step(torch.optim.SparseAdam([p]))
         'SparseAdam does not support dense gradients, please consider Adam instead'
-        >>> why_no_step(torch.optim.Adam([p]))
+        >>> why_optimizer_cannot_step(torch.optim.Adam([p]))
     """
     if not type(optimizer).__module__.startswith("torch.optim."):
         return None
@@ -53,7 +53,7 @@ def why_no_step(optimizer: Optimizer) -> str | None:
 
 
 def _after_a_step(optimizer: Optimizer, group: dict) -> dict[str, bool | None]:
-    """Whether each part of the state has the parameter's shape; None if it is no tensor."""
+    """Whether each part of a parameter's state after one step has its shape; None for parts that are no tensor."""
     taken = inspect.signature(type(optimizer)).parameters
     p = torch.zeros(2, 3, requires_grad=True)
     p.grad = torch.zeros_like(p)

@@ -12,12 +12,12 @@ __all__ = ["check_random_state", "random_state", "restore_random_state", "seed_a
 
 State = dict[str, Tensor]
 
-WORDS = 624
+MT_STATE_WORDS = 624
 """Of a Mersenne twister."""
 
 
 def seed_all(seed: int) -> None:
-    """Start all global generators: torch's, and those that the Python of a program may draw from.
+    """Seed all global generators: torch's, numpy's and Python's.
 
     Example:
         >>> seed_all(3)
@@ -33,7 +33,7 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within, all global generators go on from a seed; afterwards from where they were.
+    """Within this context all global generators start from a seed; their states are restored afterwards.
 
     Example:
         >>> seed_all(3)
@@ -51,7 +51,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def random_state() -> State:
-    """The state of all global generators; one entry a CUDA device that is in use.
+    """The state of all global generators, with one entry for each CUDA device in use.
 
     Example:
         >>> before = random_state()
@@ -74,7 +74,7 @@ def random_state() -> State:
 
 
 def check_random_state(state: State) -> None:
-    """Refuse what is no random state of this torch, numpy and Python.
+    """Refuse a state that does not fit this version of torch, numpy and Python.
 
     Raises:
         ValueError: a generator's is missing, or of another size.
@@ -85,12 +85,12 @@ def check_random_state(state: State) -> None:
             continue
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (own.dtype, own.shape):
             raise ValueError(f"the random state of {name} is no {own.dtype} tensor of shape {tuple(own.shape)}")
-    if not 0 <= float(state["numpy_rest"][0]) <= WORDS:  # numpy would read beyond them
-        raise ValueError(f"numpy's random state is at {float(state['numpy_rest'][0])} of {WORDS} words")
+    if not 0 <= float(state["numpy_rest"][0]) <= MT_STATE_WORDS:  # numpy would read beyond them
+        raise ValueError(f"numpy's random state is at {float(state['numpy_rest'][0])} of {MT_STATE_WORDS} words")
 
 
 def restore_random_state(state: State) -> None:
-    """Bring the generators to a state; those of CUDA devices that are not here are left out."""
+    """Restore the generators' states; those of CUDA devices that are missing here are left out."""
     torch.set_rng_state(state["torch"].cpu())
     random.setstate((3, tuple(state["python"].tolist()), None))
     position, has_gauss, gauss = state["numpy_rest"].tolist()

@@ -1,4 +1,4 @@
-"""What a run measured, step by step: JSON lines as the truth, a CSV file for spreadsheets, TensorBoard as an extra.
+"""Metrics of a run, step by step: JSON lines, a CSV file for spreadsheets, optionally TensorBoard.
 
 No clock is read, so two runs of one configuration write the same bytes; TensorBoard's files are the exception.
 """
@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from pplvm.training.durable import replace_durably, writing
+from pplvm.training.atomic_write import atomic_write, write_errors_explained
 
 LINES, TABLE = "metrics.jsonl", "metrics.csv"
 
@@ -54,8 +54,8 @@ class Records:
     def __init__(self, directory: Path, resume_from_step: int | None) -> None:
         self._lines, self._table = Path(directory, LINES), Path(directory, TABLE)
         kept = [] if resume_from_step is None else _kept(self._lines, resume_from_step)
-        with writing(self._lines, 0):
-            replace_durably(self._lines, kept)
+        with write_errors_explained(self._lines, 0):
+            atomic_write(self._lines, kept)
             self._file = open(self._lines, "ab", buffering=0)
         self._columns: dict[str, None] = {}
         self._table.unlink(missing_ok=True)  # of what is dropped
@@ -63,7 +63,7 @@ class Records:
             self.flush()
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
-        """Append one line: whole numbers and finite ones as they are, NaN and infinity as null.
+        """Append one line; NaN and infinity become null.
 
         Arguments:
             step: to which the values belong.
@@ -76,26 +76,26 @@ class Records:
             raise ValueError('no value may be named "step": the step itself is')
         record = {"step": step, **{name: _number(value) for name, value in values.items()}}
         line = f"{json.dumps(record)}\n".encode()
-        with writing(self._lines, len(line)):
+        with write_errors_explained(self._lines, len(line)):
             _append(self._file, line)
         if record.keys() <= self._columns.keys() and self._table.is_file():
             *_, row = _rows([record], list(self._columns))
-            with writing(self._table, len(row)), open(self._table, "ab", buffering=0) as table:
+            with write_errors_explained(self._table, len(row)), open(self._table, "ab", buffering=0) as table:
                 _append(table, row)
         else:
             self.flush()
 
     def flush(self) -> None:
-        """Write the table anew, with a column for every name there is in any line."""
+        """Rewrite the CSV file with a column for every name of any line."""
         columns = dict.fromkeys(["step"])
         for record in _records(self._lines):
             columns |= dict.fromkeys(record)
         self._columns = columns
-        with writing(self._table, self._lines.stat().st_size):
-            replace_durably(self._table, _rows(_records(self._lines), list(columns)))
+        with write_errors_explained(self._table, self._lines.stat().st_size):
+            atomic_write(self._table, _rows(_records(self._lines), list(columns)))
 
     def close(self) -> None:
-        """Write the table and close the file; once more changes nothing."""
+        """Write the CSV file and close; calling it again changes nothing."""
         if not self._file.closed:
             try:
                 self.flush()
@@ -104,7 +104,7 @@ class Records:
 
 
 class TensorBoard:
-    """The same metrics for TensorBoard, an extra: `pip install 'pplvm[tensorboard]'`.
+    """The metrics for TensorBoard, an optional dependency: `pip install 'pplvm[tensorboard]'`.
 
     Arguments:
         directory: of its event files, which hold the time of day.
@@ -123,17 +123,17 @@ class TensorBoard:
         self._writer = SummaryWriter(str(directory), purge_step=purge)
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
-        """One point a name, those that are not finite included."""
+        """Write one point for each name, non-finite ones included."""
         for name, value in values.items():
             self._writer.add_scalar(name, float(value), step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._writer.close()
 
 
 def require_records(directory: Path, last: int | None) -> None:
-    """Refuse what `Records` of a run resumed from the step `last` would refuse, while nothing is written yet.
+    """Refuse in advance what `Records` of a run resumed at the step `last` would refuse.
 
     Raises:
         ValueError: a line to be kept is no record.
@@ -150,7 +150,7 @@ def _number(value: SupportsFloat) -> int | float | None:
 
 
 def _kept(path: Path, last: int) -> Iterator[bytes]:
-    """The lines of the steps up to `last`; only the last of the file may be torn."""
+    """The lines of the steps up to `last`; only the file's last line may be incomplete."""
     if not path.is_file():
         return
     with open(path, "rb") as file:
@@ -191,7 +191,7 @@ def _rows(records: Iterable[Mapping[str, Any]], columns: list[str]) -> Iterator[
 
 
 def _append(file: RawIOBase, left: bytes) -> None:
-    """All of it or, if the disk is full, nothing."""
+    """Write all bytes or, if the disk is full, none."""
     end = file.seek(0, os.SEEK_END)
     try:
         while left:

@@ -1,10 +1,10 @@
-"""A training run that can stop after any step, and later go on as if it had not."""
+"""A training run that can stop after any step and resume bit-identically."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pplvm.batch import Batch
-from pplvm.distributed.collectives import gathered
+from pplvm.distributed.collectives import all_gather_rows
 from pplvm.distributed.ranks import rank, size
 from pplvm.training.random_state import check_random_state, random_state, restore_random_state
 from pplvm.training.stepper import Step, Stepper
@@ -16,7 +16,7 @@ Rule = Callable[[Stepper, Batch], Step]
 
 
 class Stateful(Protocol):
-    """Whatever has a state of tensors and primitives."""
+    """Anything with a state_dict of tensors and primitives."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -24,7 +24,7 @@ class Stateful(Protocol):
 
 
 class Run:
-    """Steps, counted, with all that the next one depends on in one state.
+    """Counts steps, and holds in one state all that the next step depends on.
 
     Iterated over, it takes a step for each batch that is left; `advance` takes one.
 
@@ -65,7 +65,7 @@ class Run:
             yield step
 
     def advance(self) -> Step:
-        """One step of the rule on the next batch.
+        """Take one step of the rule on the next batch.
 
         Raises:
             FloatingPointError: numbers that are not finite; the parameters are those from before.
@@ -81,8 +81,8 @@ class Run:
         return step
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and primitives; every rank must call it, for its random state is part of it."""
-        own = {name: gathered(value[None], size()) for name, value in random_state().items()}
+        """The state as tensors and primitives; every rank must call it, as its random state is part of it."""
+        own = {name: all_gather_rows(value[None], size()) for name, value in random_state().items()}
         return {
             "step": self.step,
             "random": [{name: value[i] for name, value in own.items()} for i in range(size())],
@@ -90,7 +90,7 @@ class Run:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; with another number of ranks than it was saved by, the noise goes on from elsewhere.
+        """Restore a state; with another number of ranks than it was saved by, the noise differs.
 
         Raises:
             KeyError: a part is missing. ValueError: a random state is none. Whatever else a part raises.

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a request: the step at hand is finished, and what is learned is saved."""
+"""SIGINT, SIGTERM and SIGHUP as requests to stop: the present step is finished and a checkpoint saved."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Within it the first signal is only noted; a second one ends the process as if there were no request.
+    """Within this context the first signal is only noted; a second one ends the process.
 
     A second SIGHUP does not: a terminal that is closed sends several, and what is written to it fails from then on, so
     it is let go of. A process under nohup ignores SIGHUP, and goes on doing so.
@@ -32,7 +32,7 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as a shell has it; 0 if there was none."""
+        """128 + the signal's number, as shells define it; 0 without a signal."""
         return 128 + self.received if self.received is not None else 0
 
     def __enter__(self) -> "StopRequest":
@@ -62,7 +62,7 @@ def _is_ignored(number: signal.Signals) -> bool:
 
 
 def _leave_terminal() -> None:
-    """Lead standard output and error nowhere, where they lead to a terminal, which may be closed."""
+    """Redirect standard output and error to nowhere, if they are a terminal that may be closed."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # a terminal that is closed calls itself none

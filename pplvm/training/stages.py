@@ -1,4 +1,4 @@
-"""Training in stages: weights are taken from an earlier run, and named parts learn alone while the rest is frozen."""
+"""Training in stages: initial weights from an earlier run, and parts that are trained while the rest is frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pplvm.training.checkpoint_format import MANIFEST
 from pplvm.training.checkpoints import Checkpoint, read_checkpoint, read_latest
-from pplvm.training.sealed import MANIFEST
 
 __all__ = ["Initialized", "checkpoint_of", "initialize", "train_only"]
 
 
 @dataclass(frozen=True)
 class Initialized:
-    """What became of the weights of a program that was initialized, and of those that were given, by name.
+    """Which weights of a program were initialized from a run, and which were not, by name.
 
     Arguments:
         taken: have the given values now, buffers among them.
@@ -35,7 +35,7 @@ class Initialized:
 
 
 def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) -> Initialized:
-    """Give a program the weights and buffers of equal names of an earlier run; what it has beside them stays.
+    """Load the weights and buffers of equal names of an earlier run into a program; others stay.
 
     A program that makes parameters on its first batch must have run once.
 
@@ -82,7 +82,7 @@ def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
 
 
 def checkpoint_of(path: str | Path) -> Checkpoint:
-    """The latest checkpoint of a run directory, or the one whose folder is named.
+    """The latest checkpoint of a run directory, or the checkpoint whose folder is named.
 
     Raises:
         FileNotFoundError: no run is there. ValueError: it is damaged.
@@ -100,7 +100,7 @@ def checkpoint_of(path: str | Path) -> Checkpoint:
 
 
 def train_only(program: nn.Module, *parts: str) -> None:
-    """Let named parts of a program learn alone, and freeze all of the rest.
+    """Train named parts of a program, and freeze all others.
 
     What is frozen has no gradient and stays in evaluation mode whatever calls `train()`: dropout is off, and batch
     normalization uses its running statistics and keeps them. Copies of the program, running averages among them, are
@@ -154,7 +154,7 @@ def _no_part(program: nn.Module, part: str, names: tuple[str, ...]) -> str:
 
 
 class _Frozen:
-    """`train` of a module that is frozen: what it holds may follow, and itself stays in evaluation mode.
+    """The `train` method of a frozen module, which keeps it in evaluation mode but not its trained parts.
 
     Arguments:
         module: whose `train` it is; a copy of the module has a copy of it.
@@ -171,7 +171,7 @@ class _Frozen:
 
 
 def _freeze(module: nn.Module, learning: set[int]) -> None:
-    """Freeze the module's own parameters but for those that learn, and keep it in evaluation mode."""
+    """Freeze a module's own parameters except the trained ones, and keep it in evaluation mode."""
     own = {name: p for name, p in module._parameters.items() if p is not None and p.requires_grad}
     names = tuple(name for name, p in own.items() if id(p) not in learning)
     for name in names:
@@ -188,14 +188,14 @@ def _release(module: nn.Module) -> None:
 
 
 def _frozen_by(module: nn.Module) -> list[nn.Parameter]:
-    """The module's own parameters that `train_only` has frozen."""
+    """The module's own parameters that `train_only` froze."""
     train = vars(module).get("train")
     found = [module._parameters[name] for name in train.names] if isinstance(train, _Frozen) else []
     return [p for p in found if p is not None]
 
 
 def _few(names: tuple[str, ...]) -> str:
-    """The first names, and how many there are beside them.
+    """The first names, and the number of others.
 
     Example:
         >>> _few(("a", "b")), _few(tuple("abcdef"))

@@ -1,4 +1,4 @@
-"""One step of training: loss, gradient, a look whether both are numbers, clipping, the optimizers' move."""
+"""One training step: loss, gradient, check for non-finite numbers, clipping, optimizer step."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,19 +28,19 @@ Optimizers = Optimizer | Mapping[str, Optimizer]
 
 
 class NotFinite(FloatingPointError):
-    """Numbers of a step that are not finite, on whichever process: all of them know, and none has moved."""
+    """Loss, gradient or parameters of a step are not finite on some rank; no rank has taken the step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step tells of itself, detached and not yet read."""
+    """The results of a step, detached and still on their device."""
 
     loss: Tensor  # ()
     gradient_norm: Tensor  # (), before clipping
 
 
 class Stepper:
-    """Takes the steps of `fit`.
+    """Takes training steps: loss, gradient, clipping, optimizers, schedulers, averages.
 
     Arguments:
         loss: a module that maps a batch to a scalar, `compiled` or not, wrapped for data parallelism or not.
@@ -99,7 +99,7 @@ class Stepper:
         return step
 
     def gradient(self, batch: Batch, only: Iterable[str] | None = None) -> Step:
-        """The same without the move: the gradient stands, clipped, in `.grad`."""
+        """Compute the clipped gradient in `.grad` without an optimizer step."""
         parts = arguments_of(batch)
         for parameters in self._parameters.values():
             for p in parameters:
@@ -118,7 +118,7 @@ class Stepper:
         return Step(loss, norm)
 
     def end_step(self) -> None:
-        """What moves once a step, however many times the optimizers did: learning rates and averages."""
+        """Update schedulers and averages, once a step."""
         self._has_moved = True
         for scheduler in self.schedulers:
             scheduler.step()
@@ -126,7 +126,7 @@ class Stepper:
             self.averaged.update_parameters(self.plain)
 
     def scale_rates(self, factors: Mapping[str, float]) -> None:
-        """Multiply learning rates, now and as the schedulers know them, by a factor for each optimizer."""
+        """Multiply each optimizer's learning rate, now and in its schedulers, by a factor."""
         for name, factor in factors.items():
             for group in self.optimizers[name].param_groups:
                 group.update({key: group[key] * factor for key in ("lr", "initial_lr") if key in group})
@@ -134,7 +134,7 @@ class Stepper:
             scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on beside the batch and the random state: tensors and primitives."""
+        """The state that the next step depends on, beside batch and random state: tensors and primitives."""
         return {
             "loss": self.plain.state_dict(),
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
@@ -158,7 +158,7 @@ class Stepper:
             self.compiled.tier = state["tier"]  # decided by time, so it might be decided otherwise
 
     def _differentiated(self, batch: Batch, parts: Sequence[Tensor]) -> Tensor:
-        """The loss, detached, its gradients in `.grad`."""
+        """The loss, detached; its gradients are in `.grad`."""
         try:
             return self.loss.backward(*parts)
         except TypeError as error:
@@ -176,7 +176,7 @@ class Stepper:
             raise
 
     def _require_moved(self, known: set[int]) -> None:
-        """Refuse parameters made after the optimizers, by a first batch, and optimizers with none of the loss's."""
+        """Refuse parameters made after the optimizers (by a first batch), and optimizers with none of the loss."""
         named = dict(self.plain.named_parameters())
         for name in (name for name, p in named.items() if is_lazy(p)):
             raise ValueError(
@@ -193,14 +193,14 @@ class Stepper:
             )
 
     def _lost(self) -> str | None:
-        """The first parameter that is not finite, None if all are."""
+        """The first parameter that is not finite; None if all are."""
         return next((name for name, p in self.plain.named_parameters() if not p.isfinite().all()), None)
 
     def _cure_of(self, lost: str) -> str:
         return f"parameter {lost!r} is not finite: {self._slower() or 'give it numbers to start from'}"
 
     def _slower(self) -> str:
-        """What to do about steps that were too long; nothing before the first one."""
+        """Advice to lower the learning rate; empty before the first step."""
         if self._last is None:
             return "lower the learning rate" if self._has_moved else ""
         rate = max(float(group["lr"]) for each in self.optimizers.values() for group in each.param_groups)
@@ -209,7 +209,7 @@ class Stepper:
         return f"lower the learning rate of {rate:g}{clip}"
 
     def _cause(self, parts: Sequence[Tensor]) -> str | None:
-        """What the loss itself says of a batch on which it is not finite, and what to do; None if it has no word."""
+        """The loss's own explanation of a non-finite value on a batch; None if it has none."""
         explain = getattr(self.plain, "explain", None)
         if not callable(explain):
             return None
@@ -234,7 +234,7 @@ class Stepper:
 
 
 def unwrapped(loss: nn.Module) -> tuple[nn.Module, Compiled | None]:
-    """The loss itself, without what compiles it or makes it parallel, and what compiles it."""
+    """The loss within its wrappers for compilation and data parallelism, and the compiled wrapper."""
     compiled = None
     while isinstance(loss, DistributedDataParallel | Compiled):
         compiled = loss if isinstance(loss, Compiled) else compiled
@@ -243,7 +243,7 @@ def unwrapped(loss: nn.Module) -> tuple[nn.Module, Compiled | None]:
 
 
 def _bad_row(parts: Sequence[Tensor]) -> str | None:
-    """The first row of a batch that is not finite, in words with the cure; None if all are."""
+    """The first row of a batch with NaN or infinity, with what to do; None if there is none."""
     for number, part in enumerate(parts):
         finite = torch.atleast_1d(part.isfinite())
         if not finite.all():
@@ -254,7 +254,7 @@ def _bad_row(parts: Sequence[Tensor]) -> str | None:
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:
-    """Of all together, (); torch's grouping by kind of tensor costs the CPU more than it saves."""
+    """The norm of all gradients together, (); without torch's grouping, which costs time on the CPU."""
     if not gradients or gradients[0].is_cuda:
         return get_total_norm(gradients)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))

@@ -1,4 +1,4 @@
-"""Optimizers and schedulers that can take a step by one gradient, or why they cannot and what to do."""
+"""Checks that optimizers and schedulers can take a step from one gradient, with advice if they cannot."""
 
 import inspect
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ __all__ = ["parameters_of", "require_first_order", "scheduler_list"]
 
 
 def scheduler_list(schedulers: Iterable[LRScheduler]) -> list[LRScheduler]:
-    """Schedulers whose step needs no loss.
+    """The schedulers as a list, checked to step without the loss.
 
     Raises:
         TypeError: they are no list of torch's schedulers. ValueError: one needs to be told the loss.
@@ -32,7 +32,7 @@ def scheduler_list(schedulers: Iterable[LRScheduler]) -> list[LRScheduler]:
 
 
 def require_first_order(name: str, optimizer: Optimizer) -> None:
-    """Refuse what cannot move by one gradient that is there.
+    """Refuse an optimizer that needs more than one gradient (a closure).
 
     Raises:
         TypeError: it is no optimizer of torch. ValueError: it evaluates the loss itself.
@@ -51,5 +51,5 @@ def require_first_order(name: str, optimizer: Optimizer) -> None:
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
-    """What an optimizer moves."""
+    """The parameters of an optimizer."""
     return [p for group in optimizer.param_groups for p in group["params"]]

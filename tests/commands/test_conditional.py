@@ -12,7 +12,7 @@ import xarray as xr
 
 import pplvm
 from pplvm.cli import main
-from pplvm.commands.asked import asked_of
+from pplvm.commands.sample_request import sample_request
 
 MODULE = """
 import pyro
@@ -158,4 +158,4 @@ def test_a_class_that_is_not_there_is_refused(capsys):
     assert "given labels and observes none, so that it has no log p(x) without them" in capsys.readouterr().err
     plain = SimpleNamespace(data=SimpleNamespace(spec=SimpleNamespace(conditions=())))
     with pytest.raises(ValueError, match="this run was not trained with --condition labels"):
-        asked_of(plain, 3, label=1)
+        sample_request(plain, 3, label=1)

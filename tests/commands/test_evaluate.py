@@ -13,7 +13,7 @@ import xarray as xr
 
 from pplvm.cli import main
 from pplvm.commands.evaluate import _compare
-from pplvm.commands.trained import Trained, caveats
+from pplvm.commands.trained_program import TrainedProgram, comparability_caveats
 from pplvm.data.spec import DataSpec
 from pplvm.evaluation.evaluate import Evaluation
 from pplvm.evaluation.figures import Figure
@@ -218,8 +218,8 @@ def test_what_does_not_compare_with_published_figures(data, binarization, split,
         spec = DataSpec(data.replace("-", "_"), 3, (4,), levels=2, binarization=binarization)
 
     settings = argparse.Namespace(data=data, seed=0, split="train")
-    trained = Trained(Path(), settings, None, None, Data(range(3)), torch.device("cpu"))
-    found = caveats(trained, split, 3)
+    trained = TrainedProgram(Path(), settings, None, None, Data(range(3)), torch.device("cpu"))
+    found = comparability_caveats(trained, split, 3)
     assert len(found) == (told is not None) and all(told in sentence for sentence in found)
 
 

@@ -92,7 +92,7 @@ def test_one_reference_draw_is_refused():
 
 def test_the_command_shows_them_and_takes_their_number(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pplvm.commands.run_directory.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
     monkeypatch.setattr("pplvm.commands.forecast.WORTH_TELLING", 0.0)
     monkeypatch.setattr("pplvm.distributed.progress.SECONDS", 0.0)  # else a file gets no line from what is done in ten
     monkeypatch.setattr(sys, "argv", ["pplvm", "compare"])

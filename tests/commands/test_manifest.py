@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pplvm.commands.manifest import condition_checksums, data_checksum, refusal
+from pplvm.commands.manifest import condition_checksums, data_checksum, why_not_resumable
 from pplvm.data.image_data import ImageData
 
 ROWS, LABELS = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -35,13 +35,13 @@ def test_x_alone_has_the_checksum_that_it_had():
 )
 def test_other_labels_are_no_run_to_go_on_with(other):
     mine = DATA.conditioned("labels")
-    assert refusal(manifest(mine), manifest(mine)) is None
+    assert why_not_resumable(manifest(mine), manifest(mine)) is None
     for there, here in ((mine, other), (other, mine)):
-        assert "it was saved with another --condition, --known-labels or other labels" in refusal(
+        assert "it was saved with another --condition, --known-labels or other labels" in why_not_resumable(
             manifest(there), manifest(here)
         )
 
 
 def test_other_data_of_the_same_labels_are_told_and_not_refused():
     moved = ImageData(-ROWS, "toy", None, LABELS)
-    assert refusal(manifest(DATA.conditioned("labels")), manifest(moved.conditioned("labels"))) is None
+    assert why_not_resumable(manifest(DATA.conditioned("labels")), manifest(moved.conditioned("labels"))) is None

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from pplvm.cli import main
-from pplvm.commands.building import build_loss, build_program
-from pplvm.commands.estimators import named_estimators
+from pplvm.commands.builders import build_loss, build_program
+from pplvm.commands.compare_estimators import named_estimators
 from pplvm.commands.options import build_parser
 from pplvm.commands.settings import _takes_several, split_settings
-from pplvm.commands.training import build_optimizers, build_schedulers
+from pplvm.commands.training_builders import build_optimizers, build_schedulers
 from pplvm.data.images import digits
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pplvm.data.array_splits import SplitArrays
 from pplvm.data.arrays import from_rows
-from pplvm.data.source import Source
 
 GREY = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
 
@@ -96,16 +96,16 @@ BYTES = np.arange(60, dtype=np.uint8).reshape(20, 3)
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_what_small_bytes_mean_is_asked_of_all_splits_together(split):
-    source = Source({"train": BYTES, "test": BYTES[:4] + 130})
+    source = SplitArrays({"train": BYTES, "test": BYTES[:4] + 130})
     assert from_rows(source, "mine", split).spec.levels == 256
     assert from_rows(source, "mine", split).extremes == (0, 141)
     with pytest.raises(ValueError, match="from 0 to 59, and nothing says which number is white: give --levels 60"):
-        from_rows(Source({"train": BYTES, "test": BYTES[:4] % 2}), "mine", split)
+        from_rows(SplitArrays({"train": BYTES, "test": BYTES[:4] % 2}), "mine", split)
     ink = {"train": BYTES % 2, "test": BYTES[:4] % 2}
-    assert from_rows(Source(ink), "mine", split).spec.levels == 2
-    assert from_rows(Source(ink | {"test": BYTES[:4]}), "mine", split, levels=60).spec.levels == 60
+    assert from_rows(SplitArrays(ink), "mine", split).spec.levels == 2
+    assert from_rows(SplitArrays(ink | {"test": BYTES[:4]}), "mine", split, levels=60).spec.levels == 60
     floats = {"train": BYTES / 255, "test": BYTES[:4] / 250}
-    assert from_rows(Source(floats), "mine", split).spec.levels is None
+    assert from_rows(SplitArrays(floats), "mine", split).spec.levels is None
 
 
 def test_levels_and_values_are_taken_at_their_word():
@@ -120,7 +120,7 @@ def test_levels_and_values_are_taken_at_their_word():
 
 def test_splits_of_other_kinds_are_refused():
     with pytest.raises(ValueError, match="'mine' has train as uint8 and test as float64: save all its splits alike"):
-        from_rows(Source({"train": BYTES, "test": BYTES[:4] / 255}), "mine", "train")
+        from_rows(SplitArrays({"train": BYTES, "test": BYTES[:4] / 255}), "mine", "train")
 
 
 @pytest.mark.parametrize("value", [0, 7, 255, -1.5, 0.5, True])
@@ -129,7 +129,7 @@ def test_one_value_throughout_is_nothing_to_learn(value):
     with pytest.raises(ValueError, match=f"'mine' holds the value {float(value):g} and no other: there is nothing to"):
         from_rows(array, "mine", "train")
     with pytest.raises(ValueError, match="there is nothing to learn"):
-        from_rows(Source({"train": array, "test": np.eye(3).astype(array.dtype)}), "mine", "test")
+        from_rows(SplitArrays({"train": array, "test": np.eye(3).astype(array.dtype)}), "mine", "test")
 
 
 def test_constant_rows_and_columns_are_data():

@@ -246,13 +246,19 @@ def everything_alone():
     x, loss = torch.arange(3.0), nn.Linear(1, 1)
     assert (ranks.rank(), ranks.size(), ranks.is_first()) == (0, 1, True)
     assert ranks.seed_of_rank(7) == 7
-    for same in (collectives.total, collectives.mean, collectives.shared_mean, ranks.my_share, collectives.from_first):
+    for same in (
+        collectives.all_reduce_sum,
+        collectives.all_reduce_mean,
+        collectives.shared_mean,
+        ranks.my_share,
+        collectives.broadcast_object,
+    ):
         assert torch.equal(same(x), x)
-    assert torch.equal(collectives.gathered(x[ranks.my_rows(3)], 3), x)
+    assert torch.equal(collectives.all_gather_rows(x[ranks.my_rows(3)], 3), x)
     assert collectives.any_rank(True) and not collectives.any_rank(False)
     assert data_parallel.parallel(loss, x) is loss
     data_parallel.require_equal(loss)
-    collectives.wait()
+    collectives.barrier()
 
 
 def test_an_error_leaves_no_group_behind(torchrun):

@@ -7,8 +7,8 @@ import torch
 from pplvm.bounds import iwae
 from pplvm.estimators.particle_sweep import ParticleSweep
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from tests.problems import linear_gaussian
 
 

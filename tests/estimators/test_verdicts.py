@@ -10,9 +10,9 @@ from pplvm.estimators.comparison import Comparison
 from pplvm.estimators.references import reference
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.targets import Tabulated
 from tests.objectives.test_mutants import MUTANTS
 from tests.problems import (

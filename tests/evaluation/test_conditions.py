@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 from pplvm.data.image_data import ImageData
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
-from pplvm.evaluation.judged import Judged
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.one_by_one import digest_of, seeds_of
-from pplvm.evaluation.progress import Progress
-from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.likelihood_names import LikelihoodNames
+from pplvm.evaluation.per_datum import datum_seed, datum_seeds
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
+from pplvm.evaluation.training_metrics import TrainingMetrics
 from pplvm.evaluation.traversals import traversals
-from pplvm.evaluation.units import active_units
 from tests.evaluation.conditional import (
     SHIFTS,
     Conditional,
@@ -55,7 +55,7 @@ LIKELIHOODS = {
     "exact": lambda program: log_evidence(with_evidence(program), (X, Y)).log_p,
     "annealed": lambda program: annealed(program, (X, Y), chains=2, steps=3).log_px,
     "annealed from the prior": lambda program: annealed(program, (X, Y), chains=30, steps=12, start="prior").log_px,
-    "in training": lambda program: torch.tensor(Progress(program, (X, Y))((X, Y))["elbo"]).expand(4),
+    "in training": lambda program: torch.tensor(TrainingMetrics(program, (X, Y))((X, Y))["elbo"]).expand(4),
 }
 
 
@@ -95,11 +95,11 @@ def test_conditions_go_with_their_data():
 
 def test_conditions_are_part_of_what_decides_the_noise_of_a_datum():
     x, y = torch.zeros(3, 2), torch.tensor([0, 1, 0])
-    assert seeds_of(x, 5) == [59658512781814924, 26437916998684680, 1587343855268049], "of x alone as ever"
-    with_y = seeds_of((x, y), 5)
-    assert len(set(with_y)) == 3 and not set(with_y) & set(seeds_of(x, 5))
-    assert seeds_of((x[1:2], y[1:2]), 5) == with_y[1:2], "equal x of another label do not count as equal"
-    assert digest_of(x[:1], 5) != digest_of((x[:1], y[:1]), 5)
+    assert datum_seeds(x, 5) == [59658512781814924, 26437916998684680, 1587343855268049], "of x alone as ever"
+    with_y = datum_seeds((x, y), 5)
+    assert len(set(with_y)) == 3 and not set(with_y) & set(datum_seeds(x, 5))
+    assert datum_seeds((x[1:2], y[1:2]), 5) == with_y[1:2], "equal x of another label do not count as equal"
+    assert datum_seed(x[:1], 5) != datum_seed((x[:1], y[:1]), 5)
 
 
 def test_simulated_data_are_drawn_given_the_labels_of_data():
@@ -189,7 +189,7 @@ def test_a_conditional_programs_figures_say_what_they_are_given():
 
     data = ImageData(X.float(), "toy", None, labels=Y).conditioned("labels")
     found, figures = figures_of(Single(), data, annealed_data=2, chains=2, annealing_steps=2)
-    assert found.judged == Judged(given=("labels",)) and found.left_out == ()
+    assert found.judged == LikelihoodNames(given=("labels",)) and found.left_out == ()
     truth = float(log_px_given_y(X.float().double(), Y).mean())
     assert figures["log p(x | labels), k = 4"].value == pytest.approx(truth)
     assert {"density given labels", "log p(x | labels), annealed", "I_q(x, labels; z)"} <= set(figures)
@@ -286,7 +286,9 @@ def test_a_closed_form_takes_what_model_and_guide_take():
 
 
 def test_what_is_judged_reads_as_the_densities_do():
-    both = Judged(given=("mask",), observed=("labels",))
+    both = LikelihoodNames(given=("mask",), observed=("labels",))
     assert both.log_p == "log p(x, labels | mask)" and both.datum == "x, mask, labels"
     assert replace(both, every=False).log_p == "log p(x, labels where known | mask)"
-    assert Judged(given=("a", "b")).log_p == "log p(x | a, b)" and not Judged(given=("a",)).why_no_bits
+    assert (
+        LikelihoodNames(given=("a", "b")).log_p == "log p(x | a, b)" and not LikelihoodNames(given=("a",)).why_no_bits
+    )

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.one_by_one import seeds_of
-from pplvm.evaluation.rates import rate_distortion
-from pplvm.evaluation.units import active_units
+from pplvm.evaluation.per_datum import datum_seeds
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
@@ -73,7 +73,7 @@ def test_no_order_no_batch_and_no_rank_changes_a_bit(evaluator, case):
     """Some of the data are equal: those that change places in another order have changed noise, and no sum shows it."""
     program, x = case
     x[5:] = x[0]
-    order, seeds = torch.randperm(7), seeds_of(x, 0)
+    order, seeds = torch.randperm(7), datum_seeds(x, 0)
     whole, permuted = columns(evaluator(program, x, 0)), columns(evaluator(program, x[order], 0))
     shards = [columns(evaluator(program, x[part::2], seeds[part::2])) for part in range(2)]
     for i, column in enumerate(whole):

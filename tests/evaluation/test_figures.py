@@ -13,7 +13,7 @@ from torch.distributions import Multinomial
 
 from pplvm.evaluation.figures import Figure, aligned
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.pair import pair_up
 from pplvm.programs.mixture import MixtureOfGaussians

@@ -13,9 +13,9 @@ from torch import nn
 
 from pplvm.evaluation import guide_density
 from pplvm.evaluation.evaluate import evaluate
-from pplvm.evaluation.guide_density import HeldDraws, log_q_blocks, log_q_of_others, require_guide_density
+from pplvm.evaluation.guide_density import FixedDraws, log_q_blocks, log_q_of_others, require_guide_density
 from pplvm.evaluation.information import aggregate_posterior
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import sum_sites
 from pplvm.programs.mixture import MixtureOfGaussians
@@ -137,8 +137,8 @@ GUIDES = {
 
 
 def drawn(program, x, num_particles=1):
-    with frozen(program, x) as pair:
-        return pair, HeldDraws.of(pair, [pair.run_guide(num_particles, (x,), {})])
+    with evaluation_mode(program, x) as pair:
+        return pair, FixedDraws.of(pair, [pair.run_guide(num_particles, (x,), {})])
 
 
 def one_by_one(pair, held, x):
@@ -191,9 +191,9 @@ def test_what_broadcasts_to_something_else_is_found_out():
 def test_draws_belong_to_their_data_in_order():
     """Rows of K particles and B data: the draws of one datum beside each other."""
     program, x = VAE(4, 2, (3,)), torch.eye(4)
-    with torch.no_grad(), frozen(program, x) as pair:
+    with torch.no_grad(), evaluation_mode(program, x) as pair:
         trace = pair.run_guide(3, (x,), {})
-        held = HeldDraws.of(pair, [trace])
+        held = FixedDraws.of(pair, [trace])
         assert held.values["z"].shape == (12, 1, 2)
         assert torch.equal(held.values["z"][3:6, 0], trace.nodes["z"]["value"][:, 1])
         own = torch.arange(4).repeat_interleave(3)
@@ -266,7 +266,7 @@ class Masked(VAE):
 )
 def test_guides_without_the_density_are_refused(program, words):
     x = torch.ones(3, 4)
-    with frozen(program(4, 2, (3,)), x) as pair, pytest.raises(ValueError, match=f"here needs .*{words}"):
+    with evaluation_mode(program(4, 2, (3,)), x) as pair, pytest.raises(ValueError, match=f"here needs .*{words}"):
         require_guide_density("here", pair, x)
 
 

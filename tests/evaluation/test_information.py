@@ -10,7 +10,7 @@ from torch import nn
 
 from pplvm.evaluation import guide_density
 from pplvm.evaluation.information import aggregate_posterior, mutual_information
-from pplvm.evaluation.one_by_one import seeds_of
+from pplvm.evaluation.per_datum import datum_seeds
 from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
 from tests.problems import hermite_grid, linear_gaussian, small_net, states_of
@@ -204,7 +204,7 @@ def test_order_and_shards_change_nothing():
     program, x = VAE(6, 2, (5,)), torch.rand(20, 6).round()
     whole = aggregate_posterior(program, x, seed=3)
     turned = aggregate_posterior(program, x.flip(0), seed=3)
-    shard = aggregate_posterior(program, x[5:9], aggregate=x, seed=seeds_of(x, 3)[5:9])
+    shard = aggregate_posterior(program, x[5:9], aggregate=x, seed=datum_seeds(x, 3)[5:9])
     for name, value in terms_of(whole).items():
         assert torch.allclose(value.sort().values, getattr(turned, name).sort().values, rtol=0, atol=1e-12), name
         assert torch.allclose(value[5:9], getattr(shard, name), rtol=0, atol=1e-12), name

@@ -15,8 +15,8 @@ from pplvm.evaluation import likelihood
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.likelihood import ImportanceSampled, bits_per_dim, importance_sampled
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of
-from pplvm.evaluation.weights import effective_size
+from pplvm.evaluation.per_datum import draw_in_chunks, each_datum, evaluation_mode
+from pplvm.evaluation.weight_diagnostics import effective_size
 from pplvm.programs.ppca import ProbabilisticPCA
 from tests.evaluation.test_evidence import Indicator
 from tests.problems import BernoulliToy, linear_gaussian, small_net, two_data
@@ -165,8 +165,8 @@ def test_figures_name_k_and_the_draws_own_error():
 
 def test_draws_that_are_left_over_serve_the_largest_k():
     program, x = ppca(1.3), torch.randn(3, 5)
-    with frozen(program, x) as pair:
-        draws = [torch.cat([d.log_weights for d in particles_of(pair, row, 10)]) for row in each_datum(x, 0)]
+    with evaluation_mode(program, x) as pair:
+        draws = [torch.cat([d.log_weights for d in draw_in_chunks(pair, row, 10)]) for row in each_datum(x, 0)]
     log_weights = torch.cat(draws, 1)  # (10, 3)
     found = importance_sampled(program, x, ks=(4, 10))
     groups = torch.stack([log_weights[:4], log_weights[4:8]]).logsumexp(1) - math.log(4)
@@ -178,8 +178,8 @@ def test_draws_that_are_left_over_serve_the_largest_k():
 
 def test_float32_weights_are_added_up_in_float64():
     program, x = ppca(1.3).float(), torch.randn(3, 5).float()
-    with frozen(program, x) as pair:
-        draws = [torch.cat([d.log_weights for d in particles_of(pair, row, 5000)]) for row in each_datum(x, 0)]
+    with evaluation_mode(program, x) as pair:
+        draws = [torch.cat([d.log_weights for d in draw_in_chunks(pair, row, 5000)]) for row in each_datum(x, 0)]
     log_weights = torch.cat(draws, 1)  # (5000, 3)
     assert log_weights.dtype is torch.float32
     found = importance_sampled(program, x, ks=(5000,))

@@ -11,6 +11,7 @@ from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 
 from pplvm.bounds import elbo, iwae
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluate import evaluate
@@ -18,17 +19,16 @@ from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
 from pplvm.evaluation.traversals import traversals
-from pplvm.evaluation.units import active_units
 from pplvm.objectives.exact import PriorSampling
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 
 X = torch.tensor([[0.3, -1.2], [2.0, 0.4], [-0.7, 0.1]], dtype=torch.float64)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pplvm.training import durable, sealed
+from pplvm.training import atomic_write, checkpoint_format
 from pplvm.training.checkpoints import read_latest
 from tests.faults.conftest import snapshot
 from tests.faults.processes import SMALL, started, steps_recorded, wait_until
@@ -51,7 +51,7 @@ def test_17_a_disk_that_is_full_at_any_time_loses_nothing(fit, monkeypatch, sync
         whole(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "fsync", full)
+        patch.setattr(atomic_write.os, "fsync", full)
         code, lines = fit()
     assert code == 2 and "No space left in run" in lines[-1] and "make room or choose another directory" in lines[-1]
     assert len(lines) <= 3 and "MB" in lines[-1], lines
@@ -135,8 +135,8 @@ def reseal(folder):
         data = folder.joinpath(name).read_bytes()
         seal |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     del manifest["sha256"]
-    manifest["sha256"] = hashlib.sha256(sealed._text(manifest)).hexdigest()
-    folder.joinpath("manifest.json").write_bytes(sealed._text(manifest))
+    manifest["sha256"] = hashlib.sha256(checkpoint_format._text(manifest)).hexdigest()
+    folder.joinpath("manifest.json").write_bytes(checkpoint_format._text(manifest))
 
 
 def test_24_a_run_that_is_there_is_kept_unless_it_may_be_replaced(fit, refused):
@@ -235,7 +235,7 @@ VERBS = {
 
 
 def test_24_overwrite_replaces_only_what_the_same_command_wrote(fit, run, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.run_directory.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
     monkeypatch.setattr("pplvm.commands.pictures.Pictures._save", lambda *picture: None)
     assert fit()[0] == 0
     for verb, words in VERBS.items():

@@ -6,9 +6,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pplvm.graphs import particle_graph as where
+from pplvm.graphs.break_even import LOOKED, BreakEven
 from pplvm.graphs.noise import Draw
 from pplvm.graphs.particle_graph import particle_graph
-from pplvm.graphs.paying import LOOKED, Pace
 from pplvm.graphs.tracing import NotOneGraph
 
 X = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(3, 5)
@@ -161,7 +161,7 @@ def test_it_is_compiled_once_where_that_pays(monkeypatch):
     graph = particle_graph(coder, K, coder, X)
     expected = at_seed(lambda: graph(row, graph.known(row)))
     for seconds in (1e-6, 1.0):
-        graph.pace = Pace(LOOKED, LOOKED * seconds)
+        graph.pace = BreakEven(LOOKED, LOOKED * seconds)
         for _ in range(3):
             graph.compile_if_it_pays(1000, row)
         assert len(compiled) == (seconds == 1.0)
@@ -174,7 +174,7 @@ def test_the_compiled_graph_gives_the_same():
     coder, row = Coder(), X[:1]
     graph = particle_graph(coder, K, coder, X)
     expected, replayed = at_seed(lambda: coder(K, row)), graph._after
-    graph.pace = Pace(LOOKED, 20.0 * LOOKED)
+    graph.pace = BreakEven(LOOKED, 20.0 * LOOKED)
     graph.compile_if_it_pays(1000, row)
     assert graph._after is not replayed
     for a, b in zip(at_seed(lambda: graph(row, graph.known(row))), expected, strict=True):

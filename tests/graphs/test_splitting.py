@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pplvm.graphs import splitting
-from pplvm.graphs.splitting import split
+from pplvm.graphs.splitting import split_at_noise
 from pplvm.graphs.tracing import trace
 
 X = torch.linspace(-1, 1, 5, dtype=torch.float64).reshape(1, 5)
@@ -34,7 +34,7 @@ def traced(function, module):
 
 def both(whole, held):
     """What the whole gives, and what its parts give, at the same noise."""
-    parts, noise = split(whole), [draw() for draw in whole.noise]
+    parts, noise = split_at_noise(whole), [draw() for draw in whole.noise]
     with torch.no_grad():
         expected = whole.graph(*held, X, *noise)
         found = parts.after(*held, X, *parts.before(*held, X), *noise)
@@ -55,7 +55,7 @@ def test_the_parts_together_are_the_whole():
 
 def test_what_needs_no_noise_is_computed_before():
     coder = Coder()
-    parts = split(traced(coder, coder)[0])
+    parts = split_at_noise(traced(coder, coder)[0])
     assert operations(parts.before).count("aten.addmm.default") == 1  # the encoder
     assert operations(parts.after).count("aten.addmm.default") == 1  # the decoder
     assert "aten.exp.default" in operations(parts.before) and "aten.exp.default" not in operations(parts.after)
@@ -76,7 +76,7 @@ def test_views_are_taken_anew_and_not_carried():
         return [(x.exp().expand(1000, 5) + torch.randn(1000, 5)).sum(-1)]
 
     whole, held = traced(wide, nn.Module())
-    parts = split(whole)
+    parts = split_at_noise(whole)
     (carried,) = parts.before(X)
     assert carried.shape == (1, 5) and "aten.expand.default" in operations(parts.after)
     assert all(torch.equal(a, b) for a, b in zip(*both(whole, held), strict=True))
@@ -86,7 +86,7 @@ def test_draws_that_stay_in_the_graph_come_after():
     def gamma(x):
         return [torch._standard_gamma(x.exp()), x.exp().sum()]
 
-    parts = split(traced(gamma, nn.Module())[0])
+    parts = split_at_noise(traced(gamma, nn.Module())[0])
     assert parts.noise == () and "aten._standard_gamma.default" in operations(parts.after)
     assert "aten._standard_gamma.default" not in operations(parts.before)
 
@@ -94,7 +94,7 @@ def test_draws_that_stay_in_the_graph_come_after():
 def test_a_graph_that_writes_stays_whole():
     coder = Coder()
     whole, held = traced(lambda x: [coder.norm(x.expand(3, 5)) + torch.randn(3, 5)], coder)
-    parts = split(whole)
+    parts = split_at_noise(whole)
     assert operations(parts.before) == []
     before = coder.norm.num_batches_tracked.clone()
     expected, found = both(whole, held)

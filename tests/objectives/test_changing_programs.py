@@ -17,10 +17,10 @@ from pplvm.objectives.control_variates import REBAR, MuProp
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, Warmup
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles.contract import ProgramError

@@ -8,9 +8,9 @@ import torch
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.particles.pair import pair_up
 from tests.problems import (
     BernoulliToy,

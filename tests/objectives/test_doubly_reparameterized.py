@@ -6,8 +6,8 @@ from pyro import poutine
 
 from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.targets import WAKE_SLEEP
 from pplvm.objectives.tempered import Beta
 from pplvm.objectives.thermodynamic import Thermodynamic

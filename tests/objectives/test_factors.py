@@ -11,10 +11,10 @@ from pplvm.bounds import elbo, iwae
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
 from pplvm.particles.contract import ProgramError

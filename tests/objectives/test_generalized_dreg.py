@@ -10,8 +10,8 @@ from pplvm.bounds import iwae
 from pplvm.objectives import generalized_dreg
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.tempered import Beta
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE

@@ -17,17 +17,17 @@ from pplvm.objectives.exact import Exact
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.objectives.pathwise import AnalyticKL, Pathwise
-from pplvm.objectives.per_site import PerSite
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import (
+from pplvm.objectives.path_gradients import (
     DoublyReparameterized,
     DoublyReparameterizedWakeSleep,
     StickTheLanding,
 )
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.per_site import PerSite
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
-from pplvm.particles.pair import Pair, gather
+from pplvm.particles.pair import Pair, draw_from_pair
 from tests.problems import Forced, entries, hermite_grid
 
 B, D = 3, 4
@@ -66,7 +66,7 @@ def over_all_draws(program, x, objective):
     for bits in itertools.product((0.0, 1.0), repeat=K * B):
         z = torch.tensor(bits).reshape(K, B, 1)
         with Forced({"z": z if K > 1 else z[0]}):
-            drawn = gather(pair, K, (x,), {})
+            drawn = draw_from_pair(pair, K, (x,), {})
             surrogate = objective.estimate(pair, x).surrogate
         probability = drawn.log_q.sum().exp()
         exact = exact + probability * objective.target(drawn.log_weights).sum()

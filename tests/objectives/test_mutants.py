@@ -6,7 +6,7 @@ import torch
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.objective import Estimate
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, along_paths
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, pathwise_bound
 from pplvm.particles.draw import draw_particles
 from tests.problems import exact_gradient, exact_moments, linear_gaussian, small_net, two_data
 
@@ -16,7 +16,7 @@ class NoScoreTerm(LeaveOneOut):
 
     def estimate(self, pair, *args, **kwargs):
         drawn = self.draw(pair, *args, **kwargs)
-        return Estimate(self.bound(drawn.log_weights.detach()), along_paths(self.bound, drawn))
+        return Estimate(self.bound(drawn.log_weights.detach()), pathwise_bound(self.bound, drawn))
 
 
 class WrongSign(LeaveOneOut):
@@ -32,14 +32,14 @@ class SampleInItsOwnBaseline(ScoreFunction):
         drawn = self.draw(pair, *args, **kwargs)
         signal = drawn.log_weights.detach()
         credit = (signal - signal.mean(0)) / self.num_particles
-        surrogate = along_paths(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
+        surrogate = pathwise_bound(self.bound, drawn) + (credit * drawn.log_q_score).sum(0)
         return Estimate(self.bound(signal), surrogate)
 
 
 class NoDivisionByK(ScoreFunction):
     def estimate(self, pair, *args, **kwargs):
         drawn = self.draw(pair, *args, **kwargs)
-        surrogate = along_paths(self.bound, drawn) + (drawn.log_weights.detach() * drawn.log_q_score).sum(0)
+        surrogate = pathwise_bound(self.bound, drawn) + (drawn.log_weights.detach() * drawn.log_q_score).sum(0)
         return Estimate(self.bound(drawn.log_weights.detach()), surrogate)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.tempered import Beta
-from tests.evaluation.test_rates import Positive, quadrature_of_positive
+from tests.evaluation.test_rate_distortion import Positive, quadrature_of_positive
 from tests.problems import hermite_grid
 
 

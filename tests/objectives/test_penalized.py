@@ -20,11 +20,11 @@ from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.bounds import iwae
+from pplvm.objectives.path_gradients import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized, DoublyReparameterizedWakeSleep, StickTheLanding
 from pplvm.particles.pair import pair_up
 
 ROWS, PARTICLES, BLOCKS = 40_000, (4, 8, 16, 32), 20

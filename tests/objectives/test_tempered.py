@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 
 from pplvm.bounds import elbo, iwae, renyi
 from pplvm.estimators.references.target import target_of
-from pplvm.objectives import stopped_guide
+from pplvm.objectives import path_gradients
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.control_variates import MuProp
@@ -20,15 +20,15 @@ from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
 from pplvm.objectives.objective import Estimate, Loss, Objective, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.objectives.tempered_bound import TemperedBound
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 from pplvm.programs.vae import VAE
 from tests.objectives.test_contract import NoHostRead
 from tests.problems import (
@@ -48,7 +48,7 @@ def term_tables(net, x):
     pair = pair_up(net.model, net.guide, (x,), {})
     values, _, log_q = states_of(pair, x)
     with Forced(values):
-        drawn = gather(pair, 1, (x.expand(len(log_q), -1),), {})
+        drawn = draw_from_pair(pair, 1, (x.expand(len(log_q), -1),), {})
     terms = {n: (p - drawn.log_q_sites[n] if n in drawn.log_q_sites else p)[0] for n, p in drawn.log_p_sites.items()}
     return log_q[:, 0], terms
 
@@ -296,7 +296,7 @@ def test_doubly_reparameterized_moves_beta_times_the_score(bound, beta, monkeypa
     )
     assert (path - moved).abs().max() < 1e-8
 
-    monkeypatch.setattr(stopped_guide, "_left_on_path", lambda objective, tempering, share: share)
+    monkeypatch.setattr(path_gradients, "_left_on_path", lambda objective, tempering, share: share)
     mutant = mean_over_noise(Beta(DoublyReparameterized(bound, 2), beta), program, x)
     assert (path - mutant).abs().max() > 1e-3
 

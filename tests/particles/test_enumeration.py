@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Categorical, Normal
 
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.enumeration import enumerate_guide, enumerate_model, latent_states
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 from pplvm.programs.mixture import MixtureOfGaussians
 from tests.problems import Forced, small_net, two_data
 
@@ -29,7 +29,7 @@ def by_loops(pair, x, states):
     for values in itertools.product(*reversed(states.values())):
         forced = dict(zip(reversed(states), values, strict=True))
         with Forced(forced):
-            drawn = gather(pair, 1, (x,), {})
+            drawn = draw_from_pair(pair, 1, (x,), {})
         rows.append((drawn.log_p[0], drawn.log_q[0]))
     return tuple(torch.stack(column) for column in zip(*rows, strict=True))
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL
-from pplvm.objectives.stopped_guide import StickTheLanding
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.enumeration import enumerate_guide
 from pplvm.particles.masks import is_masked, same_mask
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 
 X = torch.tensor([0.5, -1.0, 2.0])
 SOME = torch.tensor([True, False, True])
@@ -89,7 +89,7 @@ def test_masks_that_come_to_differ_hide_a_draw_on_both_sides():
     program = OneBit(SOME, SOME.clone())
     pair = pair_up(program.model, program.guide, (X,), {})
     program.masks["guide"] = torch.tensor([True, True, False])
-    drawn = gather(pair, 5, (X,), {})
+    drawn = draw_from_pair(pair, 5, (X,), {})
     z = drawn.guide_trace.nodes["z"]["value"]
     p, q = dist.Bernoulli(0.3).log_prob(z), dist.Bernoulli(logits=program.logit).log_prob(z)
     both = torch.tensor([True, False, False])
@@ -140,7 +140,7 @@ def test_labels_of_some_rows_are_a_mask_on_both_sides_whatever_the_batch():
     for y in ([-1, -1, -1, -1], [2, -1, 0, -1], [2, 1, 0, 1]):
         y = torch.tensor(y)
         with torch.no_grad():
-            found = gather(pair, 40_000, (x, y), {}).log_weights
+            found = draw_from_pair(pair, 40_000, (x, y), {}).log_weights
             truth = half_labelled_elbo(program, x, y)
         assert ((found.mean(0) - truth) / (found.std(0) / 200)).abs().max() < 4.5
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal
 
 from pplvm.particles.draw import draw_particles
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 from tests.problems import Forced
 
 B, M = 3, 4
@@ -75,7 +75,7 @@ def weights_of(program, x, forced):
     """The log-weights of given draws (K, B)."""
     pair = pair_up(program.model, program.guide, (x,), {})
     with Forced(forced):
-        return gather(pair, len(forced["z"]), (x,), {}).log_weights
+        return draw_from_pair(pair, len(forced["z"]), (x,), {}).log_weights
 
 
 def simple_weights(x, z):

@@ -11,15 +11,15 @@ from pplvm.bounds import iwae
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.information_bounds import info_nce
 from pplvm.evaluation.likelihood import importance_sampled
-from pplvm.evaluation.one_by_one import frozen
-from pplvm.evaluation.proper import why_no_bound
-from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.per_datum import evaluation_mode
+from pplvm.evaluation.proper_weighting import why_no_bound_per_datum
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import closed_forms
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.particles.factors import unnormalised
-from pplvm.particles.halves import users
-from pplvm.particles.pair import gather, inspect_pair
+from pplvm.particles.pair import draw_from_pair, inspect_pair
+from pplvm.particles.parameter_roles import parameter_roles
 from pplvm.particles.point_masses import is_point, point_in_words
 
 X = torch.tensor([[0.3], [-0.8], [1.4]], dtype=torch.float64)
@@ -120,7 +120,7 @@ def test_a_point_may_lie_in_the_models_support_whatever_it_says_of_its_own():
 def test_a_parameter_that_moves_a_point_is_the_guides():
     for point, halves in ((Spot, {"guide"}), (dist.Delta, {"guide"}), (Undeclared, set())):
         program = Estimated(point)
-        assert users(program.model, program.guide, [program.slope], X) == [halves]
+        assert parameter_roles(program.model, program.guide, [program.slope], X) == [halves]
 
 
 def test_what_carries_a_draw_is_masked_with_it():
@@ -184,8 +184,8 @@ def test_a_code_that_is_chosen_for_certain_makes_a_bound_below_log_p(point, name
     assert (found.log_p[:, 0] < joint.logsumexp(-1)).all()
     assert f"it stays below log p(x) however large k is: guide site 'z' is {name}," in found.figures[1].note
     assert torch.allclose(rate_distortion(program, X, num_particles=2).elbo, found.elbo)
-    with frozen(Chosen(point, log_density=-2.0), X) as pair:  # which would lift the weight above p(x)
-        assert "with a log_density and carries no auxiliary draw" in why_no_bound(pair, X)
+    with evaluation_mode(Chosen(point, log_density=-2.0), X) as pair:  # which would lift the weight above p(x)
+        assert "with a log_density and carries no auxiliary draw" in why_no_bound_per_datum(pair, X)
 
 
 def test_what_needs_a_density_names_the_point():
@@ -199,8 +199,8 @@ def test_what_needs_a_density_names_the_point():
 
 
 def test_a_point_has_no_divergence_in_closed_form_and_no_score():
-    with frozen(Estimated(lambda value: Still(value, 1.0)), X) as pair:
-        assert closed_forms(gather(pair, 1, (X,), {})) == {}
+    with evaluation_mode(Estimated(lambda value: Still(value, 1.0)), X) as pair:
+        assert closed_forms(draw_from_pair(pair, 1, (X,), {})) == {}
     slopes = []
     for point in (Spot, dist.Delta):
         torch.manual_seed(0)

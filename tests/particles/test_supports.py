@@ -17,9 +17,9 @@ from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.pyro_objective import PyroObjective
-from pplvm.objectives.stopped_guide import DoublyReparameterized
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.supports import contains

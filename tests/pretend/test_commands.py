@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pplvm.cli import main
-from pplvm.training.plain import PLAIN
+from pplvm.training.plain_state import PLAIN
 from tests.pretend_device import PretendTensor
 
 UNFUSED = "--optimizer=adam@fused=False"  # torch fuses steps on the devices of its list alone
@@ -24,7 +24,7 @@ def directory(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr("pplvm.training.plain.PLAIN", (*PLAIN, PretendTensor))
+    monkeypatch.setattr("pplvm.training.plain_state.PLAIN", (*PLAIN, PretendTensor))
     yield
     torch.set_default_dtype(torch.float64)
 

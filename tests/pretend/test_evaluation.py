@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluate import evaluate
@@ -10,10 +11,9 @@ from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
-from pplvm.evaluation.rates import rate_distortion
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
 from pplvm.evaluation.traversals import traversals
-from pplvm.evaluation.units import active_units
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE

@@ -11,16 +11,16 @@ from pplvm.data.spec import DataSpec, check_site
 from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import StickTheLanding
 from pplvm.objectives.tempered import FreeBits, Warmup
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from pplvm.training.checkpoints import Checkpoints, read_latest
 from pplvm.training.fit import fit
-from pplvm.training.plain import PLAIN
+from pplvm.training.plain_state import PLAIN
 from pplvm.training.run import Run
 from pplvm.training.stepper import Stepper
 from tests.pretend_device import PretendTensor
@@ -136,7 +136,7 @@ def run_of(device):
 
 
 def test_a_run_goes_on_where_it_was_saved(accelerator, tmp_path, monkeypatch, single):
-    monkeypatch.setattr("pplvm.training.plain.PLAIN", (*PLAIN, PretendTensor))
+    monkeypatch.setattr("pplvm.training.plain_state.PLAIN", (*PLAIN, PretendTensor))
     accelerator.same(lambda device: resumed(device, tmp_path / device.type))
 
 

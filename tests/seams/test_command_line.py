@@ -36,7 +36,7 @@ def module(known_state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("pplvm.plots.curves.save_curves", lambda records, path: path.write_text("most of a run's time"))
-    monkeypatch.setattr("pplvm.commands.run_directory.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
     name = f"seams_{os.getpid()}_{abs(hash(str(tmp_path))) % 10**9}"
     Path(f"{name}.py").write_text(Path(programs.__file__).read_text())
     random = np.random.default_rng(0)

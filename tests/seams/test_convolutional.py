@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.commands.building import build_program
+from pplvm.commands.builders import build_program
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
 from pplvm.evaluation.samples import prior_samples
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import DoublyReparameterized
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.stopped_guide import DoublyReparameterized
-from pplvm.particles.pair import gather, pair_up
+from pplvm.particles.pair import draw_from_pair, pair_up
 from tests.problems import Forced
 from tests.seams.moments import gradient
 from tests.seams.programs import Convolutional
@@ -29,14 +29,14 @@ def alone(pair, x, z):
     rows = []
     for each in z:
         with Forced({"z": each}):
-            rows.append(gather(pair, 1, (x,), {}).log_weights)
+            rows.append(draw_from_pair(pair, 1, (x,), {}).log_weights)
     return torch.cat(rows)
 
 
 def test_fifty_particles_have_the_log_weights_of_fifty_runs_of_one():
     program, x = Convolutional((1, 8, 8)), images()
     pair = pair_up(program.model, program.guide, (x,), {})
-    drawn = gather(pair, K, (x,), {})
+    drawn = draw_from_pair(pair, K, (x,), {})
     assert drawn.log_weights.shape == (K, 6)
     z = drawn.guide_trace.nodes["z"]["value"]
     torch.testing.assert_close(drawn.log_weights, alone(pair, x, z))

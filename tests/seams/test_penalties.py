@@ -7,10 +7,10 @@ from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.path_gradients import StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.penalized import Penalized as Weighed
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.objectives.stopped_guide import StickTheLanding
 from pplvm.objectives.tempered import Beta
 from tests.seams.moments import gradient
 from tests.seams.programs import WEIGHTS, Penalized

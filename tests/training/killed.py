@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pplvm.training import durable, sealed
+from pplvm.training import atomic_write, checkpoint_format
 from pplvm.training.checkpoints import Checkpoints, read_checkpoint, read_latest
 
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.symlink", "os.remove", "os.rmdir", "shutil.rmtree", "os.listdir"}
@@ -31,8 +31,8 @@ class InPlace:
         self.folder.mkdir(exist_ok=True)
 
     def save(self, *arguments, best=False):
-        for name, data in sealed.encoded(*arguments).items():
-            durable.write_durably(self.folder / name, data)
+        for name, data in checkpoint_format.encode_checkpoint(*arguments).items():
+            atomic_write.write_and_sync(self.folder / name, data)
 
     def latest(self):
         return read_checkpoint(self.folder) if any(self.folder.iterdir()) else None
@@ -60,7 +60,7 @@ def step_found(saver, directory):
 
 
 def unfinished(directory):
-    return [path.name for path in directory.rglob(f".*{durable.TEMPORARY}")]
+    return [path.name for path in directory.rglob(f".*{atomic_write.TEMPORARY}")]
 
 
 def forked(work):

@@ -100,7 +100,7 @@ def test_what_a_loss_reports_stands_beside_it_on_the_bar(monkeypatch):
             return {"size": torch.tensor(7.0)}
 
     told = []
-    monkeypatch.setattr("pplvm.training.fitting.bar", lambda *args, **kwargs: Bar(told))
+    monkeypatch.setattr("pplvm.training.fit_iterator.bar", lambda *args, **kwargs: Bar(told))
     loss, batch = Reporting(), (torch.zeros(4, 3), torch.arange(4))
     fit(loss, [batch], torch.optim.SGD(loss.parameters(), lr=0.1)).run(progress=True)
     assert [list(figures) for figures in told] == [["loss", "size"]] and told[0]["size"] == 7.0

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pplvm.commands.training import OPTIMIZERS
-from pplvm.training.optimizer_state import why_no_step
+from pplvm.commands.training_builders import OPTIMIZERS
+from pplvm.training.optimizer_state import why_optimizer_cannot_step
 
 
 def parameters():
@@ -14,13 +14,13 @@ def parameters():
 @pytest.mark.parametrize("kind", [*OPTIMIZERS, "Adadelta", "ASGD", "Rprop", "Adafactor"])
 def test_most_can(kind):
     p = parameters()
-    assert why_no_step(getattr(torch.optim, kind)(p)) is None
+    assert why_optimizer_cannot_step(getattr(torch.optim, kind)(p)) is None
     assert torch.equal(p[0], torch.ones(2, 3))
 
 
 @pytest.mark.parametrize(("kind", "why"), [("SparseAdam", "does not support dense gradients"), ("LBFGS", "closure")])
 def test_others_say_why_not(kind, why):
-    assert why in why_no_step(getattr(torch.optim, kind)(parameters()))
+    assert why in why_optimizer_cannot_step(getattr(torch.optim, kind)(parameters()))
 
 
 def test_one_of_somebody_elses_is_believed():
@@ -28,4 +28,4 @@ def test_one_of_somebody_elses_is_believed():
         def step(self):
             raise RuntimeError("not on zeros")
 
-    assert why_no_step(Mine(parameters())) is None
+    assert why_optimizer_cannot_step(Mine(parameters())) is None

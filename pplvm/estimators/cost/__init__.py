@@ -1,1 +1,1 @@
-"""What one gradient costs: likelihood evaluations, milliseconds, and variance times time."""
+"""The cost of a gradient: likelihood evaluations, milliseconds, and work-normalized variance."""

@@ -11,7 +11,7 @@ __all__ = ["evaluations_per_datum"]
 
 
 def evaluations_per_datum(loss: Loss, batch: Batch) -> float:
-    """Likelihood evaluations that one gradient costs, per datum: counted, not declared."""
+    """Likelihood evaluations of one gradient, per datum, as counted in a run."""
     args = as_tuple(batch)
     loss(*args)  # the first batch of a program is checked by an extra run
     with _Count() as count:

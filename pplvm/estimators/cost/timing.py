@@ -37,7 +37,7 @@ minute, and of cores that were not in the way."""
 
 
 def now(x: Tensor) -> tuple[float, float]:
-    """Seconds by the wall clock and of this process's CPU time, once the device is done; the latter nan of a GPU."""
+    """Seconds of wall-clock and of this process's CPU time, after a device synchronization; CPU time nan on a GPU."""
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     return time.perf_counter(), math.nan if x.is_cuda else time.process_time()
@@ -45,26 +45,26 @@ def now(x: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Times of E estimators by one clock."""
+    """Times of E estimators by one clock (wall or CPU)."""
 
     log: np.ndarray  # (E,), of the median in milliseconds
     covariance: np.ndarray  # (E, E), of these
     quantile: float  # standard errors to either end of a 95 % interval
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both ends, as logarithms, (E,)."""
+        """Both ends of the interval, as logarithms, (E,)."""
         half = self.quantile * np.sqrt(self.covariance.diagonal() + BETWEEN_RUNS**2 / 2)
         return self.log - half, self.log + half
 
     def ratios(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log ratios of time and their variances, (E, E); entry [a, b] is of a over b."""
+        """Log ratios of times and their variances, (E, E); entry [a, b] is of a over b."""
         own = self.covariance.diagonal()
         variance = np.maximum(own[:, None] + own - 2 * self.covariance, 0.0) + BETWEEN_RUNS**2
         return self.log[:, None] - self.log, variance
 
 
 def clock_of(times: np.ndarray, has_noise: Sequence[bool]) -> Clock | None:
-    """The medians over the rounds in which all estimators were timed, so that all saw the same machine.
+    """Medians over rounds in which all estimators were timed, hence under the same load.
 
     Arguments:
         times: milliseconds (E, rounds), nan where a step was not timed by itself.
@@ -98,7 +98,7 @@ def _median(values: np.ndarray, otherwise: float) -> float:
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the machine was while gradients were timed."""
+    """The load of the machine while gradients were timed."""
 
     share: float  # CPU seconds per second of the timed steps, nan of a GPU
     average: float  # programs that were running or waiting, the mean over the run; nan where that is not known
@@ -107,7 +107,7 @@ class Load:
 
     @classmethod
     def of(cls, wall: np.ndarray, cpu: np.ndarray, averages: Sequence[float]) -> "Load":
-        """From milliseconds (E, rounds) by both clocks, and the system's load averages during the run."""
+        """The load from milliseconds (E, rounds) by both clocks, and from load averages during the run."""
         both = np.isfinite(wall) & np.isfinite(cpu)
         share = float(cpu[both].sum() / wall[both].sum()) if both.any() else math.nan
         rows = [row[np.isfinite(row)] for row in wall]
@@ -122,7 +122,7 @@ class Load:
 
 
 def load_average() -> list[float]:
-    """Programs that run or wait now, the mean over the last minute; nothing where the system does not say."""
+    """The system's load average over the last minute; nothing where there is none."""
     try:
         return [os.getloadavg()[0]]
     except (AttributeError, OSError):

@@ -17,7 +17,7 @@ def work_of(
     times: tuple[np.ndarray, np.ndarray],
     averages: Sequence[float] = (),
 ) -> xr.Dataset:
-    """Milliseconds and work of E estimators with 95 % intervals, and the intervals of every ratio of works.
+    """Milliseconds and work of E estimators with 95 % intervals, and intervals of all ratios of work.
 
     On a busy machine an interval holds what the wall clock says and what CPU time says: a step on a quiet machine takes
     its CPU time, but which share of the wall clock's excess an estimator owes to the load is not known.
@@ -59,13 +59,13 @@ def work_of(
 
 
 def _ends(clocks: Sequence[Clock]) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that holds those of all clocks, as logarithms, (E,)."""
+    """The interval that covers those of all clocks, as logarithms, (E,)."""
     lows, highs = zip(*[clock.interval() for clock in clocks], strict=True)
     return np.min(lows, 0), np.max(highs, 0)
 
 
 def _ratios(clocks: Sequence[Clock], log_variance: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of the ratio of works, of the row's estimator over the column's, (E, E)."""
+    """The interval of work of the row's estimator over the column's, (E, E)."""
     lows, highs = [], []
     of_variance = log_variance[:, None] - log_variance
     noise = 1.96**2 * (np.square(error)[:, None] + np.square(error))  # independent, which errs on the safe side

@@ -1,1 +1,1 @@
-"""What is measured of one estimator: its moments against the reference, by minibatch and over all of them."""
+"""Measurements of one estimator: moments of its gradients against the reference, by minibatch and pooled."""

@@ -1,4 +1,4 @@
-"""One estimator on one minibatch: the moments of its gradients, beside the gradient that they should have."""
+"""The moments of one estimator's gradients on one minibatch, against the reference gradient."""
 
 import copy
 import math
@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from pplvm.distributed.unison import in_order
+from pplvm.distributed.object_collectives import all_gather_interleaved
 from pplvm.estimators.parameters import SIDES, Parameters
 from pplvm.estimators.references.tables import Reference
 from pplvm.estimators.replicates.chunks import Chunk
@@ -19,7 +19,7 @@ __all__ = ["Measurement"]
 
 
 class Measurement:
-    """What streams in from one estimator on one minibatch."""
+    """Streaming moments of one estimator on one minibatch."""
 
     def __init__(self, reference: Reference | None, parameters: Parameters, projection: Projection, kept: int) -> None:
         self.reference, self.parameters, self.project, self.kept = reference, parameters, projection, kept
@@ -39,12 +39,12 @@ class Measurement:
 
     @property
     def gradient(self) -> TensorMoments:
-        """Of the gradient minus the reference."""
+        """The moments of gradient minus reference."""
         return self._merged or self.stream.moments()
 
     @property
     def spectrum(self) -> Moments:
-        """Of triples of replicates: tr C^2 on each side, then tr C^3, C the covariance of one gradient."""
+        """From triples of replicates: tr C^2 on each side, then tr C^3, C the covariance of one gradient."""
         return self._merged_spectrum or self.stream.spectrum
 
     @property
@@ -53,7 +53,7 @@ class Measurement:
         return self.gradient.mean + self.centre
 
     def add(self, drawn: Drawn, entries: Tensor) -> list[Chunk]:
-        """Take in C replicates; what the stream made of them, by tensor."""
+        """Add C replicates; returns their deviations by tensor."""
         figures = self.stream.add(drawn.gradient)
         self.projections += Covariance.of(figures.projections)
         self.spread += Moments.of(figures.distances.unsqueeze(1))
@@ -70,17 +70,23 @@ class Measurement:
         return figures.seen
 
     def over_ranks(self) -> "Measurement":
-        """With what the other ranks drew; milliseconds are those of the rank that drew. Called by all ranks alike."""
+        """Merge what all ranks drew, milliseconds of each kept; a collective operation."""
         whole = copy.copy(self)
         whole._merged, whole.projections = over_ranks(self.gradient), over_ranks(self.projections)
         whole._merged_spectrum = over_ranks(self.spectrum)
         whole.spread, whole.alignment = over_ranks(self.spread), over_ranks(self.alignment)
-        whole.milliseconds, whole.records = in_order(self.milliseconds), in_order(self.records)
-        whole.cpu_milliseconds, whole.entries = in_order(self.cpu_milliseconds), in_order(self.entries)
+        whole.milliseconds, whole.records = (
+            all_gather_interleaved(self.milliseconds),
+            all_gather_interleaved(self.records),
+        )
+        whole.cpu_milliseconds, whole.entries = (
+            all_gather_interleaved(self.cpu_milliseconds),
+            all_gather_interleaved(self.entries),
+        )
         return whole
 
     def _along_reference(self) -> Tensor:
-        """What inner products with the reference, by tensor, count on each side: (2, T).
+        """Weights of inner products with the reference, by tensor, on each side: (2, T).
 
         One over the squared norm of the reference there, which is freed of its own noise.
         """

@@ -1,4 +1,4 @@
-"""The bias of one estimator over its minibatches: measured minus reference gradient, tested in two ways."""
+"""The bias of one estimator pooled over minibatches, tested by projections and by the norm."""
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ OF_NORM = 0.1
 
 
 def _norm_of(side: str, found: list[Measurement], freedom: int) -> BiasNorm | None:
-    """The bias of one side by its squared norm; None where the side has no gradient or no noise.
+    """The bias of one side by its squared norm; None for a side without gradient or noise.
 
     Norms of covariances add up to at least that of their sum; of a reference that is itself an estimate only the
     trace is known, which bounds its norm.
@@ -84,7 +84,7 @@ FEWEST_TRIPLES = 4
 
 
 def _freedom(parts: list[tuple[Tensor, Tensor]], whole: Tensor) -> int:
-    """Degrees of freedom of a sum of covariances, the fewest over coordinates (Welch and Satterthwaite)."""
+    """The fewest degrees of freedom, over coordinates, of a sum of covariances (Welch and Satterthwaite)."""
     spent = torch.stack([matrix.diagonal().square() / freedom for matrix, freedom in parts]).sum(0)
     varies = spent > 0
     if not varies.any():
@@ -93,5 +93,5 @@ def _freedom(parts: list[tuple[Tensor, Tensor]], whole: Tensor) -> int:
 
 
 def _reference_of(side: str, found: list[Measurement]) -> Tensor:
-    """Projections of the mean reference gradient, one side of it."""
+    """Projections of the mean reference gradient on one side."""
     return torch.stack([m.project(m.centre.double() * m.parameters.side(side)) for m in found]).mean(0)

@@ -1,4 +1,4 @@
-"""Variance, signal and bias of one estimator's gradients, pooled over minibatches."""
+"""Variance, signal-to-noise and bias of one estimator's gradients, pooled over minibatches."""
 
 import math
 
@@ -14,7 +14,7 @@ NORMAL = 1.96
 
 
 def variance_of(found: list[Measurement]) -> tuple[float, float]:
-    """The trace of the covariance within minibatches, and an error of which 1.96 to either side hold 95 %.
+    """The trace of the covariance within minibatches, and its standard error.
 
     It is the standard error, widened by Student's quantile over the normal one, as it is itself known from these draws.
     """
@@ -28,7 +28,7 @@ def variance_of(found: list[Measurement]) -> tuple[float, float]:
 
 
 def kurtosis_of(found: list[Measurement]) -> float:
-    """Of the kept entries that vary; n draws of a minibatch cannot show more than n."""
+    """The median kurtosis of the kept entries that vary; n draws of a minibatch cannot show more than n."""
     ratios = []
     for m in found:
         gap = torch.stack(m.entries).double()
@@ -48,7 +48,7 @@ def variance_between(found: list[Measurement]) -> float:
 
 
 def signal_to_noise(found: list[Measurement]) -> float:
-    """Norm of the mean gradient over the root of the variance, debiased; nan below the floor."""
+    """The norm of the mean gradient over the root of the variance, debiased; nan below the floor."""
     noise = sum(float(m.gradient.variance.sum()) for m in found)
     squared = sum(float(m.mean.square().sum()) - float(m.gradient.error.sum()) for m in found)
     if noise == 0:
@@ -57,7 +57,7 @@ def signal_to_noise(found: list[Measurement]) -> float:
 
 
 def relative_bias(found: list[Measurement]) -> float:
-    """Of the side that is worse; nan where neither stands above its noise."""
+    """The relative bias of the worse side; nan where neither side is above its noise."""
     return max((_bias_of(side, found) for side in SIDES), key=lambda share: -1.0 if math.isnan(share) else share)
 
 

@@ -1,1 +1,1 @@
-"""The gradient that an estimator should have: exact by enumeration, or an average of many draws."""
+"""Reference gradients, which an estimator should have on average: exact by enumeration, or a mean of many draws."""

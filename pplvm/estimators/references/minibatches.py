@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from pplvm.batch import Batch, as_tuple
+from pplvm.distributed.object_collectives import all_gather_object, errors_on_all_ranks
 from pplvm.distributed.ranks import rank, size
-from pplvm.distributed.unison import exchanged, in_unison
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.references.reference import Draw, reference_draws
 from pplvm.estimators.references.tables import Reference
 from pplvm.estimators.references.target import Target
 from pplvm.estimators.statistics.projection import Projection
-from pplvm.particles.side_effects import buffers_kept, cuda_devices
+from pplvm.particles.side_effects import buffers_restored, cuda_devices
 
 __all__ = ["References"]
 
@@ -22,7 +22,7 @@ Steps = Generator[Draw, None, dict[Target, Reference | None]]
 
 
 class References:
-    """What the gradient of each target should be, on each minibatch.
+    """The reference gradient of each target on each minibatch.
 
     Arguments:
         program, parameters: as of the comparison.
@@ -58,7 +58,7 @@ class References:
 
     @property
     def number_of_rounds(self) -> int:
-        """How many times `rounds` yields, once `rehearse` knows what must be drawn."""
+        """The number of `rounds`, known after `rehearse`."""
         return self._a_minibatch * -(-len(self.batches) // size())
 
     @property
@@ -70,35 +70,35 @@ class References:
         return self._found[number]
 
     def rehearse(self) -> None:
-        """Two draws of each target that do not count: what must be drawn, and the time that it takes."""
-        with in_unison(), torch.random.fork_rng(cuda_devices(self.batches[0])):
+        """Two trial draws of each target, which tell what must be drawn and for how long."""
+        with errors_on_all_ranks(), torch.random.fork_rng(cuda_devices(self.batches[0])):
             told = [self._rehearsed(target) for target in self.targets]
-        known = exchanged([each for each in told if each is not None])[0]  # the first rank's, that all agree
+        known = all_gather_object([each for each in told if each is not None])[0]  # the first rank's, that all agree
         self.drawn = [draw for draw, _ in known]
         self.seconds = sum(draw.count * seconds for draw, seconds in known) * -(-len(self.batches) // size())
 
     def rounds(self) -> Iterator[int]:
-        """Draw the references; yields how many draws are done, on all ranks alike."""
+        """Draw the references; yields the number of draws done, the same on all ranks."""
         done = 0
         for first in range(0, len(self.batches), size()):
             mine: dict[Target, Reference | None] = {}
             steps = self._steps(first + rank())
             for _ in range(self._a_minibatch):
-                with in_unison():
+                with errors_on_all_ranks():
                     mine = _one_on(steps, mine)
                 done += 1
                 with torch.random.fork_rng(cuda_devices(self.batches[0])):  # what is drawn meanwhile is not ours
                     yield done
-            with in_unison():
+            with errors_on_all_ranks():
                 while steps.gi_frame is not None:
                     mine = _one_on(steps, mine)
-            self._found += exchanged(mine)
+            self._found += all_gather_object(mine)
 
     def _steps(self, number: int) -> Steps:
         if number >= len(self.batches):
             return {}
         torch.manual_seed(self._seed_of(number))
-        with buffers_kept(self.program):
+        with buffers_restored(self.program):
             return (yield from self._draws(number, self.targets, self.draws, self._failed))
 
     def _draws(
@@ -108,8 +108,8 @@ class References:
         return reference_draws(self.program, self.parameters, batch, targets, draws, self.projection, failed)
 
     def _rehearsed(self, target: Target) -> tuple[Draw, float] | None:
-        """What is drawn and the seconds of one draw; None where nothing is drawn or the reference fails."""
-        with buffers_kept(self.program):
+        """What is drawn and the seconds of one draw; None where nothing is drawn or it fails."""
+        with buffers_restored(self.program):
             steps = self._draws(0, [target], self.draws, lambda target, error: None)
             if next(steps, None) is None:
                 return None
@@ -121,7 +121,7 @@ class References:
 
 
 def _one_on(steps: Steps, found: dict[Target, Reference | None]) -> dict[Target, Reference | None]:
-    """A step further; what was found, once they end."""
+    """Advance one step; returns the result at the end."""
     try:
         next(steps)
     except StopIteration as end:

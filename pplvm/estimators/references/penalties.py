@@ -1,4 +1,4 @@
-"""Penalties of the guide, averaged over all states of its latents.
+"""Expected penalties of the guide over all states of its latents.
 
 E_q[ sum_p weight_p penalty_p ] = sum_s q_s sum_p weight_p penalty_ps
 """
@@ -16,7 +16,7 @@ __all__ = ["expected_penalty"]
 
 
 def expected_penalty(pair: Pair, log_q: Tensor, penalties: Mapping[str, float], args: tuple[Tensor, ...]) -> Tensor:
-    """Weighed penalties of each datum, (B,), differentiable as the program computes them.
+    """The weighted penalties of each datum, (B,), differentiable by the program's parameters.
 
     Arguments:
         log_q: of all states of the guide's latents, (S, B), as `enumerate_guide` gives it.

@@ -1,4 +1,4 @@
-"""The gradient that an estimator should have: exact where latents can be enumerated, else of a declared estimator."""
+"""The reference gradient of a target: exact where latents can be enumerated, else by a declared estimator."""
 
 from collections.abc import Callable, Collection, Generator
 from dataclasses import replace
@@ -21,12 +21,12 @@ from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered import Beta
 from pplvm.objectives.tempered_bound import TemperedBound
-from pplvm.particles.agreement import data_disagree, states_disagree
 from pplvm.particles.contract import ProgramError, latents
 from pplvm.particles.enumeration import TooManyStates, enumerate_guide, latent_states
 from pplvm.particles.pair import Pair, pair_up
-from pplvm.particles.paths import has_path
-from pplvm.particles.side_effects import buffers_kept
+from pplvm.particles.reparameterized_sites import is_reparameterized
+from pplvm.particles.side_effects import buffers_restored
+from pplvm.particles.vectorization_check import why_data_interact, why_states_interact
 
 __all__ = ["Draw", "reference_draws"]
 
@@ -51,7 +51,7 @@ def reference_draws(
     project: Project,
     failed: Callable[[Target, Exception], None],
 ) -> Generator[Draw, None, dict[Target, Reference | None]]:
-    """One reference per target on one batch; pauses after each draw of one that is itself an estimate, returns all.
+    """One reference per target on one batch; yields after each draw of one that is itself an estimate.
 
     Arguments:
         targets: none twice; in their order they draw from one stream.
@@ -89,7 +89,7 @@ def _finder(
 ) -> Callable[[Target], Search]:
     guide_trace = pair.run_guide(1, args, {})
     states = latent_states(guide_trace)
-    score_sites = [s for s in latents(guide_trace).values() if not has_path(s["fn"])]
+    score_sites = [s for s in latents(guide_trace).values() if not is_reparameterized(s["fn"])]
     countable = all(LocalExpectation().refusal(site) is None for site in score_sites)
 
     def drawn(target: Target) -> Search:
@@ -122,13 +122,13 @@ def _finder(
 
 
 def _can_be_summed_out(pair: Pair, args: tuple[Tensor, ...]) -> bool:
-    """Whether tables of a datum's states hold: no state changes another's density, no datum another's."""
-    return not (states_disagree(pair, args, {}, of_guide=True) or data_disagree(pair, args, {}))
+    """Whether latents can be enumerated: no state changes another's density, no datum another's."""
+    return not (why_states_interact(pair, args, {}, of_guide=True) or why_data_interact(pair, args, {}))
 
 
 def _gradient(loss: Loss, parameters: Parameters, args: tuple[Tensor, ...]) -> Tensor:
-    """One draw of it where the program stands, (P,)."""
-    with buffers_kept(loss):
+    """The gradient of a loss at the present parameters, (P,)."""
+    with buffers_restored(loss):
         return parameters.gradient_of(loss(*args))
 
 
@@ -140,7 +140,7 @@ def _tables(pair: Pair, target: Target, args: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def _serving(program: nn.Module, target: Target, has_score_sites: bool, countable: bool) -> Loss | None:
-    """The estimator that stands in for a gradient that cannot be summed."""
+    """The estimator whose mean serves as reference where enumeration is impossible."""
     kind, K = target
     if isinstance(kind, Tabulated):
         return None

@@ -1,4 +1,4 @@
-"""Reference gradients from tables of log p(x, z) and log q(z | x) over all S states of the guide's latents.
+"""Reference gradients from tables of log p(x, z) and log q(z | x) over all S states of the latents.
 
     elbo         sum_s q_s (log p_s - log q_s)
 
@@ -16,10 +16,10 @@ from pplvm.bounds import elbo
 from pplvm.estimators.parameters import Parameters
 from pplvm.estimators.references.target import PenalizedTarget, Target
 from pplvm.estimators.statistics.moments import Moments
-from pplvm.objectives.score_function import without_each
+from pplvm.objectives.score_function import leave_one_out_weights
 from pplvm.objectives.targets import Tabulated
 
-__all__ = ["Search", "Project", "Reference", "averaged", "from_tables"]
+__all__ = ["Project", "Reference", "Search", "averaged", "from_tables"]
 
 ROUNDS = 40
 """Rounds of draws from tables, enough to estimate the covariance of a few projections."""
@@ -33,7 +33,7 @@ Project = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Reference:
-    """A gradient of the loss per datum, and draws of it where it is itself an estimate."""
+    """A reference gradient of the loss per datum, with its draws where it is an estimate."""
 
     gradient: Tensor  # (P,)
     error: Tensor  # (P,), its squared standard error; zero if it is exact
@@ -42,11 +42,11 @@ class Reference:
 
     @property
     def relative_error(self) -> float:
-        """The standard error of the whole, as a fraction of the gradient's norm."""
+        """The standard error of the gradient as a fraction of its norm."""
         return float(self.error.sum().sqrt() / self.gradient.norm())
 
     def plus(self, gradient: Tensor, project: Project) -> "Reference":
-        """With the gradient (P,) of another term of the loss, which is exact."""
+        """The reference plus the exact gradient (P,) of another term."""
         projected = None if self.projected is None else self.projected + project(gradient.double())
         return replace(self, gradient=self.gradient + gradient.to(self.gradient), projected=projected)
 
@@ -56,7 +56,7 @@ Search = Generator[tuple[str, int], None, Reference | None]
 
 
 def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tuple[str, int]) -> Search:
-    """The mean of gradients (P,), at least two, as a reference.
+    """The mean of at least two gradients (P,), as a reference.
 
     Arguments:
         told: the source of the draws, and how many there will be.
@@ -72,7 +72,7 @@ def averaged(gradients: Iterable[Tensor], project: Project, label: str, told: tu
 
 
 def from_tables(parameters: Parameters, log_p: Tensor, log_q: Tensor, target: Target, project: Project) -> Search:
-    """The reference of a target without penalties by tables (S, B); None where they do not say."""
+    """The reference of a target without penalties from tables (S, B); None where they do not suffice."""
     kind, K = target
     assert not isinstance(kind, PenalizedTarget)
     B = log_p.shape[-1]
@@ -104,7 +104,7 @@ def _drawn(parameters: Parameters, log_w: Tensor, log_q: Tensor, bound: Callable
         value = bound(drawn)  # (N, B)
         (slope,) = torch.autograd.grad(value.sum(), drawn)
         with torch.no_grad():
-            others = without_each(drawn.flatten(1)).reshape(K, K, *value.shape)
+            others = leave_one_out_weights(drawn.flatten(1)).reshape(K, K, *value.shape)
             credit = value - bound(others)
             on_score.scatter_add_(0, states.flatten(0, 1), credit.flatten(0, 1))
             on_weight.scatter_add_(0, states.flatten(0, 1), slope.flatten(0, 1))

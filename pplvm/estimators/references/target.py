@@ -1,4 +1,4 @@
-"""What the gradient of an estimator is an estimate of: a bound of K particles, or a function of all states' tables."""
+"""The target of an estimator's gradient: a bound of K particles, or a function of enumerated states."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -43,7 +43,7 @@ PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)
 
 
 def target_of(loss: Loss) -> Target:
-    """What a loss estimates, and with how many particles; without a word of its own, Pyro's own the elbo."""
+    """The target of a loss and its number of particles; of Pyro's ELBOs the elbo."""
     known = elbo if isinstance(loss.objective, PYROS_ELBOS) else UNKNOWN
     objective, penalties = loss.objective, Counter[str]()
     while isinstance(objective, Penalized):
@@ -56,12 +56,12 @@ def target_of(loss: Loss) -> Target:
 
 
 def particles_of(loss: Loss) -> int:
-    """How many particles a loss draws; 1 of an objective that has none."""
+    """The number of particles of a loss; 1 without any."""
     return getattr(loss.objective, "num_particles", 1)
 
 
 def target_label(kind: Plain | PenalizedTarget, num_particles: int) -> str:
-    """What is estimated, in words.
+    """The target in words.
 
     Example:
         >>> from pplvm.bounds import elbo, iwae

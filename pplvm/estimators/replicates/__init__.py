@@ -1,1 +1,1 @@
-"""Replicate gradients of one estimator: how their noise is laid out, how they are drawn, how they are held."""
+"""Replicate gradients of one estimator: the design of their noise, drawing and storage."""

@@ -22,7 +22,7 @@ __all__ = ["Chunk", "Dense", "Factors"]
 
 @dataclass(frozen=True)
 class Dense:
-    """Gradients as they are.
+    """Dense gradients.
 
     Arguments:
         values: (C, *shape).
@@ -43,7 +43,7 @@ class Dense:
         return Dense(self.values[which])
 
     def kept(self) -> "Dense":
-        """In memory of its own, which nothing else is written to."""
+        """A copy in memory of its own."""
         return Dense(self.values.clone())
 
     @property
@@ -58,11 +58,11 @@ class Dense:
         return self.values.reshape(len(self.values), -1)
 
     def dense(self, room: Tensor | None = None) -> "Dense":
-        """With every entry there."""
+        """The gradients with all entries."""
         return self
 
     def repeated(self, count: int) -> "Dense":
-        """The first replicate, several times."""
+        """The first replicate, repeated."""
         return Dense(self.values[:1].expand(count, *self.values.shape[1:]))
 
     def total(self) -> Tensor:
@@ -75,7 +75,7 @@ class Dense:
         return rows.square().sum(1)
 
     def inner(self, other: "Chunk") -> Tensor:
-        """Inner products, replicate by replicate, (C,); a chunk of one meets all."""
+        """Inner products, replicate by replicate, (C,); a chunk of one broadcasts."""
         if isinstance(other, Factors):
             return other.inner(self)
         return torch.linalg.vecdot(self.flat, other.flat)
@@ -96,7 +96,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Factors:
-    """Gradients left^T right, one for each replicate.
+    """Gradients left^T right, one for each replicate, not multiplied out.
 
     Arguments:
         left: (C, R, O), what comes back to the layer's outputs.
@@ -119,7 +119,7 @@ class Factors:
         return Factors(self.left[which], self.right[which])
 
     def kept(self) -> "Factors":
-        """In memory of its own, which nothing else is written to."""
+        """A copy in memory of its own."""
         return Factors(self.left.clone(), self.inputs.clone().expand(len(self), -1, -1))
 
     @property
@@ -128,7 +128,7 @@ class Factors:
         return self.right if self.right.stride(0) else self.right[:1]
 
     def dense(self, room: Tensor | None = None) -> Dense:
-        """With every entry there.
+        """The gradients with all entries.
 
         Arguments:
             room: memory for C replicates or more, (C', O, I), which costs a third of memory asked for anew.
@@ -136,7 +136,7 @@ class Factors:
         return Dense(torch.bmm(self.left.mT, self.right, out=None if room is None else room[: len(self)]))
 
     def repeated(self, count: int) -> "Factors":
-        """The first replicate, several times."""
+        """The first replicate, repeated."""
         return Factors(*(each[:1].expand(count, -1, -1) for each in (self.left, self.right)))
 
     def total(self) -> Tensor:
@@ -150,7 +150,7 @@ class Factors:
         return self.inner(self)
 
     def inner(self, other: "Chunk") -> Tensor:
-        """Inner products, replicate by replicate, (C,); a chunk of one meets all."""
+        """Inner products, replicate by replicate, (C,); a chunk of one broadcasts."""
         if isinstance(other, Dense):
             return ((self.inputs @ other.matrices.mT) * self.left).sum((1, 2))
         return ((self.left @ other.left.mT) * (self.inputs @ other.inputs.mT)).sum((1, 2))

@@ -1,4 +1,4 @@
-"""How the noise of one replicate is laid out: independent points, a point and its mirror, or a Sobol sequence.
+"""Designs of a replicate's noise: independent points, antithetic pairs, or a Sobol sequence.
 
 A replicate is the mean over its points, each of which has the program's own distribution, so it stays unbiased.
 
@@ -161,7 +161,7 @@ TINY = 2.0**-33
 
 
 def _mirrored(draw: Draw, noise: Tensor) -> Tensor:
-    """The point on the other side of the distribution's middle; of draws without one, a fresh draw."""
+    """The antithetic point; for distributions without symmetry a new draw."""
     a, b = draw.scale
     if draw.kind == "normal":
         return 2 * a - noise
@@ -174,13 +174,13 @@ def _mirrored(draw: Draw, noise: Tensor) -> Tensor:
 
 
 def _below(draw: Draw) -> float:
-    """The largest number that a uniform draw gives, whose end it never reaches."""
+    """The largest number that a uniform draw gives, just below its upper end."""
     a, b = draw.scale
     return b - (b - a) * torch.finfo(draw.dtype).eps / 2
 
 
 def _by_inverse(draw: Draw, uniform: Tensor) -> Tensor:
-    """A draw from points of (0, 1)."""
+    """A draw by the inverse distribution function, from points of (0, 1)."""
     a, b = draw.scale
     if draw.kind == "normal":
         value = a + b * torch.special.ndtri(uniform)

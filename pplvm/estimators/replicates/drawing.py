@@ -1,4 +1,4 @@
-"""How the replicates of one estimator are drawn: one by one, or in chunks through its graph where that pays."""
+"""Draws the replicates of one estimator: one by one, or in chunks through its graph where that is faster."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from pplvm.estimators.replicates.vmapped import Replicates
 from pplvm.graphs.compiled import Compiled, Tier
 from pplvm.graphs.noise import reseed
 from pplvm.objectives.objective import Loss
-from pplvm.particles.side_effects import buffers_kept, cuda_devices
+from pplvm.particles.side_effects import buffers_restored, cuda_devices
 
 __all__ = ["Drawing", "random_state", "random_state_kept"]
 
@@ -31,7 +31,7 @@ WORTH = 3.0
 
 
 class Drawing:
-    """Draws replicates of one estimator at the parameters as they stand; each is that of its seed, up to rounding.
+    """Draws replicates of one estimator at the present parameters; a seed fixes each, up to rounding.
 
     Arguments:
         loss: the estimator, tied to the program.
@@ -65,31 +65,31 @@ class Drawing:
 
     @property
     def plan(self) -> str:
-        """In words: one by one, or how many at a time and which gradients as factors."""
+        """How replicates are drawn, in words: one by one, or in chunks and with which factors."""
         return next(iter(self._graphs.values())).plan if self._graphs else "one by one"
 
     @property
     def is_noiseless(self) -> bool:
-        """Whether nothing is drawn, so that all replicates are the last one."""
+        """Whether nothing is random, so that all replicates are equal."""
         return self._repeated is not None
 
     @property
     def is_timed(self) -> bool:
-        """Whether the next replicate is drawn by itself, so that a step's time is known."""
+        """Whether the next replicate is drawn alone to time a step."""
         return self.is_plain and self._repeated is None and len(self._milliseconds) < SINGLE
 
     @property
     def singly(self) -> int:
-        """How many of the next replicates are drawn one by one to be timed, whatever pays."""
+        """The number of next replicates that are drawn one by one for timing."""
         return self._singly if self.is_plain and self._repeated is None else 0
 
     def is_chunked(self, batch: Batch) -> bool:
-        """Whether the next replicates come from a graph, several at a time, or are not drawn at all."""
+        """Whether the next replicates come from a graph in chunks, or need no draw."""
         return self._repeated is not None or self._graph_for(as_tuple(batch)) is not None
 
     @property
     def size(self) -> int:
-        """Replicates that are best taken in at a time."""
+        """The best number of replicates to draw at a time."""
         if self.is_plain and self.tier == "off":
             return 1
         return SINGLE if self.is_timed else max((graph.size for graph in self._graphs.values()), default=MOST)
@@ -104,7 +104,7 @@ class Drawing:
         return self._one_by_one(args, seeds) if graph is None else self._chunked(graph, args, seeds)
 
     def try_out(self, batch: Batch, seed: int) -> Drawn:
-        """One replicate that does not count, in the way in which they will be drawn; the random state is kept.
+        """Draw one trial replicate; the random state is restored.
 
         It is drawn twice: the first time of an estimator is not that of the next ones, which `seconds_ahead` adds up.
         """
@@ -124,7 +124,7 @@ class Drawing:
             return first
 
     def forget(self) -> None:
-        """Begin another minibatch: what had no noise is drawn anew."""
+        """Begin another minibatch: noiseless replicates are drawn anew."""
         self._repeated, self._unmoved, self._last = None, 0, None
         self._singly = SINGLE if self.left == self.whole else AGAIN
 
@@ -162,11 +162,11 @@ class Drawing:
         return drawn
 
     def _single(self, args: tuple[Tensor, ...], seed: int) -> Drawn:
-        """One step, as training would take it."""
+        """One step as in training."""
         x = args[0]
         reseed(seed)
         self.loss.program.zero_grad(set_to_none=True)
-        with buffers_kept(self.loss):  # each replicate begins where the program stands
+        with buffers_restored(self.loss):  # each replicate begins where the program stands
             state, (start, cpu_start) = random_state(x), now(x)
             value = self._step.backward(*args)
             end, cpu_end = now(x)
@@ -185,12 +185,12 @@ TIMED = 5
 
 
 def random_state(x: Tensor) -> Tensor:
-    """From which the draws of a program on x follow."""
+    """The random state that a program's draws on x depend on."""
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
 def random_state_kept(steps: Iterator[int]) -> Iterator[int]:
-    """The same steps, after which the CPU's random state is as it was before them."""
+    """The same steps, after which the CPU's random state is restored."""
     state = torch.get_rng_state()
     try:
         yield from steps

@@ -27,7 +27,7 @@ LEAST_SAVED = 0.5
 
 
 def factored(graph: GraphModule) -> tuple[GraphModule, list[bool]]:
-    """A graph of value and gradients whose large products are given as factors.
+    """A graph of value and gradients with large products given as factors.
 
     Arguments:
         graph: its outputs are the value and one gradient a parameter.
@@ -51,7 +51,7 @@ def factored(graph: GraphModule) -> tuple[GraphModule, list[bool]]:
 
 
 def _products(node: Any) -> list[tuple[Node, Node]]:
-    """Pairs (left, right) whose products left^T right add up to a node; none if it is made otherwise."""
+    """Pairs (left, right) whose products left^T right sum to a node; none for other nodes."""
     if not isinstance(node, Node):
         return []
     if node.target is aten.clone.default:
@@ -77,7 +77,7 @@ def _pays(pairs: Sequence[tuple[Node, Node]]) -> bool:
 
 
 def _joined(graph: GraphModule, pairs: Sequence[tuple[Node, Node]]) -> list[Node]:
-    """One pair with the rows of all."""
+    """One pair with the rows of all pairs."""
     if len(pairs) == 1:
         return list(pairs[0])
     return [graph.graph.call_function(aten.cat.default, (list(side), 0)) for side in zip(*pairs, strict=True)]

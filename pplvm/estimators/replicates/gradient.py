@@ -1,4 +1,4 @@
-"""Replicate gradients of one estimator: C values of the loss, and C gradients by parameter tensor."""
+"""Replicates of one estimator: C values of the loss and C gradients by parameter tensor."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Gradient:
 
     @classmethod
     def of(cls, chunks: Sequence[Chunk | None], parameters: Parameters) -> "Gradient":
-        """Where there is no chunk, no replicate depends on the tensor."""
+        """From chunks; no replicate depends on a tensor without a chunk."""
         C = next((len(chunk) for chunk in chunks if chunk is not None), 1)
         absent = [Dense(p.detach().new_zeros(()).expand(C, *p.shape)) for p in parameters.tensors]
         whole = [there if chunk is None else chunk for chunk, there in zip(chunks, absent, strict=True)]
@@ -37,7 +37,7 @@ class Gradient:
         return len(self.squares)
 
     def repeated(self, count: int) -> "Gradient":
-        """The first replicate, several times."""
+        """The first replicate, repeated."""
         return Gradient([chunk.repeated(count) for chunk in self.chunks], self.squares[:1].expand(count, -1))
 
     def entries(self, places: Tensor, parameters: Parameters) -> Tensor:
@@ -60,12 +60,12 @@ class Drawn:
     cpu_milliseconds: list[float] = field(default_factory=list)  # of each, of the process; empty if not known
 
     def repeated(self, count: int) -> "Drawn":
-        """The first replicate, several times; nothing is drawn and nothing timed."""
+        """The first replicate, repeated; nothing is drawn or timed."""
         return Drawn(self.losses[:1].expand(count), self.gradient.repeated(count), [math.nan] * count)
 
 
 def joined(parts: Sequence[Drawn]) -> Drawn:
-    """Replicates of one estimator after one another."""
+    """Concatenate replicates of one estimator."""
     if len(parts) == 1:
         return parts[0]
     chunks = [_after_one_another(each) for each in zip(*[part.gradient.chunks for part in parts], strict=True)]
@@ -76,7 +76,7 @@ def joined(parts: Sequence[Drawn]) -> Drawn:
 
 
 def _after_one_another(chunks: Sequence[Chunk]) -> Chunk:
-    """Chunks of one tensor, all factors or all dense."""
+    """Concatenate chunks of one tensor, all factors or all dense."""
     factors = [chunk for chunk in chunks if isinstance(chunk, Factors)]
     if len(factors) == len(chunks):
         left, inputs = torch.cat([chunk.left for chunk in factors]), [chunk.inputs for chunk in factors]

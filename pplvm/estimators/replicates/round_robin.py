@@ -47,7 +47,7 @@ def drawn_round_robin(
 
 
 def _chunked(drawings: Mapping[str, Drawing], batch: Batch, failures: Failures) -> list[str]:
-    """Estimators that are drawn several replicates at a time."""
+    """The estimators whose replicates are drawn in chunks."""
     found = []
     for name, drawing in drawings.items():
         with failures.of(name):
@@ -57,7 +57,7 @@ def _chunked(drawings: Mapping[str, Drawing], batch: Batch, failures: Failures) 
 
 
 def replicates_a_round(drawings: Mapping[str, Drawing], parameters: int) -> int:
-    """Replicates of the next round: what suits the estimators, as far as all of them fit in memory.
+    """The number of replicates in the next round, limited by memory.
 
     Arguments:
         parameters: how many numbers a gradient has.

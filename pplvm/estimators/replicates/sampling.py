@@ -1,4 +1,4 @@
-"""How the replicates of a comparison are drawn: their seeds, the design of their noise, through a graph or not."""
+"""How a comparison draws replicates: seeds, design of the noise, graphs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["Sampling", "replicate_seed"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the replicates of all estimators are drawn.
+    """The seeds and designs with which all estimators are drawn.
 
     Arguments:
         seed: replicates of all estimators share the stream of (seed, minibatch, replicate).
@@ -32,7 +32,7 @@ class Sampling:
 
     @classmethod
     def of(cls, *, noise: str = "independent", points: int = 1, compile: Tier = "auto", **seeds: Any) -> "Sampling":
-        """As the options of `pplvm.compare_gradients` say it.
+        """From the options of `pplvm.compare_gradients`.
 
         Arguments:
             noise, points: a replicate is the mean over so many points of "independent", "antithetic" or "sobol" noise.
@@ -47,7 +47,7 @@ class Sampling:
         return cls(design=DESIGNS[noise](points), tier=compile, **seeds)
 
     def seed_of(self, minibatch: int, draw: int, estimator: int = 0) -> int:
-        """The seed of one replicate; that of replicate -1 is of the minibatch's reference."""
+        """The seed of one replicate; replicate -1 is the minibatch's reference."""
         return replicate_seed(self.seed, minibatch, draw, estimator if self.own_noise else 0)
 
     def __str__(self) -> str:

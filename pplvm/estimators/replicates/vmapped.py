@@ -13,11 +13,11 @@ from pplvm.estimators.replicates.chunks import Chunk, Dense, Factors
 from pplvm.estimators.replicates.designs import PLAIN, Design, DesignError, Independent
 from pplvm.estimators.replicates.factors import factored
 from pplvm.graphs.backends import Runner, inductor, replay
-from pplvm.graphs.gradients import GradientGraph, gradient_graph
+from pplvm.graphs.gradient_graph import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
 from pplvm.graphs.noise import reseed
 from pplvm.graphs.tracing import NotOneGraph, operations
-from pplvm.particles.side_effects import buffers_kept, undone
+from pplvm.particles.side_effects import buffers_restored, without_side_effects
 
 __all__ = ["Replicated", "Replicates"]
 
@@ -38,7 +38,7 @@ class Replicated:
 
 
 class Replicates:
-    """Draws replicate gradients; the one of a seed is what `torch.manual_seed(seed); loss(x).backward()` gives.
+    """Draws replicate gradients; that of a seed equals `torch.manual_seed(seed); loss(x).backward()`.
 
     Arguments:
         loss: a `Loss` that has run, its baselines frozen in eval mode.
@@ -84,7 +84,7 @@ class Replicates:
             self._trace(by_factors, chunk, most)
 
     def draw(self, seeds: Sequence[int], batch: Batch | None = None) -> Iterator[Replicated]:
-        """One replicate a seed, in chunks.
+        """One replicate for each seed, in chunks.
 
         Arguments:
             batch: another minibatch of the same shapes.
@@ -98,7 +98,7 @@ class Replicates:
 
     def _trace(self, by_factors: bool, chunk: int | None, most: int) -> None:
         try:
-            with undone(self.loss, self.args):
+            with without_side_effects(self.loss, self.args):
                 self.loss(*self.args)
             graph = gradient_graph(self.loss, self.args)
         except NotOneGraph as error:
@@ -116,7 +116,7 @@ class Replicates:
             self._module, chosen = graph.traced.graph, [False] * len(chosen)
         size = chunk or max(1, min(most, _room(self.args[0]) // (_bytes(self._module) * self.points)))
         self.plan = "replayed one by one"
-        with undone(self.loss, self.args):
+        with without_side_effects(self.loss, self.args):
             if size > 1 and graph.traced.noise and self._vmap(size, chosen):
                 factors = f", {sum(chosen)} of {len(chosen)} gradients as factors" if any(chosen) else ""
                 self.plan = f"{size} at a time{factors}"
@@ -126,7 +126,7 @@ class Replicates:
             self.plan = f"compiled, {self.plan.removeprefix('replayed ')}"
 
     def _vmap(self, size: int, chosen: list[bool]) -> bool:
-        """Whether so many replicates at a time can be drawn, and are those drawn one by one; if so they will be."""
+        """Try chunks of a size: whether they run and equal single replicates; if so they are used."""
         alone = self._chunk([0], self.args)
         try:
             self.size, self._chosen, self._runners = size, chosen, {size: self._vmapped(size)}
@@ -152,17 +152,17 @@ class Replicates:
         return self._as_asked([output[: len(seeds) * self.points] for output in outputs])
 
     def _alone(self, graph: GradientGraph, inputs: list[Tensor]) -> Sequence[Tensor]:
-        """From the buffers as they stand, which a graph of one replicate may change."""
-        with buffers_kept(self.loss):
+        """One replicate from the present buffers, which its graph may change."""
+        with buffers_restored(self.loss):
             return graph.runner([*graph.held(), *inputs])
 
     def _holding(self, count: int) -> int:
-        """Of a chunk's size, its half, its quarter, ... the smallest that holds so many, its graph made by then."""
+        """The smallest prepared chunk (size, half, quarter, ...) that holds so many."""
         size = self.size
         while size // 2 >= count:
             size //= 2
         if size not in self._runners:
-            with undone(self.loss, self.args):
+            with without_side_effects(self.loss, self.args):
                 self._runners[size] = self._vmapped(size)
         return size
 
@@ -183,11 +183,11 @@ class Replicates:
         return each if self.points == 1 else each.unflatten(0, (-1, self.points)).mean(1)
 
     def _stacked(self, each: Tensor) -> Tensor:
-        """Factors of the points of one replicate under one another, (C, points x R, ...)."""
+        """Factors of one replicate's points stacked, (C, points x R, ...)."""
         return each if self.points == 1 else each.unflatten(0, (-1, self.points)).flatten(1, 2)
 
     def _vmapped(self, size: int) -> Runner:
-        """The graph for so many replicates, flat: at run time nothing of vmap is left, and what all share is shared."""
+        """The flat graph of vmap for so many replicates; shared parts are computed once."""
         assert self._graph is not None
         given, rows = [*self._graph.held(), *self.args], size * self.points
         noise = Independent(self.points).noise(self._graph.traced.noise, range(size))
@@ -204,7 +204,7 @@ class Replicates:
         ]
 
     def _runner_of(self, graph: GraphModule, inputs: list[Tensor]) -> Runner:
-        """Compiled if that is asked for and works."""
+        """The graph compiled, if asked for and possible."""
         if self._is_compiled:
             try:
                 return inductor(graph, inputs)
@@ -216,7 +216,7 @@ class Replicates:
         if not self.design.is_plain:
             raise DesignError(f"{self.design} needs a loss that is one graph; {self.plan}")
         reseed(seed)
-        with buffers_kept(self.loss):
+        with buffers_restored(self.loss):
             value = self.loss(*args)
             found = [None] * len(self.parameters)
             if value.requires_grad:
@@ -231,12 +231,12 @@ BROADCAST = {torch.ops.aten.log_sigmoid_backward.default: lambda grad, x, buffer
 
 
 def _room(x: Tensor) -> int:
-    """Bytes that a chunk may take."""
+    """The bytes that a chunk may take."""
     return torch.cuda.mem_get_info(x.device)[0] // 4 if x.is_cuda else MOST_BYTES
 
 
 def _bytes(graph: GraphModule) -> int:
-    """Of all that one replicate computes from its noise."""
+    """The bytes of all that one replicate computes from its noise."""
     values = [node.meta.get("val") for node in _late(graph) if not is_view(node)]
     return max(sum(value.nbytes for value in values if isinstance(value, Tensor)), 1)
 
@@ -252,13 +252,13 @@ def _late(graph: GraphModule) -> set[Node]:
 
 
 def _filled(noise: Tensor, rows: int) -> Tensor:
-    """The last row again until there are enough, so that a graph serves a chunk that is not full, too."""
+    """Pad noise by its last row to the size of a chunk."""
     missing = rows - len(noise)
     return torch.cat([noise, noise[-1:].expand(missing, *noise.shape[1:])]) if missing else noise
 
 
 def _distance(found: Replicated, expected: Replicated) -> float:
-    """Between the first gradients, over the length of the expected one."""
+    """The relative distance between the first gradients."""
     pairs = [
         (a, b) for a, b in zip(found.gradients, expected.gradients, strict=True) if a is not None and b is not None
     ]

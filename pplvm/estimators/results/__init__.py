@@ -1,1 +1,1 @@
-"""A comparison as one labelled dataset, which prints as a ranked table."""
+"""The result of a comparison: an xarray dataset that prints as a ranked table."""

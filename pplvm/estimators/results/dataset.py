@@ -1,4 +1,4 @@
-"""A comparison as one labelled dataset: everything that the table, the figures and ArviZ read."""
+"""The result of a comparison as one xarray dataset, which table, figures and ArviZ read."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one estimator."""
+    """The results of one estimator."""
 
     found: list[Measurement]  # one a minibatch, each with two replicates at least
     target: Target
@@ -82,7 +82,7 @@ def to_dataset(
     traces: Tensor,
     load_averages: Sequence[float] = (),
 ) -> xr.Dataset:
-    """One dataset with dims chain (minibatch), draw, estimator, other, coord, group (parameter tensor) and side.
+    """One dataset with dims chain (minibatch), draw, estimator, other, coord, group (parameter tensor), side.
 
     Arguments:
         rows: by estimator, at least one.
@@ -132,7 +132,7 @@ def _summary(row: Row) -> dict[str, float | str | int]:
 
 
 def _work(rows: Mapping[str, Row], load_averages: Sequence[float]) -> xr.Dataset:
-    """Of the minibatches that all have, in turn: what was timed in one round stands in one column."""
+    """Work from all minibatches; what was timed in one round is in one column."""
     variance, error = np.array([variance_of(row.found) for row in rows.values()]).T
     chains = min(len(row.found) for row in rows.values())
     times = []
@@ -206,7 +206,7 @@ def _sides(rows: Mapping[str, Row]) -> xr.Dataset:
 
 
 def _between_estimators(rows: Mapping[str, Row], traces: Tensor) -> xr.Dataset:
-    """Correlations of what varies, and what is left of the plain score function's variance."""
+    """Correlations between noisy estimators, and variance relative to the plain score function's."""
     names = list(rows)
     variance = torch.tensor([variance_of(row.found)[0] for row in rows.values()])  # (E,), zero without any noise
     scale = torch.where(variance > 0, traces.diagonal(), math.nan).sqrt()

@@ -1,4 +1,4 @@
-"""How comparisons print and what notebooks show of them: the ranked table, finished or as far as it is known."""
+"""How comparisons print, and how notebooks show them: the ranked table, finished or not."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,19 +8,19 @@ import torch
 import xarray as xr
 
 from pplvm.distributed.ranks import size
-from pplvm.plots.display import comparison_html, comparison_text, or_plain
+from pplvm.plots.notebook_html import comparison_html, comparison_text, html_or_text
 
-__all__ = ["ComparisonResult", "ShownComparison"]
+__all__ = ["ComparisonRepr", "ComparisonResult"]
 
 
 class ComparisonResult(xr.Dataset):
-    """An `xarray.Dataset` in all but its display; a part of it that is no comparison looks as any dataset does."""
+    """An `xarray.Dataset` that prints as a ranked table; selections without it print as any dataset."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, ds: xr.Dataset) -> "ComparisonResult":
-        """The same variables, coordinates and attributes.
+        """A comparison result with the same variables, coordinates and attributes.
 
         Arguments:
             ds: the dataset of a comparison.
@@ -37,11 +37,11 @@ class ComparisonResult(xr.Dataset):
         dataset = super()._repr_html_
         if "verdict" not in self or "estimator" not in self.dims:
             return dataset()
-        return or_plain(lambda: comparison_html(self, dataset()), self.__repr__)
+        return html_or_text(lambda: comparison_html(self, dataset()), self.__repr__)
 
 
-class ShownComparison:
-    """A running comparison that prints how far it is; a notebook shows what is known so far beneath that."""
+class ComparisonRepr:
+    """The display of a running comparison: its progress, and in a notebook the results so far."""
 
     losses: Mapping[str, Any]
     batches: Sequence[Sequence[torch.Tensor]]
@@ -68,4 +68,4 @@ class ShownComparison:
         if size() > 1 or not self.has_result:  # what all ranks know is asked of all of them together
             return told
         with torch.random.fork_rng(devices=[]):
-            return or_plain(lambda: told + self.result()._repr_html_(), self.__repr__)
+            return html_or_text(lambda: told + self.result()._repr_html_(), self.__repr__)

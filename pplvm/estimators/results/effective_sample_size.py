@@ -9,7 +9,7 @@ __all__ = ["effective_replicates"]
 
 
 def effective_replicates(ds: xr.Dataset) -> xr.DataArray:
-    """How many independent draws the kept gradient norms of each estimator are worth, (estimator,).
+    """The effective sample size of each estimator's gradient norms, (estimator,).
 
     Far fewer than were drawn: their noise repeats, and variances, intervals and verdicts are not to be believed.
     Minibatches, which differ in their mean, are standardized each by itself. Nan where nothing varies or fewer

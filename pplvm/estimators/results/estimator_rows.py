@@ -23,7 +23,7 @@ PACKAGES = {"pplvm": "pplvm", "torch": "torch", "pyro": "pyro-ppl"}
 
 
 def row_of(loss: Loss, found: list[Measurement], evaluations: float, test: BiasTest | None, drawn: str) -> Row:
-    """One estimator's.
+    """The row of one estimator.
 
     Arguments:
         found: one a minibatch, each with two replicates at least.
@@ -36,7 +36,7 @@ def row_of(loss: Loss, found: list[Measurement], evaluations: float, test: BiasT
 
 
 def traces_of(shared: Sequence[CrossCovarianceStream], shown: Sequence[bool]) -> Tensor:
-    """Traces of the covariances between estimators, the mean over minibatches: (E, E) of those that are shown."""
+    """Traces of covariances between estimators, averaged over minibatches: (E, E) of those shown."""
     finished = [found.traces for found in (over_ranks(c.moments()) for c in shared) if found.count > 1]
     traces = torch.stack(finished).mean(0) if finished else torch.full((len(shown),) * 2, torch.nan).double()
     return traces[list(shown)][:, list(shown)]

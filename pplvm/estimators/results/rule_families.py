@@ -1,4 +1,4 @@
-"""The family of an objective's gradient rule, by which tables and figures group estimators."""
+"""Families of gradient rules, by which tables and figures group estimators."""
 
 from pyro.infer import ELBO
 
@@ -14,14 +14,14 @@ from pplvm.objectives.exact import Exact
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
-from pplvm.objectives.pathwise import AnalyticKL, Pathwise
-from pplvm.objectives.pyro_objective import PyroObjective
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import (
+from pplvm.objectives.path_gradients import (
     DoublyReparameterized,
     DoublyReparameterizedWakeSleep,
     StickTheLanding,
 )
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.pyro_objective import PyroObjective
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 
@@ -50,7 +50,7 @@ OTHER = "another rule"
 
 
 def rule_of(objective: ELBO) -> str:
-    """The family of an objective's rule, of what a wrapper such as `Beta` holds; "another rule" for one's own.
+    """The family of an objective's rule, within wrappers such as `Beta`; "another rule" for a user's own.
 
     Example:
         >>> from pplvm.objectives.tempered import Beta

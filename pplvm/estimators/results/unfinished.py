@@ -9,7 +9,7 @@ UNFINISHED = "unfinished"
 
 
 def without_verdicts(ds: xr.Dataset, planned: int, done: int) -> xr.Dataset:
-    """The same if all was done, else with no verdict on any estimator and the attribute `unfinished`, a sentence.
+    """The same result if it is complete, else without verdicts and with the attribute `unfinished`.
 
     Arguments:
         ds: of a comparison.

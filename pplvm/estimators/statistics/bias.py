@@ -26,7 +26,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class BiasTest:
-    """What random projections of measured minus reference gradient say."""
+    """The test of random projections of measured minus reference gradient."""
 
     t2: float  # Hotelling's statistic
     p_value: float
@@ -56,7 +56,7 @@ def bias_test(
     tolerance: float = TOLERANCE,
     singular: float = 1e-6,
 ) -> BiasTest:
-    """Test the mean of p projections against zero.
+    """Hotelling's test that the mean of p projections is zero.
 
     A projection that never varies is no matter of chance: it is exact up to rounding, or plainly biased.
 
@@ -94,7 +94,7 @@ def bias_test(
 
 
 def principal(draws: int) -> float:
-    """The `singular` of heavy-tailed draws.
+    """The `singular` threshold for heavy-tailed draws.
 
     A share s of the largest eigenvalue may come from draws of probability s alone, of which there should be 16. Among
     19 programs and estimators, of 320 draws each, Hotelling's test at level 0.01 alarms falsely in up to 12 % of runs
@@ -108,7 +108,7 @@ def principal(draws: int) -> float:
 
 
 def with_norms(test: BiasTest, norms: Sequence[BiasNorm], alpha: float, doubt: float, power: float = POWER) -> BiasTest:
-    """The verdict of Hotelling's test and of the norms of each side together.
+    """The joint verdict of Hotelling's test and of the norms of both sides.
 
     Arguments:
         alpha: the chance that the norms call an unbiased estimator biased.
@@ -134,7 +134,7 @@ ROUNDING = 1e-6
 
 
 def _inverse(covariance: Tensor, singular: float) -> tuple[Tensor, int]:
-    """The inverse within the directions that count, and their number."""
+    """The inverse on the non-singular directions, and their number."""
     scale = covariance.diagonal().sqrt()
     values, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
     kept = values > singular * values.max()

@@ -18,7 +18,7 @@ __all__ = ["CrossCovarianceStream"]
 
 
 class CrossCovarianceStream:
-    """Inner products between the streams of E estimators.
+    """Inner products between the gradient streams of E estimators.
 
     Arguments:
         streams: each has taken in all replicates that are added here, and no others.
@@ -33,18 +33,18 @@ class CrossCovarianceStream:
         return self.streams[0].count
 
     def add(self, seen: Sequence[Sequence[Chunk]]) -> None:
-        """Take in what each stream made of the same replicates: its deviations, by tensor."""
+        """Add the deviations of the same replicates in each stream, by tensor."""
         if len(seen) > 1:
             for chunks in zip(*seen, strict=True):
                 self._products += _inner_products(chunks).cpu()
 
     def drop(self, index: int) -> None:
-        """Forget one of the estimators."""
+        """Remove one of the estimators."""
         stay = [i for i in range(len(self.streams)) if i != index]
         self.streams, self._products = [self.streams[i] for i in stay], self._products[stay][:, stay]
 
     def moments(self) -> CrossCovariance:
-        """What is known so far."""
+        """The moments so far."""
         each = [stream.moments() for stream in self.streams]
         products = self._products.clone()
         for tensors in zip(*[stream.tensors for stream in self.streams], strict=True):
@@ -55,7 +55,7 @@ class CrossCovarianceStream:
 
 
 def _inner_products(chunks: Sequence[Chunk]) -> Tensor:
-    """Summed over replicates, (E, E); the diagonal is left out where it costs."""
+    """Inner products summed over replicates, (E, E); the diagonal only where it is cheap."""
     dense = [chunk.flat for chunk in chunks if isinstance(chunk, Dense)]
     found = torch.zeros(len(chunks), len(chunks), dtype=torch.float64, device=_device(chunks[0]))
     if len(dense) == len(chunks):

@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pplvm.distributed.unison import exchanged
+from pplvm.distributed.object_collectives import all_gather_object
 
 __all__ = ["Covariance", "CrossCovariance", "Moments", "TensorMoments", "over_ranks"]
 
@@ -41,14 +41,14 @@ class Moments:
 
     @classmethod
     def of(cls, draws: Tensor) -> "Moments":
-        """Of several draws at once, (n, size)."""
+        """From several draws, (n, size)."""
         one = cls(draws.shape[1])
         one.count, one.mean = len(draws), draws.to(one.mean).mean(0)
         one._squares = (draws.to(one.mean) - one.mean).square().sum(0)
         return one
 
     def add(self, value: Tensor) -> None:
-        """Take in one draw, (size,)."""
+        """Add one draw, (size,)."""
         self.count += 1
         value = value.to(self.mean)
         gap = value - self.mean
@@ -65,17 +65,17 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased, (size,); not a number before the second draw."""
+        """The unbiased variance, (size,); nan before the second draw."""
         return self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self._squares, math.nan)
 
     @property
     def standard_error(self) -> Tensor:
-        """Of the mean, (size,)."""
+        """The standard error of the mean, (size,)."""
         return (self.variance / max(self.count, 1)).sqrt()
 
 
 class Covariance:
-    """Mean and covariance matrix of a short vector, and how well its variances are known, in float64.
+    """Mean and covariance matrix of a short vector, with degrees of freedom, in float64.
 
     References:
         Pebay, Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
@@ -90,7 +90,7 @@ class Covariance:
 
     @classmethod
     def of(cls, draws: Tensor) -> "Covariance":
-        """Of several draws at once, (n, size)."""
+        """From several draws, (n, size)."""
         one = cls(draws.shape[1])
         one.count, one.mean = len(draws), draws.to(one.mean).mean(0)
         gap = draws.to(one.mean) - one.mean
@@ -98,7 +98,7 @@ class Covariance:
         return one
 
     def add(self, value: Tensor) -> None:
-        """Take in one draw, (size,)."""
+        """Add one draw, (size,)."""
         n, gap = self.count + 1, value.to(self.mean) - self.mean
         step, squares = gap / n, self._products.diagonal()
         grown = gap * step * self.count
@@ -123,7 +123,7 @@ class Covariance:
 
     @property
     def matrix(self) -> Tensor:
-        """Unbiased, (size, size)."""
+        """The unbiased covariance, (size, size)."""
         return self._products / max(self.count - 1, 1)
 
     @property
@@ -203,11 +203,11 @@ M = TypeVar("M", Moments, Covariance, TensorMoments, CrossCovariance)
 
 
 def over_ranks(moments: M) -> M:
-    """The moments of the draws of all ranks, on each; alone, the same."""
-    return reduce(operator.add, exchanged(moments))
+    """The moments of all ranks' draws, merged; a collective operation."""
+    return reduce(operator.add, all_gather_object(moments))
 
 
 def _shares(a: int, b: int) -> tuple[int, float, float]:
-    """How many draws two sets have together, and the share of each."""
+    """The number of draws of two sets together, and the share of each."""
     n = a + b
     return n, a / max(n, 1), b / max(n, 1)

@@ -24,7 +24,7 @@ apart: three sums miss 4.5 % of what those miss 3.7 %, and with one block 15 % (
 
 
 class Projection:
-    """Random signed sums of each parameter tensor's entries.
+    """Random signed sums of the entries of each parameter tensor.
 
     What a fixed bias b adds to a sum has mean square |b|^2 over the signs, whatever b is, as with signs that are all
     drawn apart.
@@ -44,7 +44,7 @@ class Projection:
         return self.count * len(self.signs)
 
     def towards(self, gradient: Tensor) -> "Projection":
-        """The same, but for one sum per tensor that is along a known gradient (P,), where shrinking shows first."""
+        """The same projection with one sum per tensor along a known gradient (P,), where shrinkage shows first."""
         one = copy.copy(self)
         one.along, one.lengths, one.parts = True, self._lengths(gradient), self.parameters.split(gradient)
         return one

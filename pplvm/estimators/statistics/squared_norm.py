@@ -24,7 +24,7 @@ MOST = 1e3
 
 @dataclass(frozen=True)
 class MeanNoise:
-    """The noise of a mean vector, by its covariance S.
+    """The noise of a mean vector, given the spectrum of its covariance S.
 
     Arguments:
         trace: tr S.
@@ -39,14 +39,14 @@ class MeanNoise:
     freedom: float
 
     def p_value(self, excess: float) -> float:
-        """The chance of so large an excess without bias."""
+        """The probability of so large an excess without bias."""
         from scipy import stats
 
         d = self._degrees
         return float(stats.f.sf(1 + excess / (self.frobenius * math.sqrt(d)), d, self.freedom))
 
     def detectable(self, alpha: float, power: float) -> float:
-        """The smallest |b| that a test at level alpha sees with so much power in whichever direction it points.
+        """The smallest |b|, in any direction, that a test at level alpha detects with this power.
 
         Along the noisiest direction an excess of |b|^2 has variance 2 tr S^2 + 4 |b|^2 s, s the largest eigenvalue of
         S, which is at most the cube root of tr S^3.

@@ -29,7 +29,7 @@ replicates of 20 rows through 200 x 784 weights, it is right to 3e-6 above this 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is kept of each of C replicate gradients, in float64 on the CPU."""
+    """Scalars kept of each of C replicate gradients, in float64 on the CPU."""
 
     along: Tensor  # (C, T), inner products with the reference, by tensor
     distances: Tensor  # (C,), squared, from the reference
@@ -38,7 +38,7 @@ class Figures:
 
 
 class GradientStream:
-    """The gradients of one estimator on one minibatch.
+    """The streaming moments of one estimator's gradients on one minibatch.
 
     Arguments:
         centre: the reference gradient (P,), float64; zeros if there is none.
@@ -55,7 +55,7 @@ class GradientStream:
         self._waiting: list[tuple[list[Chunk], Tensor]] = []  # single replicates, until there are three
 
     def add(self, gradient: Gradient) -> Figures:
-        """Take in C replicates, all of them finite."""
+        """Add C replicates, all of them finite."""
         found = [stream.add(chunk) for chunk, stream in zip(gradient.chunks, self.tensors, strict=True)]
         if not self.count:
             self._offsets = torch.stack([stream.offsets for stream in self.tensors], 1)  # (3, T)
@@ -75,13 +75,13 @@ class GradientStream:
         )
 
     def free_memory(self) -> None:
-        """Give back the memory in which chunks are worked on, as large as they are; `add` would take it anew."""
+        """Free the working memory for chunks; `add` would allocate it anew."""
         self._waiting.clear()
         for stream in self.tensors:
             stream.room = None
 
     def _add_triples(self, seen: list[Chunk], apart: Tensor) -> None:
-        """Take in what neighbours tell of the covariance C of the gradients, each replicate in one triple at most.
+        """Add products of neighbouring replicates, which estimate tr C^2 and tr C^3; each in one triple at most.
 
         Deviations g, h, k from the reference are independent: (g . h)^2 has mean tr C^2, (g . h)(h . k)(k . g) tr C^3.
 
@@ -111,7 +111,7 @@ class GradientStream:
         self.spectrum += Moments.of(torch.cat([products.square().mean(0), products.prod(0)], 1))
 
     def moments(self) -> TensorMoments:
-        """Of the gradient minus the reference."""
+        """The moments of gradient minus reference."""
         whole, n = TensorMoments([stream.centre.numel() for stream in self.tensors]), max(self.count, 1)
         whole.count = self.count
         whole.mean = torch.cat([stream.mean(n).flatten() for stream in self.tensors])
@@ -121,7 +121,7 @@ class GradientStream:
 
 
 class TensorStream:
-    """The gradients of one parameter tensor.
+    """The streaming moments of one parameter tensor's gradients.
 
     Arguments:
         centre: its reference gradient, (O, I), float64.
@@ -148,19 +148,19 @@ class TensorStream:
         return seen, products
 
     def mean(self, count: int) -> Tensor:
-        """Mean deviation from the reference, (O, I), float64."""
+        """The mean deviation from the reference, (O, I), float64."""
         origin = 0 if self.origin is None else self.origin.double().cpu()
         return origin - self.centre + self.total.cpu() / count
 
     def _deviations(self, chunk: Chunk, origin: Tensor) -> Dense:
-        """In memory that is used again: to ask for it anew would cost more than the difference."""
+        """Deviations in reused memory, since allocation would cost more than the difference."""
         if self.room is None or len(self.room) < len(chunk):
             self.room = origin.new_empty(len(chunk), *origin.shape)
         room = self.room[: len(chunk)]
         return Dense(torch.sub(chunk.dense(room).matrices, origin, out=room))
 
     def _begin(self, chunk: Chunk) -> None:
-        """Choose the origin, and what every chunk is multiplied with."""
+        """Choose the origin and the fixed tensors of inner products."""
         if not _is_noisy(chunk):
             self.origin = chunk.repeated(1).dense().matrices[0].clone()
         like = chunk.left if isinstance(chunk, Factors) else chunk.values
@@ -178,7 +178,7 @@ class TensorStream:
 
 
 def _is_noisy(chunk: Chunk) -> bool:
-    """Whether gradients vary so much that no origin near them is needed, of which factors would be multiplied out."""
+    """Whether gradients vary so much that no close origin is needed, for which factors would be multiplied out."""
     if len(chunk) < 2:
         return False
     squares = chunk.squares().double().mean()

@@ -1,1 +1,1 @@
-"""Proof on tiny programs whose gradients are known exactly."""
+"""Verification of estimators on tiny programs with known gradients."""

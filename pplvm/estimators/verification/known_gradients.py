@@ -1,4 +1,4 @@
-"""Tiny programs whose gradients are known: every state is summed, every Gaussian integrated by quadrature."""
+"""Tiny programs with known gradients: discrete states enumerated, Gaussians by quadrature."""
 
 import itertools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Bound = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Known:
-    """A program, one datum, and what its guide draws, in words."""
+    """A program, one datum, and a description of its guide's draws."""
 
     title: str
     build: Callable[[], nn.Module]
@@ -35,7 +35,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Tables:
-    """Every draw of a guide, S states of one datum, differentiable; Gaussian sites are on their path."""
+    """Log-densities of all S states of one datum, differentiable; Gaussian sites at quadrature nodes."""
 
     log_p: Tensor  # (S,)
     log_q: Tensor  # (S,)
@@ -45,7 +45,7 @@ class Tables:
 
 
 class _BeliefNet(nn.Module):
-    """Layers of Bernoulli latents over three binary pixels; the guide draws from the bottom up."""
+    """Layers of Bernoulli latents over three binary pixels, with a bottom-up guide."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _Mixed(nn.Module):
 
 
 def _scattered(build: Callable[[], nn.Module], seed: int) -> Callable[[], nn.Module]:
-    """Parameters drawn widely enough that nothing is symmetric."""
+    """Random parameters, wide enough to break all symmetries."""
 
     def make() -> nn.Module:
         program = build()
@@ -138,7 +138,7 @@ NODES = 20
 
 
 def tables_of(program: nn.Module, x: Batch, nodes: int = NODES, tempering: Tempering | None = None) -> Tables:
-    """Every state of the guide's discrete sites by every node of its Gaussian ones, for one datum.
+    """Every state of the guide's discrete sites at every quadrature node of its Gaussian ones, for one datum.
 
     Arguments:
         tempering: of log p - log q, by way of log p.
@@ -185,7 +185,7 @@ def true_gradient(program: nn.Module, tables: Tables, bound: Bound, num_particle
 
 
 class _Grid(Messenger):
-    """Give each latent all of its states, or nodes of quadrature along its path."""
+    """A Pyro messenger that gives each latent all of its states, or quadrature nodes along its path."""
 
     def __init__(self, nodes: int) -> None:
         super().__init__()

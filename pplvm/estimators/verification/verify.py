@@ -43,7 +43,7 @@ LARGE = 0.1
 
 @dataclass(frozen=True)
 class Finding:
-    """What one program says of an estimator."""
+    """The verdict on an estimator by one program."""
 
     program: str
     verdict: str  # "unbiased", "biased", "undecided", "refused" or "broken"
@@ -51,7 +51,7 @@ class Finding:
 
 
 def verify(build: Callable[[Tensor], ELBO], draws: int = 120, known: tuple[Known, ...] = KNOWN) -> Iterator[Finding]:
-    """Try an estimator on each known program; yields one finding a program.
+    """Test an estimator on each known program; yields one finding for each.
 
     Arguments:
         build: makes a fresh objective for programs of such data (1, ...).
@@ -91,7 +91,7 @@ def _finding(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> Findi
 
 
 class _Broken(Exception):
-    """An estimator that is no estimator."""
+    """The estimator fails to give a gradient."""
 
 
 def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[str, str]:
@@ -121,7 +121,7 @@ def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[s
 
 
 def _truth(loss: Loss, tables: Tables) -> Tensor | None:
-    """The gradient of the loss that the estimator should have, (P,), None where it is unknown."""
+    """The known gradient of the loss, (P,); None where it is unknown."""
     target, K = target_of(loss)
     if callable(target):
         gradient, _ = true_gradient(loss.program, tables, target, K)
@@ -158,7 +158,7 @@ def _require_the_same_in_svi(loss: Loss, args: tuple[Tensor, ...]) -> None:
 
 
 def _require_the_bound(loss: Loss, args: tuple[Tensor, ...]) -> None:
-    """What is reported must have the bound's mean, untempered, wherever the target is a bound."""
+    """Require that the reported value has the mean of the untempered bound, where the target is a bound."""
     target, K = target_of(loss)
     bound = target.bound if isinstance(target, TemperedBound) else target
     if not callable(bound):
@@ -172,7 +172,7 @@ def _require_the_bound(loss: Loss, args: tuple[Tensor, ...]) -> None:
 
 
 def _mean_over_all_draws(loss: Loss, args: tuple[Tensor, ...], tables: Tables) -> Tensor | None:
-    """The mean gradient over all draws of K particles, None if there are too many or the estimator draws more."""
+    """The mean gradient over all draws of K particles; None if they are too many."""
     S, K = len(tables.log_p), loss.objective.num_particles
     if S**K > MOST_TUPLES:
         return None
@@ -202,7 +202,7 @@ def _judged_exactly(mean: Tensor, truth: Tensor, names: list[str]) -> tuple[str,
 def _judged_by_draws(
     loss: Loss, args: tuple[Tensor, ...], truth: Tensor, names: list[str], draws: int
 ) -> tuple[str, str]:
-    """By Hotelling's test; what it could have missed is told of the parameter tensor that hides it best."""
+    """The verdict of Hotelling's test; what it can miss is reported for the worst parameter tensor."""
     rows = _copies(args)
     owners = torch.cat([torch.full((p.numel(),), float(n)) for n, p in enumerate(loss.program.parameters())])
     parts = torch.stack([truth * (owners == n) for n in owners.unique()])
@@ -248,7 +248,7 @@ def _flat(found: tuple[Tensor | None, ...], loss: Loss) -> Tensor:
 
 
 class _Given(Messenger):
-    """Each latent takes a given value the first time that it is drawn."""
+    """A Pyro messenger that gives each latent a value the first time it is drawn."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Annealed importance sampling, and bounds on both sides of log p(x) by bidirectional Monte Carlo."""
+"""Annealed importance sampling, and lower and upper bounds on log p(x) by bidirectional Monte Carlo."""

@@ -1,4 +1,4 @@
-"""Annealed importance sampling: weights of chains that are led from a start to the posterior, for any program.
+"""Annealed importance sampling of log p(x), for any program.
 
 log w = sum_t (beta_t - beta_{t-1}) (log p(x, z_{t-1}) - log q0(z_{t-1})),     z_0 ~ q0, z_t ~ T_t(z_{t-1} -> .)
 E[w] = p(x)                                      T_t leaves f_t = q0^(1 - beta_t) p(x, .)^beta_t as it is
@@ -13,31 +13,31 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch
 from pplvm.bounds import iwae
-from pplvm.evaluation.annealing.path import Path, Start
+from pplvm.evaluation.annealing.path import AnnealingPath, Start
 from pplvm.evaluation.annealing.point import Point
-from pplvm.evaluation.annealing.transitions import Tally, moved, tuned
+from pplvm.evaluation.annealing.transitions import Tally, transition, tuned_step_sizes
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.judged import Judged, judged_of
-from pplvm.evaluation.one_by_one import Seed, each_datum, frozen
+from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
+from pplvm.evaluation.per_datum import Seed, each_datum, evaluation_mode
 
-__all__ = ["Annealed", "Schedule", "annealed", "betas_of", "require_counts", "walked"]
+__all__ = ["Annealed", "Schedule", "anneal_chains", "annealed", "betas_of", "require_counts"]
 
 Schedule = Literal["sigmoidal", "linear"]
 
 
 @dataclass(frozen=True)
 class Annealed:
-    """What chains say of log p(x), by datum, in nats."""
+    """The estimates of annealed importance sampling for each datum, in nats."""
 
     log_weights: Tensor  # (N, chains), float64
     acceptance: Tensor  # (N, 2), of trajectories and of flips; nan where there are none
     steps: int
     start: Start
-    judged: Judged = Judged()  # what the weights estimate the density of
+    judged: LikelihoodNames = LikelihoodNames()  # what the weights estimate the density of
 
     @property
     def log_px(self) -> Tensor:
-        """The log of the mean weight, (N,): in expectation below log p(x)."""
+        """The log of the mean weight, (N,): a lower bound on log p(x) in expectation."""
         return iwae(self.log_weights.T)
 
     @property
@@ -82,7 +82,7 @@ def annealed(
         steps: rises of beta from 0 to 1, at least 1; each but the last is followed by a transition.
         start: q0, "guide" or the model's "prior", for which the guide needs no density.
         schedule: "sigmoidal", dense at both ends, or "linear".
-        seed: of the draws, or one for each datum (`seeds_of`), where x is a part of the data.
+        seed: of the draws, or one for each datum (`datum_seeds`), where x is a part of the data.
 
     Raises:
         ProgramError: the program breaks a rule, or a latent is one on which no chain can walk.
@@ -102,18 +102,18 @@ def annealed(
     require_counts(chains=chains, steps=steps)
     betas = betas_of(schedule, steps)
     log_weights, shares = [], []
-    with frozen(program, x, chains) as pair:
-        judged = judged_of(pair, x)
+    with evaluation_mode(program, x, chains) as pair:
+        judged = likelihood_names(pair, x)
         for row in each_datum(x, seed):
-            path, tally = Path.of(pair, row, start), Tally()
-            sizes = tuned(path, betas[1:-1])
-            log_weights.append(walked(path, path.draw(chains), betas, sizes, tally))
+            path, tally = AnnealingPath.of(pair, row, start), Tally()
+            sizes = tuned_step_sizes(path, betas[1:-1])
+            log_weights.append(anneal_chains(path, path.draw(chains), betas, sizes, tally))
             shares.append(tally.means())
     return Annealed(torch.stack(log_weights).cpu(), torch.stack(shares).cpu(), steps, start, judged)
 
 
 def betas_of(schedule: Schedule, steps: int) -> list[float]:
-    """The inverse temperatures, from 0 to 1.
+    """The inverse temperatures from 0 to 1.
 
         sigmoidal: sigmoid(4 (2 t / T - 1)), shifted and scaled to start at 0 and end at 1
 
@@ -133,10 +133,10 @@ def betas_of(schedule: Schedule, steps: int) -> list[float]:
     return ((curve - curve[0]) / (curve[-1] - curve[0])).tolist()
 
 
-def walked(
-    path: Path, point: Point, betas: list[float], sizes: list[Tensor], tally: Tally, backwards: bool = False
+def anneal_chains(
+    path: AnnealingPath, point: Point, betas: list[float], sizes: list[Tensor], tally: Tally, backwards: bool = False
 ) -> Tensor:
-    """The log-weights (K,) of chains from the start to the posterior, or backwards, from a draw of the posterior.
+    """Log-weights (K,) of chains from the start to the posterior, or backwards from a posterior draw.
 
     Arguments:
         point: where the chains stand at first.
@@ -150,13 +150,13 @@ def walked(
     log_weights = torch.zeros_like(point.log_joint)
     for (low, high), stop in zip(rises, [None, *inner], strict=True):
         if stop is not None:
-            point = moved(path, point, *stop, backwards, tally)
+            point = transition(path, point, *stop, backwards, tally)
         log_weights = log_weights + (high - low) * point.log_ratio
     return log_weights
 
 
 def require_counts(**counts: int) -> None:
-    """Refuse what is no integer of at least 1."""
+    """Refuse a count that is not an integer of at least 1."""
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")

@@ -1,4 +1,4 @@
-"""Bidirectional Monte Carlo: on data that the model draws itself, log p(x) between two bounds, a certificate.
+"""Bidirectional Monte Carlo: lower and upper bounds on log p(x) of data simulated from the model.
 
 lower = log mean_k w_k         chains from the start to the posterior                 E[w] = p(x)
 upper = - log mean_k 1 / w_k   the same chains reversed, from the z that drew x       E[1 / w] = 1 / p(x)
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple, rows_of
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.bounds import iwae
-from pplvm.evaluation.annealing.annealed import Schedule, betas_of, require_counts, walked
-from pplvm.evaluation.annealing.path import Path, Start, require_normalised
-from pplvm.evaluation.annealing.transitions import Tally, tuned
+from pplvm.evaluation.annealing.annealed import Schedule, anneal_chains, betas_of, require_counts
+from pplvm.evaluation.annealing.path import AnnealingPath, Start, require_normalised
+from pplvm.evaluation.annealing.transitions import Tally, tuned_step_sizes
 from pplvm.evaluation.figures import Figure, mean_of
-from pplvm.evaluation.one_by_one import each_datum, frozen, in_turn, seeds_of
+from pplvm.evaluation.per_datum import cycle_conditions, datum_seeds, each_datum, evaluation_mode
 from pplvm.particles.dreams import dream, latent_values, require_dreams
 
 __all__ = ["Bidirectional", "bidirectional"]
@@ -23,7 +23,7 @@ __all__ = ["Bidirectional", "bidirectional"]
 
 @dataclass(frozen=True)
 class Bidirectional:
-    """Two bounds on log p(x) of each simulated datum, in nats."""
+    """Lower and upper bound on log p(x) of each simulated datum, in nats."""
 
     lower: Tensor  # (N,), float64
     upper: Tensor  # (N,)
@@ -33,7 +33,7 @@ class Bidirectional:
 
     @property
     def gap(self) -> Tensor:
-        """By datum, (N,); its mean is at least that of either bound's error, a single one may be negative."""
+        """Upper minus lower bound for each datum, (N,); its mean bounds both errors, single ones may be negative."""
         return self.upper - self.lower
 
     @property
@@ -57,7 +57,7 @@ def bidirectional(
     schedule: Schedule = "sigmoidal",
     seed: int = 0,
 ) -> Bidirectional:
-    """Annealed importance sampling both ways on simulated data, whose exact posterior draws are known.
+    """Run annealed importance sampling forwards and backwards on simulated data with exact posterior draws.
 
     The lower bounds are those of `annealed` on the same data with the same arguments; a narrow gap vouches for them,
     and on real data for as much as these resemble the model's.
@@ -87,22 +87,22 @@ def bidirectional(
     numbers = data if isinstance(data, range) else range(data)
     require_counts(data=len(numbers), chains=chains, steps=steps)
     betas, lower, upper, shares = betas_of(schedule, steps), [], [], []
-    with frozen(program, like, chains) as pair:
-        first, every = rows_of(as_tuple(like), slice(1)), range(max(numbers) + 1)
+    with evaluation_mode(program, like, chains) as pair:
+        first, every = batch_rows(as_tuple(like), slice(1)), range(max(numbers) + 1)
         require_normalised(pair, first, pair.run_guide(1, first, {}), "guide")
         require_dreams(pair, first, {})
-        given = in_turn(like, every)
+        given = cycle_conditions(like, every)
         nth = zip(every, each_datum(torch.arange(len(every)), seed), strict=True)  # each with a seed of its own
-        drawn = [dream(pair, rows_of(given, slice(n, n + 1)), {}) for n, _ in nth]
+        drawn = [dream(pair, batch_rows(given, slice(n, n + 1)), {}) for n, _ in nth]
         dreams = torch.cat([row for _, row in drawn]), *given[1:]
-        seeds = seeds_of(dreams, seed)  # equal data before a datum count
+        seeds = datum_seeds(dreams, seed)  # equal data before a datum count
         rows = each_datum([part[list(numbers)] for part in dreams], [seeds[n] for n in numbers])
         for row, (trace, _) in zip(rows, (drawn[n] for n in numbers), strict=True):
-            path, tally = Path.of(pair, row, start), Tally()
-            sizes = tuned(path, betas[1:-1])
-            lower.append(iwae(walked(path, path.draw(chains), betas, sizes, tally)))
+            path, tally = AnnealingPath.of(pair, row, start), Tally()
+            sizes = tuned_step_sizes(path, betas[1:-1])
+            lower.append(iwae(anneal_chains(path, path.draw(chains), betas, sizes, tally)))
             held = path.hold(latent_values(trace), chains)
-            upper.append(-iwae(-walked(path, held, betas, sizes, tally, backwards=True)))
+            upper.append(-iwae(-anneal_chains(path, held, betas, sizes, tally, backwards=True)))
             shares.append(tally.means())
     below, above, accepted = (torch.stack(each).cpu() for each in (lower, upper, shares))
     return Bidirectional(below, above, accepted, steps, start)

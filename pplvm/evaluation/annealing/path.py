@@ -1,4 +1,4 @@
-"""The path from a start to the posterior of one datum: log-densities of any program at given latents.
+"""The annealing path between a start and the posterior of one datum, for the latents of any program.
 
     log f_beta(z) = (1 - beta) log q0(z) + beta log p(x, z),     q0 = the guide or the model's prior
 
@@ -27,7 +27,7 @@ from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.point_masses import is_point, point_in_words
 from pplvm.particles.supports import narrower, same_support
 
-__all__ = ["Path", "Start", "require_normalised"]
+__all__ = ["AnnealingPath", "Start", "require_normalised"]
 
 Start = Literal["guide", "prior"]
 
@@ -45,8 +45,8 @@ class _Finite:
 
 
 @dataclass(frozen=True)
-class Path:
-    """The densities of one datum's latents between a start and the model's joint."""
+class AnnealingPath:
+    """The log-densities of one datum's latents between a start distribution and the model's joint."""
 
     pair: Pair
     row: tuple[Tensor, ...]  # a datum (1, ...) and its conditions
@@ -57,8 +57,8 @@ class Path:
     still: dict[str, Distribution] | None  # of the guide, where no draw changes another's distribution
 
     @classmethod
-    def of(cls, pair: Pair, row: Batch, start: Start) -> "Path":
-        """Lay out the latents of a checked pair.
+    def of(cls, pair: Pair, row: Batch, start: Start) -> "AnnealingPath":
+        """Build the path of a checked pair and one datum.
 
         Raises:
             ProgramError: there is no latent, or one is auxiliary, a point mass, or neither finite nor on a support with
@@ -84,7 +84,7 @@ class Path:
         return cls(pair, row, start, sites, free, finite, still)
 
     def draw(self, num_chains: int) -> Point:
-        """K draws of the start.
+        """Draw K points of the start.
 
         Raises:
             ProgramError: a support differs between draws, or the guide cannot tell the density of given values.
@@ -121,7 +121,7 @@ class Path:
         return self.at(torch.cat(free, 1) if free else self.row[0].new_zeros(num_chains, 0), states)
 
     def at(self, free: Tensor, states: dict[str, Tensor], sloped: bool = False) -> Point:
-        """The densities at free coordinates (K, n) and states, with their gradients if asked."""
+        """The log-densities at unconstrained coordinates (K, n) and states, with their gradients if asked."""
         with torch.set_grad_enabled(sloped):
             free = free.detach().requires_grad_(sloped)
             values, log_jacobian = self._values(free, states)
@@ -132,7 +132,7 @@ class Path:
         return Point(free.detach(), states, log_start.detach(), log_joint.detach(), slopes)
 
     def _values(self, free: Tensor, states: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Each latent's value, and the log-determinant (K,) of what takes u there."""
+        """Each latent's value, and the log-determinant (K,) of the bijection from unconstrained coordinates."""
         K = len(free)
         values, log_jacobian = {}, free.new_zeros(K, dtype=torch.float64)
         parts = free.split([prod(part.shape) for part in self.free.values()], 1) if self.free else ()
@@ -145,7 +145,7 @@ class Path:
         return values, log_jacobian
 
     def _log_densities(self, values: dict[str, Tensor], K: int) -> tuple[Tensor, Tensor]:
-        """Log q0 and log p at the values, each (K,); masks hide no latent, whose density integrates to one."""
+        """Log q0 and log p at the values, each (K,), without masks, since they would not integrate to one."""
         held = _held(self.sites, values)
         terms = self._terms(self.pair.run_model(K, held, self.row, {}), K)
         if self.start == "prior":
@@ -163,7 +163,7 @@ class Path:
         return self.pair.log_probs(trace, K)
 
     def _shape(self, name: str, K: int, one: torch.Size) -> tuple[int, ...]:
-        """The shape of K particles of what has shape `one` in one particle: they stand left of all plates."""
+        """The shape for K particles of what has shape `one` for one particle, K left of all plates."""
         if K == 1:
             return tuple(one)
         plates = len(self.sites[name]["fn"].batch_shape)
@@ -177,7 +177,7 @@ def _started(pair: Pair, row: tuple[Tensor, ...], start: Start, num_chains: int)
 
 
 def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
-    """For `poutine.replay`."""
+    """A trace of given values, for `poutine.replay`."""
     held = Trace()
     for name, site in sites.items():
         held.nodes[name] = dict(site, value=values[name])
@@ -185,7 +185,7 @@ def _held(sites: dict[str, Site], values: dict[str, Tensor]) -> Trace:
 
 
 def _still(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, Distribution] | None:
-    """The guide's distributions, if none has taken the dimension of two held draws."""
+    """The guide's distributions, checked to be the same at two fixed draws."""
     drawn = latents(pair.run_guide(2, row, {}))
     held = _held(drawn, {name: site["value"] for name, site in drawn.items()})
     sites = latents(pair.run(poutine.replay(pair.guide, trace=held), 2, row, {}))
@@ -217,7 +217,7 @@ def _require_densities(sites: dict[str, Site]) -> None:
 
 
 def _freed(name: str, site: Site) -> _Free:
-    """A continuous latent's coordinates."""
+    """The unconstrained coordinates of a continuous latent."""
     try:
         transform = biject_to(site["fn"].support)
         u = transform.inv(site["value"])
@@ -236,6 +236,6 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _gradient(value: Tensor, free: Tensor) -> Tensor:
-    """By free coordinates (K, n); the graph is kept, since both densities share the bijections' part."""
+    """The gradient by unconstrained coordinates (K, n); the graph is kept, since both densities share the bijection."""
     ones = torch.ones_like(value)
     return torch.autograd.grad(value, free, ones, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

@@ -1,4 +1,4 @@
-"""Where chains stand between a start and the posterior, and the two log-densities there."""
+"""The state of annealing chains: latents, and the log-densities of start and joint there."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ __all__ = ["Point"]
 
 @dataclass(frozen=True)
 class Point:
-    """Where K chains stand, and the densities there; where latents are continuous each has the Jacobian."""
+    """The latents of K chains and their log-densities, with the Jacobian of continuous latents."""
 
     free: Tensor  # (K, n), n may be 0
     states: dict[str, Tensor]  # by discrete site, numbers of states (K, coordinates)
@@ -30,12 +30,12 @@ class Point:
         return (1 - beta) * self.slopes[0] + beta * self.slopes[1]  # (K, n)
 
     def rows(self, chosen: Tensor) -> "Point":
-        """The chains of these numbers, without gradients."""
+        """The chains at these indices, without gradients."""
         states = {name: states[chosen] for name, states in self.states.items()}
         return Point(self.free[chosen], states, self.log_start[chosen], self.log_joint[chosen])
 
     def where(self, chosen: Tensor, other: "Point") -> "Point":
-        """This point in the chains that are chosen, (K,), the other in the rest."""
+        """This point in the chains that a mask (K,) selects, the other point in the rest."""
         slopes = None
         if self.slopes is not None and other.slopes is not None:
             first, second = (_pick(chosen, a, b) for a, b in zip(self.slopes, other.slopes, strict=True))

@@ -1,4 +1,4 @@
-"""Markov transitions that leave a density of the path as it is: Hamiltonian dynamics, and flips of single states.
+"""Markov transitions that leave a density of the path invariant: HMC and Gibbs updates of discrete coordinates.
 
 Each is reversible, f(z) T(z -> z') = f(z') T(z' -> z), so that a transition of several is reversed by their order.
 """
@@ -10,10 +10,10 @@ from math import exp
 import torch
 from torch import Tensor
 
-from pplvm.evaluation.annealing.path import Path
+from pplvm.evaluation.annealing.path import AnnealingPath
 from pplvm.evaluation.annealing.point import Point
 
-__all__ = ["Tally", "flip", "hamiltonian", "moved", "tuned"]
+__all__ = ["Tally", "hamiltonian", "resample_coordinate", "transition", "tuned_step_sizes"]
 
 LEAPFROGS = 5
 """Steps of one trajectory; on an MNIST VAE half the variance of the log-weights that 10 leave at the same cost."""
@@ -33,18 +33,18 @@ ACCEPTED = 0.75
 
 @dataclass
 class Tally:
-    """Which share of trajectories and of flips was accepted."""
+    """Acceptance rates of trajectories and of discrete updates."""
 
     trajectories: list[Tensor] = field(default_factory=list)  # each (K,), a probability
     flips: list[Tensor] = field(default_factory=list)
 
     def means(self) -> Tensor:
-        """Of trajectories and of flips, (2,), nan where there are none."""
+        """The acceptance rates of trajectories and of discrete updates, (2,), nan where there are none."""
         return torch.stack([_mean(self.trajectories), _mean(self.flips)])
 
 
-def moved(path: Path, point: Point, beta: float, sizes: Tensor, backwards: bool, tally: Tally) -> Point:
-    """One transition at one temperature: a trajectory, then flips, site by site; backwards in reversed order.
+def transition(path: AnnealingPath, point: Point, beta: float, sizes: Tensor, backwards: bool, tally: Tally) -> Point:
+    """One transition at one temperature: HMC, then discrete updates, site by site; backwards in reversed order.
 
     Arguments:
         sizes: of a leapfrog step by coordinate, (n,).
@@ -52,15 +52,15 @@ def moved(path: Path, point: Point, beta: float, sizes: Tensor, backwards: bool,
     kernels = [(tally.trajectories, partial(hamiltonian, sizes=sizes))] if path.free else []
     for name, latent in path.finite.items():
         flips = min(FLIPS, point.states[name].shape[1]) if len(latent.states) > 1 else 0
-        kernels += [(tally.flips, partial(flip, name=name))] * flips
+        kernels += [(tally.flips, partial(resample_coordinate, name=name))] * flips
     for accepted, kernel in kernels[::-1] if backwards else kernels:
         point, chance = kernel(path, point, beta)
         accepted.append(chance)
     return point
 
 
-def hamiltonian(path: Path, point: Point, beta: float, sizes: Tensor) -> tuple[Point, Tensor]:
-    """Hamiltonian Monte Carlo on the free coordinates, the step sizes of each chain 0.8 to 1.2 of those given.
+def hamiltonian(path: AnnealingPath, point: Point, beta: float, sizes: Tensor) -> tuple[Point, Tensor]:
+    """Hamiltonian Monte Carlo on unconstrained coordinates, with step sizes jittered by 0.8 to 1.2 for each chain.
 
         accept with min(1, f(u') N(r') / f(u) N(r)),     (u', r') after leapfrog steps from (u, r), r ~ N(0, I)
 
@@ -83,8 +83,8 @@ def hamiltonian(path: Path, point: Point, beta: float, sizes: Tensor) -> tuple[P
     return there.where(torch.rand(K, dtype=chance.dtype, device=chance.device) < chance, here), chance
 
 
-def flip(path: Path, point: Point, beta: float, name: str) -> tuple[Point, Tensor]:
-    """One coordinate of a discrete site, each chain its own, drawn anew among its state i and some rivals.
+def resample_coordinate(path: AnnealingPath, point: Point, beta: float, name: str) -> tuple[Point, Tensor]:
+    """Resample one coordinate of a discrete site for each chain, among its present state and some rivals.
 
         propose j != i with f_j / (F - f_i), accept with min(1, (F - f_i) / (F - f_j)),     F = sum of all f
 
@@ -112,8 +112,8 @@ def flip(path: Path, point: Point, beta: float, name: str) -> tuple[Point, Tenso
     return chosen.where(torch.rand_like(chance) < chance, point), chance
 
 
-def tuned(path: Path, betas: list[float]) -> list[Tensor]:
-    """Step sizes (n,) for each beta, from a run of its own, so that those which are measured do not adapt."""
+def tuned_step_sizes(path: AnnealingPath, betas: list[float]) -> list[Tensor]:
+    """Step sizes (n,) for each beta, tuned in a separate run so that the measured chains do not adapt."""
     if not path.free or not betas:
         return [path.row[0].new_zeros(0)] * len(betas)
     point = path.draw(PILOTS)
@@ -122,7 +122,7 @@ def tuned(path: Path, betas: list[float]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for stop in stops:
         tally = Tally()
-        point = moved(path, point, betas[stop], size * spread.sqrt(), False, tally)
+        point = transition(path, point, betas[stop], size * spread.sqrt(), False, tally)
         size *= exp(float(tally.means()[0]) - ACCEPTED)
         spread = 0.8 * spread + 0.2 * point.free.var(0)
         found[stop] = (size * spread.sqrt()).to(point.free.dtype)
@@ -130,7 +130,7 @@ def tuned(path: Path, betas: list[float]) -> list[Tensor]:
 
 
 def _proposed(log_f: Tensor) -> tuple[Tensor, Tensor]:
-    """Of log f of a state and its R rivals (1 + R, K): the number of the rival proposed, and its chance, each (K,)."""
+    """From log f of a state and its R rivals (1 + R, K): index of the proposed rival and its probability, each (K,)."""
     rivals = log_f[1:]
     proposed = (rivals + _gumbel(rivals)).argmax(0)  # (K,)
     leaves = rivals.logsumexp(0)

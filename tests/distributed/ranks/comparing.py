@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 from pplvm.cli import main
-from pplvm.commands import complaint, run_directory
+from pplvm.commands import comparison_files, error_output
 from pplvm.distributed.ranks import join, rank
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
@@ -71,7 +71,7 @@ def said(*words: str | None) -> int:
     """Each rank complains by itself."""
     mine = words[rank()]
     if mine is not None:
-        complaint.complain(mine)
+        error_output.print_error(mine)
     return 0
 
 
@@ -105,8 +105,8 @@ def heard(case: Callable[[], int]) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    complaint.PATIENCE = timedelta(seconds=2)
-    run_directory.save_figures = lambda *section: []  # which take the longest
+    error_output.PATIENCE = timedelta(seconds=2)
+    comparison_files.save_figures = lambda *section: []  # which take the longest
     found = {}
     with join("cpu", timeout_seconds=60):  # one group for all of the commands
         for number, (name, case) in enumerate(CASES.items()):

@@ -13,7 +13,7 @@ from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.presets import pyro_renyi, pyro_trace_graph
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
-from pplvm.particles.side_effects import undone
+from pplvm.particles.side_effects import without_side_effects
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.training.fit import fit
@@ -73,7 +73,7 @@ def conditions():
     truth.backward()
     for name, wrap in {"plain": lambda loss: loss, "graph": lambda loss: compiled(loss, "graph")}.items():
         together = data_parallel.parallel(wrap(Masked()), mine)
-        value = collectives.mean(together.backward(*mine))
+        value = collectives.all_reduce_mean(together.backward(*mine))
         found[name] = max(float((gradient(together) - gradient(alone)).abs().max()), abs(float(value - truth.detach())))
         fit(together, 3 * [mine], torch.optim.SGD(together.parameters(), 0.05)).run()
         found[f"{name}, trained"] = torch.cat([p.detach().flatten() for p in together.parameters()])
@@ -85,7 +85,7 @@ def apart_from_one_process(make, x=None, wrap=data_parallel.parallel, steps=2):
     """How far gradients and buffers are from those of one process with the whole batch, over their size."""
     x = whole_batch() if x is None else x
     together, alone, worst = wrap(Loss(*make()), x[my_half()]), Loss(*make()), 0.0
-    with collectives.all_together(), undone(alone, [x]):
+    with collectives.synchronized_forward(), without_side_effects(alone, [x]):
         alone(x)  # the first batch is checked, which draws
     for step in range(steps):
         for loss, rows in ((together, my_half()), (alone, slice(B))):

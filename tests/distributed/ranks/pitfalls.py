@@ -9,14 +9,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pplvm.bounds import elbo, iwae
 from pplvm.distributed import collectives, data_parallel, ranks
-from pplvm.evaluation.one_by_one import each_datum, frozen, particles_of, seeds_of
+from pplvm.evaluation.per_datum import datum_seeds, draw_in_chunks, each_datum, evaluation_mode
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.tempered import Warmup
 from pplvm.particles.dependencies import dependents_of
-from pplvm.particles.pair import gather
+from pplvm.particles.pair import draw_from_pair
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.training.fit import fit
 from pplvm.training.stages import train_only
@@ -146,22 +146,24 @@ def rows_without_duplicates():
     found = {}
     for n in range(6):
         own = torch.arange(n)[ranks.my_rows(n)]
-        found[n] = (own.tolist(), collectives.gathered(own, n).tolist())
+        found[n] = (own.tolist(), collectives.all_gather_rows(own, n).tolist())
     table = torch.arange(10.0).reshape(5, 2)
-    found["table"] = collectives.gathered(table[ranks.my_rows(5)], 5)
-    found["flags"] = collectives.gathered((table[:, 0] > 3)[ranks.my_rows(5)], 5)
-    return found | {"refused": refusal(lambda: collectives.gathered(table, 5))}
+    found["table"] = collectives.all_gather_rows(table[ranks.my_rows(5)], 5)
+    found["flags"] = collectives.all_gather_rows((table[:, 0] > 3)[ranks.my_rows(5)], 5)
+    return found | {"refused": refusal(lambda: collectives.all_gather_rows(table, 5))}
 
 
 def evaluation_of_shards():
     x, program = whole_batch()[:5], vae()
 
     def bounds(rows):
-        with frozen(program, x) as pair:
-            each = [next(particles_of(pair, row, 10)).log_weights for row in each_datum(x[rows], seeds_of(x, 0)[rows])]
+        with evaluation_mode(program, x) as pair:
+            each = [
+                next(draw_in_chunks(pair, row, 10)).log_weights for row in each_datum(x[rows], datum_seeds(x, 0)[rows])
+            ]
             return torch.cat([iwae(log_weights) for log_weights in each])
 
-    return {"together": collectives.gathered(bounds(ranks.my_rows(5)), 5), "alone": bounds(slice(5))}
+    return {"together": collectives.all_gather_rows(bounds(ranks.my_rows(5)), 5), "alone": bounds(slice(5))}
 
 
 def dependencies():
@@ -173,21 +175,21 @@ def dependencies():
         loss, mine = Loss(LeaveOneOut(elbo, 2), Branching(8, 2, (5,))), x[my_half()]
         data_parallel.parallel(loss, mine) if name == "parallel" else loss(mine)
         pair = loss.objective._pairs.last
-        found[name] = sorted(dependents_of(pair, gather(pair, 2, (mine,), {}), (mine,), {})["y"].model)
+        found[name] = sorted(dependents_of(pair, draw_from_pair(pair, 2, (mine,), {}), (mine,), {})["y"].model)
     return found
 
 
 def small_things():
-    folder = Path(sys.argv[1]) / collectives.from_first(f"run of rank {ranks.rank()}")
+    folder = Path(sys.argv[1]) / collectives.broadcast_object(f"run of rank {ranks.rank()}")
     if ranks.is_first():
         folder.mkdir()
         (folder / "config.yaml").write_text("written")
-    collectives.wait()
+    collectives.barrier()
     return {
         "read": (folder / "config.yaml").read_text(),
-        "tensor": collectives.from_first(torch.full((2,), float(ranks.rank()))),
-        "total": collectives.total(torch.tensor([1.0, ranks.rank()])),
-        "mean": collectives.mean(torch.tensor([1.0, ranks.rank()])),
+        "tensor": collectives.broadcast_object(torch.full((2,), float(ranks.rank()))),
+        "total": collectives.all_reduce_sum(torch.tensor([1.0, ranks.rank()])),
+        "mean": collectives.all_reduce_mean(torch.tensor([1.0, ranks.rank()])),
         "any": [collectives.any_rank(ranks.rank() == 1), collectives.any_rank(False)],
         "outside of a step": collectives.shared_mean(torch.tensor(float(ranks.rank()))),
         "share": ranks.my_share(torch.arange(4)),

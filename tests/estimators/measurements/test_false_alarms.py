@@ -21,9 +21,9 @@ from pplvm.estimators.statistics.projection import Projection
 from pplvm.objectives.antithetic import ARM, DisARM
 from pplvm.objectives.control_variates import REBAR, MuProp
 from pplvm.objectives.objective import Loss, Objective
+from pplvm.objectives.path_gradients import DoublyReparameterized, StickTheLanding
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
-from pplvm.objectives.stopped_guide import DoublyReparameterized, StickTheLanding
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from tests.estimators.finished import finished

@@ -223,7 +223,7 @@ def test_a_graph_that_cannot_be_run_leaves_the_loop(monkeypatch):
     def cannot(inputs):
         raise RuntimeError("view size is not compatible")
 
-    monkeypatch.setattr("pplvm.graphs.gradients.replay", lambda graph, inputs: cannot)
+    monkeypatch.setattr("pplvm.graphs.gradient_graph.replay", lambda graph, inputs: cannot)
     ours = of("RLOO")
     assert ours.plan == "one by one, as it is no one graph: its graph cannot be replayed: view size is not compatible"
     assert torch.equal(gradients(ours, range(2)), gradients(of("RLOO", tier="off"), range(2)))

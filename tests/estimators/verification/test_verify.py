@@ -13,9 +13,9 @@ from pplvm.objectives.biased import BiasedStraightThrough
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Estimate, Loss
+from pplvm.objectives.path_gradients import StickTheLanding
 from pplvm.objectives.pathwise import Pathwise
-from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, without_each
-from pplvm.objectives.stopped_guide import StickTheLanding
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction, leave_one_out_weights
 from tests.problems import exact_gradient
 
 
@@ -45,7 +45,7 @@ class Joint(LeaveOneOut):
     def estimate(self, pair, *args, **kwargs):
         drawn = self.draw(pair, *args, **kwargs)
         log_w = drawn.log_weights.sum(1, keepdim=True)
-        credit = iwae(log_w.detach()) - iwae(without_each(log_w.detach()))
+        credit = iwae(log_w.detach()) - iwae(leave_one_out_weights(log_w.detach()))
         surrogate = iwae(log_w) + (credit * drawn.log_q_score.sum(1, keepdim=True)).sum(0)
         B = drawn.log_p.shape[1]
         return Estimate(iwae(drawn.log_weights.detach()), surrogate.expand(B) / B)

@@ -4,13 +4,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pplvm.evaluation.annealing.annealed import annealed, betas_of, walked
-from pplvm.evaluation.annealing.path import Path
-from pplvm.evaluation.annealing.transitions import Tally, tuned
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.annealing.annealed import anneal_chains, annealed, betas_of
+from pplvm.evaluation.annealing.path import AnnealingPath
+from pplvm.evaluation.annealing.transitions import Tally, tuned_step_sizes
+from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.pair import pair_up
 from pplvm.programs.vae import VAE
-from tests.evaluation.walks import Codes, GammaPoisson, Mixed, Nested, Simplex, Walled, no_jacobian, z_of
+from tests.evaluation.annealing_problems import Codes, GammaPoisson, Mixed, Nested, Simplex, Walled, no_jacobian, z_of
 from tests.problems import linear_gaussian, small_net, states_of, two_data
 
 LIMIT = 5.0
@@ -66,11 +66,11 @@ def test_reversed_weights_are_unbiased_for_the_inverse(build):
     """From exact posterior draws, E[1 / w] = 1 / p(x)."""
     program, K, betas = build(), 4000, betas_of("sigmoidal", 4)
     x = two_data()[:1]
-    with frozen(program, x) as pair:
-        path = Path.of(pair, x, "guide")
-        sizes = tuned(path, betas[1:-1])
+    with evaluation_mode(program, x) as pair:
+        path = AnnealingPath.of(pair, x, "guide")
+        sizes = tuned_step_sizes(path, betas[1:-1])
         posterior = path.hold(posterior_draws(program, pair, x, K), K)
-        log_weights = walked(path, posterior, betas, sizes, Tally(), backwards=True)
+        log_weights = anneal_chains(path, posterior, betas, sizes, Tally(), backwards=True)
     assert abs(z_of((log_evidence(program, x) - log_weights).exp() - 1)) < LIMIT
 
 

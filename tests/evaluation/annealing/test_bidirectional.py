@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
-from pplvm.evaluation.one_by_one import each_datum, frozen
+from pplvm.evaluation.per_datum import each_datum, evaluation_mode
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.dreams import dream
 from tests.evaluation.annealing.test_annealed import known, log_evidence
-from tests.evaluation.walks import GammaPoisson, Mixed, z_of
+from tests.evaluation.annealing_problems import GammaPoisson, Mixed, z_of
 from tests.problems import linear_gaussian
 
 LIMIT = 5.0
@@ -28,7 +28,7 @@ def off_guide():
 
 def simulated(program, like, data, seed=0):
     """The data that `bidirectional` simulates."""
-    with frozen(program, like) as pair:
+    with evaluation_mode(program, like) as pair:
         return torch.cat([dream(pair, (like[:1],), {})[1] for _ in each_datum(torch.arange(data), seed)])
 
 

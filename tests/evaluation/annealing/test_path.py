@@ -11,12 +11,12 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pplvm.evaluation.annealing.annealed import annealed
-from pplvm.evaluation.annealing.path import Path
-from pplvm.evaluation.one_by_one import frozen
+from pplvm.evaluation.annealing.path import AnnealingPath
+from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.contract import ProgramError
-from pplvm.particles.pair import gather
+from pplvm.particles.pair import draw_from_pair
 from tests.evaluation.annealing.test_annealed import KNOWN, known
-from tests.evaluation.walks import GammaPoisson, z_of
+from tests.evaluation.annealing_problems import GammaPoisson, z_of
 
 
 @pytest.mark.parametrize("chains", [1, 3])
@@ -24,8 +24,8 @@ from tests.evaluation.walks import GammaPoisson, z_of
 def test_densities_are_those_of_the_particles(name, chains):
     """The log-weights of a run, and the values that it drew, come back."""
     program, x = known(name)
-    with frozen(program, x) as pair:
-        path, drawn = Path.of(pair, x[:1], "guide"), gather(pair, chains, (x[:1],), {})
+    with evaluation_mode(program, x) as pair:
+        path, drawn = AnnealingPath.of(pair, x[:1], "guide"), draw_from_pair(pair, chains, (x[:1],), {})
         values = {n: drawn.guide_trace.nodes[n]["value"] for n in path.sites}
         point = path.hold(values, chains)
         again, _ = path._values(point.free, point.states)
@@ -38,16 +38,16 @@ def test_only_a_guide_whose_draws_hang_together_runs_anew():
     """Two latents apart, and one given the other; the densities above are those of both kinds."""
     for name, is_still in (("mixed", True), ("nested", True), ("gaussian", True), ("layers", False)):
         program, x = known(name)
-        with frozen(program, x) as pair:
-            assert (Path.of(pair, x[:1], "guide").still is not None) == is_still
+        with evaluation_mode(program, x) as pair:
+            assert (AnnealingPath.of(pair, x[:1], "guide").still is not None) == is_still
 
 
 def test_a_positive_latent_has_its_jacobian():
     program, x = GammaPoisson(), torch.tensor([3.0])
     z = torch.tensor([0.3, 2.0])
-    with frozen(program, x) as pair:
-        point = Path.of(pair, x, "guide").hold({"z": z[:, None]}, 2)
-        prior = Path.of(pair, x, "prior").hold({"z": z[:, None]}, 2)
+    with evaluation_mode(program, x) as pair:
+        point = AnnealingPath.of(pair, x, "guide").hold({"z": z[:, None]}, 2)
+        prior = AnnealingPath.of(pair, x, "prior").hold({"z": z[:, None]}, 2)
     likelihood = dist.Poisson(z).log_prob(x)
     assert torch.allclose(point.log_start, dist.Gamma(*program.guess).log_prob(z) + z.log())
     assert torch.allclose(prior.log_start, dist.Gamma(*program.prior).log_prob(z) + z.log())
@@ -59,8 +59,8 @@ def test_a_positive_latent_has_its_jacobian():
 @pytest.mark.parametrize("name", ["gaussian", "positive", "simplex", "mixed", "nested"])
 def test_slopes_are_those_of_small_differences(name, start):
     program, x = known(name)
-    with frozen(program, x) as pair:
-        path = Path.of(pair, x[:1], start)
+    with evaluation_mode(program, x) as pair:
+        path = AnnealingPath.of(pair, x[:1], start)
         drawn = path.draw(5)
         point = path.at(drawn.free, drawn.states, sloped=True)
         for i in range(point.free.shape[1]):

@@ -7,10 +7,10 @@ from scipy.stats import gamma
 
 from pplvm.evaluation.annealing import transitions
 from pplvm.evaluation.annealing.annealed import betas_of
-from pplvm.evaluation.annealing.path import Path
-from pplvm.evaluation.annealing.transitions import Tally, flip, hamiltonian, moved, tuned
-from pplvm.evaluation.one_by_one import frozen
-from tests.evaluation.walks import Codes, GammaPoisson, Mixed, chi_square, no_jacobian, wrong_sign, z_of
+from pplvm.evaluation.annealing.path import AnnealingPath
+from pplvm.evaluation.annealing.transitions import Tally, hamiltonian, resample_coordinate, transition, tuned_step_sizes
+from pplvm.evaluation.per_datum import evaluation_mode
+from tests.evaluation.annealing_problems import Codes, GammaPoisson, Mixed, chi_square, no_jacobian, wrong_sign, z_of
 from tests.problems import linear_gaussian, small_net, states_of, two_data
 
 K = 20_000
@@ -24,8 +24,8 @@ def gamma_after(beta):
     shape, rate = float(target.concentration), float(target.rate)
     edges = torch.tensor(gamma.ppf(np.arange(1, 20) / 20, shape, scale=1 / rate))
     size = 1.4 * torch.polygamma(1, torch.tensor([shape])).sqrt()  # of log z: so long that some are refused
-    with frozen(program, x) as pair:
-        path = Path.of(pair, x, "guide")
+    with evaluation_mode(program, x) as pair:
+        path = AnnealingPath.of(pair, x, "guide")
         before = path.hold({"z": target.sample((K, 1))}, K)
         after, _ = hamiltonian(path, before, beta, size)
     counts = torch.bincount(torch.bucketize(after.free.exp().squeeze(1), edges), minlength=20).double()
@@ -48,8 +48,8 @@ def test_wrong_trajectories_are_seen(mutant, monkeypatch):
 def test_trajectories_keep_a_gaussian_and_balance_it():
     """Means, variances, and E[g(z) h(z')] = E[h(z) g(z')]."""
     program, x, beta = linear_gaussian(), torch.tensor([[0.5, -1.0, 2.0]]), 0.4
-    with frozen(program, x) as pair:
-        path = Path.of(pair, x, "guide")
+    with evaluation_mode(program, x) as pair:
+        path = AnnealingPath.of(pair, x, "guide")
         W = program.weight
         precision = (1 - beta) * (-2 * program.log_scale).exp().diag() + beta * program.covariance().inverse()
         pull = (1 - beta) * program.encoder(x)[0] + beta * W.T @ (x[0] - program.bias) / program.s**2
@@ -67,12 +67,12 @@ def test_trajectories_keep_a_gaussian_and_balance_it():
 
 def flipped(program, x, name, beta):
     """Chi-square of the joint states after one flip of one site, drawn exactly before; which share of them moved."""
-    with frozen(program, x) as pair:
+    with evaluation_mode(program, x) as pair:
         values, log_p, log_q = states_of(pair, x)
         log_f = ((1 - beta) * log_q + beta * log_p)[:, 0]
-        path, first = Path.of(pair, x, "guide"), log_f.softmax(0).multinomial(K, replacement=True)
+        path, first = AnnealingPath.of(pair, x, "guide"), log_f.softmax(0).multinomial(K, replacement=True)
         every = path.hold({n: v.unsqueeze(1) for n, v in values.items()}, len(log_f))
-        after, _ = flip(path, every.rows(first), beta, name)
+        after, _ = resample_coordinate(path, every.rows(first), beta, name)
     known, found = (torch.cat(list(point.states.values()), 1) for point in (every, after))
     last = (found[:, None] == known).all(-1).int().argmax(1)
     counts = torch.bincount(last, minlength=len(known)).double()
@@ -103,12 +103,12 @@ def test_flips_that_always_accept_are_seen(build, x, name, monkeypatch):
 def mixed_balance(backwards):
     """E[g(z) h(z')] - E[g(z'') h(z)] in standard errors, z' after a transition, z'' after its supposed reversal."""
     program, x, beta = Mixed(), torch.tensor([0.8]), 0.8
-    with frozen(program, x) as pair:
-        path, tally = Path.of(pair, x, "guide"), Tally()
+    with evaluation_mode(program, x) as pair:
+        path, tally = AnnealingPath.of(pair, x, "guide"), Tally()
         before = path.hold(program.on_path(x, beta, 10 * K), 10 * K)
         sizes = torch.tensor([0.2])
-        after = moved(path, before, beta, sizes, False, tally)
-        back = moved(path, before, beta, sizes, backwards, tally)
+        after = transition(path, before, beta, sizes, False, tally)
+        back = transition(path, before, beta, sizes, backwards, tally)
     c, z = (lambda point: (point.states["c"] == 1).double()[:, 0]), (lambda point: (point.free[:, 0] > 0.2).double())
     assert min(tally.means()) > 0.2
     for point in (after, back):  # what both leave as it was
@@ -128,12 +128,12 @@ def test_step_sizes_follow_the_scales_and_are_accepted():
     with torch.no_grad():
         program.weight *= torch.tensor([30.0, 1.0])
     x, betas = torch.randn(1, 3), betas_of("sigmoidal", 60)
-    with frozen(program, x) as pair:
-        path, tally = Path.of(pair, x, "guide"), Tally()
-        sizes, point = tuned(path, betas[1:-1]), path.draw(200)
+    with evaluation_mode(program, x) as pair:
+        path, tally = AnnealingPath.of(pair, x, "guide"), Tally()
+        sizes, point = tuned_step_sizes(path, betas[1:-1]), path.draw(200)
         assert len(sizes) == 59
         for beta, size in zip(betas[1:-1], sizes, strict=True):
-            point = moved(path, point, beta, size, False, tally)
+            point = transition(path, point, beta, size, False, tally)
     assert 0.5 < float(tally.means()[0]) < 0.95 and tally.means()[1].isnan()
     spread = program.covariance().diagonal().sqrt()
     assert ((point.free.std(0) / spread).log().abs() < 0.3).all()

@@ -1,0 +1,115 @@
+"""Names of a likelihood and its figures: log p(x), log p(x | y) of conditions, log p(x, y) of observed labels.
+
+    log p(x)                       a program of x alone, or one that observes labels of data whose labels are not known
+    log p(x | y)                   conditions are given
+    log p(x, y)                    the model observes the condition, and knows it of every datum
+    log p(x, y where known)        it knows it of some: log p(x, y) of these, log p(x) of the others
+
+Only the first two are of the data, and may be told in bits per dimension.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pplvm.batch import Batch, as_tuple, batch_rows
+from pplvm.particles.conditions import observed_conditions, rows_that_observe
+from pplvm.particles.pair import Pair
+
+__all__ = ["LikelihoodNames", "likelihood_names", "observing"]
+
+AT_ONCE = 100
+"""Data of which is asked at once whether their conditions are observed."""
+
+
+@dataclass(frozen=True)
+class LikelihoodNames:
+    """The names of the variables beside x in a likelihood.
+
+    Example:
+        >>> names = LikelihoodNames
+        >>> names().log_p, names(given=("labels",)).log_p, names(observed=("labels",)).log_p
+        ('log p(x)', 'log p(x | labels)', 'log p(x, labels)')
+    """
+
+    given: tuple[str, ...] = ()  # conditions that the model only reads
+    observed: tuple[str, ...] = ()  # conditions that it observes, of some data at least
+    every: bool = True  # whether it observes them of every datum
+    unknown: tuple[str, ...] = ()  # conditions that it would observe, but of no datum knows
+
+    @property
+    def log_p(self) -> str:
+        """The name of a datum's log-density."""
+        return f"log p({self.of})"
+
+    @property
+    def of(self) -> str:
+        """The variables that it is a density of."""
+        seen = ", ".join(self.observed) + ("" if self.every or not self.observed else " where known")
+        return ", ".join(filter(None, ["x", seen])) + (f" | {', '.join(self.given)}" if self.given else "")
+
+    @property
+    def datum(self) -> str:
+        """Everything that the guide is given of a datum."""
+        return ", ".join(["x", *self.given, *self.observed, *self.unknown])
+
+    @property
+    def givens(self) -> str:
+        """The variables that densities are conditioned on."""
+        return f" | {', '.join(self.given)}" if self.given else ""
+
+    @property
+    def bounded(self) -> str:
+        """What the elbo is a bound on, in words; "" where that is log p(x)."""
+        return "" if self == LikelihoodNames() else f"bounds {self.log_p}"
+
+    @property
+    def why_no_bits(self) -> str:
+        """Why figures are not bits per dimension of the data; "" where they are."""
+        if not self.observed:
+            return ""
+        return f"this is {self.log_p}, of data and labels, and no density of the data alone"
+
+
+def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> LikelihoodNames:
+    """The names of a program's likelihood on data with conditions.
+
+    Arguments:
+        pair: as `evaluation_mode` yields it.
+        batch: all data that are judged (N, ...), with their conditions.
+        names: of the conditions; what the model itself calls them where there are none, or only "condition 1".
+    """
+    parts = as_tuple(batch)
+    if len(parts) == 1:
+        return LikelihoodNames()
+    named = dict(enumerate(_own_names(pair, len(parts) - 1), start=1))
+    named |= {number: name for number, name in enumerate(names, start=1) if name != f"condition {number}"}
+    sites = observed_conditions(pair, batch_rows(parts, slice(1)), {})
+    observes = frozenset[int]().union(*sites.values())
+    given = tuple(name for number, name in named.items() if number not in observes)
+    observed = tuple(name for number, name in named.items() if number in observes)
+    if not observed:
+        return LikelihoodNames(given)
+    known = observing(pair, parts)
+    return (
+        LikelihoodNames(given, observed, bool(known.all())) if known.any() else LikelihoodNames(given, unknown=observed)
+    )
+
+
+def observing(pair: Pair, batch: Batch) -> Tensor:
+    """A mask (N,) of the data of which the model observes a condition, whose density is log p(x, y)."""
+    parts = as_tuple(batch)
+    starts = range(0, len(parts[0]), AT_ONCE)
+    return torch.cat(
+        [rows_that_observe(pair, batch_rows(parts, slice(start, start + AT_ONCE)), {}) for start in starts]
+    )
+
+
+def _own_names(pair: Pair, count: int) -> list[str]:
+    """The model's argument names behind x; y, y2, ... where it has none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [name for name, each in inspect.signature(pair.model).parameters.items() if each.kind in kinds][1:]
+    return [*names, *("y" if number == 1 else f"y{number}" for number in range(len(names) + 1, count + 1))][:count]
