@@ -17,7 +17,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pplvm.catalog import OBJECTIVES
-from pplvm.commands.builders import build_objective, takes_particles
+from pplvm.commands.building.builders import build_objective, takes_particles
 from pplvm.estimators.cost.evaluations import evaluations_per_datum
 from pplvm.estimators.references.target import target_label, target_of
 from pplvm.estimators.verification.verify import verify

@@ -55,7 +55,7 @@ from .training.checkpoints import Checkpoints as Checkpoints, read_checkpoint as
 from .training.run import Run as Run
 from .training.stepper import Stepper as Stepper
 from .training.fit import fit as fit
-from .commands.load_run import load as load
+from .commands.runs.load_run import load as load
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evidence import log_evidence as log_evidence
 from .evaluation.likelihood import importance_sampled as importance_sampled, bits_per_dim as bits_per_dim

@@ -40,7 +40,7 @@ def as_a_user(monkeypatch, tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures take most of a small comparison's time; those who look at none of them spare it."""
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
 
 
 def refused(capsys, *words, code=2):
@@ -343,7 +343,7 @@ def test_a_full_disk_is_told_in_one_line(capsys, tmp_path, monkeypatch, undrawn)
     def full(*paths):
         raise OSError(28, "No space left on device", str(paths[-1]))
 
-    monkeypatch.setattr("pplvm.commands.comparison_files.shutil.copyfile", full)
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.shutil.copyfile", full)
     assert "No space left on device" in refused(capsys, "compare", "--output", "run", *FEW)
     assert (tmp_path / "run" / "report.html").exists()
 
@@ -357,7 +357,9 @@ def checkpoint(path, **changes):
 
 
 def test_programs_and_checkpoints_in_one_report(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda section, folder: folder.mkdir() or [])
+    monkeypatch.setattr(
+        "pplvm.commands.comparison.comparison_files.save_figures", lambda section, folder: folder.mkdir() or []
+    )
     checkpoint("mine.pt", latent_sizes=(10,))
     own = ["--estimators", "rloo,pathwise", *QUICK, "--minibatches", "1", "--sweep", ""]
     two = ["--program", "sigmoid-belief-net", "--program", "ppca"]
@@ -379,7 +381,7 @@ def test_programs_and_checkpoints_in_one_report(tmp_path, capsys, monkeypatch):
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<section") == 5 and page.count("pathwise is left out") == 3
 
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
     assert main(["compare", *own, "--estimators", "rloo", "--steps", "5", "--output", "alone"]) == 0
     alone = xr.load_dataset(tmp_path / "alone" / "gradients.nc", engine="h5netcdf")
     for variable in ("loss", "grad", "variance"):  # a stop on the way changes nothing

@@ -9,10 +9,10 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.batch import as_tuple
-from pplvm.commands.builders import build_program, known_to
-from pplvm.commands.data import build_data
-from pplvm.commands.default_data_hint import default_data_hint, with_default_data_hint
-from pplvm.commands.program_checks import check_data, run_once
+from pplvm.commands.building.builders import build_program, known_to
+from pplvm.commands.building.data import build_data
+from pplvm.commands.building.default_data_hint import default_data_hint, with_default_data_hint
+from pplvm.commands.building.program_checks import check_data, run_once
 from pplvm.data.batches import fixed_batch
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.pair import pair_up

@@ -14,18 +14,18 @@ from typing import Any
 import torch
 import xarray as xr
 
-from pplvm.commands.builders import usable_device
-from pplvm.commands.compare_checkpoints import checkpoint_name, checkpoint_steps, each_checkpoint
-from pplvm.commands.compare_estimators import sweep_particles
-from pplvm.commands.compare_subjects import Subject, subjects_of
-from pplvm.commands.comparison_files import close_empty, open_directory, write
-from pplvm.commands.data import build_data
-from pplvm.commands.forecast import forecast_sentence
-from pplvm.commands.interrupted_sections import mark_interrupted
-from pplvm.commands.matplotlib_settings import default_style
-from pplvm.commands.print_comparison import print_comparison
-from pplvm.commands.status_output import print_status
-from pplvm.commands.synchronized_rounds import Rounds
+from pplvm.commands.building.builders import usable_device
+from pplvm.commands.building.data import build_data
+from pplvm.commands.comparison.compare_checkpoints import checkpoint_name, checkpoint_steps, each_checkpoint
+from pplvm.commands.comparison.compare_estimators import sweep_particles
+from pplvm.commands.comparison.compare_subjects import Subject, subjects_of
+from pplvm.commands.comparison.comparison_files import close_empty, open_directory, write
+from pplvm.commands.comparison.forecast import forecast_sentence
+from pplvm.commands.comparison.interrupted_sections import mark_interrupted
+from pplvm.commands.comparison.print_comparison import print_comparison
+from pplvm.commands.comparison.synchronized_rounds import Rounds
+from pplvm.commands.output.matplotlib_settings import default_style
+from pplvm.commands.output.status_output import print_status
 from pplvm.data.image_data import ImageData
 from pplvm.distributed.data_parallel import require_equal
 from pplvm.distributed.object_collectives import error_message, errors_on_all_ranks

@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pplvm.commands.error_output import lost_peer, print_error
 from pplvm.commands.interruption import Interruption
-from pplvm.commands.matplotlib_settings import agg_backend
-from pplvm.commands.options import build_parser
+from pplvm.commands.options.build_parser import build_parser
+from pplvm.commands.output.error_output import lost_peer, print_error
+from pplvm.commands.output.matplotlib_settings import agg_backend
 
 __all__ = ["dispatch"]
 
@@ -60,15 +60,15 @@ def _run(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str], interruption: Interruption
 ) -> int:
     if getattr(arguments, "config", None) or getattr(arguments, "resume", None):
-        from pplvm.commands.config import with_config
+        from pplvm.commands.runs.config import with_config
 
         arguments = with_config(parser, arguments, words)
     if getattr(arguments, "checkpoint", None):
-        from pplvm.commands.compare_runs import with_runs
+        from pplvm.commands.comparison.compare_runs import with_runs
 
         arguments = with_runs(parser, arguments, words)
     if arguments.command in ("check", "compare", "fit", "verify"):
-        from pplvm.commands.user_modules import with_import_paths
+        from pplvm.commands.runs.user_modules import with_import_paths
 
         with_import_paths(arguments)
     handler = importlib.import_module(arguments.handler)

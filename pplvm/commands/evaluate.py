@@ -17,20 +17,20 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from pplvm.commands.annealing_hint import annealing_hint
-from pplvm.commands.builders import usable_device
-from pplvm.commands.matplotlib_settings import default_style
-from pplvm.commands.netcdf import one_draw_of, save
-from pplvm.commands.output_directory import EVALUATION, open_output
-from pplvm.commands.pictures import Pictures
-from pplvm.commands.sample_request import sample_request
-from pplvm.commands.trained_program import (
+from pplvm.commands.building.builders import usable_device
+from pplvm.commands.output.annealing_hint import annealing_hint
+from pplvm.commands.output.matplotlib_settings import default_style
+from pplvm.commands.output.netcdf import one_draw_of, save
+from pplvm.commands.output.pictures import Pictures
+from pplvm.commands.runs.output_directory import EVALUATION, open_output
+from pplvm.commands.runs.trained_program import (
     TrainedProgram,
     changed_data,
     comparability_caveats,
     load_trained,
     with_labels_hidden,
 )
+from pplvm.commands.sample_request import sample_request
 from pplvm.distributed.collectives import broadcast_object
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.ranks import is_first, join

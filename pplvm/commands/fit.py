@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from pplvm.batch import as_tuple, to_device, without_conditions
-from pplvm.commands.builders import usable_device
-from pplvm.commands.fit_summary import FitOutcome, fit_summary
-from pplvm.commands.manifest import manifest_of, why_another_program, with_stage
-from pplvm.commands.nonfinite_batch import failure_report
-from pplvm.commands.plan import Plan, build_plan
-from pplvm.commands.restore_run import restore
-from pplvm.commands.run_files import RunFiles, last_checkpoint
-from pplvm.commands.status_output import print_status
+from pplvm.commands.building.builders import usable_device
+from pplvm.commands.building.plan import Plan, build_plan
+from pplvm.commands.output.fit_summary import FitOutcome, fit_summary
+from pplvm.commands.output.nonfinite_batch import failure_report
+from pplvm.commands.output.status_output import print_status
+from pplvm.commands.runs.manifest import manifest_of, why_another_program, with_stage
+from pplvm.commands.runs.restore_run import restore
+from pplvm.commands.runs.run_files import RunFiles, last_checkpoint
 from pplvm.data.batches import batches
 from pplvm.data.lazy_rows import FileChanged
 from pplvm.distributed.collectives import all_gather_rows, all_reduce_mean, any_rank, barrier

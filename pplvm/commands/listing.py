@@ -3,7 +3,7 @@
 import argparse
 
 from pplvm.catalog import DATASETS, OBJECTIVES, PROGRAMS
-from pplvm.commands.signatures import settings_of_program
+from pplvm.commands.options.signatures import settings_of_program
 
 __all__ = ["run"]
 

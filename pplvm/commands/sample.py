@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pplvm.commands.builders import usable_device
-from pplvm.commands.matplotlib_settings import default_style
-from pplvm.commands.output_directory import SAMPLES, open_output
-from pplvm.commands.pictures import Pictures
+from pplvm.commands.building.builders import usable_device
+from pplvm.commands.output.matplotlib_settings import default_style
+from pplvm.commands.output.pictures import Pictures
+from pplvm.commands.runs.output_directory import SAMPLES, open_output
+from pplvm.commands.runs.trained_program import load_trained
 from pplvm.commands.sample_request import sample_request
-from pplvm.commands.trained_program import load_trained
 from pplvm.distributed.ranks import join
 from pplvm.evaluation.samples import prior_samples
 

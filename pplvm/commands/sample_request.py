@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple
-from pplvm.commands.trained_program import TrainedProgram
+from pplvm.commands.runs.trained_program import TrainedProgram
 
 __all__ = ["SampleRequest", "sample_request"]
 

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pplvm.commands.builders import build_objective, takes_particles
+from pplvm.commands.building.builders import build_objective, takes_particles
 from pplvm.estimators.verification.known_gradients import KNOWN
 from pplvm.estimators.verification.verify import Finding, verify
 

@@ -51,7 +51,7 @@ def as_a_user(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pplvm", "compare"])
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
     (tmp_path / "failing.py").write_text(FAILING)
     torch.set_default_dtype(torch.float32)
     yield

@@ -14,7 +14,7 @@ RELAXED = "--estimators=relax,rebar,muprop"
 @pytest.fixture(autouse=True)
 def as_a_user(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
     torch.set_default_dtype(torch.float32)
     yield
     torch.set_default_dtype(torch.float64)

@@ -94,7 +94,7 @@ def as_a_user(here, monkeypatch):
 
 
 def test_figures_arrays_and_page_say_what_is_given(here, monkeypatch, capsys):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     monkeypatch.setattr("pplvm.commands.evaluate.annealing_hint", lambda *unused: None)
     assert main(["evaluate", "given", *JUDGE]) == 0
     told = json.loads((here / "given/evaluation-test/evaluation.json").read_text())
@@ -113,7 +113,7 @@ def test_figures_arrays_and_page_say_what_is_given(here, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_figures_of_a_program_that_observes_labels_do_not_pass_for_those_of_x(here, monkeypatch, capsys):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     monkeypatch.setattr("pplvm.commands.evaluate.annealing_hint", lambda *unused: None)
     fit = ["fit", f"--program={NAME}:SemiSupervised", f"--trust={NAME}", *FIT, "--known-labels=100", "--steps=2"]
     assert main([*fit, "--output=observed"]) == 0
@@ -137,7 +137,7 @@ def test_pictures_are_drawn(here):
 
 
 def test_samples_are_of_each_class_in_turn_or_of_one(here, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     assert main(["sample", "given", f"--trust={NAME}", "--count=400"]) == 0
     arrays = np.load("given/samples/samples.npz")
     assert arrays["labels"].tolist() == [n % 10 for n in range(400)]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from pplvm.cli import main
-from pplvm.commands.data import build_data
-from pplvm.commands.options import build_parser
+from pplvm.commands.building.data import build_data
+from pplvm.commands.options.build_parser import build_parser
 
 CODE = """
     import pyro, torch

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pplvm.cli import main
 from pplvm.commands.evaluate import _compare
-from pplvm.commands.trained_program import TrainedProgram, comparability_caveats
+from pplvm.commands.runs.trained_program import TrainedProgram, comparability_caveats
 from pplvm.data.spec import DataSpec
 from pplvm.evaluation.evaluate import Evaluation
 from pplvm.evaluation.figures import Figure
@@ -75,7 +75,7 @@ def test_estimates_bracket_the_exact_value(run, how, capsys):
 
 
 def test_an_evaluation_twice_gives_the_same_numbers_and_another_seed_others(monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         assert evaluate("net", f"--output={name}", f"--seed={seed}") == 0
     one, two, other = (figures(name)[0]["figures"] for name in ("one", "two", "other"))
@@ -224,7 +224,7 @@ def test_what_does_not_compare_with_published_figures(data, binarization, split,
 
 
 def test_data_that_have_changed_since_training_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     rows = np.random.default_rng(0).integers(0, 2, (40, 6), dtype=np.uint8)
     words = [f"--data={tmp_path}/mine.npz", "--batch-size=8", "--steps=1", "--compile=off"]
     told = {}
@@ -242,7 +242,7 @@ def test_data_that_have_changed_since_training_are_told(tmp_path, monkeypatch):
 
 
 def test_annealing_is_asked_for_and_what_it_takes_is_told(capsys, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     assert main(["evaluate", "net", "--limit=30", "--ks=1,10", "--output=plain"]) == 0
     told = capsys.readouterr().out
     hint = re.search(r"^annealed importance sampling .*: --annealed 20 adds it, about \d+ (s|min)$", told, re.MULTILINE)
@@ -254,7 +254,7 @@ def test_annealing_is_asked_for_and_what_it_takes_is_told(capsys, monkeypatch):
 
 
 def test_figures_in_the_terminal_are_aligned_and_fit(capsys, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     assert evaluate("net", "--output=aligned") == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100

@@ -153,8 +153,8 @@ def test_what_a_run_leaves(a_users_folder, monkeypatch):
 def test_curves_and_table_grow_while_it_trains(a_users_folder, monkeypatch):
     from pplvm.training.run import Run
 
-    monkeypatch.setattr("pplvm.commands.run_files.PAUSE", 0.0)
-    monkeypatch.setattr("pplvm.commands.run_files.SHARE", float("inf"))
+    monkeypatch.setattr("pplvm.commands.runs.run_files.PAUSE", 0.0)
+    monkeypatch.setattr("pplvm.commands.runs.run_files.SHARE", float("inf"))
     monkeypatch.setattr("pplvm.plots.curves.save_curves", save_curves)
     seen, advance = {}, Run.advance
 
@@ -169,7 +169,7 @@ def test_curves_and_table_grow_while_it_trains(a_users_folder, monkeypatch):
     assert seen["curves"].startswith(b"\x89PNG") and seen["curves"] != Path("live/curves.png").read_bytes()
     assert [line.split(",")[0] for line in seen["rows"]] == ["step", "4", "8", "10", "12"]
     assert "validation/bound" in seen["rows"][0]
-    monkeypatch.setattr("pplvm.commands.run_files.PAUSE", 1e9)
+    monkeypatch.setattr("pplvm.commands.runs.run_files.PAUSE", 1e9)
     assert fit("--program", a_users_folder, *EVERYTHING, "--output=late") == 0
     assert Path("live/curves.png").read_bytes() == Path("late/curves.png").read_bytes()
     assert differing("live", "late") == []
@@ -192,7 +192,7 @@ def test_curves_are_drawn_rarely_so_that_they_cost_little(a_users_folder, monkey
         clock[0] += 1.0
         return clock[0]
 
-    monkeypatch.setattr("pplvm.commands.run_files.time", SimpleNamespace(monotonic=now))
+    monkeypatch.setattr("pplvm.commands.runs.run_files.time", SimpleNamespace(monotonic=now))
     monkeypatch.setattr("pplvm.plots.curves.save_curves", draw)
     words = ["--steps=300", "--validate-every=1", "--log-every=1", "--save-every=300", "--set=latent_sizes=2,"]
     assert main(["fit", "--program=sigmoid-belief-net", *words, "--compile=off", "--output=run"]) == 0

@@ -45,7 +45,7 @@ DATA = ["--data=x.npy", "--binarize=none"]
 
 
 def test_every_verb_knows_a_program_without_latents(here, capsys, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     program = "--program=latentless:Density"
     assert main(["check", "latentless:Density", *DATA]) == 0
     assert main(["fit", program, *DATA, "--steps=400", "--learning-rate=0.02", "--output=run"]) == 0

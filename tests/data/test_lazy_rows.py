@@ -42,7 +42,7 @@ def test_what_is_read_is_another_memory(rows, tmp_path):
 MEASURED = """
 import sys, threading, time
 import numpy as np, torch
-from pplvm.commands.manifest import data_checksum
+from pplvm.commands.runs.manifest import data_checksum
 from pplvm.data.arrays import from_rows
 from pplvm.data.binarization import binarize
 from pplvm.data.epochs import Epochs

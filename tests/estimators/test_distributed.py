@@ -56,7 +56,7 @@ def single_precision(known_state):
 def test_two_find_what_one_does(name, words, folder, monkeypatch, single_precision):
     """All but the times: 13 replicates on 2 ranks, of 3 minibatches or with references that are drawn themselves."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
     assert main(["compare", *words, "--output", f"{name}-alone"]) == 0
     two, one = (xr.load_dataset(folder / run / "gradients.nc", engine="h5netcdf") for run in (name, f"{name}-alone"))
     assert two.sizes == one.sizes and two.sizes["draw"] == 9

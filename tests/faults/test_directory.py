@@ -192,7 +192,7 @@ def test_24_a_directory_that_cannot_be_written(refused):
 
 def test_24_an_extra_that_is_missing_costs_no_run(fit, refused, monkeypatch):
     assert fit()[0] == 0
-    monkeypatch.setattr("pplvm.commands.run_files.find_spec", lambda name: None)
+    monkeypatch.setattr("pplvm.commands.runs.run_files.find_spec", lambda name: None)
     assert "pip install 'pplvm[tensorboard]'" in refused("--tensorboard", "--overwrite")
     assert "pip install 'pplvm[tensorboard]'" in refused("--tensorboard", "--output=other")
 
@@ -235,8 +235,8 @@ VERBS = {
 
 
 def test_24_overwrite_replaces_only_what_the_same_command_wrote(fit, run, monkeypatch):
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures._save", lambda *picture: None)
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures._save", lambda *picture: None)
     assert fit()[0] == 0
     for verb, words in VERBS.items():
         assert run(*words, f"--output=by-{verb}")[0] == 0

@@ -107,7 +107,7 @@ def test_21_another_number_of_processes_is_told(fit, monkeypatch):
 
 
 def as_if_by_two(monkeypatch):
-    from pplvm.commands.manifest import manifest_of
+    from pplvm.commands.runs.manifest import manifest_of
 
     return lambda arguments, loss, data, processes: manifest_of(arguments, loss, data, 2)
 

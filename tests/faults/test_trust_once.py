@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pplvm.commands import trust
+from pplvm.commands.runs import trust
 from pplvm.data.import_path import FINDER
 
 

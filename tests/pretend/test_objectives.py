@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pplvm.catalog import OBJECTIVES
-from pplvm.commands.builders import build_objective, takes_particles
+from pplvm.commands.building.builders import build_objective, takes_particles
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

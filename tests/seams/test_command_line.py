@@ -36,7 +36,7 @@ def module(known_state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("pplvm.plots.curves.save_curves", lambda records, path: path.write_text("most of a run's time"))
-    monkeypatch.setattr("pplvm.commands.comparison_files.save_figures", lambda *section: [])
+    monkeypatch.setattr("pplvm.commands.comparison.comparison_files.save_figures", lambda *section: [])
     name = f"seams_{os.getpid()}_{abs(hash(str(tmp_path))) % 10**9}"
     Path(f"{name}.py").write_text(Path(programs.__file__).read_text())
     random = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_fit_eager_and_as_a_graph_stopped_and_resumed(subject, module):
 @pytest.mark.parametrize("subject", some_slow("convolutional", "penalties", "conditional"))
 def test_judge_draw_and_compare(subject, module, capsys, monkeypatch, request):
     program, words, estimators = chosen(subject, module)
-    monkeypatch.setattr("pplvm.commands.pictures.Pictures.draw", lambda *unused: None)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
     assert fit(f"--program={program}", *words, "--steps=6", "--output=run") == 0
     assert main(["evaluate", "run", "--ks=1,10", f"--trust={module}", "--compile=off"]) == 0
     told = json.loads(Path("run/evaluation-test/evaluation.json").read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pplvm.bounds import elbo, iwae
-from pplvm.commands.builders import build_program
+from pplvm.commands.building.builders import build_program
 from pplvm.data.binarization import binarize
 from pplvm.data.images import digits
 from pplvm.evaluation.samples import prior_samples

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pplvm.commands.training_builders import OPTIMIZERS
+from pplvm.commands.building.training_builders import OPTIMIZERS
 from pplvm.training.optimizer_state import why_optimizer_cannot_step
 
 

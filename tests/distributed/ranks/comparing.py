@@ -15,7 +15,8 @@ import torch
 from torch import distributed
 
 from pplvm.cli import main
-from pplvm.commands import comparison_files, error_output
+from pplvm.commands.comparison import comparison_files
+from pplvm.commands.output import error_output
 from pplvm.distributed.ranks import join, rank
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet

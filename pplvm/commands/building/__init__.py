@@ -1,0 +1,1 @@
+"""From words to objects: data, programs, objectives and optimizers as the command line names them."""

@@ -1,0 +1,107 @@
+"""The options `--initial RUN` and `--train PART`: initial weights, frozen parts, and their record in the manifest."""
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.commands.output.status_output import print_status
+from pplvm.commands.runs.config import run_of
+from pplvm.commands.runs.manifest import run_of_manifest
+from pplvm.distributed.object_collectives import errors_on_all_ranks
+from pplvm.objectives.objective import Loss
+from pplvm.particles.side_effects import without_side_effects
+from pplvm.training.checkpoint_format import OTHER, WEIGHTS
+from pplvm.training.checkpoints import Checkpoint
+from pplvm.training.stages import Initialized, checkpoint_of, initialize, train_only
+
+__all__ = ["begin_stage", "require_effect"]
+
+
+def begin_stage(
+    arguments: argparse.Namespace, program: nn.Module, resumed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Load the weights of --initial and freeze all but --train; returns both for the manifest.
+
+    Arguments:
+        program: that has run on a batch, so that all its parameters are there.
+        resumed: the manifest of the checkpoint from which the run goes on, whose weights are its own.
+
+    Raises:
+        FileNotFoundError, ValueError, LookupError: there is no such run, or none of its weights fits, or no such part.
+    """
+    stage: dict[str, Any] = {}
+    if arguments.initial is not None and resumed is not None:
+        stage |= {name: resumed[name] for name in ("initial",) if name in resumed}
+    elif arguments.initial is not None:
+        with errors_on_all_ranks():
+            found = _initial(arguments.initial)
+            told = _initialized(program, found, arguments.initial)
+            checksum = hashlib.sha256(Path(found.path, WEIGHTS).read_bytes()).hexdigest()
+        stage["initial"] = {"run": found.manifest.get("run"), "step": found.step, "sha256": checksum}
+        print_status("; ".join([*found.skipped, f"--initial {arguments.initial}, step {found.step}: {told}"]))
+    if arguments.train:
+        train_only(program, *arguments.train)
+        learning = sum(p.numel() for p in program.parameters() if p.requires_grad)
+        every = sum(p.numel() for p in program.parameters())
+        print_status(
+            f"--train {' '.join(arguments.train)}: {learning:,} of {every:,} parameters learn, the rest is frozen"
+        )
+        stage["train"] = sorted(set(arguments.train))
+    return stage
+
+
+def _initialized(program: nn.Module, found: Checkpoint, directory: str) -> Initialized:
+    try:
+        return initialize(program, found.weights)
+    except ValueError as error:
+        raise ValueError(f"--initial {directory}: {error}") from error
+
+
+def _initial(directory: str) -> Checkpoint:
+    """The checkpoint that --initial names, by its run or its folder.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it is damaged, or another run's than that in whose folder it is.
+    """
+    try:
+        found = checkpoint_of(directory)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--initial: {error}") from error
+    for folder in (Path(directory), Path(directory).parent.parent):
+        if (folder / "config.yaml").is_file():
+            if reason := run_of_manifest(run_of(folder / "config.yaml"), found.manifest):
+                raise ValueError(f"--initial: {found.path} is another run's, {reason}: {OTHER}")
+            break
+    return found
+
+
+def require_effect(parts: Sequence[str], loss: Loss, batch: Sequence[Tensor]) -> None:
+    """Refuse to train parts that the objective does not depend on.
+
+    Arguments:
+        parts: of the loss's program, as --train names them.
+        batch: data and conditions, on which the loss is run once; it leaves no trace.
+
+    Raises:
+        ValueError: of the first such part.
+    """
+    if not parts:
+        return
+    learning = {name: p for name, p in loss.program.named_parameters(remove_duplicate=False) if p.requires_grad}
+    with without_side_effects(loss, batch), torch.enable_grad():
+        value = loss(*batch)
+        found = [None] * len(learning)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, list(learning.values()), allow_unused=True)
+    moved = {name for name, gradient in zip(learning, found, strict=True) if gradient is not None}
+    for part in parts:
+        if not any(name == part or name.startswith(f"{part}.") for name in moved):
+            raise ValueError(
+                f"--train {part}: {type(loss.objective).__name__} does not depend on any parameter of it, so that "
+                "nothing would be learned: name another part, or another --objective"
+            )

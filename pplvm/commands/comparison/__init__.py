@@ -1,0 +1,1 @@
+"""What `pplvm compare` is made of: programs, checkpoints, estimators, rounds, files."""

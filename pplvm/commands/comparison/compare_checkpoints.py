@@ -1,0 +1,172 @@
+"""The checkpoints at which `pplvm compare` measures gradients: at given training steps or from files."""
+
+import argparse
+import itertools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.batch import Batch, as_tuple
+from pplvm.commands.building.builders import build_loss
+from pplvm.commands.comparison.compare_runs import read_from_run, run_around
+from pplvm.commands.comparison.synchronized_rounds import Rounds
+from pplvm.data.epochs import Epochs
+from pplvm.data.image_data import ImageData
+from pplvm.graphs.compiled import compiled
+from pplvm.objectives.objective import Loss, ObjectiveError
+from pplvm.training.run import Run
+from pplvm.training.stepper import Stepper
+
+__all__ = [
+    "checkpoint_name",
+    "checkpoint_steps",
+    "each_checkpoint",
+    "load_checkpoint",
+    "mismatch",
+    "trainer",
+    "without_wrapper_prefixes",
+]
+
+DEFAULT_STEPS = 500
+
+
+def checkpoint_steps(arguments: argparse.Namespace) -> list[int]:
+    """The steps of --steps in ascending order; 500 by default, none where checkpoint files are named.
+
+    Raises:
+        ValueError: --steps is no list of numbers of at least 0.
+    """
+    if arguments.steps is None:
+        return [] if arguments.checkpoint else [DEFAULT_STEPS]
+    try:
+        found = sorted({int(word) for word in arguments.steps.split(",")})
+        if found[0] < 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"--steps must read 500, or 0,500 to stop more than once, with numbers of at least 0, got "
+            f"{arguments.steps!r}"
+        ) from None
+    return found
+
+
+def load_checkpoint(path: str) -> dict[str, Tensor]:
+    """Read the tensors of a run, of a checkpoint folder or of a file of `torch.save(program.state_dict(), path)`.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it holds something else.
+    """
+    if (run := run_around(path)) is not None:
+        return read_from_run(path, run).weights
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--checkpoint {path}: there is no such file")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickles that others wrote, which are refused anyway
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a parser makes of bytes that someone else may have written
+        raise ValueError(f"--checkpoint {path} {SAVED_BY}: torch cannot load it as plain tensors") from error
+    if not isinstance(state, dict) or not state or not all(torch.is_tensor(value) for value in state.values()):
+        raise ValueError(f"--checkpoint {path} {SAVED_BY}: it holds {type(state).__name__}, not tensors by name")
+    return state
+
+
+SAVED_BY = "is no file that torch.save(program.state_dict(), FILE) wrote"
+
+
+def mismatch(state: dict[str, Tensor], program: nn.Module) -> str | None:
+    """Why a state dict does not fit a program; None if it does."""
+    own = program.state_dict()
+    longer = {name: next((each for each in state if each.endswith(f".{name}")), None) for name in own.keys() - state}
+    for name, value in own.items():
+        if longer.get(name, "") is None:
+            return f"it lacks {name!r}"
+        if name in state and state[name].shape != value.shape:
+            return f"{name!r} has shape {tuple(state[name].shape)} there and {tuple(value.shape)} in the program"
+    if name := next((name for name in own if name in longer), None):
+        return f"it has {longer[name]!r} for {name!r}, and other names as they are: give all the program's own"
+    unknown = [name for name in state if name not in own]
+    return f"the program has no {unknown[0]!r}" if unknown else None
+
+
+def without_wrapper_prefixes(state: dict[str, Tensor], program: nn.Module) -> dict[str, Tensor]:
+    """A state dict without the prefixes that wrappers (DataParallel, Loss) put before the program's names.
+
+    Example:
+        >>> list(without_wrapper_prefixes({"module._orig_mod.weight": torch.ones(1, 1)}, nn.Linear(1, 1, bias=False)))
+        ['weight']
+    """
+    own, found = program.state_dict().keys(), state
+    while own - found.keys():
+        names = {name: name.replace("_orig_mod.", "") for name in found}  # torch.compile of the whole or of a part
+        prefix = next((each for each in WRAPPERS if any(name.startswith(each) for name in names.values())), "")
+        inner = {short.removeprefix(prefix): found[name] for name, short in names.items() if short.startswith(prefix)}
+        if inner.keys() == found.keys():
+            return state
+        found = inner
+    return found
+
+
+WRAPPERS = ("module.", "loss.", "program.")
+"""What data parallelism and averages, `Compiled` and `Loss` put before the names of what they hold."""
+
+
+def checkpoint_name(stop: int) -> str:
+    """The name of a program's checkpoint after a number of training steps."""
+    return f"{stop} steps" if stop else "fresh"
+
+
+def each_checkpoint(
+    arguments: argparse.Namespace,
+    trained: Loss,
+    data: ImageData,
+    batch: Batch,
+    files: dict[str, dict[str, Tensor]],
+    rounds: Rounds,
+) -> Iterator[tuple[str, int | None]]:
+    """Bring the program to each checkpoint in turn; yields its name and its step, None for a file.
+
+    One training run passes through all its stops: what is done at a stop leaves no trace in it. Of several processes
+    each trains by itself, from the same seed.
+    """
+    torch.manual_seed(arguments.seed)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=arguments.learning_rate, fused=True)
+    x = as_tuple(batch)[0]
+    planned = compiled(trained, steps=max(checkpoint_steps(arguments), default=0))  # a few steps are not worth a graph
+    run = Run(Stepper(planned, optimizer), Epochs(data, len(x), seed=arguments.seed, device=x.device))
+    for stop in checkpoint_steps(arguments):
+        first = run.step
+        steps = (run.step - first for _ in itertools.islice(run, stop - first))
+        for _ in rounds.shown("training", steps, stop - first):
+            pass
+        states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if x.is_cuda else []
+        yield checkpoint_name(stop), stop
+        torch.set_rng_state(states[0])
+        torch.cuda.set_rng_state_all(states[1])
+    for name, state in files.items():
+        trained.program.load_state_dict(state)
+        yield name, None
+
+
+def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, batch: Batch) -> Loss:
+    """Build the objective named by --objective, by default the pathwise elbo where it is legal, else leave-one-out.
+
+    Raises:
+        ValueError: it is not legal for the program.
+    """
+    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    for name in names:
+        K = arguments.particles if arguments.objective else max(arguments.particles, 2)  # which rloo cannot do without
+        loss = build_loss(name, K if name == "rloo" else None, program, data).to(as_tuple(batch)[0].device)
+        try:
+            loss(*as_tuple(batch))
+            return loss
+        except Exception as error:
+            if name != names[-1]:
+                continue
+            if isinstance(error, ObjectiveError):
+                raise ValueError(f"objective {name}: {error}") from error
+            raise
+    raise AssertionError("unreachable: the last name returns or raises")
