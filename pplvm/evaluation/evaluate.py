@@ -274,10 +274,11 @@ class _Evaluator:
         x = self.parts if x is None else x
         share = share_of(len(x[0]))
         mine, seeds, found = rows_of(x, share), self.seeds[share], []
-        for start in range(0, len(seeds), at_once):
+        count = len(mine[0])  # there are seeds for all data, of which these may be some
+        for start in range(0, count, at_once):
             some = slice(start, start + at_once)
             found.append(ask(without_conditions(rows_of(mine, some)), seeds[some]))
-            self.report(what, min(start + at_once, len(seeds)), len(seeds))
+            self.report(what, min(start + at_once, count), count)
         return over_ranks(joined(found), len(x[0]))
 
     def _has_latents(self) -> bool:
