@@ -88,7 +88,7 @@ def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
     support = _of_coordinates(support)
     kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
     ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
-    return kind, *(end if end is None else torch.as_tensor(end).unique().tolist() for end in ends)
+    return kind, *(end.unique().tolist() if isinstance(end, Tensor) else None if end is None else [end] for end in ends)
 
 
 def _range(support: constraints.Constraint) -> tuple[bool, Any, Any] | None:
