@@ -143,7 +143,7 @@ def test_a_divergence_that_is_known_on_a_part_is_taken():
     rate = (log_q.exp() * (log_q - dist.Poisson(0.7).log_prob(states))).sum()
     pair = pair_up(program.model, program.guide, (x,), {})
     drawn = draw_from_pair(pair, 3, (x,), {})
-    torch.testing.assert_close(closed_forms(drawn)["z"].expand(2), rate.expand(2))
+    torch.testing.assert_close(closed_forms(drawn)["z"].flatten()[:1], rate[None])
 
 
 @pytest.mark.parametrize("make", [positive, few_categories])
