@@ -16,6 +16,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
+from pplvm.objectives.detached import require_still_supports
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Objective
@@ -110,6 +111,8 @@ class Sitewise(Objective):
             raise_program_error(why_particles_interact(pair, args, kwargs))
         credited = [name for name, rule in rules.items() if rule.credits_each_datum]
         require_independent_data(self, pair, args, kwargs, credited)
+        if rules:
+            require_still_supports(self, pair, args, kwargs, rules)
 
     def _require(self, rule: Any, site: Site) -> None:
         name, named = site["name"], self.named(site)

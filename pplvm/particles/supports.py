@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from pplvm.particles.point_masses import is_point
 
-__all__ = ["contains", "innermost", "narrower", "same_support", "support_in_words"]
+__all__ = ["contains", "innermost", "is_moving", "narrower", "same_support", "support_in_words"]
 
 
 def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bool:
@@ -56,6 +56,22 @@ def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[s
                 f"{support_in_words(p.support)}"
             )
     return found
+
+
+def is_moving(support: constraints.Constraint) -> bool:
+    """Whether the bounds of a support depend on trainable parameters.
+
+    A density whose support moves has a score of another mean than zero: what crosses the edge is in no score.
+
+    Example:
+        >>> high = torch.ones((), requires_grad=True)
+        >>> is_moving(torch.distributions.Uniform(0.0, high).support), is_moving(constraints.unit_interval)
+        (True, False)
+    """
+    if (parts := _parts(support)) is not None:
+        return any(map(is_moving, parts))
+    ends = (getattr(_of_coordinates(support), end, None) for end in ("lower_bound", "upper_bound"))
+    return any(isinstance(end, Tensor) and end.requires_grad for end in ends)
 
 
 def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:

@@ -15,11 +15,19 @@ from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.information_bounds import barber_agakov
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.control_variates import MuProp
+from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.objectives.path_gradients import DoublyReparameterized
+from pplvm.objectives.path_gradients import (
+    DoublyReparameterized,
+    DoublyReparameterizedWakeSleep,
+    StickTheLanding,
+)
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.pyro_objective import PyroObjective
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.supports import contains
@@ -181,3 +189,50 @@ def test_chains_from_a_guide_on_a_part_never_reach_the_rest():
     with pytest.raises(ProgramError, match="never leave: use start='prior'"):
         annealed(positive(), torch.randn(1), chains=2, steps=3)
     annealed(positive(), torch.randn(1), chains=2, steps=3, start="prior")
+
+
+def test_draws_of_the_model_are_not_moved_over_the_edge_of_the_guide():
+    """E[d log p(z)] of a mean leaves a term at the edge, which its path along the draws lacks."""
+    with pytest.raises(ObjectiveError, match="a part of the model's Real.*edge.*DoublyReparameterized"):
+        Loss(GeneralizedDoublyReparameterized(4), positive())(torch.randn(3))
+
+
+def up_to(has_path: bool = True) -> Pair:
+    def guide(p):
+        fn = dist.Uniform(torch.zeros(()), p.exp())
+        return fn if has_path else fn.has_rsample_(False)
+
+    return Pair(dist.Normal(0.0, 1.0), guide)
+
+
+SCORES = {
+    "sticking the landing": lambda: StickTheLanding(2),
+    "dreg": lambda: DoublyReparameterized(iwae, 2),
+    "gdreg": lambda: GeneralizedDoublyReparameterized(2),
+    "wake-sleep": lambda: ReweightedWakeSleep(2),
+    "dreg wake-sleep": lambda: DoublyReparameterizedWakeSleep(2),
+    "thermodynamic": lambda: Thermodynamic(3, 2),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_support_that_learns_has_no_score(name):
+    """The score of Uniform(0, b) is -1/b wherever it is drawn: its mean is not zero."""
+    with pytest.raises(ObjectiveError, match="support of guide site 'z', Interval.*moves with the guide's parameters"):
+        Loss(SCORES[name](), up_to())(torch.randn(3))
+
+
+@pytest.mark.parametrize("make", [lambda: LeaveOneOut(elbo, 2), lambda: ScoreFunction(), lambda: PerSite()])
+def test_a_support_that_learns_needs_a_path(make):
+    x = torch.tensor([0.7]).expand(2000)
+    with pytest.raises(ObjectiveError, match="support of guide site 'z', Interval.*moves with the guide's parameters"):
+        Loss(make(), up_to(has_path=False))(x)
+    program = up_to()
+    b = program.parameter.detach().exp().requires_grad_()
+    z = b * (torch.arange(20000) + 0.5) / 20000
+    bound = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z, 1.0).log_prob(x[:1]) + b.log()
+    (exact,) = torch.autograd.grad(-bound.mean(), b)
+    torch.manual_seed(0)
+    loss = Loss(make(), program)
+    found = torch.stack([torch.autograd.grad(loss(x), program.parameter)[0] for _ in range(10)])
+    assert (found.mean() - exact * b.detach()).abs() < 4.5 * found.std() / 10**0.5
