@@ -8,10 +8,15 @@ from pyro import poutine
 from torch import nn
 
 from pplvm.bounds import elbo
-from pplvm.objectives.estimate import Estimate
+from pplvm.objectives.antithetic import ARMS, DisARM
+from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThroughGumbel
+from pplvm.objectives.control_variates import MuProp
+from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.objective import Loss, Objective
 from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import plate_scale, sample_sites
+from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 
 X = torch.linspace(-1.0, 1.0, 10)
 
@@ -73,3 +78,34 @@ def test_a_loss_of_its_own_is_taken(num_data):
     grads = [torch.autograd.grad(loss, program.m)[0] for loss in losses]
     assert torch.allclose(losses[1] - losses[0], program.m.square() / num_data)
     assert torch.allclose(grads[1] - grads[0], 2 * program.m / num_data)
+
+
+ATTRIBUTES = {
+    BiasedConcrete: ("temperature", 0.5, 2.0),
+    BiasedStraightThroughGumbel: ("temperature", 0.5, 2.0),
+    MuProp: ("linear", True, False),
+    ARMS: ("draws", 4, 3),
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_what_an_objective_was_made_with_can_be_changed(kind):
+    """As a temperature is annealed: the gradient is that of an objective made so."""
+    name, before, after = ATTRIBUTES[kind]
+    torch.manual_seed(0)
+    program, x, grads = SigmoidBeliefNet(4), torch.bernoulli(torch.full((3, 4), 0.5)), []
+    changed = kind(**{name: before})
+    assert getattr(changed, name) == before
+    for objective in (changed, changed, kind(**{name: after})):
+        torch.manual_seed(1)
+        loss = Loss(objective, program)(x)
+        found = torch.autograd.grad(loss, list(program.parameters()))
+        grads.append(torch.cat([each.flatten() for each in found]))
+        setattr(changed, name, after)
+    assert torch.equal(grads[1], grads[2]) and not torch.equal(grads[0], grads[1])
+
+
+@pytest.mark.parametrize("parent", [Sitewise, DisARM])
+def test_a_rule_within_an_objective_is_refused(parent):
+    with pytest.raises(ObjectiveError, match="Mine defines 'surrogate', .*write a child of SiteRule"):
+        type("Mine", (parent,), {"surrogate": lambda self, site: (site.f * site.log_q).mean(0)})
