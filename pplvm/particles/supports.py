@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from pyro.distributions import constraints as pyros
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
 from pplvm.particles.point_masses import is_point
 
-__all__ = ["contains", "innermost", "is_moving", "narrower", "same_support", "support_in_words"]
+__all__ = ["confine", "contains", "innermost", "is_moving", "narrower", "same_support", "support_in_words"]
 
 
 def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bool:
@@ -56,6 +58,23 @@ def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[s
                 f"{support_in_words(p.support)}"
             )
     return found
+
+
+def confine(model_trace: Trace, guide_trace: Trace) -> None:
+    """Mark latents whose guide may come to leave the model's support, so that they have no density outside of it.
+
+    The guide's bounds are tensors, and a check sees one batch and the parameters of one step; torch's Exponential, say,
+    has a density of values below zero.
+    """
+    for name, q in guide_trace.nodes.items():
+        p = model_trace.nodes.get(name)
+        if p is None or p["type"] != "sample" or p["is_observed"] or site_is_subsample(p) or is_point(q["fn"]):
+            continue
+        ranges = _range(p["fn"].support), _range(q["fn"].support)
+        if None in ranges or ranges[0][0]:  # of integers
+            continue
+        ends = zip(ranges[0][1:], ranges[1][1:], strict=True)
+        p["is_confined"] = any(isinstance(b, Tensor) and (isinstance(a, Tensor) or math.isfinite(a)) for a, b in ends)
 
 
 def is_moving(support: constraints.Constraint) -> bool:

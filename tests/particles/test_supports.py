@@ -249,3 +249,38 @@ def test_a_support_that_learns_needs_a_path(make):
     loss = Loss(make(), program)
     found = torch.stack([torch.autograd.grad(loss(x), program.parameter)[0] for _ in range(10)])
     assert (found.mean() - exact * b.detach()).abs() < 4.5 * found.std() / 10**0.5
+
+
+class Bounded(nn.Module):
+    """z ~ Exponential(1) in one or more coordinates, q(z) = Uniform(low, low + 1)."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.low = size, nn.Parameter(torch.tensor(0.3))
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Exponential(torch.ones(self.size)).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            low = self.low.expand(len(x), self.size)
+            pyro.sample("z", dist.Uniform(low, low + 1).to_event(1))
+
+
+@pytest.mark.parametrize("make", [lambda: Pathwise(elbo, 3), lambda: Pathwise(iwae, 3)])
+def test_outside_of_its_support_the_model_has_no_density(make):
+    """Bounds that learn may leave it after the check, and torch's Exponential has a density of negative values."""
+    program, x = Bounded(2), torch.randn(4)
+    loss = Loss(make(), program)
+    torch.manual_seed(0)
+    found = loss(x)
+    torch.manual_seed(0)
+    drawn = draw_from_pair(pair_up(program.model, program.guide, (x,), {}), 3, (x,), {})
+    assert torch.equal(found, -loss.objective.bound(drawn.log_weights).mean())
+    z = drawn.guide_trace.nodes["z"]["value"]
+    torch.testing.assert_close(drawn.log_p_sites["z"], -z.sum(-1))
+    with torch.no_grad():
+        program.low.fill_(-2.0)
+    assert not loss(x).isfinite()
