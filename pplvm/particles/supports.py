@@ -67,13 +67,13 @@ def confine(model_trace: Trace, guide_trace: Trace) -> None:
     has a density of values below zero.
     """
     for name, q in guide_trace.nodes.items():
-        p = model_trace.nodes.get(name)
+        p: Any = model_trace.nodes.get(name)
         if p is None or p["type"] != "sample" or p["is_observed"] or site_is_subsample(p) or is_point(q["fn"]):
             continue
-        ranges = _range(p["fn"].support), _range(q["fn"].support)
-        if None in ranges or ranges[0][0]:  # of integers
+        in_model, in_guide = _range(p["fn"].support), _range(q["fn"].support)
+        if in_model is None or in_guide is None or in_model[0]:  # of integers
             continue
-        ends = zip(ranges[0][1:], ranges[1][1:], strict=True)
+        ends = zip(in_model[1:], in_guide[1:], strict=True)
         p["is_confined"] = any(isinstance(b, Tensor) and (isinstance(a, Tensor) or math.isfinite(a)) for a, b in ends)
 
 
