@@ -18,7 +18,7 @@ from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.site_rule import SiteRule
-from pplvm.objectives.sitewise import Sitewise
+from pplvm.objectives.sitewise import OfRule, Sitewise
 from pplvm.particles.contract import Site
 
 __all__ = ["ARM", "ARMS", "ARMRule", "ARMSRule", "DisARM", "DisARMRule"]
@@ -137,6 +137,8 @@ class ARMS(Sitewise):
         Dimitriev and Zhou, ARMS: antithetic-REINFORCE-multi-sample gradient for binary variables, 2021,
         arXiv:2105.14141
     """
+
+    draws = OfRule()
 
     def __init__(self, draws: int = 4, num_particles: int = 1) -> None:
         super().__init__(ARMSRule(draws), elbo, num_particles)

@@ -23,7 +23,7 @@ from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.site_draw import SiteDraw
 from pplvm.objectives.site_rule import SiteRule
-from pplvm.objectives.sitewise import Sitewise
+from pplvm.objectives.sitewise import OfRule, Sitewise
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.pair import Pair, Particles, cuda_devices
 from pplvm.particles.reparameterized_sites import is_reparameterized
@@ -116,6 +116,8 @@ class BiasedStraightThroughGumbel(Sitewise):
         Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, 2017, arXiv:1611.01144
     """
 
+    temperature = OfRule()
+
     def __init__(self, temperature: float = 0.5, num_particles: int = 1) -> None:
         super().__init__(BiasedStraightThroughGumbelRule(temperature), elbo, num_particles)
 
@@ -134,6 +136,8 @@ class BiasedConcrete(Sitewise):
         Maddison, Mnih and Teh, The concrete distribution, 2017, arXiv:1611.00712
         Jang, Gu and Poole, Categorical reparameterization with Gumbel-softmax, 2017, arXiv:1611.01144
     """
+
+    temperature = OfRule()
 
     def __init__(self, temperature: float = 0.5, num_particles: int = 1) -> None:
         super().__init__(BiasedConcreteRule(temperature), elbo, num_particles)

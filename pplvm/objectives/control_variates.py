@@ -17,7 +17,7 @@ from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.site_draw import SiteDraw, kind_of
 from pplvm.objectives.site_rule import SiteRule, is_learning, less_variance
-from pplvm.objectives.sitewise import Sitewise
+from pplvm.objectives.sitewise import OfRule, Sitewise
 from pplvm.particles.contract import Site
 
 __all__ = [
@@ -48,6 +48,8 @@ class MuProp(Sitewise):
         arXiv:1511.05176
         Tucker et al., REBAR, 2017, arXiv:1703.07370 (SimpleMuProp)
     """
+
+    linear = OfRule()
 
     def __init__(self, linear: bool = True, num_particles: int = 1) -> None:
         super().__init__(MuPropRule(linear), elbo, num_particles)

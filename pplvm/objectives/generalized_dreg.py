@@ -28,6 +28,7 @@ from pplvm.particles.contract import Site, latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.masks import is_masked
 from pplvm.particles.pair import Pair, cuda_devices, sum_sites
+from pplvm.particles.supports import narrower
 
 __all__ = ["GeneralizedDoublyReparameterized"]
 
@@ -45,7 +46,7 @@ class GeneralizedDoublyReparameterized(Objective):
 
     Raises:
         ObjectiveError: a latent of the model is neither Normal nor Laplace, or masked; a guide site has no path, is
-            a Delta or masked; model or guide is random beyond its sites.
+            a Delta, masked, or on a part of the model's support; model or guide is random beyond its sites.
 
     References:
         Bauer and Mnih, Generalized doubly reparameterized gradient estimators, 2021, arXiv:2101.11046
@@ -81,6 +82,11 @@ class GeneralizedDoublyReparameterized(Objective):
             require_replayable(self, pair, above, args, kwargs, role="model")
         for name, site in latents(above).items():
             _require_location_and_scale(name, site)
+        for narrow in narrower(latents(above), latents(drawn)).values():
+            raise ObjectiveError(
+                f"{type(self).__name__}: {narrow}, over whose edge it would move the model's draws: use "
+                "DoublyReparameterized"
+            )
         if self.num_particles > 1:
             require_independent_data(self, pair, args, kwargs)
         return pair

@@ -21,7 +21,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pplvm.objectives.estimate import Estimate, ObjectiveError
+from pplvm.objectives.estimate import Estimate, ObjectiveError, scale_beside_subsampling
 from pplvm.objectives.pyro_elbos import loss_per_datum, register_with_pyro, require_right
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.autoguides import automatic_guides, same_rows
@@ -29,7 +29,6 @@ from pplvm.particles.contract import Site, latents
 from pplvm.particles.nonfinite_sites import first_nonfinite, first_nonfinite_gradient
 from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair, owners, pair_up
 from pplvm.particles.parameter_roles import parameter_roles
-from pplvm.particles.scales import subsampling
 from pplvm.particles.side_effects import without_side_effects
 from pplvm.particles.state_cache import StateCache
 from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
@@ -92,7 +91,7 @@ class Objective(ELBO):
         """
         pair = replace(self._checked(model, guide, args, kwargs), runs=[])
         estimate = self.estimate(pair, *args, **kwargs)
-        scale = estimate.scale / subsampling(pair.runs[0]) if pair.runs else 1.0
+        scale = scale_beside_subsampling(estimate, pair, args, kwargs)
         return estimate.losses if scale == 1 else scale * estimate.losses
 
     def differentiable_loss(
@@ -209,16 +208,19 @@ class Loss(nn.Module):
 
     def forward(self, *args: Any) -> Tensor:
         if not isinstance(self.objective, Objective):
-            programs = (self.program.model, self.program.guide)
             check = partial(require_right, self.objective, self.program, args)
-            self._checks.get(programs, [self.program], args, {}, check)
+            self._checks.get((self.program.model, self.program.guide), [self.program], args, {}, check)
         if self._per_row is None:
             self._per_row = automatic_guides([self.program])
         rows = same_rows(self._per_row) if self._per_row else nullcontext()
         batch = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in args)  # a flow caches by tensor
         with pyro.get_param_store().scope(), rows:  # the store is where PyroModules leave their parameters
-            if isinstance(self.objective, Objective):
-                return self.objective.losses(self.program.model, self.program.guide, *batch).mean()
+            objective = self.objective
+            if (
+                isinstance(objective, Objective)
+                and type(objective).differentiable_loss is Objective.differentiable_loss
+            ):
+                return objective.losses(self.program.model, self.program.guide, *batch).mean()
             return loss_per_datum(self.objective, self.program, batch)
 
     def backward(self, *batch: Any) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
-from pplvm.objectives.detached import require_densities
+from pplvm.objectives.detached import require_densities, require_still_supports
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Objective
@@ -44,6 +44,7 @@ class _StoppedGuide(Objective):
             drawn = pair.run_guide(1, args, kwargs)
             require_paths(self, pathless(drawn))
             require_replayable(self, pair, drawn, args, kwargs)
+            require_still_supports(self, pair, args, kwargs)
             for site in latents(drawn).values():
                 site["value"] = site["value"].detach()
             held = _stopped_terms(self, pair, drawn, 1, args, kwargs)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.detached import require_still_supports
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Objective
@@ -44,6 +45,8 @@ class _Scored(Objective):
         learning = learning_latents(pair, args, kwargs).items()
         scored = [name for name, site in learning if not pair.has_path(site)]
         require_independent_data(self, pair, args, kwargs, scored)
+        if scored:
+            require_still_supports(self, pair, args, kwargs, scored)
         if self.bound is elbo and len(scored) > 1:
             dependents_of(pair, draw_from_pair(pair, 1, args, kwargs), args, kwargs)
         return pair

@@ -16,6 +16,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pplvm.bounds import Bound, elbo
+from pplvm.objectives.detached import require_still_supports
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import learning_latents, require_independent_data
 from pplvm.objectives.objective import Objective
@@ -30,7 +31,7 @@ from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair, 
 from pplvm.particles.reparameterized_sites import DetachedSites
 from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
-__all__ = ["Sitewise"]
+__all__ = ["OfRule", "Sitewise"]
 
 
 class Sitewise(Objective):
@@ -56,6 +57,14 @@ class Sitewise(Objective):
 
     rules_by_site = True
     leaves_paths = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if own := vars(cls).keys() & OF_RULES:
+            raise ObjectiveError(
+                f"{cls.__name__} defines {min(own)!r}, which the rule of an objective has: write a child of SiteRule "
+                "with it, and give that to Sitewise"
+            )
 
     def __init__(self, rule: SiteRule, bound: Bound = elbo, num_particles: int = 1) -> None:
         if not isinstance(rule, SiteRule):
@@ -110,6 +119,8 @@ class Sitewise(Objective):
             raise_program_error(why_particles_interact(pair, args, kwargs))
         credited = [name for name, rule in rules.items() if rule.credits_each_datum]
         require_independent_data(self, pair, args, kwargs, credited)
+        if rules:
+            require_still_supports(self, pair, args, kwargs, rules)
 
     def _require(self, rule: Any, site: Site) -> None:
         name, named = site["name"], self.named(site)
@@ -164,6 +175,23 @@ class Sitewise(Objective):
         return (
             (credit - self.bound(leave_one_out_weights(log_weights)) if len(log_weights) > 1 else credit) * log_q
         ).sum(0)
+
+
+OF_RULES = {"surrogate", "refusal", "inspect", "claims", "any_bound", "many_at_once", "credits_each_datum"}
+"""What children of `Sitewise` cannot define, since it would be ignored."""
+
+
+class OfRule:
+    """An attribute of an objective that is its rule's, such as a temperature to be annealed."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, objective: Any, owner: type | None = None) -> Any:
+        return self if objective is None else getattr(objective.rule, self.name)
+
+    def __set__(self, objective: Any, value: Any) -> None:
+        setattr(objective.rule, self.name, value)
 
 
 def _called(bound: Bound) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import TransformedDistribution
@@ -22,7 +23,8 @@ def log_density(site: Site) -> Tensor:
     if flow and site["is_observed"]:
         value = value.view_as(value)  # the same batch again is found in the cache, with parameters before the last step
     try:
-        return site["fn"].log_prob(value, *site["args"], **site["kwargs"])
+        log_prob = site["fn"].log_prob(value, *site["args"], **site["kwargs"])
+        return log_prob.masked_fill(~site["fn"].support.check(value), -torch.inf) if _is_confined(site) else log_prob
     except (KeyError, NotImplementedError) as error:  # of transforms, each in its own words
         if not flow:
             raise
@@ -46,6 +48,10 @@ def pathless_copies(drawn: Trace) -> Trace:
         if not is_reparameterized(site["fn"]):
             site["value"] = site["value"].view_as(site["value"])
     return drawn
+
+
+def _is_confined(site: Site) -> bool:
+    return site.get("is_confined", False)
 
 
 def _is_flow(fn: Any) -> bool:

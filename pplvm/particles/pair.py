@@ -27,6 +27,7 @@ from pplvm.particles.masks import is_masked, share_masks, unmasked
 from pplvm.particles.reparameterized_sites import DetachedSites, is_reparameterized
 from pplvm.particles.side_effects import buffers_restored, cuda_devices, without_side_effects
 from pplvm.particles.structure import Structures, structure
+from pplvm.particles.supports import confine
 from pplvm.particles.tempering import Tempering, latent_terms
 
 __all__ = [
@@ -115,6 +116,7 @@ class Pair:
             return self.run(self.model, num_particles, args, kwargs)
         model_trace = self.run(poutine.replay(self.model, trace=guide_trace), num_particles, args, kwargs)
         share_masks(model_trace, guide_trace)
+        confine(model_trace, guide_trace)
         return model_trace
 
     def has_path(self, site: Site) -> bool:

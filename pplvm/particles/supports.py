@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from pyro.distributions import constraints as pyros
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
 from pplvm.particles.point_masses import is_point
 
-__all__ = ["contains", "innermost", "narrower", "same_support", "support_in_words"]
+__all__ = ["confine", "contains", "innermost", "is_moving", "narrower", "same_support", "support_in_words"]
 
 
 def contains(outer: constraints.Constraint, inner: constraints.Constraint) -> bool:
@@ -56,6 +58,39 @@ def narrower(in_model: Mapping[str, Any], in_guide: Mapping[str, Any]) -> dict[s
                 f"{support_in_words(p.support)}"
             )
     return found
+
+
+def confine(model_trace: Trace, guide_trace: Trace) -> None:
+    """Mark latents whose guide may come to leave the model's support, so that they have no density outside of it.
+
+    The guide's bounds are tensors, and a check sees one batch and the parameters of one step; torch's Exponential, say,
+    has a density of values below zero.
+    """
+    for name, q in guide_trace.nodes.items():
+        p: Any = model_trace.nodes.get(name)
+        if p is None or p["type"] != "sample" or p["is_observed"] or site_is_subsample(p) or is_point(q["fn"]):
+            continue
+        in_model, in_guide = _range(p["fn"].support), _range(q["fn"].support)
+        if in_model is None or in_guide is None or in_model[0]:  # of integers
+            continue
+        ends = zip(in_model[1:], in_guide[1:], strict=True)
+        p["is_confined"] = any(isinstance(b, Tensor) and (isinstance(a, Tensor) or math.isfinite(a)) for a, b in ends)
+
+
+def is_moving(support: constraints.Constraint) -> bool:
+    """Whether the bounds of a support depend on trainable parameters.
+
+    A density whose support moves has a score of another mean than zero: what crosses the edge is in no score.
+
+    Example:
+        >>> high = torch.ones((), requires_grad=True)
+        >>> is_moving(torch.distributions.Uniform(0.0, high).support), is_moving(constraints.unit_interval)
+        (True, False)
+    """
+    if (parts := _parts(support)) is not None:
+        return any(map(is_moving, parts))
+    ends = (getattr(_of_coordinates(support), end, None) for end in ("lower_bound", "upper_bound"))
+    return any(isinstance(end, Tensor) and end.requires_grad for end in ends)
 
 
 def same_support(a: constraints.Constraint, b: constraints.Constraint) -> bool:

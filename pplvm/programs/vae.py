@@ -5,6 +5,7 @@ p(z) = prior,   p(x | z) = likelihood(decoder(z)),   q(z | x) = encoder(x)
 
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 import pyro
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.networks.dense import MLP
+from pplvm.networks.leading_dims import LeadingDims
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
@@ -37,7 +39,8 @@ class VAE(nn.Module):
         prior: called, gives a distribution whose event is one z; N(0, I) unless given.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(z, y) and prior(y) which take y are
-    given it. A part with parameters is an nn.Module; functions serve for those without.
+    given it; an option such as temperature=1.0 takes none. A part with parameters is an nn.Module; functions serve for
+    those without.
 
     Raises:
         TypeError: a part cannot be called.
@@ -140,11 +143,14 @@ def _given(part: Callable[..., Any], inputs: tuple[Tensor, ...], conditions: tup
 
 
 def _places(part: Callable[..., Any]) -> int:
-    """The number of positional arguments that a module or callable takes."""
+    """The number of inputs that a module or callable takes: positional, and optional where None is the default."""
+    if isinstance(part, LeadingDims):
+        return _places(part.layer)
     taken = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in taken):
         return 2**31
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in taken)
+    positional = (p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return sum(1 for _ in takewhile(lambda p: p.default is p.empty or p.default is None, positional))
 
 
 def _bernoulli_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:

@@ -360,7 +360,7 @@ def test_targets_tell_weights_particles_and_wrappers():
     makes = {
         "elbo, size times 1": lambda: Penalized(Pathwise(), {"size": 1.0}),
         "elbo, size times 2": lambda: Penalized(Pathwise(), {"size": 2.0}),
-        "iwae, size times 1, K=3": lambda: Penalized(Pathwise(iwae, 3), {"size": 1.0}),
+        "iwae of 3, size times 1": lambda: Penalized(Pathwise(iwae, 3), {"size": 1.0}),
         "elbo, size times 1, beta 0.5": lambda: Beta(Penalized(Pathwise(), {"size": 1.0}), 0.5),
         "elbo, beta 0.5, size times 1": lambda: Penalized(Beta(Pathwise(), 0.5), {"size": 1.0}),
     }

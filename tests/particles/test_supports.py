@@ -15,11 +15,19 @@ from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.information_bounds import barber_agakov
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.control_variates import MuProp
+from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
-from pplvm.objectives.path_gradients import DoublyReparameterized
+from pplvm.objectives.path_gradients import (
+    DoublyReparameterized,
+    DoublyReparameterizedWakeSleep,
+    StickTheLanding,
+)
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise, closed_forms
+from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.pyro_objective import PyroObjective
+from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
+from pplvm.objectives.thermodynamic import Thermodynamic
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import draw_from_pair, pair_up
@@ -194,3 +202,85 @@ def test_chains_from_a_guide_on_a_part_never_reach_the_rest():
     with pytest.raises(ProgramError, match="never leave: use start='prior'"):
         annealed(positive(), torch.randn(1), chains=2, steps=3)
     annealed(positive(), torch.randn(1), chains=2, steps=3, start="prior")
+
+
+def test_draws_of_the_model_are_not_moved_over_the_edge_of_the_guide():
+    """E[d log p(z)] of a mean leaves a term at the edge, which its path along the draws lacks."""
+    with pytest.raises(ObjectiveError, match="a part of the model's Real.*edge.*DoublyReparameterized"):
+        Loss(GeneralizedDoublyReparameterized(4), positive())(torch.randn(3))
+
+
+def up_to(has_path: bool = True) -> Pair:
+    def guide(p):
+        fn = dist.Uniform(torch.zeros(()), p.exp())
+        return fn if has_path else fn.has_rsample_(False)
+
+    return Pair(dist.Normal(0.0, 1.0), guide)
+
+
+SCORES = {
+    "sticking the landing": lambda: StickTheLanding(2),
+    "dreg": lambda: DoublyReparameterized(iwae, 2),
+    "gdreg": lambda: GeneralizedDoublyReparameterized(2),
+    "wake-sleep": lambda: ReweightedWakeSleep(2),
+    "dreg wake-sleep": lambda: DoublyReparameterizedWakeSleep(2),
+    "thermodynamic": lambda: Thermodynamic(3, 2),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_support_that_learns_has_no_score(name):
+    """The score of Uniform(0, b) is -1/b wherever it is drawn: its mean is not zero."""
+    with pytest.raises(ObjectiveError, match="support of guide site 'z', Interval.*moves with the guide's parameters"):
+        Loss(SCORES[name](), up_to())(torch.randn(3))
+
+
+@pytest.mark.parametrize("make", [lambda: LeaveOneOut(elbo, 2), lambda: ScoreFunction(), lambda: PerSite()])
+def test_a_support_that_learns_needs_a_path(make):
+    x = torch.tensor([0.7]).expand(2000)
+    with pytest.raises(ObjectiveError, match="support of guide site 'z', Interval.*moves with the guide's parameters"):
+        Loss(make(), up_to(has_path=False))(x)
+    program = up_to()
+    b = program.parameter.detach().exp().requires_grad_()
+    z = b * (torch.arange(20000) + 0.5) / 20000
+    bound = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z, 1.0).log_prob(x[:1]) + b.log()
+    (exact,) = torch.autograd.grad(-bound.mean(), b)
+    torch.manual_seed(0)
+    loss = Loss(make(), program)
+    found = torch.stack([torch.autograd.grad(loss(x), program.parameter)[0] for _ in range(10)])
+    assert (found.mean() - exact * b.detach()).abs() < 4.5 * found.std() / 10**0.5
+
+
+class Bounded(nn.Module):
+    """z ~ Exponential(1) in one or more coordinates, q(z) = Uniform(low, low + 1)."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.low = size, nn.Parameter(torch.tensor(0.3))
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Exponential(torch.ones(self.size)).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("batch", len(x)):
+            low = self.low.expand(len(x), self.size)
+            pyro.sample("z", dist.Uniform(low, low + 1).to_event(1))
+
+
+@pytest.mark.parametrize("make", [lambda: Pathwise(elbo, 3), lambda: Pathwise(iwae, 3)])
+def test_outside_of_its_support_the_model_has_no_density(make):
+    """Bounds that learn may leave it after the check, and torch's Exponential has a density of negative values."""
+    program, x = Bounded(2), torch.randn(4)
+    loss = Loss(make(), program)
+    torch.manual_seed(0)
+    found = loss(x)
+    torch.manual_seed(0)
+    drawn = draw_from_pair(pair_up(program.model, program.guide, (x,), {}), 3, (x,), {})
+    assert torch.equal(found, -loss.objective.bound(drawn.log_weights).mean())
+    z = drawn.guide_trace.nodes["z"]["value"]
+    torch.testing.assert_close(drawn.log_p_sites["z"], -z.sum(-1))
+    with torch.no_grad():
+        program.low.fill_(-2.0)
+    assert not loss(x).isfinite()

@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Normal
 from pplvm.bounds import iwae
 from pplvm.graphs.compiled import compiled
 from pplvm.networks.dense import MLP
+from pplvm.networks.leading_dims import LeadingDims
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.particles.draw import draw_particles
@@ -135,6 +136,23 @@ def test_a_prior_and_an_encoder_of_labels():
     found = draw_particles(program.model, program.guide, x, y, num_particles=3)
     z = found.guide_trace.nodes["z"]["value"]
     torch.testing.assert_close(found.log_p_sites["z"], dist.Normal(y[:, None].double(), 1.0).log_prob(z).sum(-1))
+
+
+class Tempered(nn.Module):
+    def forward(self, z, temperature=2.0):
+        return z.repeat(*[1] * (z.dim() - 1), 3) / temperature
+
+
+@pytest.mark.parametrize(
+    "make", [Tempered, lambda: LeadingDims(Tempered(), 1), lambda: LeadingDims(nn.Linear(2, 6), 1)]
+)
+def test_a_decoder_that_takes_no_labels_is_given_none(make):
+    """Nor are they taken for an option of it, where six labels would pass as six temperatures."""
+    decoder, encoder = make(), lambda x, y: torch.zeros(len(x), 4) + y[:, None]
+    program, x, y = VAE(encoder=encoder, decoder=decoder, latent_size=2), torch.zeros(6, 6), torch.arange(6)
+    found = draw_particles(program.model, program.guide, x, y, num_particles=3)
+    by_hand = dist.Bernoulli(logits=decoder(found.guide_trace.nodes["z"]["value"])).log_prob(x).sum(-1)
+    torch.testing.assert_close(found.log_p_sites["x"], by_hand)
 
 
 def test_conditions_that_no_part_takes_are_refused():
