@@ -42,11 +42,11 @@ class BarberAgakov:
     def figures(self) -> list[Figure]:
         """The bound and its two terms."""
         closed = "closed form" if self.exact_entropy else "from the same draws"
-        name = f"H(z{self.judged.givens})"
+        name = f"H(z{self.judged.kept})"
         note = f"lower bound on the model's joint, not on data; {name} {closed}"
         entropy = mean_of(name, self.entropy, note=closed)
         return [
-            mean_of(f"Barber-Agakov I_p(x; z{self.judged.givens})", self.entropy + self.log_q, note=note),
+            mean_of(f"Barber-Agakov I_p(x; z{self.judged.kept})", self.entropy + self.log_q, note=note),
             Figure(name, entropy.value, None, "nats", closed) if self.exact_entropy else entropy,
             mean_of(f"E_p log q(z | {self.judged.datum})", self.log_q),
         ]
@@ -80,7 +80,7 @@ def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed:
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         like: data (N, ...), of which only shape and type count; with conditions, (x, y), draw t is from the joint given
-            those of datum t, counted on from the first again, and the bound is on I_p(x; z | y).
+            those of datum t, read or observed, counted on from the first again, and the bound is on I_p(x; z | y).
         draws: T, from the model's joint.
         seed: of the draws.
 

@@ -38,7 +38,6 @@ class LikelihoodNames:
     given: tuple[str, ...] = ()  # conditions that the model only reads
     observed: tuple[str, ...] = ()  # conditions that it observes, of some data at least
     every: bool = True  # whether it observes them of every datum
-    unknown: tuple[str, ...] = ()  # conditions that it would observe, but of no datum knows
 
     @property
     def log_p(self) -> str:
@@ -48,18 +47,22 @@ class LikelihoodNames:
     @property
     def of(self) -> str:
         """The variables that it is a density of."""
-        seen = ", ".join(self.observed) + ("" if self.every or not self.observed else " where known")
-        return ", ".join(filter(None, ["x", seen])) + (f" | {', '.join(self.given)}" if self.given else "")
+        return ", ".join(filter(None, ["x", self._seen])) + (f" | {', '.join(self.given)}" if self.given else "")
 
     @property
     def datum(self) -> str:
-        """Everything that the guide is given of a datum."""
-        return ", ".join(["x", *self.given, *self.observed, *self.unknown])
+        """Everything that the guide is told of a datum; labels that are not known tell it nothing."""
+        return ", ".join(["x", *self.given, *self.observed])
 
     @property
-    def givens(self) -> str:
-        """The variables that densities are conditioned on."""
-        return f" | {', '.join(self.given)}" if self.given else ""
+    def kept(self) -> str:
+        """The conditions of data that the model draws anew: given ones and observed ones alike."""
+        kept = ", ".join(filter(None, [*self.given, self._seen]))
+        return f" | {kept}" if kept else ""
+
+    @property
+    def _seen(self) -> str:
+        return ", ".join(self.observed) + ("" if self.every or not self.observed else " where known")
 
     @property
     def bounded(self) -> str:
@@ -94,9 +97,7 @@ def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Lik
     if not observed:
         return LikelihoodNames(given)
     known = observing(pair, parts)
-    return (
-        LikelihoodNames(given, observed, bool(known.all())) if known.any() else LikelihoodNames(given, unknown=observed)
-    )
+    return LikelihoodNames(given, observed, bool(known.all())) if known.any() else LikelihoodNames(given)
 
 
 def observing(pair: Pair, batch: Batch) -> Tensor:

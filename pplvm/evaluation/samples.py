@@ -70,7 +70,7 @@ def interpolations(
     x_from: Batch,
     x_to: Batch,
     steps: int,
-    how: Literal["linear", "spherical_path"] = "linear",
+    how: Literal["linear", "spherical"] = "linear",
     site: str | None = None,
     seed: int = 0,
 ) -> Tensor:

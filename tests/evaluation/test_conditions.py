@@ -25,6 +25,7 @@ from pplvm.evaluation.samples import interpolations, prior_samples, reconstructi
 from pplvm.evaluation.training_metrics import TrainingMetrics
 from pplvm.evaluation.traversals import traversals
 from tests.evaluation.conditional import (
+    PRIOR,
     SHIFTS,
     Conditional,
     Ignoring,
@@ -152,6 +153,47 @@ def test_information_is_known():
     assert others.tolist() == [5, 5], "with another label it is another datum"
     assert info_nce(program, (X, Y), batch=2).figures[0].name == "InfoNCE I_q(x, y; z)"
     assert info_nce_of_dreams(program, (X, Y), batch=8, batches=5).figures[0].value > 0.3
+
+
+def test_information_about_data_whose_labels_are_observed_is_given_these():
+    """The latent's mean is its label's, so that its entropy given the label is short of H(z)."""
+
+    class Joint(Conditional):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("y", dist.Categorical(PRIOR), obs=y)
+                z = pyro.sample("z", dist.Normal(SHIFTS[y][:, :2], 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z @ W.T, S).to_event(1), obs=x)
+
+    found = barber_agakov(Joint(), (X, Y), draws=100)
+    entropy = 1 + math.log(2 * math.pi)
+    assert (found.entropy - entropy).abs().max() < 1e-9 and found.judged.log_p == "log p(x, y)"
+    assert [figure.name for figure in found.figures] == [
+        "Barber-Agakov I_p(x; z | y)",
+        "H(z | y)",
+        "E_p log q(z | x, y)",
+    ]
+
+
+def test_unknown_labels_are_nothing_that_latents_tell_of():
+    class Unmasked(SemiSupervised):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                with pyro.poutine.mask(mask=y >= 0):
+                    pyro.sample("y", dist.Categorical(PRIOR), obs=y.clamp(min=0))
+                drawn = pyro.sample("c", dist.Categorical(PRIOR))
+                self.prior_and_likelihood(x, self.shifted(torch.where(y >= 0, y, drawn)))
+
+        def guide(self, x, y):
+            with pyro.plate("batch", len(x)):
+                drawn = pyro.sample("c", dist.Categorical(PRIOR))
+                self.posterior(x, self.shifted(torch.where(y >= 0, y, drawn)))
+
+    names = [figure.name for figure in aggregate_posterior(Unmasked(), (X, NONE)).figures]
+    assert "I_q(x; z)" in names and "KL(q(z) || p(z))" in names
+    names = [figure.name for figure in aggregate_posterior(Unmasked(), (X, Y)).figures]
+    assert "I_q(x, y; z)" in names and "E_q log q(z) - log p(z | y)" in names
+    assert info_nce(Unmasked(), (X, NONE), batch=2).figures[0].name == "InfoNCE I_q(x; z)"
 
 
 def test_pictures_are_of_each_datums_label():
