@@ -224,8 +224,11 @@ def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Pa
         beta = trained.settings.beta if trained.settings.beta is not None else 1.0
         best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
         shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
-        points.append(_point(trained, beta, rate, distortion))
-        shown = f"{each.judged.log_p} {shown}" if differ else shown
+        label, on_curve = trained.directory.name, beta
+        if differ:
+            shown = f"{each.judged.log_p} {shown}"
+            label, on_curve = f"{label}, {each.judged.log_p}", None
+        points.append(_point(label, on_curve, rate, distortion))
         told = str(trained.directory)[-29:]
         print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
     finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
@@ -236,8 +239,9 @@ def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Pa
         print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
 
 
-def _point(trained: TrainedProgram, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
-    found: dict[str, Any] = {"label": trained.directory.name, "beta": beta}
+def _point(label: str, beta: float | None, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
+    """A run in the rate-distortion plane; without a beta it is on no curve of betas."""
+    found: dict[str, Any] = {"label": label} | ({} if beta is None else {"beta": beta})
     for figure in (rate, distortion):
         found |= {figure.name: figure.value}
         found |= {} if figure.error is None else {f"{figure.name}_error": figure.error}
