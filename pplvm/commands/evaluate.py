@@ -184,7 +184,7 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
 
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:
     """The importance-sampled estimates at each k, (N, len(ks)), and their name."""
-    names = dict(zip(VARIABLES, (found.judged.log_p, "log mean weight"), strict=True))
+    names = dict(zip(VARIABLES, (found.names.log_p, "log mean weight"), strict=True))
     return next((name, found.per_datum[key]) for key, name in names.items() if key in found.per_datum)
 
 
@@ -196,7 +196,7 @@ def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
     arrays: dict[str, Any] = {}
     for name, value in found.per_datum.items():
         dims = ["datum", "k" if name in VARIABLES else f"{name}_unit"][: value.dim()]
-        told = {"long_name": found.judged.log_p} if name in ("log_p", "log_p_exact") else {}
+        told = {"long_name": found.names.log_p} if name in ("log_p", "log_p_exact") else {}
         arrays[name] = (dims, value.numpy(), told)
     return xr.Dataset(arrays, coords={"k": np.array(ks)})
 
@@ -213,10 +213,10 @@ def _print(trained: TrainedProgram, found: Evaluation, remarks: list[str], left_
 
 def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Path) -> None:
     """Plot rate against distortion of all runs, and print their main figures side by side."""
-    points, names = [], {each.judged.log_p for each in found}
-    differ = len(names) > 1  # which do not compare
-    name = "log p" if differ else names.pop()
-    width = max(12, len(name) + 2, *(len(each) + 9 for each in names))
+    points, likelihoods = [], {each.names.log_p for each in found}
+    differ = len(likelihoods) > 1  # which do not compare
+    name = "log p" if differ else likelihoods.pop()
+    width = max(12, len(name) + 2, *(len(each) + 9 for each in likelihoods))
     print(f"\n{'run':30}{name:>{width}}{'rate':>10}{'distortion':>12}{'beta':>8}")
     for trained, each in zip(every, found, strict=True):
         figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
@@ -226,8 +226,8 @@ def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Pa
         shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
         label, on_curve = trained.directory.name, beta
         if differ:
-            shown = f"{each.judged.log_p} {shown}"
-            label, on_curve = f"{label}, {each.judged.log_p}", None
+            shown = f"{each.names.log_p} {shown}"
+            label, on_curve = f"{label}, {each.names.log_p}", None
         points.append(_point(label, on_curve, rate, distortion))
         told = str(trained.directory)[-29:]
         print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")

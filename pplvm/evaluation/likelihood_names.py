@@ -56,7 +56,7 @@ class LikelihoodNames:
 
     @property
     def kept(self) -> str:
-        """The conditions of data that the model draws anew: given ones and observed ones alike."""
+        """The conditions that data drawn from the model keep, those that it reads and those that it observes."""
         kept = ", ".join(filter(None, [*self.given, self._seen]))
         return f" | {kept}" if kept else ""
 
@@ -82,7 +82,7 @@ def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Lik
 
     Arguments:
         pair: as `evaluation_mode` yields it.
-        batch: all data that are judged (N, ...), with their conditions.
+        batch: all data that are evaluated (N, ...), with their conditions.
         names: of the conditions; what the model itself calls them where there are none, or only "condition 1".
     """
     parts = as_tuple(batch)

@@ -167,7 +167,7 @@ def test_information_about_data_whose_labels_are_observed_is_given_these():
 
     found = barber_agakov(Joint(), (X, Y), draws=100)
     entropy = 1 + math.log(2 * math.pi)
-    assert (found.entropy - entropy).abs().max() < 1e-9 and found.judged.log_p == "log p(x, y)"
+    assert (found.entropy - entropy).abs().max() < 1e-9 and found.names.log_p == "log p(x, y)"
     assert [figure.name for figure in found.figures] == [
         "Barber-Agakov I_p(x; z | y)",
         "H(z | y)",
@@ -231,7 +231,7 @@ def test_a_conditional_programs_figures_say_what_they_are_given():
 
     data = ImageData(X.float(), "toy", None, labels=Y).conditioned("labels")
     found, figures = figures_of(Single(), data, annealed_data=2, chains=2, annealing_steps=2)
-    assert found.judged == LikelihoodNames(given=("labels",)) and found.left_out == ()
+    assert found.names == LikelihoodNames(given=("labels",)) and found.left_out == ()
     truth = float(log_px_given_y(X.float().double(), Y).mean())
     assert figures["log p(x | labels), k = 4"].value == pytest.approx(truth)
     assert {"density given labels", "log p(x | labels), annealed", "I_q(x, labels; z)"} <= set(figures)
@@ -251,7 +251,7 @@ def test_a_program_that_observes_labels_is_judged_on_both(kind):
         (NONE, log_px(X), "log p(x)"),
     ):
         found = importance_sampled(program, (X, y), ks=(1, 3))
-        assert (found.log_p - truth.unsqueeze(1)).abs().max() < 1e-9 and found.judged.log_p == name
+        assert (found.log_p - truth.unsqueeze(1)).abs().max() < 1e-9 and found.names.log_p == name
         assert found.figures[0].name == f"{name}, k = 1" and found.fault == ""
         off = (rate_distortion(program, (X, y), num_particles=400).elbo - truth).abs()
         assert off[y >= 0].tolist() == pytest.approx([0] * int((y >= 0).sum()), abs=1e-9)
@@ -314,7 +314,7 @@ def test_a_program_without_latents_is_exact_and_named_after_its_conditions():
     found, figures = figures_of(Shifted(), (X, Y))
     assert list(figures)[:2] == ["log p(x | y), exact", "density given y"]
     assert (found.per_datum["log_p_exact"] - log_px_given_y(X, Y)).abs().max() < 1e-9
-    assert found.judged.log_p == "log p(x | y)" and len(found.left_out) == 1
+    assert found.names.log_p == "log p(x | y)" and len(found.left_out) == 1
     draws = prior_samples(Shifted(), (X[:2], torch.tensor([0, 1])), 2000).draw
     error = ((W @ W.T + S**2 * torch.eye(3)).diagonal() / 1000).sqrt()
     assert ((draws[1::2].mean(0) - SHIFTS[1]) / error).abs().max() < 4.5

@@ -27,7 +27,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     evaluate.add_argument(
         "run", nargs="+", metavar="RUN", help="a directory that pplvm fit wrote; several are compared"
     )
-    group = evaluate.add_argument_group("what is judged")
+    group = evaluate.add_argument_group("what is evaluated")
     group.add_argument(
         "--weights", default="latest", choices=("latest", "best"), metavar="WHICH", help="latest, best [%(default)s]"
     )
