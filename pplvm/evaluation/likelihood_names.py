@@ -9,7 +9,7 @@ Only the first two are of the data, and may be told in bits per dimension.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +17,13 @@ from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.particles.conditions import observed_conditions, rows_that_observe
+from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair
 
 __all__ = ["LikelihoodNames", "likelihood_names", "observing"]
+
+NOT_KNOWN = -1
+"""A label that is not known, as `pplvm.data` writes it."""
 
 AT_ONCE = 100
 """Data of which is asked at once whether their conditions are observed."""
@@ -84,6 +88,9 @@ def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Lik
         pair: as `evaluation_mode` yields it.
         batch: all data that are evaluated (N, ...), with their conditions.
         names: of the conditions; what the model itself calls them where there are none, or only "condition 1".
+
+    Raises:
+        ProgramError: the model observes a condition of one datum at a site that another datum does not have.
     """
     parts = as_tuple(batch)
     if len(parts) == 1:
@@ -91,6 +98,7 @@ def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Lik
     named = dict(enumerate(_own_names(pair, len(parts) - 1), start=1))
     named |= {number: name for number, name in enumerate(names, start=1) if name != f"condition {number}"}
     sites = observed_conditions(pair, batch_rows(parts, slice(1)), {})
+    _require_same_sites(pair, parts, sites.keys())
     observes = frozenset[int]().union(*sites.values())
     given = tuple(name for number, name in named.items() if number not in observes)
     observed = tuple(name for number, name in named.items() if number in observes)
@@ -107,6 +115,23 @@ def observing(pair: Pair, batch: Batch) -> Tensor:
     return torch.cat(
         [rows_that_observe(pair, batch_rows(parts, slice(start, start + AT_ONCE)), {}) for start in starts]
     )
+
+
+def _require_same_sites(pair: Pair, parts: tuple[Tensor, ...], first: Set[str]) -> None:
+    """Refuse a model that observes conditions at a site which depends on whether they are known.
+
+    Arguments:
+        first: sites of conditions, as the first datum has them.
+    """
+    unknown = torch.stack([(part == NOT_KNOWN).reshape(len(part), -1).any(1) for part in parts[1:]], 1)  # (N, parts)
+    for row in (unknown != unknown[0]).any(1).nonzero().flatten()[:1].tolist():
+        other = observed_conditions(pair, batch_rows(parts, slice(row, row + 1)), {}).keys()
+        for name in first ^ other:
+            there, not_there = (0, row) if name in first else (row, 0)
+            raise ProgramError(
+                f"the model observes site {name!r} of datum {there} and not of datum {not_there}: let all data have "
+                "the same sites, and hide what is not known by obs_mask=known or pyro.poutine.mask(mask=known)"
+            )
 
 
 def _own_names(pair: Pair, count: int) -> list[str]:

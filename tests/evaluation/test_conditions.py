@@ -24,6 +24,7 @@ from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
 from pplvm.evaluation.training_metrics import TrainingMetrics
 from pplvm.evaluation.traversals import traversals
+from pplvm.particles.contract import ProgramError
 from tests.evaluation.conditional import (
     PRIOR,
     SHIFTS,
@@ -256,6 +257,30 @@ def test_a_program_that_observes_labels_is_judged_on_both(kind):
         off = (rate_distortion(program, (X, y), num_particles=400).elbo - truth).abs()
         assert off[y >= 0].tolist() == pytest.approx([0] * int((y >= 0).sum()), abs=1e-9)
         assert off.max() < 0.05, "the label's KL in closed form is not that of the draws"
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 3, 2]])
+def test_a_program_whose_sites_depend_on_what_is_known_is_refused_on_data_of_both_kinds(order):
+    """Its figures would be named after the first datum; of data of one kind they are right."""
+
+    class Branching(SemiSupervised):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                known = y if (y >= 0).all() else None
+                self.prior_and_likelihood(x, self.shifted(pyro.sample("y", dist.Categorical(PRIOR), obs=known)))
+
+        def guide(self, x, y):
+            with pyro.plate("batch", len(x)):
+                joint = torch.stack([log_px_given_y(x, torch.tensor([c])) + PRIOR[c].log() for c in (0, 1)], -1)
+                known = bool((y >= 0).all())
+                self.posterior(x, self.shifted(y if known else pyro.sample("y", dist.Categorical(logits=joint))))
+
+    told = "observes site 'y' of datum [01] and not of datum [01]: .* obs_mask"
+    for ask in (evaluate, lambda *of, ks: importance_sampled(*of, ks=ks)):
+        with pytest.raises(ProgramError, match=told):
+            ask(Branching(), (X[order], SOME[order]), ks=(1,))
+    assert importance_sampled(Branching(), (X, Y), ks=(1,)).names.log_p == "log p(x, y)"
+    importance_sampled(SemiSupervised(), (X[order], SOME[order]), ks=(1,))  # hides by a mask
 
 
 def test_labels_that_are_observed_are_told_in_no_bits_and_apart_from_the_others():
