@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
-        found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
+        found = [_evaluate_run(*each, ks, arguments) for each in zip(every, directories, strict=True)]
         with errors_on_all_ranks():
             if len(every) > 1 and is_first():
                 _compare(every, found, Path(arguments.output))
@@ -104,7 +104,9 @@ def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
     return open_output(path, EVALUATION, arguments.overwrite) if is_first() else path
 
 
-def _judge(trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
+def _evaluate_run(
+    trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
+) -> Evaluation:
     first = trained.first(arguments.limit)
     found = evaluate(
         trained.program,
