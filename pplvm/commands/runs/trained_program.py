@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from pplvm.batch import Batch, to_device, without_conditions
 from pplvm.commands.building.builders import build_program
-from pplvm.commands.comparison.compare_checkpoints import mismatch, without_wrapper_prefixes
+from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
 from pplvm.commands.runs.config import as_argv, run_of, settings_of, trusted_config
 from pplvm.commands.building.data import build_data
 from pplvm.commands.runs.manifest import data_checksum, run_of_manifest
