@@ -50,8 +50,9 @@ class LikelihoodNames:
     @property
     def of(self) -> str:
         """The variables that it is a density of."""
+        x = "x where seen" if self.hides else "x"
         seen = ", ".join(self.observed) + ("" if self.every or not self.observed else " where known")
-        return ", ".join(filter(None, ["x where seen" if self.hides else "x", seen])) + (f" | {', '.join(self.given)}" if self.given else "")
+        return ", ".join(filter(None, [x, seen])) + self.givens
 
     @property
     def datum(self) -> str:
