@@ -315,3 +315,8 @@ def test_what_is_judged_reads_as_the_densities_do():
     assert (
         LikelihoodNames(given=("a", "b")).log_p == "log p(x | a, b)" and not LikelihoodNames(given=("a",)).why_no_bits
     )
+
+
+def test_what_is_neither_tensors_nor_a_data_set_is_refused():
+    with pytest.raises(TypeError, match="x is a DataLoader: give a tensor, a tuple"):
+        evaluate(Conditional(), torch.utils.data.DataLoader([(X[0], Y[0])]))  # type: ignore[arg-type]
