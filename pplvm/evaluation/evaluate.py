@@ -97,6 +97,10 @@ def evaluate(
     names = ()
     if not isinstance(x, Tensor | tuple | list):
         data: Any = x
+        if not hasattr(data, "spec"):
+            raise TypeError(
+                f"x is a {type(data).__name__}: give a tensor, a tuple (x, y) of them, or a data set of pplvm"
+            )
         names, x = data.spec.conditions, data.batch(torch.arange(len(data)))
     parts = as_tuple(x)
     with bar("log p(x)", len(parts[0]), unit="data", shown=progress) as shown:

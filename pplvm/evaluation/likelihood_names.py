@@ -4,19 +4,20 @@
     log p(x | y)                   conditions are given
     log p(x, y)                    the model observes the condition, and knows it of every datum
     log p(x, y where known)        it knows it of some: log p(x, y) of these, log p(x) of the others
+    log p(x where seen | mask)     a mask hides values of the data, which are left out of the density
 
 Only the first two are of the data, and may be told in bits per dimension.
 """
 
 import inspect
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pplvm.batch import Batch, as_tuple, batch_rows
-from pplvm.particles.conditions import observed_conditions, rows_that_observe
+from pplvm.particles.conditions import hides_data, observed_conditions, rows_that_observe
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.pair import Pair
 
@@ -42,6 +43,7 @@ class LikelihoodNames:
     given: tuple[str, ...] = ()  # conditions that the model only reads
     observed: tuple[str, ...] = ()  # conditions that it observes, of some data at least
     every: bool = True  # whether it observes them of every datum
+    hides: bool = False  # whether a mask hides values of the data
 
     @property
     def log_p(self) -> str:
@@ -51,7 +53,8 @@ class LikelihoodNames:
     @property
     def of(self) -> str:
         """The variables that it is a density of."""
-        return ", ".join(filter(None, ["x", self._seen])) + (f" | {', '.join(self.given)}" if self.given else "")
+        x = "x where seen" if self.hides else "x"
+        return ", ".join(filter(None, [x, self._seen])) + (f" | {', '.join(self.given)}" if self.given else "")
 
     @property
     def datum(self) -> str:
@@ -76,6 +79,8 @@ class LikelihoodNames:
     @property
     def why_no_bits(self) -> str:
         """Why figures are not bits per dimension of the data; "" where they are."""
+        if self.hides:
+            return f"this is {self.log_p}, of the values that a mask shows, and no density of all of them"
         if not self.observed:
             return ""
         return f"this is {self.log_p}, of data and labels, and no density of the data alone"
@@ -97,24 +102,31 @@ def likelihood_names(pair: Pair, batch: Batch, names: Sequence[str] = ()) -> Lik
         return LikelihoodNames()
     named = dict(enumerate(_own_names(pair, len(parts) - 1), start=1))
     named |= {number: name for number, name in enumerate(names, start=1) if name != f"condition {number}"}
-    sites = observed_conditions(pair, batch_rows(parts, slice(1)), {})
+    first = batch_rows(parts, slice(1))
+    sites = observed_conditions(pair, first, {})
     _require_same_sites(pair, parts, sites.keys())
+    hides = hides_data(pair, first, {}) is not None and any(hides_data(pair, each, {}) for each in _pieces(parts))
     observes = frozenset[int]().union(*sites.values())
     given = tuple(name for number, name in named.items() if number not in observes)
     observed = tuple(name for number, name in named.items() if number in observes)
     if not observed:
-        return LikelihoodNames(given)
+        return LikelihoodNames(given, hides=hides)
     known = observing(pair, parts)
-    return LikelihoodNames(given, observed, bool(known.all())) if known.any() else LikelihoodNames(given)
+    if not known.any():
+        return LikelihoodNames(given, hides=hides)
+    return LikelihoodNames(given, observed, bool(known.all()), hides=hides)
 
 
 def observing(pair: Pair, batch: Batch) -> Tensor:
     """A mask (N,) of the data of which the model observes a condition, whose density is log p(x, y)."""
     parts = as_tuple(batch)
-    starts = range(0, len(parts[0]), AT_ONCE)
-    return torch.cat(
-        [rows_that_observe(pair, batch_rows(parts, slice(start, start + AT_ONCE)), {}) for start in starts]
-    )
+    return torch.cat([rows_that_observe(pair, each, {}) for each in _pieces(parts)])
+
+
+def _pieces(parts: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """The data and their conditions, `AT_ONCE` at a time."""
+    for start in range(0, len(parts[0]), AT_ONCE):
+        yield batch_rows(parts, slice(start, start + AT_ONCE))
 
 
 def _require_same_sites(pair: Pair, parts: tuple[Tensor, ...], first: Set[str]) -> None:

@@ -297,6 +297,29 @@ def test_labels_that_are_observed_are_told_in_no_bits_and_apart_from_the_others(
     assert unknown["density"].value == pytest.approx(-float(log_px(X).mean()) / 3 / math.log(2))
 
 
+class Incomplete(nn.Module):
+    """Pixels N(0, S^2), of which a mask shows some."""
+
+    def model(self, x, seen):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros_like(x), S).mask(seen).to_event(1), obs=x)
+
+    def guide(self, x, seen):
+        pass
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_density_of_the_values_that_a_mask_shows_is_no_density_of_all_of_them(hides):
+    seen = torch.ones(4, 3, dtype=torch.bool)
+    seen[3, 1] = not hides
+    found, figures = figures_of(Incomplete(), (X, seen))
+    truth = (dist.Normal(torch.zeros_like(X), S).log_prob(X) * seen).sum(1).mean()
+    name = "log p(x where seen | seen)" if hides else "log p(x | seen)"
+    assert figures[f"{name}, exact"].value == pytest.approx(float(truth))
+    assert any("density" in each or "bits" in each for each in figures) != hides
+    assert any(each.startswith(f"bits per dimension: this is {name}") for each in found.left_out) == hides
+
+
 def test_dreams_of_a_semi_supervised_program_keep_the_labels_that_are_known():
     y = torch.tensor([0, 1, -1])
     found = prior_samples(SemiSupervised(), (X[:3], y), 6000).draw
@@ -359,3 +382,8 @@ def test_what_is_judged_reads_as_the_densities_do():
     assert (
         LikelihoodNames(given=("a", "b")).log_p == "log p(x | a, b)" and not LikelihoodNames(given=("a",)).why_no_bits
     )
+
+
+def test_what_is_neither_tensors_nor_a_data_set_is_refused():
+    with pytest.raises(TypeError, match="x is a DataLoader: give a tensor, a tuple"):
+        evaluate(Conditional(), torch.utils.data.DataLoader([(X[0], Y[0])]))  # type: ignore[arg-type]
