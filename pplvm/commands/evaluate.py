@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
             directories = [_directory(trained, arguments) for trained in every]
-        found = [_judge(*each, ks, arguments) for each in zip(every, directories, strict=True)]
+        found = [_evaluate_run(*each, ks, arguments) for each in zip(every, directories, strict=True)]
         with errors_on_all_ranks():
             if len(every) > 1 and is_first():
                 _compare(every, found, Path(arguments.output))
@@ -104,7 +104,9 @@ def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
     return open_output(path, EVALUATION, arguments.overwrite) if is_first() else path
 
 
-def _judge(trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace) -> Evaluation:
+def _evaluate_run(
+    trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
+) -> Evaluation:
     first = trained.first(arguments.limit)
     found = evaluate(
         trained.program,
@@ -184,7 +186,7 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
 
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:
     """The importance-sampled estimates at each k, (N, len(ks)), and their name."""
-    names = dict(zip(VARIABLES, (found.judged.log_p, "log mean weight"), strict=True))
+    names = dict(zip(VARIABLES, (found.names.log_p, "log mean weight"), strict=True))
     return next((name, found.per_datum[key]) for key, name in names.items() if key in found.per_datum)
 
 
@@ -196,7 +198,7 @@ def _arrays(found: Evaluation, ks: tuple[int, ...]) -> xr.Dataset:
     arrays: dict[str, Any] = {}
     for name, value in found.per_datum.items():
         dims = ["datum", "k" if name in VARIABLES else f"{name}_unit"][: value.dim()]
-        told = {"long_name": found.judged.log_p} if name in ("log_p", "log_p_exact") else {}
+        told = {"long_name": found.names.log_p} if name in ("log_p", "log_p_exact") else {}
         arrays[name] = (dims, value.numpy(), told)
     return xr.Dataset(arrays, coords={"k": np.array(ks)})
 
@@ -213,10 +215,10 @@ def _print(trained: TrainedProgram, found: Evaluation, remarks: list[str], left_
 
 def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Path) -> None:
     """Plot rate against distortion of all runs, and print their main figures side by side."""
-    points, names = [], {each.judged.log_p for each in found}
-    differ = len(names) > 1  # which do not compare
-    name = "log p" if differ else names.pop()
-    width = max(12, len(name) + 2, *(len(each) + 9 for each in names))
+    points, likelihoods = [], {each.names.log_p for each in found}
+    differ = len(likelihoods) > 1  # which do not compare
+    name = "log p" if differ else likelihoods.pop()
+    width = max(12, len(name) + 2, *(len(each) + 9 for each in likelihoods))
     print(f"\n{'run':30}{name:>{width}}{'rate':>10}{'distortion':>12}{'beta':>8}")
     for trained, each in zip(every, found, strict=True):
         figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
@@ -224,8 +226,11 @@ def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Pa
         beta = trained.settings.beta if trained.settings.beta is not None else 1.0
         best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
         shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
-        points.append(_point(trained, beta, rate, distortion))
-        shown = f"{each.judged.log_p} {shown}" if differ else shown
+        label, on_curve = trained.directory.name, beta
+        if differ:
+            shown = f"{each.names.log_p} {shown}"
+            label, on_curve = f"{label}, {each.names.log_p}", None
+        points.append(_point(label, on_curve, rate, distortion))
         told = str(trained.directory)[-29:]
         print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
     finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
@@ -236,8 +241,9 @@ def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Pa
         print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
 
 
-def _point(trained: TrainedProgram, beta: float, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
-    found: dict[str, Any] = {"label": trained.directory.name, "beta": beta}
+def _point(label: str, beta: float | None, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
+    """A run in the rate-distortion plane; without a beta it is on no curve of betas."""
+    found: dict[str, Any] = {"label": label} | ({} if beta is None else {"beta": beta})
     for figure in (rate, distortion):
         found |= {figure.name: figure.value}
         found |= {} if figure.error is None else {f"{figure.name}_error": figure.error}

@@ -205,6 +205,8 @@ class ImageData(NotebookRepr, Dataset[Tensor | Any]):
         name, count = self.spec.name, len(self)
         if isinstance(condition, Tensor):
             return as_condition(condition, count, word, name)
+        if not isinstance(condition, str):
+            raise TypeError(f"{word} is a {type(condition).__name__}: give a name, as 'labels', or a tensor (N, ...)")
         if condition == "labels":
             return as_labels(self.labels, count, name, self.no_labels)
         if condition not in self.arrays:

@@ -65,7 +65,7 @@ def any_rank(flag: bool) -> bool:
 def all_gather_rows(mine: Tensor, n: int) -> Tensor:
     """All rows (n, ...) in order, on each rank, from the rows (n_r, ...) that `my_rows(n)` gave it."""
     if len(mine) != len(range(n)[my_rows(n)]):
-        raise ValueError(f"gathered: rank {rank()} has {len(mine)} rows of {n}, not those of my_rows({n})")
+        raise ValueError(f"all_gather_rows: rank {rank()} has {len(mine)} rows of {n}, not those of my_rows({n})")
     if size() == 1:
         return mine
     padded = mine.new_zeros(-(-n // size()), *mine.shape[1:], device=backend_device())

@@ -97,6 +97,10 @@ def evaluate(
     names = ()
     if not isinstance(x, Tensor | tuple | list):
         data: Any = x
+        if not hasattr(data, "spec"):
+            raise TypeError(
+                f"x is a {type(data).__name__}: give a tensor, a tuple (x, y) of them, or a data set of pplvm"
+            )
         names, x = data.spec.conditions, data.batch(torch.arange(len(data)))
     parts = as_tuple(x)
     with bar("log p(x)", len(parts[0]), unit="data", shown=progress) as shown:
@@ -126,8 +130,8 @@ class _Evaluator:
         self.seed, self.compile, self.report = seed, compile, report
         self.seeds = datum_seeds(self.x, seed)
         with evaluation_mode(program, self.x) as pair:
-            self.judged = likelihood_names(pair, self.x, names)
-            self.observing = None if self.judged.every else observing(pair, self.x)  # (N,)
+            self.names = likelihood_names(pair, self.x, names)
+            self.observing = None if self.names.every else observing(pair, self.x)  # (N,)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -139,13 +143,13 @@ class _Evaluator:
         if not self._has_latents():
             self._rates()
             self.left_out.append(NO_LATENTS)
-            return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.judged)
+            return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
         if annealed_data:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
         self._try("information", self._information)
         self._bounds_on_information()
-        return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.judged)
+        return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
         """Run one evaluation that not every program allows, and note why it is left out if it fails."""
@@ -155,7 +159,7 @@ class _Evaluator:
             self.left_out.append(f"{what}: {' '.join(str(error).split())}")
 
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
-        told = self._told(f"{self.judged.log_p}, k = {ks[-1]}")
+        told = self._told(f"{self.names.log_p}, k = {ks[-1]}")
         rows, seeds = self._mine
         mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
         sampled = self._named(gather_results(mine, self.N))
@@ -167,11 +171,11 @@ class _Evaluator:
             figures = [*exact.figures, *([] if sampled.exact else figures)]
             self.per_datum["log_p_exact"] = best
         fault = sampled.fault if exact is None else ""
-        if why := fault or self.judged.why_no_bits:
+        if why := fault or self.names.why_no_bits:
             self.left_out.append(f"bits per dimension: {why}")
         else:
             discrete, D = self._is_discrete(), self.parts[0][0].numel()
-            figures.append(bits_per_dim(best, D, discrete=discrete, levels=levels, given=self.judged.given))
+            figures.append(bits_per_dim(best, D, discrete=discrete, levels=levels, given=self.names.given))
         self.sections["likelihood"] = [*figures, *([] if fault else self._apart(best))]
         self.per_datum |= {VARIABLES[bool(sampled.fault)]: sampled.log_p, "ess": sampled.ess, "khat": sampled.khat}
 
@@ -180,7 +184,7 @@ class _Evaluator:
         if self.observing is None:
             return []
         self.per_datum[OBSERVED] = self.observing.double()
-        known, other = replace(self.judged, every=True), replace(self.judged, observed=())
+        known, other = replace(self.names, every=True), replace(self.names, observed=())
         found = (log_p[self.observing], log_p[~self.observing])
         return [
             mean_of(f"{of.log_p}, of {len(each):,} data", each) for of, each in zip((known, other), found, strict=True)
@@ -188,13 +192,13 @@ class _Evaluator:
 
     def _named(self, found: Any) -> Any:
         """A result with the names of its likelihood, which a part of the data cannot tell."""
-        return None if found is None else replace(found, judged=self.judged)
+        return None if found is None else replace(found, names=self.names)
 
     def _exact(self) -> Evidence | None:
         try:
             return self._named(log_evidence(self.program, self.x))
         except ProgramError as error:
-            self.left_out.append(f"{self.judged.log_p}, exact: {error}")
+            self.left_out.append(f"{self.names.log_p}, exact: {error}")
             return None
 
     def _annealed(self, data: int, chains: int, steps: int) -> None:
@@ -207,7 +211,7 @@ class _Evaluator:
         )
         self.sections["annealed importance sampling"] = self._named(found).figures
         if (log_p := self.per_datum.get("log_p")) is not None:
-            same = mean_of(f"{self.judged.log_p}, importance sampled, the same {len(x[0])} data", log_p[:data, -1])
+            same = mean_of(f"{self.names.log_p}, importance sampled, the same {len(x[0])} data", log_p[:data, -1])
             self.sections["annealed importance sampling"] += [same]
         self._try("certificate", lambda: self._certificate(len(x[0]), chains, steps))
 

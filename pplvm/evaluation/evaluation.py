@@ -13,7 +13,7 @@ __all__ = ["Evaluation", "OBSERVED", "VARIABLES"]
 
 VARIABLES = ("log_p", "log_mean_weight")
 """How the estimates at each k are called among the terms of each datum: the second where a fault keeps them from being
-a bound on what `Evaluation.judged` says."""
+a bound on what `Evaluation.names` says."""
 
 OBSERVED = "conditions_observed"
 """Among the terms of each datum, 1 where the model observes its conditions and 0 where not, if data differ in that."""
@@ -27,13 +27,13 @@ class Evaluation:
         sections: figures under their headings, in the order of a report.
         per_datum: terms behind the figures, (N,) or (N, k) each, float64.
         left_out: what could not be asked of this program, and why, a sentence each.
-        judged: what `log_p` is of: data, data given conditions, or data and the labels that the model observes.
+        names: what `log_p` is of: data, data given conditions, or data and the labels that the model observes.
     """
 
     sections: dict[str, list[Figure]]
     per_datum: dict[str, Tensor]
     left_out: tuple[str, ...]
-    judged: LikelihoodNames = LikelihoodNames()
+    names: LikelihoodNames = LikelihoodNames()
 
     def __repr__(self) -> str:
         try:

@@ -32,11 +32,11 @@ class Evidence:
 
     log_p: Tensor  # (N,), float64, in nats
     how: str  # "in closed form", "1,024 states summed out"
-    judged: LikelihoodNames = LikelihoodNames()  # what log_p is of
+    names: LikelihoodNames = LikelihoodNames()  # what log_p is of
 
     @property
     def figures(self) -> list[Figure]:
-        return [mean_of(f"{self.judged.log_p}, exact", self.log_p, note=self.how)]
+        return [mean_of(f"{self.names.log_p}, exact", self.log_p, note=self.how)]
 
 
 def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
@@ -67,7 +67,7 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
     """
     parts = as_tuple(x)
     with evaluation_mode(program, x) as pair:
-        first, judged = batch_rows(parts, slice(1)), likelihood_names(pair, x)
+        first, names = batch_rows(parts, slice(1)), likelihood_names(pair, x)
         known = getattr(program, "log_evidence", None)
         if callable(known):
             how, log_p = "in closed form", _by_method(known, parts)
@@ -79,7 +79,7 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
             return None
     for number in log_p.isnan().nonzero()[:1].flatten().tolist():
         raise FloatingPointError(f"log p(x) of datum {number} is not a number: check it and the program's parameters")
-    return Evidence(log_p, how, judged)
+    return Evidence(log_p, how, names)
 
 
 def has_latents(pair: Pair, x: Batch) -> bool:

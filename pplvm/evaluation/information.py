@@ -36,7 +36,7 @@ class AggregatePosterior:
     reconstruction: Tensor  # log p(x_i | z)
     components: Tensor  # M
     fault: str = ""  # what keeps reconstruction - rate from a bound on log p(x)
-    judged: LikelihoodNames = LikelihoodNames()  # what is told, and what is given
+    names: LikelihoodNames = LikelihoodNames()  # what is told, and what is given
 
     @property
     def figures(self) -> list[Figure]:
@@ -47,14 +47,14 @@ class AggregatePosterior:
         M = int(self.components.min())
         few = f"; {M:,} guides are few, take {ENOUGH:,} to compare with published figures" if M < ENOUGH else ""
         cap = f"index-code, own guide among the {M:,}: at most log M = {math.log(M):.2f}, too low near it{few}"
-        told = f"I_q({self.judged.datum}; z)"
-        beside = ", ".join((*self.judged.given, *self.judged.observed))
+        told = f"I_q({self.names.datum}; z)"
+        beside = ", ".join((*self.names.given, *self.names.observed))
         prior = f"E_q log q(z) - log p(z | {beside})" if beside else "KL(q(z) || p(z))"
         of_prior = f"; KL(q(z) || p(z)) where the prior reads no {beside}, else no divergence" if beside else ""
         apart = f"mean over data bounds that of their source from above, {told} from below{few}"
         return [
             mean_of(
-                figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault or self.judged.bounded
+                figure_name("elbo", self.fault), self.reconstruction - self.rate, note=self.fault or self.names.bounded
             ),
             mean_of("reconstruction", self.reconstruction),
             mean_of("rate", self.rate),
@@ -122,7 +122,7 @@ def aggregate_posterior(
             reconstruction=_mean(reconstruction),
             components=components.cpu(),
             fault=why_no_bound_per_datum(pair, x),
-            judged=likelihood_names(pair, x),
+            names=likelihood_names(pair, x),
         )
 
 

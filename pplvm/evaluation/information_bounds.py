@@ -36,19 +36,19 @@ class BarberAgakov:
     entropy: Tensor  # H(z), site by site given the sites above: its mean is that of the joint latent
     log_q: Tensor  # log q(z | x)
     exact_entropy: bool  # whether H(z) is known, the same at every draw
-    judged: LikelihoodNames = LikelihoodNames()  # what is given: the entropy is then H(z | y)
+    names: LikelihoodNames = LikelihoodNames()  # what is given: the entropy is then H(z | y)
 
     @property
     def figures(self) -> list[Figure]:
         """The bound and its two terms."""
         closed = "closed form" if self.exact_entropy else "from the same draws"
-        name = f"H(z{self.judged.givens})"
+        name = f"H(z{self.names.kept})"
         note = f"lower bound on the model's joint, not on data; {name} {closed}"
         entropy = mean_of(name, self.entropy, note=closed)
         return [
-            mean_of(f"Barber-Agakov I_p(x; z{self.judged.givens})", self.entropy + self.log_q, note=note),
+            mean_of(f"Barber-Agakov I_p(x; z{self.names.kept})", self.entropy + self.log_q, note=note),
             Figure(name, entropy.value, None, "nats", closed) if self.exact_entropy else entropy,
-            mean_of(f"E_p log q(z | {self.judged.datum})", self.log_q),
+            mean_of(f"E_p log q(z | {self.names.datum})", self.log_q),
         ]
 
 
@@ -58,16 +58,16 @@ class InfoNCE:
 
     information: Tensor  # (batches, N) in float64, at most log N each
     joint: str  # "q", the guide's on data, or "p", the model's
-    judged: LikelihoodNames = LikelihoodNames()  # what latents tell of
+    names: LikelihoodNames = LikelihoodNames()  # what latents tell of
 
     @property
     def figures(self) -> list[Figure]:
         """The bound; its error is over batches, since the terms within a batch are dependent."""
         batches, N = self.information.shape
         where = "data" if self.joint == "q" else "the model's joint"
-        most = f"at most log N = {math.log(N):.2f}, whatever I({self.judged.datum}; z) is"
+        most = f"at most log N = {math.log(N):.2f}, whatever I({self.names.datum}; z) is"
         note = f"lower bound on {where}, {batches:,} batches of {N:,}: {most}"
-        return [mean_of(f"InfoNCE I_{self.joint}({self.judged.datum}; z)", self.information.mean(1), note=note)]
+        return [mean_of(f"InfoNCE I_{self.joint}({self.names.datum}; z)", self.information.mean(1), note=note)]
 
 
 def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed: int = 0) -> BarberAgakov:
@@ -80,7 +80,7 @@ def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed:
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         like: data (N, ...), of which only shape and type count; with conditions, (x, y), draw t is from the joint given
-            those of datum t, counted on from the first again, and the bound is on I_p(x; z | y).
+            those of datum t, read or observed, counted on from the first again, and the bound is on I_p(x; z | y).
         draws: T, from the model's joint.
         seed: of the draws.
 
@@ -106,9 +106,9 @@ def barber_agakov(program: nn.Module, like: Batch, *, draws: int = 10_000, seed:
         parts, starts = as_tuple(like), range(0, draws, DREAMS_AT_ONCE)
         numbers = (range(start, min(start + DREAMS_AT_ONCE, draws)) for start in starts)
         found = [_entropy_and_log_q(pair, parts, each) for each in numbers]
-        judged = likelihood_names(pair, like)
+        names = likelihood_names(pair, like)
     entropy, log_q = torch.cat(found, 1).cpu()
-    return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)), judged)
+    return BarberAgakov(entropy, log_q, bool(torch.allclose(entropy, entropy[0], rtol=1e-6, atol=1e-9)), names)
 
 
 def info_nce(program: nn.Module, x: Batch, *, batch: int = 100, seed: int = 0) -> InfoNCE:
@@ -148,8 +148,8 @@ def info_nce(program: nn.Module, x: Batch, *, batch: int = 100, seed: int = 0) -
         for rows in batches:
             chosen = tuple(part[rows] for part in parts)
             found.append(_contrast(pair, chosen, _drawn(pair, chosen, [seeds[row] for row in rows])))
-        judged = likelihood_names(pair, x)
-    return InfoNCE(torch.stack(found).cpu(), "q", judged)
+        names = likelihood_names(pair, x)
+    return InfoNCE(torch.stack(found).cpu(), "q", names)
 
 
 def info_nce_of_dreams(
@@ -190,8 +190,8 @@ def info_nce_of_dreams(
         for number in range(batches):
             _, guide_trace, dreamt = _dreamt(pair, as_tuple(like), range(number * batch, (number + 1) * batch))
             found.append(_contrast(pair, dreamt, iter([guide_trace])))
-        judged = likelihood_names(pair, like)
-    return InfoNCE(torch.stack(found).cpu(), "p", judged)
+        names = likelihood_names(pair, like)
+    return InfoNCE(torch.stack(found).cpu(), "p", names)
 
 
 def _require_batch(name: str, batch: int, most: int) -> None:

@@ -51,7 +51,7 @@ class ImportanceSampled:
     khat: Tensor  # (N,), nan under 25 draws and where the weights have no tail to fit
     fault: str = ""  # what keeps all this from a bound on log p(x)
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
-    judged: LikelihoodNames = LikelihoodNames()  # what log_p is of
+    names: LikelihoodNames = LikelihoodNames()  # what log_p is of
     short: str = ""  # what keeps log_p below the truth however many draws there are
 
     @property
@@ -62,9 +62,9 @@ class ImportanceSampled:
     @property
     def figures(self) -> list[Figure]:
         if self.exact:
-            return [mean_of(f"{self.judged.log_p}, exact", self.elbo, note="the program has no latents")]
+            return [mean_of(f"{self.names.log_p}, exact", self.elbo, note="the program has no latents")]
         K = self.ks[-1]
-        names = [figure_name(f"{self.judged.log_p}, k = {k}", self.fault) for k in self.ks]
+        names = [figure_name(f"{self.names.log_p}, k = {k}", self.fault) for k in self.ks]
         log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
@@ -84,7 +84,7 @@ class ImportanceSampled:
         kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
         notes = [f"{kind}, +- {own:.2g} by its draws"]
         if self.short:
-            notes += [f"it stays below {self.judged.log_p} however large k is: {self.short}"]
+            notes += [f"it stays below {self.names.log_p} however large k is: {self.short}"]
         if 0 < behind < min(ENOUGH, len(self.error) / 4):
             notes += [f"which {behind:.0f} of {len(self.error)} data make: itself uncertain"]
         if lost := int((self.log_p[:, i] == -torch.inf).sum()):
@@ -140,7 +140,7 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with evaluation_mode(program, x, ks[-1]) as pair:
-        fault, exact, judged = why_no_bound_per_datum(pair, x), not has_latents(pair, x), likelihood_names(pair, x)
+        fault, exact, names = why_no_bound_per_datum(pair, x), not has_latents(pair, x), likelihood_names(pair, x)
         short = "" if fault else why_never_tight(pair, x)
         terms, found = ParticleTerms(pair, x, 1 if exact else ks[-1], _weights, compile), []
         for number, row in enumerate(each_datum(x, seed)):
@@ -148,7 +148,7 @@ def importance_sampled(
             report(number + 1, terms.num_data)
     log_p, error, elbo, ess, khat = (torch.stack(column) for column in zip(*found, strict=True))
     error = torch.zeros_like(error) if exact else error
-    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact, judged, short)
+    return ImportanceSampled(ks, log_p, error, elbo, ess, khat, fault, exact, names, short)
 
 
 def bits_per_dim(

@@ -30,6 +30,7 @@ __all__ = [
     "each_datum",
     "each_row",
     "evaluation_mode",
+    "without_training",
 ]
 
 Seed = int | Sequence[int]
@@ -55,14 +56,25 @@ def evaluation_mode(program: nn.Module, x: Batch, num_particles: int = 1) -> Ite
     if len(parts[0]) == 0:
         raise ValueError("there are no data to evaluate: give at least one row")
     first = batch_rows(parts, slice(1))
+    with without_training(program, first):
+        pair = pair_up(program.model, program.guide, first, {})
+        if num_particles > 1:
+            raise_program_error(why_particles_interact(pair, first, {}))
+        yield pair
+
+
+@contextmanager
+def without_training(program: nn.Module, args: tuple[Tensor, ...]) -> Iterator[None]:
+    """Within this context, evaluation mode without gradient; modes, buffers and random state are restored.
+
+    Arguments:
+        args: what the program will be given, restored too.
+    """
     modes = {module: module.training for module in program.modules()}
-    with without_side_effects(program, first), torch.no_grad(), pyro.get_param_store().scope():
+    with without_side_effects(program, args), torch.no_grad(), pyro.get_param_store().scope():
         program.eval()
         try:
-            pair = pair_up(program.model, program.guide, first, {})
-            if num_particles > 1:
-                raise_program_error(why_particles_interact(pair, first, {}))
-            yield pair
+            yield
         finally:
             for module, mode in modes.items():
                 module.training = mode

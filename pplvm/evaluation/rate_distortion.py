@@ -42,7 +42,7 @@ class RateDistortion:
     closed: tuple[str, ...]  # latent sites whose KL(q || p) is in closed form, given the sites that it depends on
     num_particles: int
     fault: str = ""  # what keeps the elbo from a bound on log p(x)
-    judged: LikelihoodNames = LikelihoodNames()  # what the elbo bounds the log density of
+    names: LikelihoodNames = LikelihoodNames()  # what the elbo bounds the log density of
 
     @property
     def rate(self) -> Tensor:
@@ -62,7 +62,7 @@ class RateDistortion:
         notes = {name: "KL in closed form" if name in self.closed else drawn for name in self.rate_sites}
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
-        note = "; ".join(filter(None, [drawn, self.fault or self.judged.bounded]))
+        note = "; ".join(filter(None, [drawn, self.fault or self.names.bounded]))
         return [
             mean_of(figure_name("elbo", self.fault), self.elbo, note=note),
             mean_of("rate", self.rate, note="; ".join(sorted(set(notes.values())))),
@@ -111,14 +111,14 @@ def rate_distortion(
     if num_particles < 1:
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with evaluation_mode(program, x, num_particles) as pair:
-        fault, judged = why_no_bound_per_datum(pair, x), likelihood_names(pair, x)
+        fault, names = why_no_bound_per_datum(pair, x), likelihood_names(pair, x)
         carried = _carried(pair, batch_rows(as_tuple(x), slice(1)))
         terms, found = ParticleTerms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(terms(row), number))
             report(number + 1, terms.num_data)
     rates, distortions, closed = zip(*found, strict=True)
-    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, judged)
+    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, names)
 
 
 def _carried(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, str]:

@@ -74,7 +74,7 @@ class Penalized(Wrapper):
                 f"Penalized weighs deterministic sites of the guide, which {type(unwrapped(objective)).__name__} never "
                 "runs: wrap an objective such as Pathwise() or LeaveOneOut()"
             )
-        if not penalties:
+        if not penalties or not isinstance(penalties, Mapping):
             raise ObjectiveError(
                 "Penalized: name at least one penalty, as in Penalized(objective, {'commitment': 1.0})"
             )

@@ -13,11 +13,11 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pplvm.particles.contract import sample_sites
 from pplvm.particles.dependencies import Written
-from pplvm.particles.masks import visible_coordinates
+from pplvm.particles.masks import is_masked, visible_coordinates
 from pplvm.particles.pair import Pair, cuda_devices
 from pplvm.particles.unobserved import Unobserved
 
-__all__ = ["WithoutData", "observed_conditions", "rows_that_observe"]
+__all__ = ["WithoutData", "hides_data", "observed_conditions", "rows_that_observe"]
 
 SITES_OF_CONDITIONS = "sites of conditions"
 
@@ -44,8 +44,7 @@ def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
     names = observed_conditions(pair, args, kwargs)
     found = torch.zeros(len(args[0]), dtype=torch.bool)
     if names:
-        with torch.no_grad(), torch.random.fork_rng(cuda_devices(args)):
-            trace = pair.again.run(pair.model, 1, args, kwargs)
+        trace = _run_again(pair, args, kwargs)
         for name in names:
             site = trace.nodes[name]
             rows = visible_coordinates(site).movedim(
@@ -53,6 +52,14 @@ def rows_that_observe(pair: Pair, args: tuple, kwargs: dict) -> Tensor:
             )  # (B, nested plates..., event...)
             found = found | rows.reshape(len(rows), -1).any(1)
     return found
+
+
+def hides_data(pair: Pair, args: tuple, kwargs: dict) -> bool | None:
+    """Whether a mask hides values of the data that the model observes; None where no site of data has a mask at all."""
+    conditions = observed_conditions(pair, args, kwargs)
+    sites = sample_sites(_run_again(pair, args, kwargs))
+    masked = [s for name, s in sites.items() if s["is_observed"] and name not in conditions and is_masked(s)]
+    return any(not bool(visible_coordinates(site).all()) for site in masked) if masked else None
 
 
 class WithoutData(Messenger):
@@ -69,6 +76,12 @@ class WithoutData(Messenger):
     def _pyro_sample(self, msg: "poutine.runtime.Message") -> None:
         if msg["name"] not in self.kept:
             self._uncondition._pyro_sample(msg)
+
+
+def _run_again(pair: Pair, args: tuple, kwargs: dict) -> poutine.Trace:
+    """One more run of the model, which leaves the random state as it was."""
+    with torch.no_grad(), torch.random.fork_rng(cuda_devices(args)):
+        return pair.again.run(pair.model, 1, args, kwargs)
 
 
 def _followed(pair: Pair, args: tuple, kwargs: dict) -> dict[str, frozenset[int]]:

@@ -45,7 +45,7 @@ class VAE(nn.Module):
     Raises:
         TypeError: a part cannot be called.
         ValueError: likelihood or activation has another name; data_size is needed, or data_mean has no use; in
-            model(x), data are not of the likelihood's size; in model(x, y), no part takes y.
+            model(x), data are not of the likelihood's size, or a part needs y; in model(x, y), no part takes y.
 
     Example:
         >>> from pplvm.programs.parts import StandardNormal
@@ -137,20 +137,39 @@ class VAE(nn.Module):
 
 def _given(part: Callable[..., Any], inputs: tuple[Tensor, ...], conditions: tuple[Tensor, ...]) -> Any:
     """Call a module with its inputs and as many conditions as it takes."""
-    if not conditions:
-        return part(*inputs)
-    return part(*inputs, *conditions[: max(0, _places(part) - len(inputs))])
+    taken = conditions[: max(0, _places(part) - len(inputs))] if conditions else ()
+    try:
+        return part(*inputs, *taken)
+    except TypeError as error:
+        if (needed := _needed(part) - len(inputs)) <= len(taken):
+            raise
+        raise ValueError(
+            f"VAE: a part, {getattr(part, '__name__', type(part).__name__)}, needs {needed} of the data's conditions, "
+            f"and there {'is' if len(taken) == 1 else 'are'} {len(taken) or 'none'}: give data that have them, as "
+            "data.conditioned('labels') or --condition labels"
+        ) from error
 
 
 def _places(part: Callable[..., Any]) -> int:
     """The number of inputs that a module or callable takes: positional, and optional where None is the default."""
     if isinstance(part, LeadingDims):
         return _places(part.layer)
-    taken = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
+    taken = _positional(part)
     if any(p.kind is p.VAR_POSITIONAL for p in taken):
         return 2**31
-    positional = (p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
-    return sum(1 for _ in takewhile(lambda p: p.default is p.empty or p.default is None, positional))
+    return sum(1 for _ in takewhile(lambda p: p.default is p.empty or p.default is None, taken))
+
+
+def _needed(part: Callable[..., Any]) -> int:
+    """The number of inputs without a default that a module or callable has."""
+    if isinstance(part, LeadingDims):
+        return _needed(part.layer)
+    return sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(part))
+
+
+def _positional(part: Callable[..., Any]) -> list[inspect.Parameter]:
+    every = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
+    return [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 def _bernoulli_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:

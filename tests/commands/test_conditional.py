@@ -62,6 +62,13 @@ class SemiSupervised(Conditional):
             with poutine.mask(mask=y < 0):
                 drawn = pyro.sample("y_unobserved", dist.Categorical(logits=self.classifier(x.flatten(1))))
             self.encoded(x, torch.where(y >= 0, y, drawn))
+
+
+class Supervised(Conditional):
+    def model(self, x, y):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("y", dist.Categorical(logits=self.bias.weight.new_zeros(len(self.bias.weight))), obs=y)
+            self.latent_and_data(x, y)
 """
 
 NAME = f"of_labels_{os.getpid()}"
@@ -149,6 +156,16 @@ def test_samples_are_of_each_class_in_turn_or_of_one(here, monkeypatch):
         assert apart[label] < apart[1 - label], "samples are of their own class"
     assert main(["sample", "given", f"--trust={NAME}", "--count=5", "--label=7", "--output=seven"]) == 0
     assert np.load("seven/samples.npz")["labels"].tolist() == [7] * 5
+
+
+def test_labels_that_a_program_cannot_do_without_are_not_hidden(capsys):
+    fit = ["fit", f"--program={NAME}:Supervised", f"--trust={NAME}", *FIT, "--steps=1", "--output=supervised"]
+    assert main(fit) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "supervised", *JUDGE, "--hide-labels", "--output=none"]) == 2
+    told = capsys.readouterr().err
+    assert "supervised observes labels and does not run where none is known, -1 (IndexError" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_a_class_that_is_not_there_is_refused(capsys):

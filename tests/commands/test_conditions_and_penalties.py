@@ -47,6 +47,8 @@ PROGRAM = """
 
     def penalized():
         return Penalized(Pathwise(), {"size": 2.0, "class": 0.0})
+
+    instance = penalized()
 """
 
 
@@ -137,3 +139,11 @@ def test_a_failure_is_told_with_the_batch_and_its_labels(module, capsys):
     assert "lower the learning rate" in capsys.readouterr().err
     told = json.loads(Path("failed/failure.json").read_text())
     assert len(told["rows"]) == 50 and {"model x", "guide z"} <= told["log_densities"].keys()
+
+
+def test_a_setting_that_an_objective_cannot_take_is_told(module, capsys):
+    words = ("--condition=labels", "--steps=1")
+    assert fit(module, *words, f"--objective={module}:instance@weight=3", "--output=set") == 2
+    assert "is an instance already, so @weight=3 has nothing to set" in capsys.readouterr().err
+    assert fit(module, *words, f"--objective={module}:penalized", "--particles=3", "--output=particles") == 0
+    assert f"--particles 3 sets nothing: {module}:penalized takes no num_particles" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from pplvm.commands.runs.trained_program import TrainedProgram, comparability_ca
 from pplvm.data.spec import DataSpec
 from pplvm.evaluation.evaluate import Evaluation
 from pplvm.evaluation.figures import Figure
+from pplvm.evaluation.likelihood_names import LikelihoodNames
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,27 @@ def test_a_run_whose_distortion_is_infinite_stands_in_the_table_and_not_in_the_p
         printed = capsys.readouterr().out
         assert "not finite: broken" in printed and "inf" in printed and told in printed
     assert "rate against distortion:" not in printed
+
+
+def test_runs_of_different_likelihoods_are_on_no_common_curve(capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pplvm.commands.evaluate.save_rate_distortion", lambda points, path: drawn.extend(points))
+    shown = [Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", 20.0, 0.1, "nats")]
+    runs = [
+        argparse.Namespace(directory=Path(name), settings=argparse.Namespace(beta=beta))
+        for name, beta in (("of-x", 1.0), ("of-labels", 2.0))
+    ]
+    found = [
+        Evaluation({"rate and distortion": shown}, {}, (), names)
+        for names in (LikelihoodNames(), LikelihoodNames(observed=("labels",)))
+    ]
+    _compare(runs, found, Path())
+    assert [point["label"] for point in drawn] == ["of-x, log p(x)", "of-labels, log p(x, labels)"]
+    assert not any("beta" in point for point in drawn)
+    assert "log p(x, labels) -" in capsys.readouterr().out
+    drawn.clear()
+    _compare(runs, [found[0], found[0]], Path())
+    assert [(point["label"], point["beta"]) for point in drawn] == [("of-x", 1.0), ("of-labels", 2.0)]
 
 
 def test_annealing_stands_beside_importance_sampling_on_the_same_data():

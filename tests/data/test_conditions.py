@@ -256,3 +256,8 @@ def test_fractions_with_blanks_are_no_labels(tmp_path):
 def test_classes_that_begin_at_one_are_told():
     told = ImageData(torch.rand(3, 2), "toy", None, torch.tensor([1, -1, 3])).conditioned("labels").description()
     assert told.endswith("labels of 4 classes (none below 1: classes count from 0), 1 of 3 not known")
+
+
+def test_a_condition_is_a_name_or_a_tensor():
+    with pytest.raises(TypeError, match="condition 1 is a ndarray: give a name, as 'labels', or a tensor"):
+        digits("test").conditioned(np.zeros(300))  # type: ignore[arg-type]

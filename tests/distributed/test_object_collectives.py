@@ -1,4 +1,4 @@
-"""What ranks do in step, as far as one process can tell; two ranks are in `test_compare_distributed.py`."""
+"""What ranks do in step, as far as one process can tell; two ranks are in `tests/estimators/test_distributed.py`."""
 
 import pytest
 

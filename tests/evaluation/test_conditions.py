@@ -24,7 +24,9 @@ from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
 from pplvm.evaluation.training_metrics import TrainingMetrics
 from pplvm.evaluation.traversals import traversals
+from pplvm.particles.contract import ProgramError
 from tests.evaluation.conditional import (
+    PRIOR,
     SHIFTS,
     Conditional,
     Ignoring,
@@ -154,6 +156,47 @@ def test_information_is_known():
     assert info_nce_of_dreams(program, (X, Y), batch=8, batches=5).figures[0].value > 0.3
 
 
+def test_information_about_data_whose_labels_are_observed_is_given_these():
+    """The latent's mean is its label's, so that its entropy given the label is short of H(z)."""
+
+    class Joint(Conditional):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                pyro.sample("y", dist.Categorical(PRIOR), obs=y)
+                z = pyro.sample("z", dist.Normal(SHIFTS[y][:, :2], 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z @ W.T, S).to_event(1), obs=x)
+
+    found = barber_agakov(Joint(), (X, Y), draws=100)
+    entropy = 1 + math.log(2 * math.pi)
+    assert (found.entropy - entropy).abs().max() < 1e-9 and found.names.log_p == "log p(x, y)"
+    assert [figure.name for figure in found.figures] == [
+        "Barber-Agakov I_p(x; z | y)",
+        "H(z | y)",
+        "E_p log q(z | x, y)",
+    ]
+
+
+def test_unknown_labels_are_nothing_that_latents_tell_of():
+    class Unmasked(SemiSupervised):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                with pyro.poutine.mask(mask=y >= 0):
+                    pyro.sample("y", dist.Categorical(PRIOR), obs=y.clamp(min=0))
+                drawn = pyro.sample("c", dist.Categorical(PRIOR))
+                self.prior_and_likelihood(x, self.shifted(torch.where(y >= 0, y, drawn)))
+
+        def guide(self, x, y):
+            with pyro.plate("batch", len(x)):
+                drawn = pyro.sample("c", dist.Categorical(PRIOR))
+                self.posterior(x, self.shifted(torch.where(y >= 0, y, drawn)))
+
+    names = [figure.name for figure in aggregate_posterior(Unmasked(), (X, NONE)).figures]
+    assert "I_q(x; z)" in names and "KL(q(z) || p(z))" in names
+    names = [figure.name for figure in aggregate_posterior(Unmasked(), (X, Y)).figures]
+    assert "I_q(x, y; z)" in names and "E_q log q(z) - log p(z | y)" in names
+    assert info_nce(Unmasked(), (X, NONE), batch=2).figures[0].name == "InfoNCE I_q(x; z)"
+
+
 def test_pictures_are_of_each_datums_label():
     program = Conditional(1e-6)
     plain = (X - SHIFTS[Y]) @ W @ program.covariance / S**2  # (4, 2), where the guide puts each datum
@@ -189,7 +232,7 @@ def test_a_conditional_programs_figures_say_what_they_are_given():
 
     data = ImageData(X.float(), "toy", None, labels=Y).conditioned("labels")
     found, figures = figures_of(Single(), data, annealed_data=2, chains=2, annealing_steps=2)
-    assert found.judged == LikelihoodNames(given=("labels",)) and found.left_out == ()
+    assert found.names == LikelihoodNames(given=("labels",)) and found.left_out == ()
     truth = float(log_px_given_y(X.float().double(), Y).mean())
     assert figures["log p(x | labels), k = 4"].value == pytest.approx(truth)
     assert {"density given labels", "log p(x | labels), annealed", "I_q(x, labels; z)"} <= set(figures)
@@ -209,11 +252,35 @@ def test_a_program_that_observes_labels_is_judged_on_both(kind):
         (NONE, log_px(X), "log p(x)"),
     ):
         found = importance_sampled(program, (X, y), ks=(1, 3))
-        assert (found.log_p - truth.unsqueeze(1)).abs().max() < 1e-9 and found.judged.log_p == name
+        assert (found.log_p - truth.unsqueeze(1)).abs().max() < 1e-9 and found.names.log_p == name
         assert found.figures[0].name == f"{name}, k = 1" and found.fault == ""
         off = (rate_distortion(program, (X, y), num_particles=400).elbo - truth).abs()
         assert off[y >= 0].tolist() == pytest.approx([0] * int((y >= 0).sum()), abs=1e-9)
         assert off.max() < 0.05, "the label's KL in closed form is not that of the draws"
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 3, 2]])
+def test_a_program_whose_sites_depend_on_what_is_known_is_refused_on_data_of_both_kinds(order):
+    """Its figures would be named after the first datum; of data of one kind they are right."""
+
+    class Branching(SemiSupervised):
+        def model(self, x, y):
+            with pyro.plate("batch", len(x)):
+                known = y if (y >= 0).all() else None
+                self.prior_and_likelihood(x, self.shifted(pyro.sample("y", dist.Categorical(PRIOR), obs=known)))
+
+        def guide(self, x, y):
+            with pyro.plate("batch", len(x)):
+                joint = torch.stack([log_px_given_y(x, torch.tensor([c])) + PRIOR[c].log() for c in (0, 1)], -1)
+                known = bool((y >= 0).all())
+                self.posterior(x, self.shifted(y if known else pyro.sample("y", dist.Categorical(logits=joint))))
+
+    told = "observes site 'y' of datum [01] and not of datum [01]: .* obs_mask"
+    for ask in (evaluate, lambda *of, ks: importance_sampled(*of, ks=ks)):
+        with pytest.raises(ProgramError, match=told):
+            ask(Branching(), (X[order], SOME[order]), ks=(1,))
+    assert importance_sampled(Branching(), (X, Y), ks=(1,)).names.log_p == "log p(x, y)"
+    importance_sampled(SemiSupervised(), (X[order], SOME[order]), ks=(1,))  # hides by a mask
 
 
 def test_labels_that_are_observed_are_told_in_no_bits_and_apart_from_the_others():
@@ -228,6 +295,29 @@ def test_labels_that_are_observed_are_told_in_no_bits_and_apart_from_the_others(
     assert found.per_datum["conditions_observed"].tolist() == [1, 0, 1, 0]
     _, unknown = figures_of(SemiSupervised(), (X, NONE))
     assert unknown["density"].value == pytest.approx(-float(log_px(X).mean()) / 3 / math.log(2))
+
+
+class Incomplete(nn.Module):
+    """Pixels N(0, S^2), of which a mask shows some."""
+
+    def model(self, x, seen):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros_like(x), S).mask(seen).to_event(1), obs=x)
+
+    def guide(self, x, seen):
+        pass
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_density_of_the_values_that_a_mask_shows_is_no_density_of_all_of_them(hides):
+    seen = torch.ones(4, 3, dtype=torch.bool)
+    seen[3, 1] = not hides
+    found, figures = figures_of(Incomplete(), (X, seen))
+    truth = (dist.Normal(torch.zeros_like(X), S).log_prob(X) * seen).sum(1).mean()
+    name = "log p(x where seen | seen)" if hides else "log p(x | seen)"
+    assert figures[f"{name}, exact"].value == pytest.approx(float(truth))
+    assert any("density" in each or "bits" in each for each in figures) != hides
+    assert any(each.startswith(f"bits per dimension: this is {name}") for each in found.left_out) == hides
 
 
 def test_dreams_of_a_semi_supervised_program_keep_the_labels_that_are_known():
@@ -272,7 +362,7 @@ def test_a_program_without_latents_is_exact_and_named_after_its_conditions():
     found, figures = figures_of(Shifted(), (X, Y))
     assert list(figures)[:2] == ["log p(x | y), exact", "density given y"]
     assert (found.per_datum["log_p_exact"] - log_px_given_y(X, Y)).abs().max() < 1e-9
-    assert found.judged.log_p == "log p(x | y)" and len(found.left_out) == 1
+    assert found.names.log_p == "log p(x | y)" and len(found.left_out) == 1
     draws = prior_samples(Shifted(), (X[:2], torch.tensor([0, 1])), 2000).draw
     error = ((W @ W.T + S**2 * torch.eye(3)).diagonal() / 1000).sqrt()
     assert ((draws[1::2].mean(0) - SHIFTS[1]) / error).abs().max() < 4.5
@@ -292,3 +382,8 @@ def test_what_is_judged_reads_as_the_densities_do():
     assert (
         LikelihoodNames(given=("a", "b")).log_p == "log p(x | a, b)" and not LikelihoodNames(given=("a",)).why_no_bits
     )
+
+
+def test_what_is_neither_tensors_nor_a_data_set_is_refused():
+    with pytest.raises(TypeError, match="x is a DataLoader: give a tensor, a tuple"):
+        evaluate(Conditional(), torch.utils.data.DataLoader([(X[0], Y[0])]))  # type: ignore[arg-type]

@@ -1,12 +1,14 @@
 """Dreams, reconstructions and what lies between: known decoders give known data."""
 
+from typing import get_args, get_type_hints
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
+from pplvm.evaluation.samples import PATHS, interpolations, prior_samples, reconstructions
 from pplvm.particles.contract import ProgramError
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.vae import VAE
@@ -123,6 +125,10 @@ def test_a_path_ends_at_the_means_and_is_the_path_of_the_latents(how):
     torch.testing.assert_close(found[:, -1], ends[1])
     midway = torch.allclose(found[:, 2], (ends[0] + ends[1]) / 2)
     assert midway == (how == "linear")
+
+
+def test_the_annotation_names_the_paths_that_there_are():
+    assert set(get_args(get_type_hints(interpolations)["how"])) == set(PATHS)
 
 
 def test_a_paths_rows_do_not_depend_on_each_other():

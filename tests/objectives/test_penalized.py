@@ -276,6 +276,11 @@ def test_refusals(make, weights, words):
         Loss(Penalized(make(), weights), gaussian())(torch.randn(4, 3))
 
 
+def test_penalties_without_weights_are_refused():
+    with pytest.raises(ObjectiveError, match="as in Penalized"):
+        Penalized(Pathwise(), ["count"])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", DISCRETE | DRAWN_OTHERWISE)
 def test_a_penalty_of_a_discrete_draw_is_refused(name):
     loss = Loss(Penalized((DISCRETE | DRAWN_OTHERWISE)[name](), {"sparsity": 1.0, "count": 1.0}), net())

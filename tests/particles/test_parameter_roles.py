@@ -1,4 +1,4 @@
-"""Which half uses a parameter: of point masses, whose density never moves, it is the guide that has them."""
+"""Which role uses a parameter: of point masses, whose density never moves, it is the guide that has them."""
 
 import pyro
 import pyro.distributions as dist

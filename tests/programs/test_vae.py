@@ -155,6 +155,15 @@ def test_a_decoder_that_takes_no_labels_is_given_none(make):
     torch.testing.assert_close(found.log_p_sites["x"], by_hand)
 
 
+def test_a_part_that_needs_a_condition_says_so_where_there_is_none():
+    program = VAE(6, 2, encoder=lambda x, y: MLP(6, 4)(x))
+    with pytest.raises(ValueError, match="a part, <lambda>, needs 1 of the data's conditions, and there are none"):
+        program.guide(torch.zeros(4, 6))
+    faulty = VAE(6, 2, encoder=lambda x: MLP(6, 4)(x, x))  # whose own error stays
+    with pytest.raises(TypeError, match="forward"):
+        faulty.guide(torch.zeros(4, 6))
+
+
 def test_conditions_that_no_part_takes_are_refused():
     program = VAE(6, 2)
     with pytest.raises(ValueError, match="no part takes them: leave them out, .*forward\\(self, z, y\\)"):

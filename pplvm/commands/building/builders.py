@@ -131,6 +131,11 @@ def build_objective(name: str, known: dict[str, Any]) -> ELBO:
     if isinstance(count := chosen.get("num_particles", 1), int) and count < 1:
         raise ValueError(f"objective {word}: num_particles must be at least 1, got {count}")
     objective = maker
+    if isinstance(maker, ELBO) and settings:
+        raise ValueError(
+            f"objective {word} is an instance already, so @{'@'.join(settings)} has nothing to set: name a function or "
+            "class that takes it"
+        )
     if not isinstance(maker, ELBO):
         if not callable(maker):
             raise ValueError(f"{word} is {type(maker).__name__}, no objective")

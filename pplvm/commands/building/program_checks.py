@@ -75,9 +75,10 @@ def _require_call(program: nn.Module, data: ImageData, count: int) -> None:
         call = f"{type(program).__name__} has a {role}({', '.join(p.name for p in named)})"
         if len(needed) > count:
             there = f"beside x they have only {' and '.join(given)}" if given else "they are x alone"
+            example = "labels" if len(needed) == 2 else "labels,mask"
             raise ConditionsError(
                 f"program {call} that needs {' and '.join(needed[1:])} beside x, and as data are read {there}: name "
-                "what it needs, in its order, as --condition labels"
+                f"what it needs, in its order, as --condition {example}"
             )
         if count > max(1, len(named)) and not any(p.kind is p.VAR_POSITIONAL for p in takes):
             most = len(named) - 1
@@ -92,7 +93,7 @@ def _not_known(parts: Sequence[Tensor]) -> str:
     """A hint where a program may fail on unknown labels (-1)."""
     if not any(part.dtype == torch.int64 and bool((part == NOT_KNOWN).any()) for part in parts[1:]):
         return ""
-    return "; labels that are not known are -1: write a program for them, or leave --known-labels out"
+    return "; labels that are not known are -1: write a program for them, or leave out --known-labels or such data"
 
 
 def _unscaled(program: nn.Module, data: ImageData, parts: Sequence[Tensor]) -> str:

@@ -16,6 +16,7 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.catalog import load
 from pplvm.commands.building.builders import build_loss, takes_particles
 from pplvm.commands.options.settings import split_settings
+from pplvm.commands.output.status_output import print_status
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
@@ -50,6 +51,10 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
     """
     batch = as_tuple(x)
     names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    if arguments.particles is not None and ":" in names[0] and not takes_particles(names[0]):
+        print_status(
+            f"--particles {arguments.particles} sets nothing: {names[0]} takes no num_particles, or has it set already"
+        )
     for name in names:
         plain = build_loss(name, arguments.particles if takes_particles(name) else None, program, data)
         try:

@@ -13,11 +13,10 @@ from pplvm.commands.building.program_checks import check_data
 from pplvm.commands.comparison.compare_checkpoints import (
     checkpoint_steps,
     load_checkpoint,
-    mismatch,
     trainer,
-    without_wrapper_prefixes,
 )
 from pplvm.commands.comparison.compare_estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
 from pplvm.distributed.ranks import size

@@ -28,7 +28,7 @@ def add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "compare",
         help="compare gradient estimators: bias, variance, cost",
         usage="pplvm compare [OPTION ...]",
-        description="Compare gradient estimators of a program at frozen parameters, on fixed batches.\n"
+        description="Compare gradient estimators of a program at fixed parameters, on fixed batches.\n"
         "To share out the replicates put `torchrun --nproc-per-node N -m` in front.",
         examples=EXAMPLES,
     )
@@ -43,7 +43,7 @@ def add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_data(program, batch_size=100)
     _add_estimators(compare.add_argument_group("estimators"))
     _add_measurement(compare.add_argument_group("measurement"))
-    _add_checkpoints(compare.add_argument_group("checkpoints: training before the freeze, or runs and files"))
+    _add_checkpoints(compare.add_argument_group("checkpoints: training before the comparison, or runs and files"))
     add_output(compare.add_argument_group("output"), "runs/compare-DATE-TIME", "a comparison")
     machine = compare.add_argument_group("machine")
     machine.add_argument(

@@ -27,7 +27,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     evaluate.add_argument(
         "run", nargs="+", metavar="RUN", help="a directory that pplvm fit wrote; several are compared"
     )
-    group = evaluate.add_argument_group("what is judged")
+    group = evaluate.add_argument_group("what is evaluated")
     group.add_argument(
         "--weights", default="latest", choices=("latest", "best"), metavar="WHICH", help="latest, best [%(default)s]"
     )
@@ -36,7 +36,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N data of the split")
     group.add_argument(
-        "--hide-labels", action="store_true", help="judge log p(x) of a program that observes labels: none are known"
+        "--hide-labels", action="store_true", help="log p(x) of a program that observes labels: none are known"
     )
     group.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
     group = evaluate.add_argument_group("likelihood")

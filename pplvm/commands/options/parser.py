@@ -45,12 +45,16 @@ class Parser(argparse.ArgumentParser):
 
 def _hint(word: str, found: argparse.Namespace) -> str:
     """Suggest what an unknown word may have meant."""
-    options = ["--" + name.replace("_", "-") for name in vars(found)]
+    options = [
+        "--" + name.replace("_", "-") for name in vars(found) if name not in ("command", "data_given", "handler")
+    ]
     if word in options:
         return f", {found.command} takes it without {word}"
     if not word.startswith("-") and "--program" in options:
         runs = f", or a run by --checkpoint {word}" if "--checkpoint" in options else ""
         return f", name a program by --program {word}{runs}"
+    if word in ("--condition", "--known-labels") and found.command in ("evaluate", "sample"):
+        return f", {found.command} takes its conditions from the run"
     close = get_close_matches(word, options, n=1)
     return f", did you mean {close[0]}?" if close else ""
 

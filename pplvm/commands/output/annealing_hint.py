@@ -25,7 +25,7 @@ def annealing_hint(program: nn.Module, x: Batch, arguments: argparse.Namespace) 
     """Say how to ask for annealed importance sampling and how long it takes; None where it does not apply.
 
     Arguments:
-        x: the data that are judged (N, *shape), with their conditions if they have any.
+        x: the data that are evaluated (N, *shape), with their conditions if they have any.
         arguments: annealed, chains and annealing_steps, as `pplvm evaluate` has them.
     """
     if arguments.annealed:
@@ -37,7 +37,7 @@ def annealing_hint(program: nn.Module, x: Batch, arguments: argparse.Namespace) 
         short, long = (
             min(_seconds(program, first, arguments.chains, steps) for _ in range(2)) for steps in (SHORT, LONG)
         )
-    except Exception:  # of a program that can be judged without it; whoever asks for it is told why it fails
+    except Exception:  # of a program that can be evaluated without it; whoever asks for it is told why it fails
         return None
     a_step = max(long - short, 0.0) / (LONG - SHORT)
     seconds = PASSES * data * (short + a_step * (arguments.annealing_steps - SHORT)) / size()

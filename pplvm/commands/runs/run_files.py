@@ -54,6 +54,7 @@ class RunFiles:
         if arguments.tensorboard and not find_spec("tensorboard"):
             raise ValueError("--tensorboard: it is not installed, pip install 'pplvm[tensorboard]'")
         if arguments.resume is None:
+            _refuse_to_replace(self.directory, arguments.initial)
             refuse_taken(self.directory, RUN, arguments.overwrite)
         else:
             refuse_links(self.directory, RUN)
@@ -142,3 +143,12 @@ def last_checkpoint(directory: str) -> Checkpoint:
     if found is None:
         raise FileNotFoundError(f"there is no checkpoint in {directory}: name a directory that pplvm fit wrote")
     return found
+
+
+def _refuse_to_replace(directory: Path, initial: str | None) -> None:
+    """Refuse to overwrite the run from whose weights the new one starts: its config.yaml would name itself."""
+    if initial is not None and Path(initial).resolve().is_relative_to(directory.resolve()):
+        raise ValueError(
+            f"--initial {initial} lies in {directory}, which would be replaced: name another directory with --output, "
+            f"or go on with the same training by --resume {directory}"
+        )

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from pplvm.batch import Batch, to_device, without_conditions
 from pplvm.commands.building.builders import build_program
-from pplvm.commands.comparison.compare_checkpoints import mismatch, without_wrapper_prefixes
+from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
 from pplvm.commands.runs.config import as_argv, run_of, settings_of, trusted_config
 from pplvm.commands.building.data import build_data
 from pplvm.commands.runs.manifest import data_checksum, run_of_manifest
@@ -23,6 +23,7 @@ from pplvm.commands.output.status_output import print_status
 from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
+from pplvm.distributed.object_collectives import error_message
 from pplvm.evaluation.likelihood_names import likelihood_names
 from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.pair import inspect_pair
@@ -80,7 +81,7 @@ def with_labels_hidden(trained: TrainedProgram) -> TrainedProgram:
     """The same run on data of which no label is known, -1: a program that observes labels is judged by log p(x).
 
     Raises:
-        ValueError: the run is given no labels, or its program only reads them.
+        ValueError: the run is given no labels, or its program only reads them or does not run without.
     """
     data = copy.copy(trained.data)
     if "labels" not in data.spec.conditions:
@@ -96,7 +97,19 @@ def with_labels_hidden(trained: TrainedProgram) -> TrainedProgram:
             f"--hide-labels: the program of {trained.directory} is given labels and observes none, so that it has no "
             "log p(x) without them: leave it out"
         )
+    _require_without_labels(found)
     return found
+
+
+def _require_without_labels(hidden: TrainedProgram) -> None:
+    try:
+        with evaluation_mode(hidden.program, hidden.rows(1)):
+            pass
+    except Exception as error:
+        raise ValueError(
+            f"--hide-labels: the program of {hidden.directory} observes labels and does not run where none is known, "
+            f"-1 ({error_message(error)}): leave it out, or let the program draw them, as by obs_mask"
+        ) from error
 
 
 def load_trained(directory: str, arguments: argparse.Namespace, device: torch.device) -> TrainedProgram:

@@ -53,10 +53,6 @@ class References:
         self._found: list[dict[Target, Reference | None]] = []
 
     @property
-    def is_found(self) -> bool:
-        return len(self._found) >= len(self.batches)
-
-    @property
     def number_of_rounds(self) -> int:
         """The number of `rounds`, known after `rehearse`."""
         return self._a_minibatch * -(-len(self.batches) // size())

@@ -1,10 +1,12 @@
 """The target of an estimator's gradient: a bound of K particles, or a function of enumerated states."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pplvm.bounds import elbo
@@ -12,6 +14,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.targets import UNKNOWN, Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound
+from pplvm.objectives.wrapper import Wrapper
 
 __all__ = ["PenalizedTarget", "Target", "particles_of", "target_label", "target_of"]
 
@@ -45,10 +48,7 @@ PYROS_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)
 def target_of(loss: Loss) -> Target:
     """The target of a loss and its number of particles; of Pyro's ELBOs the elbo."""
     known = elbo if isinstance(loss.objective, PYROS_ELBOS) else UNKNOWN
-    objective, penalties = loss.objective, Counter[str]()
-    while isinstance(objective, Penalized):
-        penalties.update(objective.penalties)
-        objective = objective.inner
+    objective, penalties = _apart(loss.objective)
     kind = getattr(objective, "target", known)
     bound = kind.bound if isinstance(kind, TemperedBound) else kind
     K = 1 if bound is elbo or isinstance(kind, Tabulated) else loss.objective.num_particles
@@ -70,6 +70,20 @@ def target_label(kind: Plain | PenalizedTarget, num_particles: int) -> str:
     """
     label = _label(kind)
     return label if num_particles == 1 else f"{label}, K={num_particles}"
+
+
+def _apart(objective: ELBO) -> tuple[ELBO, Counter]:
+    """An objective without its penalties, wherever they stand among its wrappers, and these with their weights."""
+    if not isinstance(objective, Wrapper):
+        return objective, Counter()
+    inner, penalties = _apart(objective.inner)
+    if isinstance(objective, Penalized):
+        own = Counter(objective.penalties)
+        own.update(penalties)
+        return inner, own
+    plain: Any = copy.copy(objective)
+    plain.inner = inner
+    return plain, penalties
 
 
 def _label(kind: Plain | PenalizedTarget) -> str:

@@ -98,7 +98,7 @@ def principal(draws: int) -> float:
 
     A share s of the largest eigenvalue may come from draws of probability s alone, of which there should be 16. Among
     19 programs and estimators, of 320 draws each, Hotelling's test at level 0.01 alarms falsely in up to 12 % of runs
-    with all directions, and in up to 1.2 % with these (`tests/estimators/statistics/test_false_alarms.py`).
+    with all directions, and in up to 1.2 % with these (`tests/estimators/measurements/test_false_alarms.py`).
 
     Example:
         >>> principal(320), principal(20)

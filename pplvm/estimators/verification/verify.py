@@ -111,13 +111,13 @@ def _tried(known: Known, build: Callable[[Tensor], ELBO], draws: int) -> tuple[s
     _require_the_bound(loss, args)
     mean = _mean_over_all_draws(loss, args, tables) if tables.is_discrete else None
     if mean is not None:
-        verdict, reason = _judged_exactly(mean, truth, names)
+        verdict, reason = _verdict_exactly(mean, truth, names)
         if verdict == "unbiased":  # of one datum; data must not meet in a batch
-            of_batch, found = _judged_by_draws(loss, args, truth, names, draws)
+            of_batch, found = _verdict_by_draws(loss, args, truth, names, draws)
             if of_batch == "biased":
                 return of_batch, f"exact for one datum, but not in a batch of {ROWS:,}: {found}"
         return verdict, reason
-    return _judged_by_draws(loss, args, truth, names, draws)
+    return _verdict_by_draws(loss, args, truth, names, draws)
 
 
 def _truth(loss: Loss, tables: Tables) -> Tensor | None:
@@ -189,7 +189,7 @@ def _mean_over_all_draws(loss: Loss, args: tuple[Tensor, ...], tables: Tables) -
     return total
 
 
-def _judged_exactly(mean: Tensor, truth: Tensor, names: list[str]) -> tuple[str, str]:
+def _verdict_exactly(mean: Tensor, truth: Tensor, names: list[str]) -> tuple[str, str]:
     gap = float((mean - truth).norm() / truth.norm())
     if gap < 1e-8:
         return "unbiased", f"exactly: all its draws enumerated, the mean gradient is right to {gap:.0e} of its norm"
@@ -199,7 +199,7 @@ def _judged_exactly(mean: Tensor, truth: Tensor, names: list[str]) -> tuple[str,
     )
 
 
-def _judged_by_draws(
+def _verdict_by_draws(
     loss: Loss, args: tuple[Tensor, ...], truth: Tensor, names: list[str], draws: int
 ) -> tuple[str, str]:
     """The verdict of Hotelling's test; what it can miss is reported for the worst parameter tensor."""

@@ -33,7 +33,7 @@ class Annealed:
     acceptance: Tensor  # (N, 2), of trajectories and of flips; nan where there are none
     steps: int
     start: Start
-    judged: LikelihoodNames = LikelihoodNames()  # what the weights estimate the density of
+    names: LikelihoodNames = LikelihoodNames()  # what the weights estimate the density of
 
     @property
     def log_px(self) -> Tensor:
@@ -50,7 +50,7 @@ class Annealed:
         chains = self.log_weights.shape[1]
         note = f"a lower bound in expectation: {chains} chains of {self.steps} steps from the {self.start}"
         found = [
-            mean_of(f"{self.judged.log_p}, annealed", self.log_px, note=note),
+            mean_of(f"{self.names.log_p}, annealed", self.log_px, note=note),
             mean_of("chains that count", self.ess, "chains", f"effective sample size, of {chains}"),
         ]
         for name, shares in zip(("trajectories", "flips"), self.acceptance.T, strict=True):
@@ -103,13 +103,13 @@ def annealed(
     betas = betas_of(schedule, steps)
     log_weights, shares = [], []
     with evaluation_mode(program, x, chains) as pair:
-        judged = likelihood_names(pair, x)
+        names = likelihood_names(pair, x)
         for row in each_datum(x, seed):
             path, tally = AnnealingPath.of(pair, row, start), Tally()
             sizes = tuned_step_sizes(path, betas[1:-1])
             log_weights.append(anneal_chains(path, path.draw(chains), betas, sizes, tally))
             shares.append(tally.means())
-    return Annealed(torch.stack(log_weights).cpu(), torch.stack(shares).cpu(), steps, start, judged)
+    return Annealed(torch.stack(log_weights).cpu(), torch.stack(shares).cpu(), steps, start, names)
 
 
 def betas_of(schedule: Schedule, steps: int) -> list[float]:

@@ -21,6 +21,8 @@ CODE = """
     import pyro.distributions as dist
     from torch import nn
     from torch.nn.functional import one_hot
+    from pplvm.programs.parts import bernoulli
+    from pplvm.programs.vae import VAE
 
     class Conditional(nn.Module):
         '''p(x | y): z ~ N(0, I), x | z, y ~ Bernoulli.'''
@@ -71,6 +73,20 @@ CODE = """
         def __init__(self, data_size, data_shape=None, num_classes=0):
             super().__init__(data_size)
             self.data_shape = data_shape
+
+    class TwoConditions(Alone):
+        def model(self, x, y, mask):
+            super().model(x)
+
+        def guide(self, x, y, mask):
+            super().guide(x)
+
+    class Labelled(nn.Linear):
+        def forward(self, z, y):
+            return super().forward(z) + y.unsqueeze(-1)
+
+    def needs_labels(data_size):
+        return VAE(data_size, latent_size=2, decoder=Labelled(2, data_size), likelihood=bernoulli)
 """
 
 
@@ -130,6 +146,9 @@ REFUSED = {
     "Alone --condition labels": "program Alone has a model(x) that takes x alone, and --condition gives it labels",
     "Conditional": "program Conditional has a model(x, y) that needs y beside x, and as data are read they are x alone",
     "Conditional --condition labels,mask": "it has labels",
+    "TwoConditions --condition labels": "needs y and mask beside x, and as data are read beside x they have only "
+    "labels: name what it needs, in its order, as --condition labels,mask",
+    "needs_labels --data digits": "VAE: a part, Labelled, needs 1 of the data's conditions, and there are none",
     "Conditional --condition labels --known-labels 50": "non-negative.; labels that are not known are -1: write a prog",
     "Alone --condition colour": "--condition colour: data set 'digits' has no 'colour' of one row a datum",
     "Alone --known-labels 50": "--known-labels 50 is a number of labels to train with: add --condition labels",

@@ -182,6 +182,22 @@ REFUSED = {
 }
 
 
+def test_a_run_is_not_replaced_by_what_starts_from_it(second, first, capsys):
+    for initial in ("second", "second/checkpoints/best"):
+        before = read_latest(second).weights
+        assert (
+            fit(f"--initial={initial}", "--output=second", "--overwrite", "--steps=1", f"--program={first}:Second") == 2
+        )
+        assert "lies in second, which would be replaced" in capsys.readouterr().err.splitlines()[-1]
+        assert all(torch.equal(before[name], value) for name, value in read_latest(second).weights.items())
+
+
+def test_a_part_that_is_typed_takes_the_place_of_those_in_a_configuration(second, first):
+    words = ("--config=second/config.yaml", "--train=decoder", "--output=other", f"--trust={first}", "--steps=1")
+    assert fit(*words) == 0
+    assert yaml.safe_load(Path("other/config.yaml").read_text())["train"] == ["decoder"]
+
+
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_makes_no_stage_is_refused_in_one_sentence(first, second, words, capsys):
     typed = [word.replace("=:", f"={first}:") for word in REFUSED[words]]

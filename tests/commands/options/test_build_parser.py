@@ -74,6 +74,7 @@ def test_the_list_of_programs_shows_what_set_takes(name, capsys):
         (["compare", "runs/a"], "--program runs/a, or a run by --checkpoint runs/a"),
         (["check", "--program", "vae"], "check takes it without --program"),
         (["fit", "--objectve", "iwae"], "did you mean --objective?"),
+        (["evaluate", "runs/mine", "--condition", "labels"], "evaluate takes its conditions from the run"),
     ],
 )
 def test_a_word_that_is_not_taken_is_told_with_what_may_be_meant(words, hint, capsys):

@@ -1,4 +1,4 @@
-"""Who speaks, as far as one process can tell; two ranks are in `test_compare_distributed.py`."""
+"""Who speaks, as far as one process can tell; two ranks are in `tests/estimators/test_distributed.py`."""
 
 import pytest
 

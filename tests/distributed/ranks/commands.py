@@ -1,4 +1,4 @@
-"""What `test_commands_distributed.py` has two ranks do: train with the command line, stop, resume, evaluate."""
+"""What `tests/commands/test_distributed.py` has two ranks do: train with the command line, stop, resume, evaluate."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What `test_compare_distributed.py` has two ranks do: `torchrun ... comparing.py`; each writes RANK.json."""
+"""What `tests/estimators/test_distributed.py` has two ranks do: `torchrun ... comparing.py`; each writes RANK.json."""
 
 import contextlib
 import io

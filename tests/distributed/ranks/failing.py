@@ -1,4 +1,4 @@
-"""Jobs that `test_distributed.py` lets fail: `torchrun ... failing.py FILE HOW`; FILE tells when rank 1 did."""
+"""Jobs that `test_data_parallel.py` lets fail: `torchrun ... failing.py FILE HOW`; FILE tells when rank 1 did."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What `test_distributed.py` has two ranks do: `torchrun ... job.py FOLDER`; each writes what it finds, RANK.pt."""
+"""What `test_data_parallel.py` has two ranks do: `torchrun ... job.py FOLDER`; each writes what it finds, RANK.pt."""
 
 import sys
 from pathlib import Path

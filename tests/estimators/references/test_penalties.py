@@ -71,6 +71,22 @@ def test_a_target_is_the_objectives_with_its_penalties():
     assert target_of(Loss(Penalized(LeaveOneOut(iwae, 3), WEIGHTS), program))[1] == 3
 
 
+@pytest.mark.parametrize("own", [{}, {"z": 0.3}])
+def test_a_penalty_within_a_tempered_objective_is_the_same_target_as_one_around_it(own):
+    program = WithPenalties()
+    rloo = LeaveOneOut(elbo, 2)
+    within, around = Beta(Penalized(rloo, WEIGHTS), own or 0.5), Penalized(Beta(rloo, own or 0.5), WEIGHTS)
+    target = target_of(Loss(within, program))
+    assert target == target_of(Loss(around, program)) and isinstance(target[0], PenalizedTarget)
+    assert within.inner.penalties == WEIGHTS  # the objective itself stays as it is
+    torch.manual_seed(3)
+    one = Loss(within, program)(*data())
+    torch.manual_seed(3)
+    other = Loss(around, program)(*data())
+    gradients = [torch.autograd.grad(value, list(program.parameters())) for value in (one, other)]
+    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_the_reference_is_exact_from_tables_and_within_its_error_from_draws(monkeypatch):
     program, batch = WithPenalties(), data()
     target = target_of(Loss(Penalized(LeaveOneOut(elbo, 2), WEIGHTS), program))
