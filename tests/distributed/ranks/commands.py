@@ -60,11 +60,11 @@ def on_a_full_disk() -> int:
             raise OSError(28, "No space left here")
         kept(path, data)
 
-    kept, checkpoints.write_durably = checkpoints.write_durably, full
+    kept, checkpoints.write_and_sync = checkpoints.write_and_sync, full
     try:
         return fit("--output=full")
     finally:
-        checkpoints.write_durably = kept
+        checkpoints.write_and_sync = kept
 
 
 if __name__ == "__main__":
