@@ -116,7 +116,7 @@ def test_mean_is_the_gradient_by_quadrature(name):
 
 def test_the_t_test_has_power(monkeypatch):
     """The path of the Gaussian left open where a rule takes it, so that it counts twice."""
-    monkeypatch.setattr("pplvm.objectives.sitewise.CutPaths._pyro_post_sample", lambda self, msg: None)
+    monkeypatch.setattr("pplvm.objectives.sitewise.DetachedSites._pyro_post_sample", lambda self, msg: None)
     assert worst(MeasureValued()) > 2 * LIMIT
 
 

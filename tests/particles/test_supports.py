@@ -18,10 +18,11 @@ from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.path_gradients import DoublyReparameterized
-from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise, closed_forms
 from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
+from pplvm.particles.pair import draw_from_pair, pair_up
 from pplvm.particles.supports import contains
 from tests.problems import exact_gradient
 
@@ -133,9 +134,21 @@ def test_gradients_of_discrete_latents_on_a_part(make, objective):
     assert (found.mean() - exact[0]).abs() < 4.5 * found.std() / 5 + 1e-9
 
 
-@pytest.mark.parametrize("make", [positive, few_categories, yes_or_no])
+def test_a_divergence_that_is_known_on_a_part_is_taken():
+    """KL(Bernoulli || Poisson) = sum_z q(z) (log q(z) - log p(z))."""
+    program, x = yes_or_no(), torch.tensor([0.8, -0.2])
+    q = dist.Bernoulli(logits=program.parameter.detach())
+    states = torch.tensor([0.0, 1.0])
+    log_q = q.log_prob(states)
+    rate = (log_q.exp() * (log_q - dist.Poisson(0.7).log_prob(states))).sum()
+    pair = pair_up(program.model, program.guide, (x,), {})
+    drawn = draw_from_pair(pair, 3, (x,), {})
+    torch.testing.assert_close(closed_forms(drawn)["z"].flatten()[:1], rate[None])
+
+
+@pytest.mark.parametrize("make", [positive, few_categories])
 def test_a_divergence_in_closed_form_is_of_one_support(make):
-    """Torch's would be infinite, or of other categories; the drawn term serves."""
+    """Torch knows none, or of as many categories alone; the drawn term serves."""
     program, x = make(), torch.tensor([0.8, -0.2])
     for parameter in program.parameters():
         parameter.requires_grad_(make is positive)  # a discrete draw has no path
