@@ -59,9 +59,7 @@ def module(tmp_path_factory):
     name = f"conditional_{os.getpid()}"
     Path(f"{name}.py").write_text(textwrap.dedent(PROGRAM))
     importlib.invalidate_caches()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pplvm.plots.curves.save_curves", lambda records, path: path.write_text("half of a run's time"))
-        yield name
+    yield name
     sys.modules.pop(name, None)
     os.chdir(before)
     sys.path[:] = path
@@ -122,6 +120,7 @@ def test_resumed_between_two_records_it_is_bit_identical(whole, module, stop, mo
     assert differing(whole, "stopped") == []
 
 
+@pytest.mark.slow  # `seams/test_command_line.py` runs penalties, and labels, both eagerly and as a graph
 def test_eagerly_it_is_the_same(whole, module):
     assert fit(module, "--output=eager", "--compile=off") == 0
     assert not {"model.safetensors", "metrics.csv"} & set(differing(whole, "eager"))

@@ -7,6 +7,7 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 
+
 def chain(a):
     """Bits, each with logits of its own that the one before moves: autoregressive, a batch of two."""
     bits = lambda logits: torch.distributions.Bernoulli(logits=logits)
