@@ -42,7 +42,7 @@ def minibatches(
 
     Raises:
         ValueError: epochs or batch_size is below 1, or does not go with such data; there are no data, or they are an
-            array.
+            array; a tuple holds data and their conditions, and batch_size is missing.
 
     Example:
         >>> batches, count = minibatches(torch.zeros(5, 2), epochs=2, batch_size=3)
@@ -63,6 +63,8 @@ def minibatches(
         data = _Rows(data.tensors if isinstance(data, TensorDataset) else (data,))
     elif batch_size is not None and isinstance(data, tuple) and all(isinstance(part, Tensor) for part in data):
         data = _Rows(as_tuple(data))
+    elif isinstance(data, tuple) and (reason := _data_and_conditions(data)):
+        raise ValueError(reason)
     if isinstance(data, Rows):
         return _from_rows(data, 1 if epochs is None else epochs, batch_size)
     if batch_size is not None:
@@ -81,6 +83,20 @@ def _no_batches(data: Any) -> str | None:
     if hasattr(data, "__array__"):
         return f"data are a {kind}: make them a tensor, torch.as_tensor(data, dtype=torch.float32)"
     return None
+
+
+def _data_and_conditions(given: tuple[Any, ...]) -> str | None:
+    """Why a tuple holds no batches, but data and their conditions; None if it may hold batches."""
+    if len(given) < 2 or not all(isinstance(part, Tensor) and part.dim() for part in given):
+        return None
+    kinds = {(part.dim(), part.dtype) for part in given}
+    if len(kinds) == 1 or len({len(part) for part in given}) > 1:
+        return None
+    shapes = ", ".join(str(tuple(part.shape)) for part in given)
+    return (
+        f"a tuple of tensors {shapes} looks like data and their conditions, and without batch_size each would be a "
+        "batch: give batch_size=100 to make batches of their rows, or a list of batches"
+    )
 
 
 class _Rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -46,7 +47,7 @@ def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
 
     Raises:
         FileNotFoundError: no run is there. ValueError: its checkpoint is damaged, or none of its weights has a name of
-            the program's, or one of them another shape.
+            the program's, or one of them another shape, or two that differ are one parameter of it.
 
     Example:
         >>> import torch
@@ -67,6 +68,13 @@ def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
             f"{where} and {kind} have no weight of an equal name: there it is {_few(tuple(given))}, here "
             f"{_few(tuple(own))}; give the same parts the same names"
         )
+    for same in _shared_names(program):
+        values = [(name, taken[name]) for name in same if name in taken]
+        if differ := [name for name, value in values if not torch.equal(value, values[0][1])]:
+            raise ValueError(
+                f"{values[0][0]!r} and {differ[0]!r} are one parameter of {kind}, and two that differ in {where}: "
+                "leave one of them out, or build the program without sharing it"
+            )
     for name, value in taken.items():
         if not is_lazy(own[name]) and own[name].shape != value.shape:
             raise ValueError(
@@ -74,11 +82,20 @@ def initialize(program: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
                 "with the sizes of that run, or give it another name"
             )
     program.load_state_dict(taken, strict=False)
+    loaded = {name for same in _shared_names(program) if not taken.keys().isdisjoint(same) for name in same}
     return Initialized(
-        taken=tuple(taken),
-        new=tuple(name for name in own if name not in taken),
+        taken=tuple(name for name in own if name in loaded),
+        new=tuple(name for name in own if name not in loaded),
         unused=tuple(name for name in given if name not in own),
     )
+
+
+def _shared_names(program: nn.Module) -> list[list[str]]:
+    """The names of each weight and buffer, of which one that modules share has several."""
+    names: dict[int, list[str]] = {}
+    for name, value in program.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+    return list(names.values())
 
 
 def checkpoint_of(path: str | Path) -> Checkpoint:

@@ -122,6 +122,7 @@ def test_resumed_between_two_records_it_is_bit_identical(whole, module, stop, mo
     assert differing(whole, "stopped") == []
 
 
+@pytest.mark.slow  # `seams/test_command_line.py` runs penalties, and labels, both eagerly and as a graph
 def test_eagerly_it_is_the_same(whole, module):
     assert fit(module, "--output=eager", "--compile=off") == 0
     assert not {"model.safetensors", "metrics.csv"} & set(differing(whole, "eager"))

@@ -34,19 +34,27 @@ def folder(tmp_path_factory):
 
 
 def test_the_codes_are_those_of_one_process(folder):
-    """Both ranks: done, done, stopped by SIGTERM that one of them got, done, refused, done, refused, a full disk."""
+    """Both ranks: done, done, stopped by SIGTERM that one got, done, refused, three done, refused, a full disk."""
     told = (folder / "told").read_text()
-    assert told.count("codes [0, 0, 143, 0, 2, 0, 2, 2]") == 2
+    assert told.count("codes [0, 0, 143, 0, 2, 0, 0, 0, 2, 2]") == 2
     assert told.count("whole exists: go on with it by --resume whole") == 1
     assert told.count("No space left") == 1 and "gloo" not in told
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
 
 
 def test_the_first_process_alone_tells_how_a_run_ended(folder):
-    """Four runs that wrote something, one of them stopped by a signal that only the second process got."""
+    """Six runs that wrote something, one of them stopped by a signal that only the second process got."""
     printed = (folder / "printed").read_text()
-    assert printed.count("training bound ") == printed.count("next  ") == 4
+    assert printed.count("training bound ") == printed.count("next  ") == 6
     assert "next              pplvm fit --resume stopped\n" in printed
+
+
+def test_a_second_stage_of_two_with_labels_moves_its_part_alone(folder):
+    first, second = (read_latest(folder / name) for name in ("labelled", "second"))
+    moved = {name for name, value in second.weights.items() if not torch.equal(value, first.weights[name])}
+    assert moved == {"classifier.weight", "classifier.bias"} and second.manifest["train"] == ["classifier"]
+    assert second.manifest["initial"]["run"] == first.manifest["run"]
+    assert (folder / "told").read_text().count("--initial labelled, step 3: 9 weights taken; none is new\n") == 1
 
 
 def test_a_resumed_run_of_two_is_bit_identical_to_one_that_never_stopped(folder):

@@ -3,7 +3,24 @@
 import pyro.distributions as dist
 import pytest
 import torch
-from torch.distributions import kl_divergence
+from torch.distributions import constraints, kl_divergence
+
+from pplvm.distributions.autoregressive import Autoregressive
+
+
+def chain(a):
+    """Bits, each with logits of its own that the one before moves: autoregressive, a batch of two."""
+    bits = lambda logits: torch.distributions.Bernoulli(logits=logits)
+    logit = a.mean(-1)  # (2,)
+    return Autoregressive(
+        lambda v: bits(logit[:, None] + torch.cat([torch.zeros_like(v[..., :1]), v[..., :-1]], -1)),
+        first=lambda shape: logit.expand(shape).reshape(-1),
+        step=lambda rows, before: (bits(rows if before is None else rows + before), rows),
+        event_shape=(3,),
+        batch_shape=(2,),
+        support=constraints.boolean,
+    )
+
 
 DISTRIBUTIONS = {
     "Normal": lambda a: dist.Normal(a, a.exp()),
@@ -24,10 +41,13 @@ DISTRIBUTIONS = {
     "masked": lambda a: dist.Normal(a, 1.0).mask(a > 0),
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
+    "Autoregressive": chain,
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
 }
+
+NO_MOMENTS = ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -40,7 +60,7 @@ def test_draws_densities_and_slopes(accelerator, make):
         assert value.device.type == log_prob.device.type == device.type
         (value.double().sum() + log_prob.sum()).backward()
         for name in ("mean", "variance"):
-            if type(fn).__name__ not in ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical"):
+            if type(fn).__name__ not in NO_MOMENTS:
                 found[name] = getattr(fn, name)
         if fn.has_enumerate_support:
             found["support"] = fn.enumerate_support()

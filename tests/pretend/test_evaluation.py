@@ -82,6 +82,24 @@ def test_an_evaluator_on_a_belief_net(accelerator, evaluator):
     check(accelerator, "belief net", evaluator)
 
 
+GIVEN_LABELS = {
+    "importance sampled": lambda program, *batch: importance_sampled(program, batch, ks=(1, 4), compile="graph"),
+    "information": lambda program, *batch: aggregate_posterior(program, batch),
+    "annealed": lambda program, x, y: annealed(program, (x[:2], y[:2]), chains=2, steps=3),
+    "samples": lambda program, x, y: prior_samples(program, (x[:2], y[:2]), 2),
+    "reconstructions": lambda program, *batch: reconstructions(program, batch),
+}
+
+
+@pytest.mark.parametrize("evaluator", GIVEN_LABELS)
+def test_an_evaluator_given_labels(accelerator, evaluator):
+    def on(device):
+        program, x, y = convolutional(num_classes=3), images(B), torch.arange(B) % 3
+        return GIVEN_LABELS[evaluator](program.to(device), x.to(device), y.to(device))
+
+    accelerator.same(on)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize("name", ["ppca", "convolutional", "belief net"])

@@ -3,6 +3,7 @@
 import pyro
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from pplvm.bounds import iwae
 from pplvm.data.epochs import Epochs
@@ -22,9 +23,11 @@ from pplvm.training.checkpoints import Checkpoints, read_latest
 from pplvm.training.fit import fit
 from pplvm.training.plain_state import PLAIN
 from pplvm.training.run import Run
+from pplvm.training.stages import initialize, train_only
 from pplvm.training.stepper import Stepper
 from tests.pretend_device import PretendTensor
 from tests.programs.convolutional import convolutional, images
+from tests.seams.programs import TwoStages
 
 B, D = 5, 6
 
@@ -112,6 +115,43 @@ def test_fit_on_a_data_set_that_lies_there(accelerator, single):
         loss = Loss(Pathwise(), VAE(D, 2, (4,)).to(device))
         optimizer = torch.optim.Adam(loss.parameters(), lr=0.1)
         return fit(loss, data, optimizer, epochs=2, batch_size=B, compile="off").run()
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("order", ["conditioned, then moved", "moved, then conditioned"])
+def test_conditions_lie_where_their_data_lie(accelerator, single, order):
+    def on(device):
+        data = ImageData(images(2 * B).squeeze(1), "toy", labels=torch.arange(2 * B) % 3, levels=2).with_channel()
+        is_first = order.startswith("conditioned")
+        data = data.conditioned("labels").to(device) if is_first else data.to(device).conditioned("labels")
+        assert not is_first or data.conditions[0].device.type == device.type
+        assert {part.device.type for part in data.batch(torch.arange(3))} == {device.type}
+        loss = Loss(Pathwise(), convolutional(num_classes=3)).to(device)
+        return fit(loss, data, torch.optim.SGD(loss.parameters(), lr=0.1), batch_size=B, compile="off").run()
+
+    accelerator.same(on)
+
+
+def test_a_second_stage(accelerator):
+    """Weights and running statistics of a first stage, on the CPU, are taken where the program lies and stay there."""
+    torch.manual_seed(2)
+    first = TwoStages(4)
+    first.encoder(torch.randn(20, 4))
+    weights = {name: value.clone() for name, value in first.state_dict().items()}
+
+    def on(device):
+        program = TwoStages(4, learned_prior=True).to(device)
+        initialize(program, weights)
+        train_only(program, "prior")
+        loss, x = Loss(AnalyticKL(), program), torch.randn(4 * B, 4).to(device)
+        optimizer = torch.optim.Adam([p for p in program.parameters() if p.requires_grad], lr=0.1)
+        averaged = AveragedModel(loss, use_buffers=True)
+        values = fit(loss, list(x.split(B)), optimizer, averaged=averaged, compile="off").run()
+        states = {**program.state_dict(), **averaged.state_dict()}
+        assert {each.device.type for each in states.values()} <= {device.type, averaged.n_averaged.device.type}
+        assert all(torch.equal(program.state_dict()[name].cpu(), value) for name, value in weights.items())
+        return values, states
 
     accelerator.same(on)
 

@@ -126,6 +126,7 @@ def test_judge_draw_and_compare(subject, module, capsys, monkeypatch, request):
     assert all(name in capsys.readouterr().out for name in [estimators.partition(",")[0]])
 
 
+@pytest.mark.slow  # `commands/building/test_stages.py` resumes one quickly, and `test_python.py` as a graph
 def test_a_second_stage_trains_one_part_of_the_first(module, capsys):
     words = [f"--program={module}:TwoStages", *PLAIN, "--steps=6"]
     assert fit(*words, "--output=first") == 0

@@ -96,8 +96,8 @@ class Started(Run):
         return [float(self.advance().loss) for _ in range(count)]
 
 
-SLOW = {"first stage", "labels without a guide", "without latents"}
-"""Whose resumed graphs tell little more than the others."""
+SLOW = {"first stage", "labels without a guide", "without latents", "semi-supervised", "conditional", "penalties"}
+"""Whose resumed graphs tell little more than the others, or are resumed by `test_command_line.py` too."""
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,24 @@ REFUSED = {
     "an iterator of batches is used up after one epoch, and 3 are asked for": (iter([torch.ones(2)]), 3, None),
     "batch_size is of data, .* and list gives batches of its own: leave batch_size out": ([torch.ones(2)], None, 2),
     r"a tensor \(4, 2\) may be data or many batches: give batch_size=100": (torch.ones(4, 2), None, None),
+    r"a tuple of tensors \(4, 2\), \(4,\) looks like data and their conditions, .*: give batch_size=100": (
+        (torch.ones(4, 2), torch.ones(4)),
+        2,
+        None,
+    ),
     "batch_size 5 is more than the 4 data: use at most 4": (torch.ones(4, 2), None, 5),
     "there are no data: 0 rows": (torch.ones(0, 2), 1, None),
     r"data are a ndarray: make them a tensor, torch.as_tensor\(": (np.ones((4, 2)), 1, None),
     "epochs must be a whole number of at least 1, got 0": (torch.ones(4, 2), 0, None),
     "batch_size must be a whole number of at least 1, got 2.0": (torch.ones(4, 2), None, 2.0),
 }
+
+
+def test_a_tuple_of_batches_is_no_data_with_conditions():
+    x = torch.ones(4, 2)
+    for data in (x.split(2), (x, x[:3]), (x,)):
+        batches, count = minibatches(data, epochs=2)
+        assert len(list(batches)) == count == 2 * len(data)
 
 
 @pytest.mark.parametrize("words", REFUSED)

@@ -224,3 +224,15 @@ def test_parameters_that_a_first_batch_makes_are_taken_too():
     lazy = nn.Sequential(nn.LazyLinear(2))
     told = initialize(lazy, nn.Sequential(nn.Linear(3, 2)).state_dict())
     assert told.taken == ("0.weight", "0.bias") and lazy(torch.ones(1, 3)).shape == (1, 2)
+
+
+def test_one_parameter_of_two_names_is_taken_under_either_and_never_given_two_values():
+    tied = nn.ModuleDict({"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
+    apart = copy.deepcopy(tied).state_dict()
+    tied["decoder"].weight = tied["encoder"].weight
+    told = initialize(tied, {"decoder.weight": apart["decoder.weight"]})
+    assert told.taken == ("encoder.weight", "decoder.weight")
+    assert torch.equal(tied["encoder"].weight, apart["decoder.weight"])
+    with pytest.raises(ValueError, match="'encoder.weight' and 'decoder.weight' are one parameter of ModuleDict, and"):
+        initialize(tied, apart)
+    assert torch.equal(tied["encoder"].weight, apart["decoder.weight"])

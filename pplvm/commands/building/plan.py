@@ -142,9 +142,10 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
     loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
-    if arguments.aggressive and arguments.train and "guide" not in optimizers:
+    of_guide = "--aggressive trains" if arguments.aggressive else "--guide-learning-rate is of"
+    if arguments.train and "guide" not in optimizers and (arguments.aggressive or arguments.guide_learning_rate):
         told = " ".join(arguments.train)
-        raise ValueError(f"--aggressive trains the guide, and --train {told} freezes it: leave one of them out")
+        raise ValueError(f"{of_guide} the guide, and --train {told} freezes it: leave one of them out")
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
         parallel(Compiled(loss, arguments.compile, arguments.steps, print_status), x),

@@ -133,8 +133,8 @@ def load_trained(directory: str, arguments: argparse.Namespace, device: torch.de
         print_status("; ".join([*checkpoint.skipped, f"taken instead: {checkpoint.path}, step {checkpoint.step}"]))
     data = _data(path, argparse.Namespace(**vars(settings) | {"split": arguments.split}))
     program = build_program(settings.program, settings.set, data, settings.seed, checkpoint.weights)
-    if any(map(is_lazy, program.parameters())):
-        inspect_pair(program.model, program.guide, data.batch(torch.arange(1)), {})  # makes them
+    if any(map(is_lazy, [*program.parameters(), *program.buffers()])):
+        inspect_pair(program.eval().model, program.guide, data.batch(torch.arange(1)), {})  # makes them
     weights = without_wrapper_prefixes(checkpoint.weights, program)
     if reason := mismatch(weights, program):
         raise ValueError(f"{checkpoint.path} does not fit {settings.program}: {reason}")

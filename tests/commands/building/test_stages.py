@@ -177,6 +177,10 @@ REFUSED = {
         "--train=idle",
     ],
     "--aggressive trains the guide, and --train prior freezes it": ["--train=prior", "--aggressive"],
+    "--guide-learning-rate is of the guide, and --train prior freezes it": [
+        "--train=prior",
+        "--guide-learning-rate=0.1",
+    ],
     "--resume second goes on in second with its settings: leave --initial out": ["--resume=second", "--initial=first"],
     "it was saved with another choice of --train": ["--resume=second", "--train=decoder"],
 }

@@ -143,3 +143,23 @@ def test_a_run_older_than_levels_says_where_to_write_them(capsys):
     assert "this run is older than --levels: say it in old/config.yaml, as levels: 256" in told
     config.write_text(config.read_text() + "levels: 256\n")
     assert main(judge) == 0
+
+
+LAZY = """
+from torch import nn
+from pplvm.programs.vae import VAE
+
+class Lazy(VAE):
+    def __init__(self, data_size):
+        super().__init__(data_size, 2, (4,))
+        self.encoder = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(affine=False), nn.Linear(5, 4))
+"""
+
+
+def test_parameters_made_on_a_first_batch_are_made_of_one_datum_where_batches_are_normalized(monkeypatch):
+    monkeypatch.setattr(sys, "path", [".", *sys.path])
+    Path("lazily_made.py").write_text(LAZY)
+    words = ["--program=lazily_made:Lazy", "--steps=2", "--batch-size=20", "--compile=off", "--output=lazy"]
+    assert main(["fit", *words]) == 0
+    assert main(["sample", "lazy", "--count=2", "--trust=lazily_made", "--output=judged"]) == 0
+    sys.modules.pop("lazily_made", None)

@@ -16,6 +16,9 @@ WORDS += ["--batch-size=50", "--validate-every=10", "--save-every=10", "--log-ev
 WORDS += ["--compile=graph"]
 STILL = ["--learning-rate=1e-30", "--steps=4", "--validate-every=2", "--binarize=static"]
 """Weights that stay what they are, though each process trains with noise of its own."""
+LABELLED = ["fit", "--program=tests.seams.programs:SemiSupervised", "--condition=labels", "--known-labels=100"]
+LABELLED += ["--objective=rloo", "--batch-size=40", "--compile=off", "--steps=3"]
+"""Of a rank's 20 labels one or two are known."""
 JUDGED = ["--limit=21", "--ks=1,10", "--annealed=1", "--chains=4", "--annealing-steps=10"]
 
 
@@ -46,6 +49,8 @@ def all_of_it() -> list[int]:
     codes.append(main(["fit", "--resume=stopped"]))
     codes.append(fit("--output=odd", "--batch-size=51"))
     codes.append(fit(*STILL, "--output=still"))
+    codes.append(main([*LABELLED, "--output=labelled"]))
+    codes.append(main([*LABELLED, "--output=second", "--initial=labelled", "--train=classifier"]))
     for number, failing in enumerate((lambda: fit("--output=whole"), on_a_full_disk), start=1):
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # each complains as a job by itself
         codes.append(failing())

@@ -27,13 +27,13 @@ def test_antithetic_and_sobol_keep_the_mean_and_cut_the_variance():
     loss = Loss(Pathwise(), program)
     loss(x)
     parameters = [p for p in program.parameters() if p.requires_grad]
-    mean = gradients(Replicates(loss, x, parameters), range(800))
-    exact, error = mean.mean(0), mean.std(0) / 800**0.5
+    mean = gradients(Replicates(loss, x, parameters), range(500))
+    exact, error = mean.mean(0), mean.std(0) / 500**0.5
     variance = {}
     for design in ("independent", "antithetic", "sobol"):
-        drawn = gradients(Replicates(loss, x, parameters, design=DESIGNS[design](8)), range(10_000, 10_160))
+        drawn = gradients(Replicates(loss, x, parameters, design=DESIGNS[design](8)), range(10_000, 10_100))
         variance[design] = drawn.var(0).sum()
-        spread = (drawn.var(0) / 160 + error.square()).sqrt() + 1e-9
+        spread = (drawn.var(0) / 100 + error.square()).sqrt() + 1e-9
         assert ((drawn.mean(0) - exact) / spread).abs().max() < 5
     assert torch.isclose(variance["independent"] * 8, mean.var(0).sum(), rtol=0.3)
     assert variance["sobol"] < variance["antithetic"] < 0.8 * variance["independent"]
