@@ -12,10 +12,10 @@ from pyro.infer import ELBO
 from torch import nn
 
 from pplvm.commands.building.builders import usable_device
-from pplvm.commands.runs.config import settings_of
 from pplvm.commands.building.data import build_data
-from pplvm.commands.runs.trained_program import TrainedProgram, load_trained
 from pplvm.commands.building.training_builders import build_training_loss
+from pplvm.commands.runs.config import settings_of
+from pplvm.commands.runs.trained_program import TrainedProgram, load_trained
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
 from pplvm.objectives.objective import Loss
