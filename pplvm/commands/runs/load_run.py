@@ -110,8 +110,8 @@ def load(
 
     Example:
         >>> run = load("runs/mine")  # doctest: +SKIP
-        >>> x = run.data("test").rows(torch.arange(100))  # doctest: +SKIP
-        >>> -run.loss(x)  # the bound, in nats  # doctest: +SKIP
+        >>> batch = run.data("test").batch(torch.arange(100))  # (x,), or (x, y) with conditions  # doctest: +SKIP
+        >>> -run.loss(*batch)  # the bound, in nats  # doctest: +SKIP
     """
     if weights not in ("latest", "best"):
         raise ValueError(f"weights must be 'latest' or 'best', got {weights!r}")
