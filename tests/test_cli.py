@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import arviz as az
 import numpy as np
@@ -481,3 +482,13 @@ def test_a_fault_of_ones_own_code_is_told_with_its_line(tmp_path, capsys):
     (tmp_path / "typo.py").write_text("import pplvm\n\n\nclass Story(pplvm.VAE):\n    latent = 1 + 'a'\n")
     assert "TypeError" in (told := refused(capsys, "check", "typo:Story", code=1))
     assert "(typo.py, line 5; --debug shows all)" in told
+
+
+def test_no_folder_of_the_package_is_ignored():
+    """The wheel leaves out what .gitignore names: at any depth where a pattern has no slash before its end."""
+    root = Path(__file__).parent.parent
+    patterns = (root / ".gitignore").read_text().split()
+    ignored = {pattern.rstrip("/") for pattern in patterns if "/" not in pattern.rstrip("/")}
+    folders = {path.parent for path in (root / "pplvm").rglob("*.py")}
+    assert not [str(folder) for folder in folders if ignored & set(folder.relative_to(root).parts)]
+    assert not [str(folder) for folder in folders if not (folder / "__init__.py").is_file()]

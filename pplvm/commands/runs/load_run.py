@@ -12,10 +12,10 @@ from pyro.infer import ELBO
 from torch import nn
 
 from pplvm.commands.building.builders import usable_device
-from pplvm.commands.runs.config import settings_of
 from pplvm.commands.building.data import build_data
-from pplvm.commands.runs.trained_program import TrainedProgram, load_trained
 from pplvm.commands.building.training_builders import build_training_loss
+from pplvm.commands.runs.config import settings_of
+from pplvm.commands.runs.trained_program import TrainedProgram, load_trained
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
 from pplvm.objectives.objective import Loss
@@ -110,8 +110,8 @@ def load(
 
     Example:
         >>> run = load("runs/mine")  # doctest: +SKIP
-        >>> x = run.data("test").rows(torch.arange(100))  # doctest: +SKIP
-        >>> -run.loss(x)  # the bound, in nats  # doctest: +SKIP
+        >>> batch = run.data("test").batch(torch.arange(100))  # (x,), or (x, y) with conditions  # doctest: +SKIP
+        >>> -run.loss(*batch)  # the bound, in nats  # doctest: +SKIP
     """
     if weights not in ("latest", "best"):
         raise ValueError(f"weights must be 'latest' or 'best', got {weights!r}")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from pplvm.catalog import PROGRAMS
-from pplvm.commands.options.settings import split_settings
 from pplvm.commands.building.training_builders import learning_rates
+from pplvm.commands.options.settings import split_settings
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.objective import Loss
 from pplvm.training.architecture import architecture, manifest_differences

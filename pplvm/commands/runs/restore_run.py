@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pplvm.commands.runs.manifest import changed_settings, why_not_resumable
 from pplvm.commands.building.plan import Plan
 from pplvm.commands.output.status_output import print_status
+from pplvm.commands.runs.manifest import changed_settings, why_not_resumable
 from pplvm.training.checkpoint_format import MANIFEST, STATE
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.optimizer_state import require_valid_state

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from pplvm.commands.output.matplotlib_settings import default_style
 from pplvm.commands.runs.config import run_of, settings_of
 from pplvm.commands.runs.manifest import run_of_manifest
-from pplvm.commands.output.matplotlib_settings import default_style
 from pplvm.commands.runs.output_directory import RUN, clear, refuse_links, refuse_taken
 from pplvm.commands.runs.trust import remember
 from pplvm.distributed.collectives import broadcast_object

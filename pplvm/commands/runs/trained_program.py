@@ -13,13 +13,13 @@ from torch.nn.parameter import is_lazy
 
 from pplvm.batch import Batch, to_device, without_conditions
 from pplvm.commands.building.builders import build_program
-from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
-from pplvm.commands.runs.config import as_argv, run_of, settings_of, trusted_config
 from pplvm.commands.building.data import build_data
-from pplvm.commands.runs.manifest import data_checksum, run_of_manifest
-from pplvm.commands.options.build_parser import build_parser
 from pplvm.commands.building.program_checks import check_data
+from pplvm.commands.options.build_parser import build_parser
 from pplvm.commands.output.status_output import print_status
+from pplvm.commands.runs.config import as_argv, run_of, settings_of, trusted_config
+from pplvm.commands.runs.manifest import data_checksum, run_of_manifest
+from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
 from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
