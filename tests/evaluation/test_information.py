@@ -186,7 +186,7 @@ def test_a_code_of_its_own_for_each_datum_is_the_cap():
 def terms_of(found):
     """Each datum's, by name."""
     assert found.fault == ""
-    return {name: value for name, value in vars(found).items() if name not in ("fault", "judged")}
+    return {name: value for name, value in vars(found).items() if name not in ("fault", "names")}
 
 
 def test_block_sizes_change_nothing(monkeypatch):

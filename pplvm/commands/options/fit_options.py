@@ -32,10 +32,10 @@ def add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         "nothing had been. Many processes: torchrun --nproc-per-node N -m pplvm fit ...",
         examples=EXAMPLES,
     )
-    program = fit.add_argument_group("program and data")
+    program = fit.add_argument_group("program")
     program.add_argument("--program", default="vae", help="name, my_story.py or module:Name [%(default)s]")
     add_settings(program)
-    add_data(program, batch_size=100)
+    add_data(fit.add_argument_group("data"), batch_size=100)
     _add_stage(fit.add_argument_group("stages"))
     _add_objective(fit.add_argument_group("objective"))
     _add_optimizer(fit.add_argument_group("optimizer"))
