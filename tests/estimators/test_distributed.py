@@ -38,10 +38,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def told(folder):
-    """Of a case, what each of the two ranks returned and said; progress is left out."""
+    """Of a case, what each of the two ranks returned and said; progress and what was read of the data are left out."""
     both = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     for case in (both[0][name] for name in CASES):
-        case["err"] = "\n".join(line for line in case["err"].splitlines() if line.strip() and "%|" not in line)
+        lines = (line for line in case["err"].splitlines() if not line.startswith("data: "))
+        case["err"] = "\n".join(line for line in lines if line.strip() and "%|" not in line)
     return lambda case: tuple(found[case] for found in both)
 
 
@@ -128,7 +129,7 @@ def test_processes_that_trained_apart_are_refused(told, folder):
     [
         ("there already", "pplvm compare: net exists: replace it by --overwrite, or name another with --output"),
         ("misspelt", "pplvm compare: unknown objective 'rlo'"),
-        ("no such option", "pplvm: unrecognized arguments: --nothing"),
+        ("no such option", "pplvm compare: unrecognized arguments: --nothing"),
         ("only here", "pplvm compare: rank 1: no such thing on this machine"),
     ],
 )
