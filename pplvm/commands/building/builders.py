@@ -1,7 +1,8 @@
 """Builds programs, objectives and losses from their names, and checks them against the data.
 
-A program's constructor gets what the data know where it takes it: data_size, data_mean, levels, num_classes, and
-data_shape (C, H, W), by which it asks for data with a channel.
+A program's constructor gets what the data know where it takes it: data_size, data_mean, levels, num_classes,
+data_examples (some data, flattened, from which pseudo-inputs and the like start), and data_shape (C, H, W), by which it
+asks for data with a channel. An objective's gets data_size, data_mean and num_data.
 """
 
 import inspect
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 EMPTY = inspect.Parameter.empty
+
+EXAMPLES = 500
+"""As many as the components of a VampPrior (Tomczak and Welling, 2018, arXiv:1705.07120)."""
 
 
 def build_program(
@@ -91,6 +95,8 @@ def known_to(name: str, data: ImageData) -> dict[str, Any]:
     of_images = {"data_shape": spec.shape if len(spec.shape) == 3 else None, "levels": spec.levels}
     known = _known(data_for(name, data)) | of_images | {"num_classes": spec.num_classes}
     takes = _arguments(find("program", PROGRAMS, name))
+    if "data_examples" in takes:
+        known["data_examples"] = _examples(data)
     if "labels" not in spec.conditions and "num_classes" in takes and takes["num_classes"].default is not EMPTY:
         del known["num_classes"]
     return {word: value for word, value in known.items() if word in takes and value is not None}
@@ -168,4 +174,10 @@ def usable_device(name: str) -> torch.device:
 
 def _known(data: ImageData) -> dict[str, Any]:
     mean = data.mean().float()
-    return {"data_size": len(mean), "data_mean": mean}
+    return {"data_size": len(mean), "data_mean": mean, "num_data": len(data)}
+
+
+def _examples(data: ImageData) -> Tensor:
+    """At most `EXAMPLES` data, spread evenly over the split, flattened: (N, D)."""
+    count = min(EXAMPLES, len(data))
+    return data.rows(torch.arange(count) * len(data) // count).flatten(1).float()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["settings_of_program"]
 
-FROM_DATA = ("self", "data_size", "data_shape", "data_mean", "levels", "num_classes")
+FROM_DATA = ("self", "data_size", "data_shape", "data_mean", "data_examples", "levels", "num_classes")
 """Arguments that the data give, and no user."""
 
 

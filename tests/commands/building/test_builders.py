@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pplvm.cli import main
+from pplvm.commands.building.builders import known_to
 from pplvm.commands.building.program_checks import check_data
 from pplvm.data.arrays import from_rows
 
@@ -129,3 +130,16 @@ def test_large_values_are_named_where_they_are_the_cause(tmp_path, monkeypatch, 
     assert told in capsys.readouterr().err
     assert main(["fit", "--data=mine.npy", "--output=run", "--set=data_size=5"]) == 2
     assert "its values run" not in capsys.readouterr().err
+
+
+def test_a_program_that_takes_examples_gets_data_of_the_whole_split():
+    rows = torch.arange(2400).reshape(1200, 2) / 2399
+    found = known_to("tests.commands.building.test_builders:TakesExamples", from_rows(rows.numpy(), "rows"))
+    assert found["data_examples"].shape == (500, 2) and set(found) == {"data_examples"}
+    assert found["data_examples"][0, 0] < 0.01 and found["data_examples"][-1, 0] > 0.99
+
+
+class TakesExamples(nn.Module):
+    def __init__(self, data_examples):
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(data_examples)
