@@ -76,7 +76,7 @@ def _reaching(known: Mapping[str, Any], conditions: Sequence[str], parts: Sequen
     for name, part in zip(conditions, parts[1:], strict=True):
         values = f", {part.min():g} to {part.max():g} in this batch" if part.dtype != torch.bool else ""
         yield f"given: {name} {tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}{values}"
-    told = [f"{name}={value}" for name, value in known.items() if name not in ("data_size", "data_mean", "data_examples")]
+    told = [f"{name}={value}" for name, value in known.items() if not isinstance(value, Tensor) and name != "data_size"]
     if told:
         yield f"from the data: {', '.join(told)}"
 
