@@ -134,7 +134,8 @@ def test_large_values_are_named_where_they_are_the_cause(tmp_path, monkeypatch, 
 
 def test_a_program_that_takes_examples_gets_data_of_the_whole_split():
     rows = torch.arange(2400).reshape(1200, 2) / 2399
-    found = known_to("tests.commands.building.test_builders:TakesExamples", from_rows(rows.numpy(), "rows", "all", values="real"))
+    data = from_rows(rows.numpy(), "rows", "all", values="real")
+    found = known_to("tests.commands.building.test_builders:TakesExamples", data)
     assert found["data_examples"].shape == (500, 2) and set(found) == {"data_examples"}
     assert found["data_examples"][0, 0] < 0.01 and found["data_examples"][-1, 0] > 0.99
 
