@@ -31,6 +31,7 @@ PROGRAMS = {
     ),
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
+    "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "the same with residual convolutions, for images"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 

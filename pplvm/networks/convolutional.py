@@ -43,7 +43,7 @@ class ConvolutionalEncoder(ImageLayer):
         squeeze_excitation, weight_norm: of the blocks, as of `ResidualConvolution`.
 
     Raises:
-        ValueError: data_shape is not (C, H, W); channels are none, below 1, or more scales than the image can be halved.
+        ValueError: data_shape is not (C, H, W); channels are none, or below 1; the image cannot be halved so often.
 
     Example:
         >>> ConvolutionalEncoder((1, 8, 8), 6, channels=(4, 8))(torch.zeros(3, 5, 1, 8, 8)).shape

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm as weight_normalized
 __all__ = ["Downsampling", "ImageLayer", "ResidualConvolution", "SqueezeExcitation", "Upsampling", "convolution"]
 
 MOST_GROUPS = 8
-"""Groups of a group normalization at most: Wu and He find 32 groups or 16 channels each alike; these nets are narrow."""
+"""Groups of a group normalization at most: 32, and 16 channels each, are alike (Wu and He); these nets are narrow."""
 
 
 class ImageLayer(nn.Module, ABC):
