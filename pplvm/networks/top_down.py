@@ -73,6 +73,9 @@ class TopDown(nn.Module):
         body: what follows where the latent has come into the state, such as residual blocks, and upsampling.
         clamp: bound of log scales and residuals; None for no bound.
         dim: of the features: -1 for vectors, -3 for maps (C, H, W).
+
+    Raises:
+        ValueError: clamp is not positive.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class TopDown(nn.Module):
         dim: int = -1,
     ) -> None:
         super().__init__()
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"TopDown: clamp must be a positive number, or none, got {clamp}")
         self.act, self.body, self.clamp, self.dim = nn.SiLU(), body, clamp, dim
         self.prior_head = layer(hidden_size, 2 * latent_size)
         self.of_state, self.of_features = layer(hidden_size, hidden_size), layer(hidden_size, hidden_size)

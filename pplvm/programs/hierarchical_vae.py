@@ -56,7 +56,8 @@ class HierarchicalVAE(nn.Module):
     The state and the latents have any number of leading dimensions, particles and batch; h_0 has none.
 
     Raises:
-        ValueError: there is no group; in model(x), data are not of the likelihood's size.
+        ValueError: there is no group; in model(x), data are not of the likelihood's size; in guide(x), bottom_up gives
+            features for another number of groups.
 
     References:
         Sonderby, Raiko, Maaloe, Sonderby and Winther, Ladder variational autoencoders, 2016, arXiv:1602.02282
@@ -93,6 +94,11 @@ class HierarchicalVAE(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         features, h = self.bottom_up(x), self.start
+        if len(features) != len(self.groups):
+            raise ValueError(
+                f"HierarchicalVAE: bottom_up gives features for {len(features)} groups, and there are "
+                f"{len(self.groups)}"
+            )
         with pyro.plate("batch", len(x)):
             for number, (group, e) in enumerate(zip(self.groups, features, strict=True), start=1):
                 loc, log_scale = group.prior(h)
