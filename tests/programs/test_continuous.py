@@ -1,8 +1,6 @@
 """Programs with continuous latents under every estimator: data apart, eager = graph = Pyro, gradients of equal mean."""
 
-import math
 
-import pyro
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
