@@ -8,7 +8,7 @@ from math import log, prod
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
