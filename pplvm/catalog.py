@@ -34,6 +34,7 @@ PROGRAMS = {
     "hierarchical-vae": Entry(
         "pplvm.programs.hierarchical_vae:hierarchical_vae", "groups of Gaussian latents, top-down, residual posteriors"
     ),
+    "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
