@@ -5,7 +5,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Normal, constraints, kl_divergence, register_kl
+from torch.distributions import Normal, constraints, register_kl
 from torch.distributions.utils import broadcast_all
 
 __all__ = ["ResidualNormal"]

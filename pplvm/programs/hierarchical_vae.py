@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.residual_normal import ResidualNormal
-from pplvm.networks.residual import BottomUp, ResidualMLP, TopDown
+from pplvm.networks.top_down import BottomUp, StateToOutputs, TopDown
 from pplvm.programs.likelihoods import likelihood_named, start_at
 
 __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
@@ -143,7 +143,7 @@ def hierarchical_vae(
         if value < 1:
             raise ValueError(f"hierarchical_vae: {name} must be at least 1, got {value}")
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = ResidualMLP(hidden_size, outputs.output_size, hidden_size, blocks)
+    decoder = StateToOutputs(hidden_size, outputs.output_size, hidden_size, blocks)
     start_at(decoder.last, outputs, data_mean)
     return HierarchicalVAE(
         BottomUp(data_size, hidden_size, len(latent_sizes), blocks, data_mean),

@@ -1,6 +1,5 @@
 """Programs with continuous latents under every estimator: data apart, eager = graph = Pyro, gradients of equal mean."""
 
-
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
