@@ -25,6 +25,10 @@ def grey() -> Tensor:
     return torch.randint(LEVELS, (B, D)) / (LEVELS - 1)
 
 
+def images() -> Tensor:
+    return binary().reshape(B, 1, 2, 3)
+
+
 class Row(NamedTuple):
     """A program and what is known of it.
 
@@ -58,6 +62,17 @@ def scattered(program: nn.Module) -> nn.Module:
     return program
 
 
+def hierarchical() -> nn.Module:
+    return find("program", PROGRAMS, "hierarchical-vae")(D, latent_sizes=(2, 1, 2), hidden_size=4, data_mean=MEAN)
+
+
+def convolutional() -> nn.Module:
+    return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
+
+
 ROWS = {
     "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
+    "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
+    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
+    "conv-vae": Row(convolutional, images, ("z",)),
 }
