@@ -31,6 +31,8 @@ PROGRAMS = {
     ),
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
+    "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "posterior an inverse autoregressive flow"),
+    "vlae": Entry("pplvm.programs.vlae:vlae", "prior an autoregressive flow, dense decoder"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
