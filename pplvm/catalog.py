@@ -36,6 +36,8 @@ PROGRAMS = {
     ),
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "the same with residual convolutions, for images"),
+    "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "posterior an inverse autoregressive flow"),
+    "vlae": Entry("pplvm.programs.vlae:vlae", "prior an autoregressive flow, dense decoder"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
