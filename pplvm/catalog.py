@@ -38,6 +38,7 @@ PROGRAMS = {
     "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "the same with residual convolutions, for images"),
     "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "posterior an inverse autoregressive flow"),
     "vlae": Entry("pplvm.programs.vlae:vlae", "prior an autoregressive flow, dense decoder"),
+    "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
