@@ -6,6 +6,7 @@ from .data.images import (
     fashion_mnist as fashion_mnist,
     binarized_mnist as binarized_mnist,
 )
+from .data.sprites import sprites as sprites
 from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs

@@ -21,6 +21,9 @@ DATASETS = {
     "digits": Entry("pplvm.data.images:digits", "scikit-learn's 8x8 digits, 1,797 images, 17 grey levels (default)"),
     "mnist": Entry("pplvm.data.images:mnist", "28x28 digits, 60,000 + 10,000, read from --data-root"),
     "fashion-mnist": Entry("pplvm.data.images:fashion_mnist", "28x28 garments, the same layout"),
+    "sprites": Entry(
+        "pplvm.data.sprites:sprites", "32x32 sprites with known factors, rendered here (not dSprites); sprites@side=64"
+    ),
     "binarized-mnist": Entry("pplvm.data.images:binarized_mnist", "the static split, .npz or .amat in --data-root"),
 }
 
