@@ -33,7 +33,7 @@ PROGRAMS = {
         "layers of Bernoulli latents over binary data (default)",
     ),
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
-    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
+    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent; Bernoulli, Gaussian or discretized logistic likelihood"),
     "hierarchical-vae": Entry(
         "pplvm.programs.hierarchical_vae:hierarchical_vae", "groups of Gaussian latents, top-down, residual posteriors"
     ),

@@ -70,9 +70,15 @@ def convolutional() -> nn.Module:
     return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
 
 
+FLOW_PRIOR = {"gdreg": "TransformedDistribution. is neither Normal"}
+
 ROWS = {
     "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
     "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
     "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
+    "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
+    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
+    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=FLOW_PRIOR),
+    "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
     "conv-vae": Row(convolutional, images, ("z",)),
 }
