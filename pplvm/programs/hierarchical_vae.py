@@ -4,7 +4,7 @@ p(x, z) = p(x | h_L) prod_l N(z_l; m_l, s_l^2),   q(z | x) = prod_l N(z_l; m_l +
 m_l, log s_l = prior_l(h_{l-1}),   d_l, r_l = residuals_l(h_{l-1}, e_l(x)),   h_l = update_l(h_{l-1}, z_l)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyro
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.networks.top_down import BottomUp, StateToOutputs, TopDown
+from pplvm.networks.residual import ResidualMLP
+from pplvm.networks.spectral_norm import sum_of_spectral_norms
+from pplvm.networks.top_down import dense_bottom_up, dense_top_down
 from pplvm.programs.likelihoods import likelihood_named, start_at
 
 __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
@@ -48,6 +51,8 @@ class HierarchicalVAE(nn.Module):
         likelihood: the decoder's output to a distribution whose event is one datum.
         start: h_0, the state above all groups, learned, without batch dimension; it tells the prior of z_1.
         event_dim: dimensions of a latent: 1 for vectors, 3 for maps (C, H, W).
+        penalties: by name, functions of this program that give one number, such as `sum_of_spectral_norms`: sites of
+            the guide that `pplvm.objectives.penalized.Penalized` weighs.
 
     The state and the latents have any number of leading dimensions, particles and batch; h_0 has none.
 
@@ -68,13 +73,14 @@ class HierarchicalVAE(nn.Module):
         likelihood: Callable[[Tensor], dist.TorchDistribution],
         start: Tensor,
         event_dim: int = 1,
+        penalties: Mapping[str, Callable[[nn.Module], Tensor]] | None = None,
     ) -> None:
         super().__init__()
         if not len(groups):
             raise ValueError("HierarchicalVAE: groups is empty: give at least one group of latents")
         self.bottom_up, self.groups = bottom_up, nn.ModuleList(groups)
         self.decoder, self.likelihood = decoder, likelihood
-        self.start, self.event_dim = nn.Parameter(start), event_dim
+        self.start, self.event_dim, self.penalties = nn.Parameter(start), event_dim, dict(penalties or {})
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
@@ -95,6 +101,8 @@ class HierarchicalVAE(nn.Module):
                 z = pyro.sample(f"z_{number}", q.to_event(self.event_dim))
                 if number < len(self.groups):
                     h = group.update(h, z)
+            for name, penalty in self.penalties.items():
+                pyro.deterministic(name, penalty(self).expand(len(x)))  # (B,)
 
     def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:
         if x[:1].numel() != len(x[:1]) * shape.numel():
@@ -112,43 +120,57 @@ def hierarchical_vae(
     likelihood: str = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
-    blocks: int = 1,
+    num_blocks: int = 1,
     clamp: float | None = 5.0,
+    spectral_norm: bool = False,
 ) -> HierarchicalVAE:
-    """A hierarchical VAE of residual multilayer perceptrons, for flattened data.
+    """Make a hierarchical variational autoencoder of residual multilayer perceptrons, for flattened data.
 
     Arguments:
         data_size: D.
         latent_sizes: one group each, from the top down.
-        hidden_size: of the state and of all layers.
-        likelihood: "bernoulli" for data in {0, 1}, or another of `pplvm.programs.likelihoods`.
+        hidden_size: of the state, the features and all layers.
+        likelihood: by name, as for `likelihood_named`.
         data_mean: (D,), the mean of the training data: centres the guide's input, starts the decoder's bias.
-        levels: of grey data, for likelihoods of grey values.
-        blocks: residual blocks for each group, bottom-up and top-down each, and before the data.
+        levels: of grey data.
+        num_blocks: residual blocks for each group, bottom-up and top-down, and before the data.
         clamp: soft bound of log scales and residuals in the heads; None for no bound.
+        spectral_norm: let the guide have the penalty site "spectral_norm".
 
     Raises:
-        ValueError: no group, or a size below 1; an unknown likelihood.
+        ValueError: there is no group, or a size is below 1; there is no such likelihood.
 
     Example:
         >>> program = hierarchical_vae(6, latent_sizes=(2, 3), hidden_size=5)
         >>> program.guide(torch.zeros(4, 6))
     """
-    if not latent_sizes or any(not isinstance(size, int) or size < 1 for size in latent_sizes):
-        raise ValueError(
-            "hierarchical_vae: latent_sizes must name at least one group, each of a positive size, such as 32,16,16, "
-            f"got {latent_sizes!r}"
-        )
-    for name, value in {"hidden_size": hidden_size, "blocks": blocks}.items():
-        if value < 1:
-            raise ValueError(f"hierarchical_vae: {name} must be at least 1, got {value}")
+    require_sizes("hierarchical_vae", "latent_sizes", latent_sizes, "at least one group of latents", "32,16,16")
+    require_sizes("hierarchical_vae", "hidden_size", [hidden_size])
+    require_sizes("hierarchical_vae", "num_blocks", [num_blocks])
     outputs = likelihood_named(likelihood, data_size, levels)
     decoder = StateToOutputs(hidden_size, outputs.output_size, hidden_size, blocks)
+    decoder = ResidualMLP(hidden_size, outputs.output_size, hidden_size, num_blocks)
     start_at(decoder.last, outputs, data_mean)
     return HierarchicalVAE(
-        BottomUp(data_size, hidden_size, len(latent_sizes), blocks, data_mean),
-        [TopDown(size, hidden_size, blocks, clamp) for size in latent_sizes],
+        dense_bottom_up(data_size, hidden_size, len(latent_sizes), num_blocks, data_mean),
+        [dense_top_down(size, hidden_size, num_blocks, clamp) for size in latent_sizes],
         decoder,
         outputs,
         start=torch.zeros(hidden_size),
+        penalties={"spectral_norm": sum_of_spectral_norms} if spectral_norm else None,
+    )
+
+
+def require_sizes(preset: str, name: str, sizes: Sequence[int], what: str = "", such_as: str = "") -> None:
+    """Refuse sizes that are no integers of at least 1, or none at all.
+
+    Raises:
+        ValueError: with the argument's name.
+    """
+    if len(sizes) and not any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        return
+    if not what:
+        raise ValueError(f"{preset}: {name} must be an integer of at least 1, got {sizes[0]!r}")
+    raise ValueError(
+        f"{preset}: {name} must name {what}, each an integer of at least 1, such as {such_as}, got {sizes!r}"
     )
