@@ -52,10 +52,10 @@ def iaf_vae(
     """
     p_x = likelihood_named(likelihood, data_size, levels)
     context_size = [latent_size, *hidden_sizes][-1]
-    network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, nn.Softplus)
+    network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, nn.ELU)
     encoder = IAFPosterior(
         nn.Sequential(nn.Flatten(1), network), latent_size, context_size, num_flows, flow_hidden_sizes
     )
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.Softplus)
+    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.ELU)
     start_at(decoder.last, p_x, data_mean)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x)

@@ -53,8 +53,8 @@ def vlae(
         arXiv:1611.02731
     """
     p_x = likelihood_named(likelihood, data_size, levels)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus))
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.Softplus)
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.ELU))
+    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.ELU)
     start_at(decoder.last, p_x, data_mean)
     prior = AutoregressiveFlowPrior(latent_size, num_flows, flow_hidden_sizes)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x, prior=prior)

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from pplvm.distributions.transforms.cached import CachedTransform
+from pplvm.distributions.transforms.cached_pair import CachedPair
 
 __all__ = ["AffineAutoregressive", "bounded_scale", "sigmoid_gate"]
 
 
-class AffineAutoregressive(CachedTransform):
+class AffineAutoregressive(CachedPair):
     """An affine map of each coordinate that depends on the coordinates of its input before it.
 
         y_i = loc_i + exp(log_scale_i) x_i,     loc_i, log_scale_i of x_j, j before i in the order, and a context
@@ -54,9 +53,6 @@ class AffineAutoregressive(CachedTransform):
         Papamakarios, Pavlakou and Murray, Masked autoregressive flow for density estimation, 2017, arXiv:1705.07057
     """
 
-    domain = constraints.real_vector
-    codomain = constraints.real_vector
-
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -64,7 +60,7 @@ class AffineAutoregressive(CachedTransform):
         context: Tensor | None = None,
         affine: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(len(order))
         self.network, self.order, self.context = network, tuple(order), context
         self.affine = bounded_scale() if affine is None else affine
         if sorted(self.order) != list(range(len(self.order))):
@@ -72,11 +68,11 @@ class AffineAutoregressive(CachedTransform):
                 f"AffineAutoregressive: order must be a permutation of 0 .. {len(self.order) - 1}, got {self.order}"
             )
 
-    def forward_pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_scale = self._parameters(x)
         return loc + log_scale.exp() * x, log_scale.sum(-1)
 
-    def inverse_pass(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = y.expand(self.inverse_shape(y.shape))
         coordinates = torch.eye(len(self.order), dtype=torch.bool, device=y.device)
         x, log_det = torch.zeros_like(y), torch.zeros_like(y[..., 0])
