@@ -32,6 +32,9 @@ PROGRAMS = {
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
+    "dequantized-flow": Entry(
+        "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
+    ),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
