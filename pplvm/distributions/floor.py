@@ -73,7 +73,7 @@ class Floor(TorchDistribution):
         return torch.where(there, 0.0, -torch.inf).to(self.value.dtype)
 
 
-class grey_levels(Constraint):  # noqa: N801, as torch names constraints
+class grey_levels(Constraint):
     """The values k / (levels - 1), k = 0 .. levels - 1, up to rounding.
 
     Arguments:

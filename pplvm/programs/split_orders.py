@@ -1,7 +1,7 @@
 """Orders of a vector's coordinates for couplings: the first half is given, the second moves.
 
-An image is squeezed: each 2 x 2 block gives four channels, of which two are given. By turns these are the two colours of
-a checkerboard, of pixels and of blocks of pixels, then even and odd rows, then columns.
+An image is squeezed: each 2 x 2 block gives four channels, of which two are given. By turns these are the two colours
+of a checkerboard, of pixels and of blocks of pixels, then even and odd rows, then columns.
 """
 
 from collections.abc import Sequence
