@@ -49,6 +49,8 @@ PROGRAMS = {
     ),
     "conv-hierarchical-vae": Entry(
         "pplvm.programs.conv_hierarchical_vae:conv_hierarchical_vae", "latent maps at several scales, for images"
+    "dequantized-flow": Entry(
+        "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
     ),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
