@@ -76,7 +76,7 @@ class MixturePrior(TorchDistribution):
         return MixtureSameFamilyConstraint(self.components.support)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "MixturePrior":
-        new = self._get_checked_instance(MixturePrior, _instance)
+        new: Any = self._get_checked_instance(MixturePrior, _instance)
         new.components, new.log_weights, new._own = self.components, self.log_weights, self._own
         shape = torch.broadcast_shapes(batch_shape, self._own)
         super(MixturePrior, new).__init__(torch.Size(shape), self.event_shape, validate_args=False)
@@ -140,8 +140,9 @@ class MixturePrior(TorchDistribution):
 
 def _of_each(components: Distribution, value: Tensor) -> Tensor:
     """Log-densities (n, ..., C) of values (n, ..., 1, *event), by matrix products where components are Gaussian."""
-    normal = components.base_dist if isinstance(components, Independent) else None
-    if len(components.event_shape) != 1 or getattr(type(normal), "log_prob", None) is not Normal.log_prob:
+    normal: Any = components.base_dist if isinstance(components, Independent) else None
+    is_plain = isinstance(normal, Normal) and type(normal).log_prob is Normal.log_prob  # no subclass's own
+    if not is_plain or len(components.event_shape) != 1:
         return components.log_prob(value)
     return _of_diagonal_normals(value, normal.loc, normal.scale)
 

@@ -16,6 +16,9 @@ from pplvm.programs.parts import diagonal_normal
 
 __all__ = ["MixtureOfGaussiansPrior", "VampPrior"]
 
+MARGIN = 0.01
+"""Of the range of the data, by which pseudo-inputs start inside their bounds, where a clamp has no slope."""
+
 
 class MixtureOfGaussiansPrior(nn.Module):
     """A learned mixture of diagonal Gaussians, whose means start apart, as draws of N(0, I).
@@ -55,7 +58,7 @@ class VampPrior(nn.Module):
     With all data as pseudo-inputs it is the aggregate posterior, the prior of the highest elbo. The encoder runs on the
     pseudo-inputs once a call, and learns from both roles: its parameters are the guide's and the model's. Pseudo-inputs
     are clamped to `bounds`, with the gradient of the clamp: none for a pixel that has left them, which stays at its
-    bound.
+    bound, so that all start a hundredth of the range within.
 
     Arguments:
         encoder: x (C, *shape) to a distribution of batch (C,), or to loc and log scale (C, 2 Z); the guide's own.
@@ -85,6 +88,10 @@ class VampPrior(nn.Module):
         if not len(pseudo_inputs):
             raise ValueError("VampPrior: there are no pseudo-inputs: give at least one, such as some of the data")
         self.encoder, self.bounds = encoder, bounds
+        if bounds is not None:
+            low, high = bounds
+            margin = MARGIN * (high - low)
+            pseudo_inputs = pseudo_inputs.clamp(low + margin, high - margin)
         started = torch.empty(pseudo_inputs.shape)  # of the default device and dtype, as every parameter
         self.pseudo_inputs = nn.Parameter(started.copy_(pseudo_inputs.detach()))
 

@@ -17,6 +17,8 @@ from pplvm.networks.dense import MLP
 from pplvm.networks.leading_dims import LeadingDims
 from pplvm.programs.likelihoods import LIKELIHOODS, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import diagonal_normal, gaussian
+from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
+from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
 
@@ -36,6 +38,11 @@ class VAE(nn.Module):
         data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
         activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
         levels: of grey data; of their likelihood only.
+            or by name, of flattened data: "bernoulli" for {0, 1}, "gaussian" (one learned scale) for real data,
+            "discretized-logistic" for grey data k / (levels - 1).
+        data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
+        activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
+        levels: of grey data.
         encoder: x (B, *shape) to a distribution over z, or to loc and log scale of a diagonal normal, (B, 2 Z); it runs
             once a datum.
         decoder: z (..., *event of z) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
@@ -71,10 +78,12 @@ class VAE(nn.Module):
         hidden_sizes: Sequence[int] = (200,),
         likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"]
         | Callable[[Any], dist.TorchDistribution] = "bernoulli",
+        likelihood: str | Callable[[Any], dist.TorchDistribution] = "bernoulli",
         data_mean: Tensor | None = None,
         activation: Literal["softplus", "tanh"] = "softplus",
         levels: int | None = None,
         *,
+        levels: int | None = None,
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
         prior: Callable[..., dist.TorchDistribution] | None = None,
@@ -82,11 +91,14 @@ class VAE(nn.Module):
         super().__init__()
         if isinstance(likelihood, str) and likelihood not in LIKELIHOODS:
             raise ValueError(f"VAE: likelihood must be {' or '.join(map(repr, LIKELIHOODS))}, got {likelihood!r}")
+        named = likelihood_named(likelihood, data_size or 0, levels) if isinstance(likelihood, str) else None
         if activation not in ACTIVATIONS:
             raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
         if data_size is None and (encoder is None or decoder is None):
             raise ValueError("VAE: give data_size, of which dense networks are made, or both an encoder and a decoder")
-        if data_mean is not None and (decoder is not None or not isinstance(likelihood, str)):
+        if data_size is None and not isinstance(named, BernoulliOutputs | GaussianOutputs | None):
+            raise ValueError(f"VAE: give data_size, by which likelihood {likelihood!r} reads the decoder's outputs")
+        if data_mean is not None and (decoder is not None or named is None):
             raise ValueError(
                 "VAE: data_mean is where the dense decoder of a likelihood by name starts: leave it out beside a "
                 "decoder or likelihood of your own"
@@ -98,6 +110,12 @@ class VAE(nn.Module):
         size = outputs.output_size if isinstance(outputs, Likelihood) else D
         self.decoder = MLP(latent_size, size, hidden_sizes[::-1], layer) if decoder is None else decoder
         self.likelihood = self._started(outputs, data_mean) if isinstance(likelihood, str) else outputs
+        if decoder is None:
+            decoder = MLP(latent_size, named.output_size if named else D, hidden_sizes[::-1], layer)
+            if named:
+                start_at(decoder.last, named, data_mean)
+        self.decoder = decoder
+        self.likelihood: Any = self._preset(named) if named else likelihood
         if prior is None:
             self.register_buffer("zeros", torch.zeros(latent_size))
         self.prior = self._standard_normal if prior is None else prior
@@ -129,6 +147,12 @@ class VAE(nn.Module):
             return outputs
         self.log_scale = outputs.log_scale
         return self._gaussian
+    def _preset(self, named: Likelihood) -> Callable[[Any], dist.TorchDistribution]:
+        """The likelihood of a name; the first two keep the place of their parameters in saved weights."""
+        if isinstance(named, GaussianOutputs):
+            self.log_scale = named.log_scale
+            return self._gaussian
+        return bernoulli if isinstance(named, BernoulliOutputs) else named
 
     def _gaussian(self, mean: Tensor) -> dist.TorchDistribution:
         return gaussian(mean, self.log_scale)

@@ -35,8 +35,8 @@ def vamp_vae(
         likelihood: a name of `pplvm.programs.likelihoods`.
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         levels: of the data, for likelihoods of grey values.
-        num_components: C, pseudo-inputs, at most as many as there are examples.
-        data_examples: (N, D), where the pseudo-inputs start; uniform noise unless given.
+        num_components: C, pseudo-inputs.
+        data_examples: (N, D), where the pseudo-inputs start, beyond N at means of two; uniform noise unless given.
 
     Raises:
         ValueError: there is no such likelihood; num_components is below 1; the examples are of another size.
@@ -62,8 +62,14 @@ def vamp_vae(
     encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus))
     decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], nn.Softplus)
     start_at(decoder.last, outputs, data_mean)
-    count = min(num_components, len(data_examples))
-    spread = torch.arange(count, device=data_examples.device) * len(data_examples) // count
     bounds = None if likelihood == "gaussian" else (0.0, 1.0)  # real data have none
-    prior = VampPrior(encoder, data_examples[spread], bounds)
+    prior = VampPrior(encoder, _started(data_examples, num_components), bounds)
     return VAE(encoder=encoder, decoder=decoder, likelihood=outputs, prior=prior)
+
+
+def _started(examples: Tensor, count: int) -> Tensor:
+    """Examples spread over those there are, (count, D); if there are fewer, the means of two of them after that."""
+    N, number = len(examples), torch.arange(count, device=examples.device)
+    if count <= N:
+        return examples[number * N // count]
+    return (examples[number % N] + examples[(number + number // N) % N]) / 2

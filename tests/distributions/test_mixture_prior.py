@@ -17,7 +17,11 @@ C, Z = 5, 3
 def parameters(seed=0, *batch):
     generator = torch.Generator().manual_seed(seed)
     loc, log_scale = torch.randn(2, *batch, C, Z, generator=generator).unbind()
-    return loc.requires_grad_(), log_scale.requires_grad_(), torch.randn(*batch, C, generator=generator).requires_grad_()
+    return (
+        loc.requires_grad_(),
+        log_scale.requires_grad_(),
+        torch.randn(*batch, C, generator=generator).requires_grad_(),
+    )
 
 
 def normals(loc, log_scale):
@@ -105,7 +109,9 @@ def test_draws_are_of_the_mixture_and_have_no_path():
     assert ((draws.mean(0) - mixture.mean).abs() < 5 * error).all()
     assert not torch.allclose(draws[:, 0], draws[:, 1])
     unweighted = MixturePrior(normals(loc, log_scale))
-    assert ((unweighted.sample((20000,)).mean(0) - loc.mean(-2)).abs() < 5 * unweighted.variance.sqrt() / 20000**0.5).all()
+    assert (
+        (unweighted.sample((20000,)).mean(0) - loc.mean(-2)).abs() < 5 * unweighted.variance.sqrt() / 20000**0.5
+    ).all()
 
 
 def test_integers_may_be_mixed():
