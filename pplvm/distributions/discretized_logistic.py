@@ -62,10 +62,10 @@ class DiscretizedLogistic(TorchDistribution):
 
     Example:
         >>> grey = DiscretizedLogistic(torch.tensor([0.0, 8.0]), torch.tensor(2.0), levels=17)
-        >>> grey.sample((5,)).shape, grey.log_prob(torch.tensor([0.0, 0.5])).exp().round(decimals=3).tolist()
-        (torch.Size([5, 2]), [0.562, 0.124])
-        >>> grey.log_prob(grey.enumerate_support()).exp().sum(0).round(decimals=4).tolist()
-        [1.0, 1.0]
+        >>> grey.sample((5,)).shape, grey.log_prob(torch.tensor([0.0, 0.5])).exp()
+        (torch.Size([5, 2]), tensor([0.5622, 0.1244]))
+        >>> grey.log_prob(grey.enumerate_support()).exp().sum(0).allclose(torch.ones(2))
+        True
 
     References:
         Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, Improving variational inference with inverse
@@ -73,7 +73,10 @@ class DiscretizedLogistic(TorchDistribution):
         Salimans, Karpathy, Chen and Kingma, PixelCNN++, 2017, arXiv:1701.05517
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    arg_constraints: dict[str, Constraint] = {  # pyright: ignore[reportIncompatibleMethodOverride]
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
     has_enumerate_support = True
 
     def __init__(self, loc: Tensor, scale: Tensor, levels: int, *, validate_args: bool | None = None) -> None:

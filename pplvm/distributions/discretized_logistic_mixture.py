@@ -46,7 +46,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         Salimans, Karpathy, Chen and Kingma, PixelCNN++, 2017, arXiv:1701.05517
     """
 
-    arg_constraints = {
+    arg_constraints: dict[str, Constraint] = {  # pyright: ignore[reportIncompatibleMethodOverride]
         "logits": constraints.real_vector,
         "loc": constraints.real_vector,
         "scale": constraints.independent(constraints.positive, 1),
@@ -70,8 +70,8 @@ class DiscretizedLogisticMixture(TorchDistribution):
         return (self.logits.softmax(-1) * self._components.mean).sum(-1)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "DiscretizedLogisticMixture":
-        parts = (part.expand(*batch_shape, -1) for part in (self.logits, self.loc, self.scale))
-        return DiscretizedLogisticMixture(*parts, self.levels, validate_args=False)
+        logits, loc, scale = (part.expand(*batch_shape, -1) for part in (self.logits, self.loc, self.scale))
+        return DiscretizedLogisticMixture(logits, loc, scale, self.levels, validate_args=False)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -122,7 +122,7 @@ class DiscretizedLogisticMixtureRGB(TorchDistribution):
         Salimans, Karpathy, Chen and Kingma, PixelCNN++, 2017, arXiv:1701.05517
     """
 
-    arg_constraints = {
+    arg_constraints: dict[str, Constraint] = {  # pyright: ignore[reportIncompatibleMethodOverride]
         "logits": constraints.independent(constraints.real, 3),
         "loc": constraints.independent(constraints.real, 4),
         "scale": constraints.independent(constraints.positive, 4),

@@ -5,7 +5,6 @@ gaussian                real data, one learned scale
 discretized-logistic    grey data k / (levels - 1), a mixture for each value
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -23,11 +22,12 @@ __all__ = [
     "GaussianOutputs",
     "Likelihood",
     "likelihood_named",
+    "loc_and_scale",
     "start_at",
 ]
 
 LOG_SCALE_BOUND = 7.0
-"""Log scales of discretized logistics keep within this of an eighth of the range of levels (PixelCNN++: -7 at least)."""
+"""Log scales of discretized logistics keep within this of that of an eighth of the range (PixelCNN++: -7 at least)."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -105,8 +105,8 @@ class DiscretizedLogisticOutputs(Likelihood):
         super().__init__(data_size)
         if levels is None:
             raise ValueError(
-                "likelihood 'discretized-logistic' is one of grey values k / (levels - 1), and levels is not known: give "
-                "levels (--levels 256 of data from a file), or use 'gaussian' for real data"
+                "likelihood 'discretized-logistic' is one of grey values k / (levels - 1), and levels is not known: "
+                "give levels (--levels 256 of data from a file), or use 'gaussian' for real data"
             )
         if num_components < 1:
             raise ValueError(
@@ -121,15 +121,13 @@ class DiscretizedLogisticOutputs(Likelihood):
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         logits, loc, log_scale = outputs.unflatten(-1, (3, self.data_size, self.num_components)).unbind(-3)
-        loc = (self.levels - 1) * (1 + loc) / 2
-        log_scale = math.log((self.levels - 1) / 8) + LOG_SCALE_BOUND * torch.tanh(log_scale / LOG_SCALE_BOUND)
-        return DiscretizedLogisticMixture(logits, loc, log_scale.exp(), self.levels).to_event(1)
+        return DiscretizedLogisticMixture(logits, *loc_and_scale(loc, log_scale, self.levels), self.levels).to_event(1)
 
     def bias(self, data_mean: Tensor) -> Tensor:
         """Components side by side about the mean, over the deviation of data in {0, 1}, the greatest that there is."""
         mean = data_mean.clamp(0.01, 0.99)[:, None]  # (D, 1)
         deviation, M = (mean * (1 - mean)).sqrt(), self.num_components
-        places = (torch.arange(M, dtype=mean.dtype, device=mean.device) - (M - 1) / 2) / max(1, M)  # within half a unit
+        places = (torch.arange(M, dtype=mean.dtype, device=mean.device) - (M - 1) / 2) / M  # within half a unit
         loc = 2 * (mean + deviation * places) - 1  # (D, M)
         log_scale = (8 * deviation / 4).log().expand_as(loc)
         return torch.stack([torch.zeros_like(loc), loc, log_scale]).flatten()
@@ -153,6 +151,18 @@ def likelihood_named(name: str, data_size: int, levels: int | None = None) -> Li
     if name not in LIKELIHOODS:
         raise ValueError(f"likelihood must be {' or '.join(map(repr, LIKELIHOODS))}, got {name!r}")
     return LIKELIHOODS[name](data_size, levels)
+
+
+def loc_and_scale(loc: Tensor, log_scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Means and scales of discretized logistics, in levels, of a network's outputs.
+
+    Arguments:
+        loc: in half ranges from mid grey: the data lie within -1 and 1.
+        log_scale: relative to an eighth of the range, bounded smoothly by `LOG_SCALE_BOUND`.
+        levels: L.
+    """
+    bounded = LOG_SCALE_BOUND * (log_scale / LOG_SCALE_BOUND).tanh()
+    return (levels - 1) * (1 + loc) / 2, (levels - 1) / 8 * bounded.exp()
 
 
 def start_at(layer: nn.Linear, likelihood: Likelihood, data_mean: Tensor | None) -> None:
