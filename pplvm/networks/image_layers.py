@@ -170,7 +170,9 @@ def convolution(
     if kernel_size % 2 == 0:
         raise ValueError(f"convolution: kernel_size must be odd, for its output to lie on its input, got {kernel_size}")
     layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
-    return weight_normalized(layer) if weight_norm else layer
+    if weight_norm:
+        weight_normalized(layer)
+    return layer
 
 
 def _normalized(channels: int, group_norm: bool) -> list[nn.Module]:
