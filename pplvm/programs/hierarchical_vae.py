@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.residual_normal import ResidualNormal
-from pplvm.networks.top_down import BottomUp, StateToOutputs, TopDown
 from pplvm.networks.residual import ResidualMLP
 from pplvm.networks.spectral_norm import sum_of_spectral_norms
 from pplvm.networks.top_down import dense_bottom_up, dense_top_down
@@ -154,7 +153,6 @@ def hierarchical_vae(
     require_sizes("hierarchical_vae", "hidden_size", [hidden_size])
     require_sizes("hierarchical_vae", "num_blocks", [num_blocks])
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = StateToOutputs(hidden_size, outputs.output_size, hidden_size, blocks)
     decoder = ResidualMLP(hidden_size, outputs.output_size, hidden_size, num_blocks)
     start_at(decoder.last, outputs, data_mean)
     return HierarchicalVAE(
