@@ -1,4 +1,3 @@
-"""The parts of a top-down hierarchy of latents, made of residual blocks."""
 """The deterministic parts of a hierarchy of latents: features from the bottom up, and a state from the top down.
 
 e_L = f_L(x), e_l = f_l(e_{l+1})                  bottom-up, once a datum
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from pplvm.networks.soft_clamp import soft_clamp
 
-__all__ = ["BottomUp", "ResidualBlock", "StateToOutputs", "TopDown"]
 __all__ = ["BottomUp", "ResidualBlock", "TopDown", "dense_bottom_up", "dense_top_down"]
 
 
@@ -25,50 +23,6 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.act, self.first, self.second = nn.SiLU(), nn.Linear(size, size), nn.Linear(size, size)
-        _zero(self.second)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.second(self.act(self.first(self.act(h))))
-
-
-class StateToOutputs(nn.Module):
-    """Residual blocks, an activation, and a linear layer.
-
-    Arguments:
-        in_size: equal to `hidden_size`, or a linear layer comes first.
-        out_size: (..., in_size) -> (..., out_size).
-        hidden_size: of the blocks.
-        blocks: their number.
-
-    Example:
-        >>> StateToOutputs(3, 2, hidden_size=5, blocks=1)(torch.zeros(7, 4, 3)).shape
-        torch.Size([7, 4, 2])
-    """
-
-    def __init__(self, in_size: int, out_size: int, hidden_size: int, blocks: int) -> None:
-        super().__init__()
-        first = nn.Identity() if in_size == hidden_size else nn.Linear(in_size, hidden_size)
-        self.layers = nn.Sequential(first, *(ResidualBlock(hidden_size) for _ in range(blocks)), nn.SiLU())
-        self.last = nn.Linear(hidden_size, out_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.layers(x))
-
-
-class BottomUp(nn.Module):
-    """Features of a datum for each group of latents, the topmost first, which has seen the most blocks.
-
-    Arguments:
-        data_size: D.
-        hidden_size: of the features, (B, D) -> a list of (B, hidden_size).
-        groups: the number of groups, L.
-        blocks: residual blocks for each group.
-        data_mean: (D,), taken off the data first.
-
-    Example:
-        >>> [e.shape for e in BottomUp(6, hidden_size=5, groups=2, blocks=1)(torch.zeros(3, 6))]
-        [torch.Size([3, 5]), torch.Size([3, 5])]
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
         _zero(self.layers[-1])
 
@@ -90,21 +44,6 @@ class BottomUp(nn.Module):
 
     centre: Tensor
 
-    def __init__(
-        self, data_size: int, hidden_size: int, groups: int, blocks: int, data_mean: Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.first = nn.Linear(data_size, hidden_size)
-        self.levels = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(hidden_size) for _ in range(blocks))) for _ in range(groups)
-        )
-        mean = torch.zeros(data_size) if data_mean is None else data_mean.flatten()
-        self.register_buffer("centre", mean.to(self.first.weight))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        h, found = self.first(x.flatten(1) - self.centre), []
-        for level in self.levels:
-            h = level(h)
     def __init__(self, stages: Sequence[nn.Module], centre: Tensor) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
@@ -119,26 +58,6 @@ class BottomUp(nn.Module):
 
 
 class TopDown(nn.Module):
-    """One group of a hierarchy: what its latent's prior and posterior are, given the state, and how it moves the state.
-
-        prior(h) -> loc, log_scale        residuals(h, e) -> d_loc, d_log_scale, zero at the start
-        update(h, z) -> h                 all log scales, and all residuals, softly clamped
-
-    Arguments:
-        latent_size: Z of this group.
-        hidden_size: of the state h and of the features e.
-        blocks: residual blocks after the latent has come in.
-        clamp: bound of log scales and residuals; None for no bound.
-    """
-
-    def __init__(self, latent_size: int, hidden_size: int, blocks: int, clamp: float | None = 5.0) -> None:
-        super().__init__()
-        self.act, self.clamp = nn.SiLU(), clamp
-        self.prior_head = nn.Linear(hidden_size, 2 * latent_size)
-        self.of_state, self.of_features = (nn.Linear(hidden_size, hidden_size) for _ in range(2))
-        self.residual_head = nn.Linear(hidden_size, 2 * latent_size)
-        self.of_latent = nn.Linear(latent_size, hidden_size)
-        self.blocks = nn.Sequential(*(ResidualBlock(hidden_size) for _ in range(blocks)))
     """A group of latents: its prior and its posterior, given the state h above it, and how it moves that state.
 
         prior(h)          loc and log scale; N(0, I) at the start
@@ -154,6 +73,9 @@ class TopDown(nn.Module):
         body: what follows where the latent has come into the state, such as residual blocks, and upsampling.
         clamp: bound of log scales and residuals; None for no bound.
         dim: of the features: -1 for vectors, -3 for maps (C, H, W).
+
+    Raises:
+        ValueError: clamp is not positive.
     """
 
     def __init__(
@@ -166,6 +88,8 @@ class TopDown(nn.Module):
         dim: int = -1,
     ) -> None:
         super().__init__()
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"TopDown: clamp must be a positive number, or none, got {clamp}")
         self.act, self.body, self.clamp, self.dim = nn.SiLU(), body, clamp, dim
         self.prior_head = layer(hidden_size, 2 * latent_size)
         self.of_state, self.of_features = layer(hidden_size, hidden_size), layer(hidden_size, hidden_size)
@@ -175,17 +99,11 @@ class TopDown(nn.Module):
         _zero(self.residual_head)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        loc, log_scale = self.prior_head(self.act(h)).chunk(2, dim=-1)
         loc, log_scale = self.prior_head(self.act(h)).chunk(2, dim=self.dim)
         return loc, self._clamped(log_scale)
 
     def residuals(self, h: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
         joined = self.of_state(self.act(h)) + self.of_features(self.act(e))
-        d_loc, d_log_scale = self._clamped(self.residual_head(self.act(joined))).chunk(2, dim=-1)
-        return d_loc, d_log_scale
-
-    def update(self, h: Tensor, z: Tensor) -> Tensor:
-        return self.blocks(h + self.of_latent(z))
         d_loc, d_log_scale = self._clamped(self.residual_head(self.act(joined))).chunk(2, dim=self.dim)
         return d_loc, d_log_scale
 
@@ -196,9 +114,6 @@ class TopDown(nn.Module):
         return x if self.clamp is None else soft_clamp(x, self.clamp)
 
 
-def _zero(layer: nn.Linear) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
 def dense_bottom_up(
     data_size: int, hidden_size: int, num_groups: int, num_blocks: int = 1, data_mean: Tensor | None = None
 ) -> BottomUp:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.residual_normal import ResidualNormal
-from pplvm.networks.top_down import BottomUp, StateToOutputs, TopDown
 from pplvm.networks.residual import ResidualMLP
 from pplvm.networks.spectral_norm import sum_of_spectral_norms
 from pplvm.networks.top_down import dense_bottom_up, dense_top_down
@@ -57,7 +56,8 @@ class HierarchicalVAE(nn.Module):
     The state and the latents have any number of leading dimensions, particles and batch; h_0 has none.
 
     Raises:
-        ValueError: there is no group; in model(x), data are not of the likelihood's size.
+        ValueError: there is no group; in model(x), data are not of the likelihood's size; in guide(x), bottom_up gives
+            features for another number of groups.
 
     References:
         Sonderby, Raiko, Maaloe, Sonderby and Winther, Ladder variational autoencoders, 2016, arXiv:1602.02282
@@ -94,6 +94,11 @@ class HierarchicalVAE(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         features, h = self.bottom_up(x), self.start
+        if len(features) != len(self.groups):
+            raise ValueError(
+                f"HierarchicalVAE: bottom_up gives features for {len(features)} groups, and there are "
+                f"{len(self.groups)}"
+            )
         with pyro.plate("batch", len(x)):
             for number, (group, e) in enumerate(zip(self.groups, features, strict=True), start=1):
                 loc, log_scale = group.prior(h)
@@ -148,7 +153,6 @@ def hierarchical_vae(
     require_sizes("hierarchical_vae", "hidden_size", [hidden_size])
     require_sizes("hierarchical_vae", "num_blocks", [num_blocks])
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = StateToOutputs(hidden_size, outputs.output_size, hidden_size, blocks)
     decoder = ResidualMLP(hidden_size, outputs.output_size, hidden_size, num_blocks)
     start_at(decoder.last, outputs, data_mean)
     return HierarchicalVAE(
