@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from pplvm.networks.dense import MLP
 from pplvm.networks.leading_dims import LeadingDims
-from pplvm.programs.likelihoods import LIKELIHOODS, GaussianOutputs, Likelihood, likelihood_named, start_at
-from pplvm.programs.parts import diagonal_normal, gaussian
 from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
@@ -33,11 +31,6 @@ class VAE(nn.Module):
         latent_size: Z, of the dense networks and the standard normal prior.
         hidden_sizes: of the dense encoder; the dense decoder has them in reverse.
         likelihood: the decoder's output to a distribution whose event is one datum, as those of `pplvm.programs.parts`;
-            or by name, of flattened data: "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data,
-            "discretized-logistic" (a mixture) for grey data k / (levels - 1).
-        data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
-        activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
-        levels: of grey data; of their likelihood only.
             or by name, of flattened data: "bernoulli" for {0, 1}, "gaussian" (one learned scale) for real data,
             "discretized-logistic" for grey data k / (levels - 1).
         data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
@@ -54,11 +47,11 @@ class VAE(nn.Module):
 
     Raises:
         TypeError: a part cannot be called.
-        ValueError: likelihood or activation has another name; data_size or levels are needed, or data_mean has no use;
-            in model(x), data are not of the likelihood's size, or a part needs y; in model(x, y), no part takes y.
+        ValueError: likelihood or activation has another name; data_size is needed, or data_mean has no use; in
+            model(x), data are not of the likelihood's size, or a part needs y; in model(x, y), no part takes y.
 
     Example:
-        >>> from pplvm.programs.parts import StandardNormal, bernoulli
+        >>> from pplvm.programs.parts import StandardNormal
         >>> dense = VAE(data_size=6, latent_size=2, hidden_sizes=(5,))
         >>> deep = VAE(encoder=MLP(6, 4), decoder=MLP(2, 6), likelihood=bernoulli, prior=StandardNormal(2))
         >>> deep.guide(torch.zeros(3, 6))
@@ -78,10 +71,8 @@ class VAE(nn.Module):
         hidden_sizes: Sequence[int] = (200,),
         likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"]
         | Callable[[Any], dist.TorchDistribution] = "bernoulli",
-        likelihood: str | Callable[[Any], dist.TorchDistribution] = "bernoulli",
         data_mean: Tensor | None = None,
         activation: Literal["softplus", "tanh"] = "softplus",
-        levels: int | None = None,
         *,
         levels: int | None = None,
         encoder: Callable[..., Any] | None = None,
@@ -89,8 +80,6 @@ class VAE(nn.Module):
         prior: Callable[..., dist.TorchDistribution] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(likelihood, str) and likelihood not in LIKELIHOODS:
-            raise ValueError(f"VAE: likelihood must be {' or '.join(map(repr, LIKELIHOODS))}, got {likelihood!r}")
         named = likelihood_named(likelihood, data_size or 0, levels) if isinstance(likelihood, str) else None
         if activation not in ACTIVATIONS:
             raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
@@ -106,10 +95,6 @@ class VAE(nn.Module):
         self._flattens = encoder is None
         D, layer = data_size or 0, ACTIVATIONS[activation]
         self.encoder = MLP(D, 2 * latent_size, hidden_sizes, layer) if encoder is None else encoder
-        outputs = likelihood_named(likelihood, D, levels) if isinstance(likelihood, str) else likelihood
-        size = outputs.output_size if isinstance(outputs, Likelihood) else D
-        self.decoder = MLP(latent_size, size, hidden_sizes[::-1], layer) if decoder is None else decoder
-        self.likelihood = self._started(outputs, data_mean) if isinstance(likelihood, str) else outputs
         if decoder is None:
             decoder = MLP(latent_size, named.output_size if named else D, hidden_sizes[::-1], layer)
             if named:
@@ -139,14 +124,6 @@ class VAE(nn.Module):
     def _standard_normal(self) -> dist.TorchDistribution:
         return dist.Normal(self.zeros, 1.0).to_event(1)
 
-    def _started(self, outputs: Any, data_mean: Tensor | None) -> Callable[[Any], dist.TorchDistribution]:
-        """A likelihood by name, at which the decoder starts; the scale of "gaussian" is the program's own."""
-        if data_mean is not None:
-            start_at(self.decoder.last, outputs, data_mean)
-        if not isinstance(outputs, GaussianOutputs):
-            return outputs
-        self.log_scale = outputs.log_scale
-        return self._gaussian
     def _preset(self, named: Likelihood) -> Callable[[Any], dist.TorchDistribution]:
         """The likelihood of a name; the first two keep the place of their parameters in saved weights."""
         if isinstance(named, GaussianOutputs):

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from typing import Any
-from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions import constraints
@@ -17,9 +16,6 @@ class CachedPair(Transform, ABC):
 
     A subclass gives both directions, each with the log-determinant of the forward one. The last pair is found again by
     the identity of its tensors; a pair made without gradients, as by `sample()`, is not taken for one with them.
-    the identity of its tensors, on the way back alone, as by the density of a draw: a value that is held over many
-    steps is computed with the parameters of each. A pair made without gradients, as by `sample()`, is not taken for one
-    with them.
 
     Arguments:
         size: D; None for any.
@@ -33,7 +29,6 @@ class CachedPair(Transform, ABC):
         super().__init__()
         self.size = size
         self._pair: tuple[Tensor, Tensor, Tensor, bool] | None = None
-        self._pair: _Pair | None = None
 
     @abstractmethod
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,8 +41,6 @@ class CachedPair(Transform, ABC):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         if (kept := self._kept()) is not None and kept[0] is x and kept[1] is y:
             return kept[2]
-        if (kept := self._kept()) is not None and kept.x is x and kept.y is y:
-            return kept.log_det
         return self.forward_and_log_det(self._sized(x))[1]
 
     def with_cache(self, cache_size: int = 1) -> "CachedPair":
@@ -69,21 +62,6 @@ class CachedPair(Transform, ABC):
 
     def _kept(self) -> tuple[Tensor, Tensor, Tensor, bool] | None:
         return self._pair if self._pair is not None and (self._pair[3] or not torch.is_grad_enabled()) else None
-        if (kept := self._kept()) is not None and kept.x is x and kept.is_inverse:
-            return kept.y
-        y, log_det = self.forward_and_log_det(self._sized(x))
-        self._pair = _Pair(x, y, log_det, is_inverse=False, has_graph=torch.is_grad_enabled())
-        return y
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        if (kept := self._kept()) is not None and kept.y is y and not kept.is_inverse:
-            return kept.x
-        x, log_det = self.inverse_and_log_det(self._sized(y))
-        self._pair = _Pair(x, y, log_det, is_inverse=True, has_graph=torch.is_grad_enabled())
-        return x
-
-    def _kept(self) -> "_Pair | None":
-        return self._pair if self._pair is not None and (self._pair.has_graph or not torch.is_grad_enabled()) else None
 
     def _sized(self, value: Tensor) -> Tensor:
         if self.size is not None and value.shape[-1:] != (self.size,):
@@ -92,11 +70,3 @@ class CachedPair(Transform, ABC):
                 "the flow the size of what it transforms"
             )
         return value
-
-
-class _Pair(NamedTuple):
-    x: Tensor
-    y: Tensor
-    log_det: Tensor
-    is_inverse: bool  # whether x was computed from y
-    has_graph: bool
