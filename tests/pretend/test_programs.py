@@ -10,6 +10,7 @@ from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood
@@ -48,6 +49,11 @@ PROGRAMS = {
         Pathwise(iwae, 2),
     ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "conv-vae": (
+        lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Pathwise(iwae, 3),
+    ),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),
