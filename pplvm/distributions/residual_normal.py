@@ -5,7 +5,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Normal, constraints, register_kl
+from torch.distributions import Distribution, Normal, constraints, register_kl
 from torch.distributions.utils import broadcast_all
 
 __all__ = ["ResidualNormal"]
@@ -28,6 +28,7 @@ class ResidualNormal(dist.Normal):
         ValueError: a parameter is not finite, or s is not positive (validation).
 
     Example:
+        >>> from torch.distributions import kl_divergence
         >>> prior = dist.Normal(torch.zeros(3), 2.0)
         >>> q = ResidualNormal(prior.loc, prior.scale, torch.ones(3), torch.zeros(3))
         >>> q.loc, kl_divergence(q, prior)
@@ -63,11 +64,11 @@ class ResidualNormal(dist.Normal):
         super().__init__(loc, scale, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ResidualNormal":
-        new = self._get_checked_instance(ResidualNormal, _instance)
+        new: Any = self._get_checked_instance(ResidualNormal, _instance)
         shape = torch.Size(batch_shape)
         for name in ("prior_loc", "prior_scale", "d_loc", "d_log_scale", "loc", "scale"):
             setattr(new, name, getattr(self, name).expand(shape))
-        super(Normal, new).__init__(shape, validate_args=False)
+        Distribution.__init__(new, shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 

@@ -14,7 +14,12 @@ __all__ = ["ConvolutionalHierarchy", "Convolution", "ToImage"]
 
 
 class Convolution(ImageLayer):
-    """A convolution with any number of leading dimensions, (..., C, H, W) -> (..., C', H, W)."""
+    """A convolution with any number of leading dimensions, (..., C, H, W) -> (..., C', H, W).
+
+    Example:
+        >>> Convolution(2, 3)(torch.zeros(5, 4, 2, 8, 8)).shape
+        torch.Size([5, 4, 3, 8, 8])
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
         super().__init__()
@@ -31,6 +36,10 @@ class ToImage(ImageLayer):
         channels: of the state.
         out_shape: (C, H, W).
         blocks: that come before the upsampling.
+
+    Example:
+        >>> ToImage(4, (1, 8, 8), nn.Identity())(torch.zeros(5, 3, 4, 4, 4)).shape
+        torch.Size([5, 3, 1, 8, 8])
     """
 
     def __init__(self, channels: int, out_shape: Sequence[int], blocks: nn.Module) -> None:
@@ -53,8 +62,10 @@ class ConvolutionalHierarchy:
         num_blocks: residual blocks for each group.
         squeeze_excitation, weight_norm: of the blocks, as of `ResidualConvolution`.
 
-    Raises:
-        ValueError: the image cannot be halved as often as there are scales.
+    Example:
+        >>> parts = ConvolutionalHierarchy((1, 28, 28), groups=(2, 1), channels=4)
+        >>> [e.shape for e in parts.bottom_up()(torch.zeros(3, 1, 28, 28))]
+        [torch.Size([3, 4, 7, 7]), torch.Size([3, 4, 7, 7]), torch.Size([3, 4, 14, 14])]
     """
 
     def __init__(

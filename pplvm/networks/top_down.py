@@ -19,6 +19,11 @@ class ResidualBlock(nn.Module):
 
     Arguments:
         size: of the last dimension, (..., size) -> (..., size).
+
+    Example:
+        >>> h = torch.ones(3, 5)
+        >>> bool((ResidualBlock(5)(h) == h).all())
+        True
     """
 
     def __init__(self, size: int) -> None:
@@ -76,6 +81,12 @@ class TopDown(nn.Module):
 
     Raises:
         ValueError: clamp is not positive.
+
+    Example:
+        >>> group = TopDown(nn.Linear, latent_size=2, hidden_size=5, body=ResidualBlock(5))
+        >>> loc, log_scale = group.prior(torch.zeros(4, 5))
+        >>> loc.shape, group.update(torch.zeros(4, 5), loc).shape
+        (torch.Size([4, 2]), torch.Size([4, 5]))
     """
 
     def __init__(

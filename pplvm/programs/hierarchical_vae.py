@@ -5,7 +5,7 @@ m_l, log s_l = prior_l(h_{l-1}),   d_l, r_l = residuals_l(h_{l-1}, e_l(x)),   h_
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyro
 import pyro.distributions as dist
@@ -22,7 +22,10 @@ __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
 
 
 class Group(Protocol):
-    """A group of latents: what its distributions are, given the state h above it, and how it moves that state."""
+    """A group of latents: what its distributions are, given the state h above it, and how it moves that state.
+
+    Any nn.Module with these methods is one, such as `pplvm.networks.top_down.TopDown`.
+    """
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Loc and log scale of p(z_l | z_<l)."""
@@ -59,6 +62,14 @@ class HierarchicalVAE(nn.Module):
         ValueError: there is no group; in model(x), data are not of the likelihood's size; in guide(x), bottom_up gives
             features for another number of groups.
 
+    Example:
+        >>> from pplvm.networks.top_down import dense_bottom_up, dense_top_down
+        >>> from pplvm.programs.parts import bernoulli
+        >>> bottom_up = dense_bottom_up(data_size=6, hidden_size=5, num_groups=2)
+        >>> groups = [dense_top_down(latent_size, hidden_size=5) for latent_size in (2, 3)]
+        >>> program = HierarchicalVAE(bottom_up, groups, nn.Linear(5, 6), bernoulli, start=torch.zeros(5))
+        >>> program.guide(torch.zeros(4, 6))
+
     References:
         Sonderby, Raiko, Maaloe, Sonderby and Winther, Ladder variational autoencoders, 2016, arXiv:1602.02282
         Vahdat and Kautz, NVAE: a deep hierarchical variational autoencoder, 2020, arXiv:2007.03898
@@ -85,7 +96,7 @@ class HierarchicalVAE(nn.Module):
     def model(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
             h = self.start
-            for number, group in enumerate(self.groups, start=1):
+            for number, group in enumerate(self._from_the_top, start=1):
                 loc, log_scale = group.prior(h)
                 z = pyro.sample(f"z_{number}", dist.Normal(loc, log_scale.exp()).to_event(self.event_dim))
                 h = group.update(h, z)
@@ -100,7 +111,7 @@ class HierarchicalVAE(nn.Module):
                 f"{len(self.groups)}"
             )
         with pyro.plate("batch", len(x)):
-            for number, (group, e) in enumerate(zip(self.groups, features, strict=True), start=1):
+            for number, (group, e) in enumerate(zip(self._from_the_top, features, strict=True), start=1):
                 loc, log_scale = group.prior(h)
                 q = ResidualNormal(loc, log_scale.exp(), *group.residuals(h, e))
                 z = pyro.sample(f"z_{number}", q.to_event(self.event_dim))
@@ -108,6 +119,10 @@ class HierarchicalVAE(nn.Module):
                     h = group.update(h, z)
             for name, penalty in self.penalties.items():
                 pyro.deterministic(name, penalty(self).expand(len(x)))  # (B,)
+
+    @property
+    def _from_the_top(self) -> list[Group]:
+        return cast(list[Group], list(self.groups))
 
     def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:
         if x[:1].numel() != len(x[:1]) * shape.numel():
