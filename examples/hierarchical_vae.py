@@ -7,8 +7,11 @@ many steps, Adam at 1e-3 falling to 0 along a cosine; the plain one has as many 
     python examples/hierarchical_vae.py                  scikit-learn's digits, 1 where a pixel is above half of the top
     python examples/hierarchical_vae.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
 
-Expected (EXPECTED), nats:
+Expected on digits (1,500 steps each; 60 s of one core in all), 100 of the test images, nats:
 
+                     -elbo    -log p(x), k = 1000    rate    of z_1, z_2, z_3
+    hierarchical     17.43      16.33 +- 0.45        6.34    3.32, 1.67, 1.36
+    plain            18.35      17.74 +- 0.40        5.89
 """
 
 import argparse
