@@ -19,6 +19,7 @@ SUBJECTS = {
     "vae": (),
     "conv-vae": (),
     "hierarchical-vae": (),
+    "conv-hierarchical-vae": (),
     "iaf-vae": (),
     "vamp-vae": (),
     "flow-prior-vae": (),

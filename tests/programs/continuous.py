@@ -29,6 +29,10 @@ def images() -> Tensor:
     return binary().reshape(B, 1, 2, 3)
 
 
+def wide() -> Tensor:
+    return torch.bernoulli(torch.full((B, 1, 2, 6), 0.5))
+
+
 class Row(NamedTuple):
     """A program and what is known of it.
 
@@ -66,6 +70,16 @@ def hierarchical() -> nn.Module:
     return find("program", PROGRAMS, "hierarchical-vae")(D, latent_sizes=(2, 1, 2), hidden_size=4, data_mean=MEAN)
 
 
+def maps() -> nn.Module:
+    make = find("program", PROGRAMS, "conv-hierarchical-vae")
+    return make((1, 2, 6), groups=(1,), latent_channels=1, channels=2)
+
+
+def dequantized(dequantizer: str) -> Callable[[], nn.Module]:
+    sizes = {"couplings": 2, "components": 2, "channels": 2}
+    return lambda: find("program", PROGRAMS, "dequantized-flow")(D, LEVELS, dequantizer=dequantizer, **sizes)
+
+
 def convolutional() -> nn.Module:
     return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
 
@@ -80,5 +94,8 @@ ROWS = {
     "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
     "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=FLOW_PRIOR),
     "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
+    "dequantized-flow": Row(dequantized("uniform"), grey, refused=FLOW_PRIOR),
+    "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=FLOW_PRIOR),
+    "conv-hierarchical-vae": Row(maps, wide, ("z_1",)),
     "conv-vae": Row(convolutional, images, ("z",)),
 }
