@@ -150,6 +150,8 @@ def test_samples_are_pictures_and_arrays(capsys):
     assert main(["sample", "net"]) == 2
     assert "exists: replace it by --overwrite" in capsys.readouterr().err
     assert main(["sample", "net", "--overwrite"]) == 0
+    assert main(["sample", "net", "--temperature=0.5", "--output=cold"]) == 2
+    assert "temperature 0.5: latent 'z_1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

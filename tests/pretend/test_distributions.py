@@ -6,6 +6,7 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
+from pplvm.distributions.residual_normal import ResidualNormal
 
 
 def chain(a):
@@ -24,6 +25,7 @@ def chain(a):
 
 DISTRIBUTIONS = {
     "Normal": lambda a: dist.Normal(a, a.exp()),
+    "ResidualNormal": lambda a: ResidualNormal(a, a.exp(), a.sin(), 0.3 * a),
     "Laplace": lambda a: dist.Laplace(a, a.exp()),
     "LogNormal": lambda a: dist.LogNormal(a, a.exp()),
     "Gamma": lambda a: dist.Gamma(a.exp(), a.exp()),
@@ -70,7 +72,9 @@ def test_draws_densities_and_slopes(accelerator, make):
     accelerator.same(on)
 
 
-@pytest.mark.parametrize("name", ["Normal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"])
+@pytest.mark.parametrize(
+    "name", ["Normal", "ResidualNormal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"]
+)
 def test_divergences(accelerator, name):
     def on(device):
         a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)

@@ -84,11 +84,17 @@ def convolutional() -> nn.Module:
     return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
 
 
+def hierarchical_of_maps() -> nn.Module:
+    make = find("program", PROGRAMS, "conv-hierarchical-vae")
+    return make((1, 2, 3), groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
+
+
 FLOW_PRIOR = {"gdreg": "TransformedDistribution. is neither Normal"}
 
 ROWS = {
     "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
     "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
+    "conv-hierarchical-vae": Row(hierarchical_of_maps, images, ("z_1", "z_2")),
     "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
     "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
     "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
