@@ -9,11 +9,13 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -35,6 +37,8 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
     "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
+    "iaf-vae": (lambda: iaf_vae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "vlae": (lambda: vlae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
@@ -81,6 +85,8 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
     [
         "belief net",
         pytest.param("vae", marks=pytest.mark.slow),
+        pytest.param("iaf-vae", marks=pytest.mark.slow),
+        pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

@@ -13,11 +13,13 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -35,6 +37,14 @@ def of_parts():
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
+def moved(program):
+    """Parameters off their start, where a layer of zeros lets no gradient through."""
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return program
+
+
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
 
 PROGRAMS = {
@@ -49,6 +59,13 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
+    "iaf-vae": (lambda: moved(iaf_vae(D, 3, (5,), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "iaf-vae, gaussian": (
+        lambda: moved(iaf_vae(D, 2, (), "gaussian", flow_hidden_sizes=(4, 3))),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
