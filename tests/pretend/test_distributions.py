@@ -7,6 +7,7 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 
 
 def chain(a):
@@ -21,6 +22,16 @@ def chain(a):
         batch_shape=(2,),
         support=constraints.boolean,
     )
+
+
+def flow(a, **options):
+    """Of the coordinates before, their sum and its sine; of a context, whose batch is that of a."""
+
+    def network(x, context):
+        before = x.cumsum(-1) - x
+        return torch.stack([before + context, before.sin()], -2)
+
+    return AffineAutoregressive(network, order=(0, 1, 2), context=a, **options)
 
 
 DISTRIBUTIONS = {
@@ -44,6 +55,10 @@ DISTRIBUTIONS = {
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
     "Autoregressive": chain,
+    "AffineAutoregressive": lambda a: dist.TransformedDistribution(dist.Normal(a, 1.0).to_event(1), [flow(a)]),
+    "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
+        dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
+    ),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),

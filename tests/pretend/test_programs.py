@@ -12,11 +12,13 @@ from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -48,6 +50,8 @@ PROGRAMS = {
         lambda: (images(B),),
         Pathwise(iwae, 2),
     ),
+    "iaf-vae": (lambda: iaf_vae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "vlae": (lambda: vlae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "conv-vae": (
         lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),
@@ -100,6 +104,8 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         "belief net",
         pytest.param("vae", marks=pytest.mark.slow),
         pytest.param("hierarchical vae", marks=pytest.mark.slow),
+        pytest.param("iaf-vae", marks=pytest.mark.slow),
+        pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

@@ -15,11 +15,13 @@ from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -39,6 +41,8 @@ def of_parts():
 
 def away(program):
     """From where the posterior is the prior and blocks are the identity, so that every parameter has a slope."""
+def moved(program):
+    """Parameters off their start, where a layer of zeros lets no gradient through."""
     with torch.no_grad():
         for parameter in program.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -70,6 +74,13 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "iaf-vae": (lambda: moved(iaf_vae(D, 3, (5,), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "iaf-vae, gaussian": (
+        lambda: moved(iaf_vae(D, 2, (), "gaussian", flow_hidden_sizes=(4, 3))),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
