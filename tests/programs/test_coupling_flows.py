@@ -18,7 +18,7 @@ def test_a_moved_one_is_another_density_that_integrates_to_one():
     prior = CouplingPrior(2, couplings=2, hidden_sizes=(6,))
     for each in prior.networks:
         nn.init.normal_(each.last.weight, std=0.5)
-    line = torch.linspace(-20, 20, 601)
+    line = torch.linspace(-40, 40, 1001)
     grid = torch.cartesian_prod(line, line)
     with torch.no_grad():
         log_p = prior().log_prob(grid)
@@ -31,7 +31,7 @@ def test_its_draws_have_its_density():
     prior = CouplingPrior(2, couplings=2, hidden_sizes=(6,))
     for each in prior.networks:
         nn.init.normal_(each.last.weight, std=0.5)
-    line = torch.linspace(-20, 20, 601)
+    line = torch.linspace(-40, 40, 1001)
     with torch.no_grad():
         log_p = prior().log_prob(torch.cartesian_prod(line, line))
         entropy = -(log_p.exp() * log_p).sum() * (line[1] - line[0]) ** 2
