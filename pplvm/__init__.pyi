@@ -6,6 +6,7 @@ from .data.images import (
     fashion_mnist as fashion_mnist,
     binarized_mnist as binarized_mnist,
 )
+from .data.sprites import sprites as sprites
 from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
@@ -39,6 +40,7 @@ from .objectives.wake_sleep import WakeSleep as WakeSleep, ReweightedWakeSleep a
 from .objectives.thermodynamic import Thermodynamic as Thermodynamic
 from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
+from .objectives.kl_balancing import KLBalancing as KLBalancing
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
     BiasedStraightThrough as BiasedStraightThrough,

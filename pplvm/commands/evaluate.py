@@ -107,12 +107,12 @@ def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
 def _evaluate_run(
     trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
 ) -> Evaluation:
-    first = trained.first(arguments.limit)
+    some = trained.some(arguments.limit, arguments.every)
     found = evaluate(
         trained.program,
-        first,
+        some,
         ks=ks,
-        annealed_data=min(arguments.annealed, len(first)),
+        annealed_data=min(arguments.annealed, len(some)),
         chains=arguments.chains,
         annealing_steps=arguments.annealing_steps,
         levels=trained.data.spec.levels,
@@ -137,10 +137,10 @@ def _write(
         files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **files}
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
-    count = len(trained.first(arguments.limit))
+    count = len(trained.some(arguments.limit, arguments.every))
     circumstances = _circumstances(trained, arguments, ks, count)
-    remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count)]
-    x = trained.rows(arguments.limit)
+    remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count, arguments.every)]
+    x = trained.rows(arguments.limit, arguments.every)
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}

@@ -14,7 +14,7 @@ from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation
-from pplvm.evaluation.evidence import Evidence, has_latents, log_evidence
+from pplvm.evaluation.evidence import Evidence, has_discrete_data, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
@@ -24,8 +24,7 @@ from pplvm.evaluation.per_datum import Seed, datum_seeds, evaluation_mode
 from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.sharded_results import concatenate_results, gather_results, rank_slice
 from pplvm.graphs.compiled import Tier
-from pplvm.particles.conditions import observed_conditions
-from pplvm.particles.contract import ProgramError, sample_sites
+from pplvm.particles.contract import ProgramError
 
 __all__ = ["Evaluation", "NO_LATENTS", "evaluate"]
 
@@ -289,9 +288,5 @@ class _Evaluator:
             return has_latents(pair, self.x)
 
     def _is_discrete(self) -> bool:
-        """Whether the data's likelihood is a probability mass."""
-        first = batch_rows(self.parts, slice(1))
         with evaluation_mode(self.program, self.x) as pair:
-            sites = sample_sites(pair.run_model(1, pair.run_guide(1, first, {}), first, {}))
-            of_data = sites.keys() - observed_conditions(pair, first, {}).keys()
-        return all(sites[name]["fn"].support.is_discrete for name in of_data if sites[name]["is_observed"])
+            return has_discrete_data(pair, self.x)

@@ -11,13 +11,14 @@ from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
 from pplvm.evaluation.per_datum import each_row, evaluation_mode
+from pplvm.particles.conditions import observed_conditions
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
 from pplvm.particles.vectorization_check import raise_program_error, why_states_interact
 
-__all__ = ["Evidence", "has_latents", "log_evidence"]
+__all__ = ["Evidence", "has_discrete_data", "has_latents", "log_evidence"]
 
 MOST_STATES = 2**14
 """Joint states of one datum: some 50 MB of MNIST's pixels in float32."""
@@ -87,6 +88,14 @@ def has_latents(pair: Pair, x: Batch) -> bool:
     first = batch_rows(as_tuple(x), slice(1))
     drawn = pair.run_guide(1, first, {})
     return bool(latents(drawn) or latents(pair.run_model(1, drawn, first, {})))
+
+
+def has_discrete_data(pair: Pair, x: Batch) -> bool:
+    """Whether the model gives its data probabilities, and no densities."""
+    first = batch_rows(as_tuple(x), slice(1))
+    sites = sample_sites(pair.run_model(1, pair.run_guide(1, first, {}), first, {}))
+    of_data = sites.keys() - observed_conditions(pair, first, {}).keys()
+    return all(sites[name]["fn"].support.is_discrete for name in of_data if sites[name]["is_observed"])
 
 
 def _by_method(known: Callable[..., Tensor], parts: tuple[Tensor, ...]) -> Tensor:

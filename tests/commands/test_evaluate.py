@@ -285,3 +285,12 @@ def test_figures_in_the_terminal_are_aligned_and_fit(capsys, monkeypatch):
     numbers = [re.search(r"-?\d+(\.\d+)? +\+-", line) for line in rows]
     points = {line.index(".", match.start()) for line, match in zip(rows, numbers, strict=True) if match.group(1)}
     assert len(points) == 1, "numbers stand on their decimal points"
+
+
+def test_every_tenth_datum_is_judged_as_in_the_whole_split(capsys):
+    words = ["evaluate", "ppca", "--ks=1,10"]
+    assert main([*words, "--output=whole"]) == 0
+    assert main([*words, "--every=10", "--limit=20", "--output=tenths"]) == 0
+    whole, tenths = (xr.load_dataset(f"{name}/evaluation.nc").log_p_exact.values for name in ("whole", "tenths"))
+    np.testing.assert_allclose(tenths, whole[::10][:20], rtol=1e-6)
+    assert "only one datum in 10, 20 of 300 data of the split" in capsys.readouterr().out

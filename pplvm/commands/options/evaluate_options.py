@@ -36,6 +36,9 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N data of the split")
     group.add_argument(
+        "--every", type=at_least(1), default=1, metavar="N", help="only each Nth datum of the split [%(default)s]"
+    )
+    group.add_argument(
         "--hide-labels", action="store_true", help="log p(x) of a program that observes labels: none are known"
     )
     group.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")

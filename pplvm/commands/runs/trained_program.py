@@ -24,6 +24,7 @@ from pplvm.data.conditions import NOT_KNOWN
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec
 from pplvm.distributed.object_collectives import error_message
+from pplvm.evaluation.evidence import has_discrete_data
 from pplvm.evaluation.likelihood_names import likelihood_names
 from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.pair import inspect_pair
@@ -33,15 +34,15 @@ __all__ = ["TrainedProgram", "changed_data", "comparability_caveats", "load_trai
 
 
 @dataclass(frozen=True)
-class FirstData:
-    """The first data of a split with their conditions, on the device, as a data set for evaluation."""
+class SomeData:
+    """Some data of a split with their conditions, on the device, as a data set for evaluation."""
 
     data: ImageData
-    count: int
+    numbers: Tensor  # (N,), of the data in their split
     device: torch.device
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.numbers)
 
     @property
     def spec(self) -> DataSpec:
@@ -49,7 +50,7 @@ class FirstData:
 
     def batch(self, index: Tensor) -> tuple[Tensor, ...]:
         """The data of an index (n,), (x,) or (x, y, ...)."""
-        return to_device(self.data.batch(index), self.device)
+        return to_device(self.data.batch(self.numbers[index]), self.device)
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,17 @@ class TrainedProgram:
     data: ImageData  # of the split that is asked for
     device: torch.device
 
-    def rows(self, limit: int | None = None) -> Batch:
-        """The first `limit` data of the split, (N, *shape), by default all; dynamic binarization is drawn once.
+    def rows(self, limit: int | None = None, every: int = 1) -> Batch:
+        """The data that `some` has, (N, *shape); dynamic binarization is drawn once.
 
         With conditions, where the run has any: (x, y).
         """
-        first = self.first(limit)
-        return without_conditions(first.batch(torch.arange(len(first))))
+        some = self.some(limit, every)
+        return without_conditions(some.batch(torch.arange(len(some))))
 
-    def first(self, limit: int | None = None) -> FirstData:
-        """The first `limit` data of the split as a data set, with the names of their conditions."""
-        count = len(self.data) if limit is None else min(limit, len(self.data))
-        return FirstData(self.data, count, self.device)
+    def some(self, limit: int | None = None, every: int = 1) -> SomeData:
+        """Each `every`-th datum of the split, the first `limit` of these, with the names of their conditions."""
+        return SomeData(self.data, torch.arange(0, len(self.data), every)[:limit], self.device)
 
 
 def with_labels_hidden(trained: TrainedProgram) -> TrainedProgram:
@@ -179,8 +179,8 @@ def changed_data(trained: TrainedProgram) -> list[str]:
     return [f"{trained.settings.data} has changed since training: some of these data may have been trained on"]
 
 
-def comparability_caveats(trained: TrainedProgram, split: str, count: int) -> list[str]:
-    """Why figures on the first `count` data of a split are not comparable with published ones, a sentence each."""
+def comparability_caveats(trained: TrainedProgram, split: str, count: int, every: int = 1) -> list[str]:
+    """Why figures on `count` data of a split, each `every`-th, do not compare with published ones, a sentence each."""
     spec, settings = trained.data.spec, trained.settings
     found = []
     if settings.data not in ("mnist", "fashion-mnist", "binarized-mnist"):
@@ -189,12 +189,18 @@ def comparability_caveats(trained: TrainedProgram, split: str, count: int) -> li
         found.append("binarized by a threshold, which is neither the published static nor the dynamic variant")
     if spec.binarization == "dynamic":
         found.append(f"binarized once, by seed {settings.seed}: each paper has a draw of its own, some 0.05 nats apart")
-    if spec.levels not in (2, None):
+    if spec.levels not in (2, None) and not _has_discrete_data(trained):
         found.append("grey values under a density: nats depend on their unit")
     if count < len(trained.data):
-        found.append(f"only the first {count:,} of {len(trained.data):,} data of the split")
+        which = "the first " if every == 1 else f"one datum in {every}, "
+        found.append(f"only {which}{count:,} of {len(trained.data):,} data of the split")
     if split != "test":
         found.append(f"of the {split} split: published figures are of the test split")
     if settings.split != "train":
         found.append(f"trained on the {settings.split} split")
     return found
+
+
+def _has_discrete_data(trained: TrainedProgram) -> bool:
+    with evaluation_mode(trained.program, (first := trained.rows(1))) as pair:
+        return has_discrete_data(pair, first)

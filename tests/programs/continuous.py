@@ -1,0 +1,101 @@
+"""The programs with continuous latents, small, as the command line builds them: one row a program for the tests."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pplvm.bounds import iwae
+from pplvm.catalog import PROGRAMS, find
+from pplvm.objectives.objective import Objective
+from pplvm.objectives.pathwise import Pathwise
+
+__all__ = ["ROWS", "Row", "scattered"]
+
+B, D, LEVELS = 4, 6, 4
+MEAN = torch.linspace(0.1, 0.9, D, dtype=torch.float64)
+
+
+def binary() -> Tensor:
+    return torch.bernoulli(torch.full((B, D), 0.5))
+
+
+def grey() -> Tensor:
+    return torch.randint(LEVELS, (B, D)) / (LEVELS - 1)
+
+
+def images() -> Tensor:
+    return binary().reshape(B, 1, 2, 3)
+
+
+def wide() -> Tensor:
+    return torch.bernoulli(torch.full((B, 1, 2, 6), 0.5))
+
+
+class Row(NamedTuple):
+    """A program and what is known of it.
+
+    Arguments:
+        make: it, small.
+        data: a batch (B, D).
+        closed: latents whose KL(q || p) has a closed form.
+        refused: objectives of `test_continuous.OBJECTIVES` that do not take it, each with words of the reason.
+        objective: under which every parameter has a gradient.
+    """
+
+    make: Callable[[], nn.Module]
+    data: Callable[[], Tensor]
+    closed: tuple[str, ...] = ()
+    refused: Mapping[str, str] = {}
+    objective: Objective = Pathwise(iwae, 2)
+
+
+def named(name: str, **settings: object) -> Callable[[], nn.Module]:
+    """What makes a program of the catalog, of two latents and five hidden units unless told otherwise."""
+    sizes = {"latent_size": 2, "hidden_sizes": (5,)} | settings
+    return lambda: find("program", PROGRAMS, name)(data_size=D, **sizes)
+
+
+def scattered(program: nn.Module) -> nn.Module:
+    """Away from where it starts, so that nothing is zero by chance."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return program
+
+
+def hierarchical() -> nn.Module:
+    return find("program", PROGRAMS, "hierarchical-vae")(D, latent_sizes=(2, 1, 2), hidden_size=4, data_mean=MEAN)
+
+
+def maps() -> nn.Module:
+    make = find("program", PROGRAMS, "conv-hierarchical-vae")
+    return make((1, 2, 6), groups=(1,), latent_channels=1, channels=2)
+
+
+def dequantized(dequantizer: str) -> Callable[[], nn.Module]:
+    sizes = {"couplings": 2, "components": 2, "channels": 2}
+    return lambda: find("program", PROGRAMS, "dequantized-flow")(D, LEVELS, dequantizer=dequantizer, **sizes)
+
+
+def convolutional() -> nn.Module:
+    return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
+
+
+FLOW_PRIOR = {"gdreg": "TransformedDistribution. is neither Normal"}
+
+ROWS = {
+    "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
+    "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
+    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
+    "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
+    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
+    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=FLOW_PRIOR),
+    "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
+    "dequantized-flow": Row(dequantized("uniform"), grey, refused=FLOW_PRIOR),
+    "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=FLOW_PRIOR),
+    "conv-hierarchical-vae": Row(maps, wide, ("z_1",)),
+    "conv-vae": Row(convolutional, images, ("z",)),
+}
