@@ -51,9 +51,9 @@ def flow_prior_vae(
         auto-encoder, 2019, arXiv:1905.13452
     """
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], nn.Softplus)
+    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], nn.ELU)
     start_at(decoder.last, outputs, data_mean)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus))
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.ELU))
     return VAE(
         encoder=encoder,
         decoder=decoder,
