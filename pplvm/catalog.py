@@ -48,6 +48,7 @@ PROGRAMS = {
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
     ),
+    "delta-vae": Entry("pplvm.programs.delta_vae:DeltaVAE", "VAE under an AR(1) prior, its rate above a known floor"),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
