@@ -33,7 +33,7 @@ class HypersphericalVAE(nn.Module):
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         levels: of grey data.
         concentration: kappa of the posterior of every x, positive; None to learn it for each x.
-        posterior: of a direction (..., d) and a concentration (...): `PowerSpherical`, or `VonMisesFisher` where d is 3.
+        posterior: of a direction (..., d) and a concentration (...): `PowerSpherical`, or `VonMisesFisher` for d = 3.
 
     Attributes:
         rate: KL(q(z | x) || p(z)) in nats, the same for every x; None where kappa is learned.

@@ -11,8 +11,8 @@ from pplvm.distributions.spherical_uniform import SphericalUniform, require_dime
 
 __all__ = ["SphericalPosterior", "SphericalUniformPrior"]
 
-LOG_BOUND = 8.0
-"""A learned concentration stays within exp(8) = 2981 times, or a 2981st of, the d at which it starts."""
+START, LOG_BOUND = 10.0, 5.0
+"""A learned concentration starts at 10 d, where x still matters, and stays within a factor exp(5) = 148 of it."""
 
 
 class SphericalUniformPrior(nn.Module):
@@ -42,7 +42,7 @@ class SphericalPosterior(nn.Module):
 
     Arguments:
         network: x (B, ...) to m (B, d), or to m and one number more, (B, d + 1), where the concentration is learned.
-        concentration: kappa, the same for all x; None to learn it for each, kappa = d exp(8 tanh(number / 8)).
+        concentration: kappa, the same for all x; None to learn it for each, kappa = 10 d exp(5 tanh(number / 5)).
         family: of a direction (..., d) and a concentration (...), `PowerSpherical` or `VonMisesFisher`.
 
     Raises:
@@ -73,7 +73,7 @@ class SphericalPosterior(nn.Module):
         if self.concentration is not None:
             return self.family(_direction(found), found.new_full(found.shape[:-1], self.concentration))
         m, number = found[..., :-1], found[..., -1]
-        kappa = m.shape[-1] * (LOG_BOUND * torch.tanh(number / LOG_BOUND)).exp()
+        kappa = START * m.shape[-1] * (LOG_BOUND * torch.tanh(number / LOG_BOUND)).exp()
         return self.family(_direction(m), kappa)
 
 
