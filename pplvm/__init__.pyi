@@ -40,6 +40,7 @@ from .objectives.wake_sleep import WakeSleep as WakeSleep, ReweightedWakeSleep a
 from .objectives.thermodynamic import Thermodynamic as Thermodynamic
 from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
+from .objectives.total_correlation import TotalCorrelation as TotalCorrelation
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
     BiasedStraightThrough as BiasedStraightThrough,
