@@ -107,6 +107,9 @@ OBJECTIVES = {
     "beta-analytic-kl": Entry(
         "pplvm.objectives.presets:beta_analytic_kl", "elbo, KL times beta: reparameterized, KL in closed form"
     ),
+    "beta-tcvae": Entry(
+        "pplvm.objectives.presets:beta_tcvae", "elbo, total correlation times beta: reparameterized, KL in closed form"
+    ),
     "free-bits-rloo": Entry("pplvm.objectives.presets:free_bits_rloo", "elbo, free bits: leave-one-out"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),
     "pyro-mean-field": Entry("pplvm.objectives.presets:pyro_mean_field", "Pyro's TraceMeanField_ELBO"),
