@@ -49,7 +49,6 @@ PROGRAMS = {
         "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
     ),
     "delta-vae": Entry("pplvm.programs.delta_vae:DeltaVAE", "VAE under an AR(1) prior, its rate above a known floor"),
-    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
     "hyperspherical-vae": Entry(
         "pplvm.programs.hyperspherical_vae:HypersphericalVAE", "latent on the unit sphere, of a rate that is known"
     ),

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
-            factors = [factors_for(trained, arguments.factors, arguments.limit) for trained in every]
+            factors = [factors_for(trained, arguments.factors, arguments.limit, arguments.every) for trained in every]
             directories = [_directory(trained, arguments) for trained in every]
         found = [_evaluate_run(*each, ks, arguments) for each in zip(every, factors, directories, strict=True)]
         with errors_on_all_ranks():
@@ -113,12 +113,12 @@ def _evaluate_run(
     ks: tuple[int, ...],
     arguments: argparse.Namespace,
 ) -> Evaluation:
-    first = trained.first(arguments.limit)
+    some = trained.some(arguments.limit, arguments.every)
     found = evaluate(
         trained.program,
-        first,
+        some,
         ks=ks,
-        annealed_data=min(arguments.annealed, len(first)),
+        annealed_data=min(arguments.annealed, len(some)),
         chains=arguments.chains,
         annealing_steps=arguments.annealing_steps,
         levels=trained.data.spec.levels,
@@ -149,12 +149,12 @@ def _write(
         files = {f"{_sampled(found)[0]} against the number of draws": _convergence(found, ks, directory), **files}
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
-    count = len(trained.first(arguments.limit))
+    count = len(trained.some(arguments.limit, arguments.every))
     files = _factor_map(found, directory, pictures.traversals) | files
     circumstances = _circumstances(trained, arguments, ks, count)
     circumstances |= {} if factors is None else {"factors": f"{factors}; {ONE_SEED}"}
-    remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count)]
-    x = trained.rows(arguments.limit)
+    remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count, arguments.every)]
+    x = trained.rows(arguments.limit, arguments.every)
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
     rows = {title: [dataclasses.asdict(figure) for figure in figures] for title, figures in found.sections.items()}
     told_first = circumstances | {NOT_COMPARABLE: "\n".join(remarks), "left out": "; ".join(left_out)}

@@ -41,13 +41,14 @@ class Factors:
         return told + (f"; {', '.join(self.constant)} left out, as they do not vary" if self.constant else "")
 
 
-def factors_of(data: ImageData, name: str = FACTORS, count: int | None = None) -> Factors:
+def factors_of(data: ImageData, name: str = FACTORS, count: int | None = None, every: int = 1) -> Factors:
     """The known factors of a data set, from the array of that name beside its data.
 
     Arguments:
         data: a data set such as `pplvm.sprites()`, or of an `.npz` that holds integers (N, F) under this name.
         name: of the array.
         count: of the first data whose factors are wanted; all unless given.
+        every: only each such datum, of which `count` are the first.
 
     Raises:
         ValueError: there is no such array, it is no table of whole numbers, or fewer than two of its columns vary.
@@ -64,7 +65,7 @@ def factors_of(data: ImageData, name: str = FACTORS, count: int | None = None) -
             f"{of} has no array {name!r} of known factors, (N, F) integers beside its data: "
             + (f"it has {there}; name the one" if there else "use sprites, or save one in an .npz of your own")
         )
-    values = data.arrays[name]()[:count]
+    values = data.arrays[name]()[::every][:count]
     if values.dim() != 2:
         raise ValueError(f"{name} of {of} has shape {tuple(values.shape)}: give a row a datum and a column a factor")
     if values.is_floating_point() and not bool((values == values.round()).all()):

@@ -39,8 +39,6 @@ def of_parts():
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
-def away(program):
-    """From where the posterior is the prior and blocks are the identity, so that every parameter has a slope."""
 def moved(program):
     """Parameters off their start, where a layer of zeros lets no gradient through."""
     with torch.no_grad():
@@ -63,14 +61,14 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
-    "hierarchical vae": (lambda: away(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
+    "hierarchical vae": (lambda: moved(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
     "hierarchical vae, six groups": (
-        lambda: away(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
+        lambda: moved(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
         real,
         Pathwise(elbo, 1),
     ),
     "conv hierarchical vae": (
-        lambda: away(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
+        lambda: moved(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
         binary,
         Pathwise(iwae, 2),
     ),

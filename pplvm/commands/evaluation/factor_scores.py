@@ -18,8 +18,8 @@ MEANS = "posterior_mean_"
 """How an evaluation calls the codes of each site."""
 
 
-def factors_for(trained: TrainedProgram, name: str | None, limit: int | None) -> Factors | None:
-    """The factors of the first `limit` data of a run, from the array of that name; None if none are asked for.
+def factors_for(trained: TrainedProgram, name: str | None, limit: int | None, every: int = 1) -> Factors | None:
+    """The factors of the data that `trained.some(limit, every)` has, from the array of that name; None without.
 
     Raises:
         ValueError: the data have none.
@@ -27,7 +27,7 @@ def factors_for(trained: TrainedProgram, name: str | None, limit: int | None) ->
     if name is None:
         return None
     try:
-        return factors_of(trained.data, name, limit)
+        return factors_of(trained.data, name, limit, every)
     except ValueError as error:
         raise ValueError(f"--factors {name}: {error}") from error
 
