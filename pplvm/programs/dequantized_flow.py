@@ -93,7 +93,7 @@ class LevelsFlow(nn.Module):
 
     def initialise(self, k: Tensor) -> None:
         """Start the normalization at data (N, D), whole numbers, with noise in each bin that is spread evenly."""
-        n, d = torch.arange(len(k)).unsqueeze(-1), torch.arange(k.shape[-1])
+        n, d = torch.arange(len(k), device=k.device).unsqueeze(-1), torch.arange(k.shape[-1], device=k.device)
         u = ((n + 0.5) / len(k) + GOLDEN * d).frac().to(k).clamp(1e-3, 1 - 1e-3)
         self.normalizer.initialise(ScaledSigmoid(self.levels).inv(k + u))
 
