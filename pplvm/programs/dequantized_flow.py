@@ -139,6 +139,8 @@ def dequantized_flow(
     if dequantizer not in DEQUANTIZERS:
         names = " or ".join(map(repr, DEQUANTIZERS))
         raise ValueError(f"dequantized_flow: dequantizer must be {names}, got {dequantizer!r}")
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 0:
+        raise ValueError(f"dequantized_flow: channels must be 0, for dense networks, or positive, got {channels!r}")
     levels = require_levels(levels)
     shape = (data_size,) if data_shape is None or channels == 0 else tuple(data_shape)
     flow = LevelsFlow(shape, levels, couplings, components, channels or DENSE)
