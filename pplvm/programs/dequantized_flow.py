@@ -93,7 +93,7 @@ class LevelsFlow(nn.Module):
 
     def initialise(self, k: Tensor) -> None:
         """Start the normalization at data (N, D), whole numbers, with noise in each bin that is spread evenly."""
-        n, d = torch.arange(len(k)).unsqueeze(-1), torch.arange(k.shape[-1])
+        n, d = torch.arange(len(k), device=k.device).unsqueeze(-1), torch.arange(k.shape[-1], device=k.device)
         u = ((n + 0.5) / len(k) + GOLDEN * d).frac().to(k).clamp(1e-3, 1 - 1e-3)
         self.normalizer.initialise(ScaledSigmoid(self.levels).inv(k + u))
 
@@ -139,6 +139,8 @@ def dequantized_flow(
     if dequantizer not in DEQUANTIZERS:
         names = " or ".join(map(repr, DEQUANTIZERS))
         raise ValueError(f"dequantized_flow: dequantizer must be {names}, got {dequantizer!r}")
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 0:
+        raise ValueError(f"dequantized_flow: channels must be 0, for dense networks, or positive, got {channels!r}")
     levels = require_levels(levels)
     shape = (data_size,) if data_shape is None or channels == 0 else tuple(data_shape)
     flow = LevelsFlow(shape, levels, couplings, components, channels or DENSE)
