@@ -41,6 +41,7 @@ from .objectives.thermodynamic import Thermodynamic as Thermodynamic
 from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
 from .objectives.kl_balancing import KLBalancing as KLBalancing
+from .objectives.total_correlation import TotalCorrelation as TotalCorrelation
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
     BiasedStraightThrough as BiasedStraightThrough,

@@ -15,6 +15,9 @@ class MLP(nn.Module):
         hidden_sizes: widths in between.
         activation: the module class applied after each hidden layer.
 
+    Raises:
+        ValueError: a size is below 1.
+
     Example:
         >>> import torch
         >>> MLP(3, 2, hidden_sizes=(5,))(torch.zeros(7, 4, 3)).shape
@@ -30,6 +33,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [in_size, *hidden_sizes]
+        if min(*sizes, out_size) < 1:
+            raise ValueError(f"MLP: sizes must be at least 1, got {tuple(sizes)} and {out_size}")
         layers: list[nn.Module] = []
         for narrow, wide in zip(sizes[:-1], sizes[1:], strict=True):
             layers += [nn.Linear(narrow, wide), activation()]

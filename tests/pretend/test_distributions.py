@@ -6,6 +6,8 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
+from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 
 
 def chain(a):
@@ -22,8 +24,19 @@ def chain(a):
     )
 
 
+def flow(a, **options):
+    """Of the coordinates before, their sum and its sine; of a context, whose batch is that of a."""
+
+    def network(x, context):
+        before = x.cumsum(-1) - x
+        return torch.stack([before + context, before.sin()], -2)
+
+    return AffineAutoregressive(network, order=(0, 1, 2), context=a, **options)
+
+
 DISTRIBUTIONS = {
     "Normal": lambda a: dist.Normal(a, a.exp()),
+    "ResidualNormal": lambda a: ResidualNormal(a, a.exp(), a.sin(), 0.3 * a),
     "Laplace": lambda a: dist.Laplace(a, a.exp()),
     "LogNormal": lambda a: dist.LogNormal(a, a.exp()),
     "Gamma": lambda a: dist.Gamma(a.exp(), a.exp()),
@@ -42,6 +55,10 @@ DISTRIBUTIONS = {
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
     "Autoregressive": chain,
+    "AffineAutoregressive": lambda a: dist.TransformedDistribution(dist.Normal(a, 1.0).to_event(1), [flow(a)]),
+    "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
+        dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
+    ),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
@@ -70,7 +87,9 @@ def test_draws_densities_and_slopes(accelerator, make):
     accelerator.same(on)
 
 
-@pytest.mark.parametrize("name", ["Normal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"])
+@pytest.mark.parametrize(
+    "name", ["Normal", "ResidualNormal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"]
+)
 def test_divergences(accelerator, name):
     def on(device):
         a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)

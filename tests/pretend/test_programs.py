@@ -6,14 +6,19 @@ import torch
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.conv_vae import conv_vae
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -35,7 +40,24 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
     "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
+    "hierarchical vae": (
+        lambda: hierarchical_vae(D, (2, 1), 4, data_mean=MEAN, spectral_norm=True),
+        binary,
+        AnalyticKL(num_particles=2),
+    ),
+    "hierarchical vae of maps": (
+        lambda: conv_hierarchical_vae((1, 8, 8), (1, 1), 1, 4),
+        lambda: (images(B),),
+        Pathwise(iwae, 2),
+    ),
+    "iaf-vae": (lambda: iaf_vae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "vlae": (lambda: vlae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "conv-vae": (
+        lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Pathwise(iwae, 3),
+    ),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),
@@ -81,6 +103,9 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
     [
         "belief net",
         pytest.param("vae", marks=pytest.mark.slow),
+        pytest.param("hierarchical vae", marks=pytest.mark.slow),
+        pytest.param("iaf-vae", marks=pytest.mark.slow),
+        pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

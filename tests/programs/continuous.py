@@ -29,10 +29,6 @@ def images() -> Tensor:
     return binary().reshape(B, 1, 2, 3)
 
 
-def wide() -> Tensor:
-    return torch.bernoulli(torch.full((B, 1, 2, 6), 0.5))
-
-
 class Row(NamedTuple):
     """A program and what is known of it.
 
@@ -70,11 +66,6 @@ def hierarchical() -> nn.Module:
     return find("program", PROGRAMS, "hierarchical-vae")(D, latent_sizes=(2, 1, 2), hidden_size=4, data_mean=MEAN)
 
 
-def maps() -> nn.Module:
-    make = find("program", PROGRAMS, "conv-hierarchical-vae")
-    return make((1, 2, 6), groups=(1,), latent_channels=1, channels=2)
-
-
 def dequantized(dequantizer: str) -> Callable[[], nn.Module]:
     sizes = {"couplings": 2, "components": 2, "channels": 2}
     return lambda: find("program", PROGRAMS, "dequantized-flow")(D, LEVELS, dequantizer=dequantizer, **sizes)
@@ -84,18 +75,28 @@ def convolutional() -> nn.Module:
     return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
 
 
-FLOW_PRIOR = {"gdreg": "TransformedDistribution. is neither Normal"}
+def hierarchical_of_maps() -> nn.Module:
+    make = find("program", PROGRAMS, "conv-hierarchical-vae")
+    return make((1, 2, 3), groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
+
+
+UNSHIFTED = {"gdreg": "is neither Normal"}
+"""Priors without a location and a scale of their draws."""
 
 ROWS = {
     "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
     "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
-    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
+    "conv-hierarchical-vae": Row(hierarchical_of_maps, images, ("z_1", "z_2")),
+    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused=UNSHIFTED),
     "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
-    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
-    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=FLOW_PRIOR),
+    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=UNSHIFTED),
+    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=UNSHIFTED),
+    "delta-vae": Row(named("delta-vae", latent_size=4, length=2), binary, ("z",), refused=UNSHIFTED),
+    "hyperspherical-vae": Row(
+        named("hyperspherical-vae", latent_size=3, concentration=None), binary, ("z",), refused=UNSHIFTED
+    ),
     "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
-    "dequantized-flow": Row(dequantized("uniform"), grey, refused=FLOW_PRIOR),
-    "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=FLOW_PRIOR),
-    "conv-hierarchical-vae": Row(maps, wide, ("z_1",)),
+    "dequantized-flow": Row(dequantized("uniform"), grey, refused=UNSHIFTED),
+    "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=UNSHIFTED),
     "conv-vae": Row(convolutional, images, ("z",)),
 }

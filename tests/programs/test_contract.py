@@ -9,15 +9,19 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -35,6 +39,14 @@ def of_parts():
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
+def moved(program):
+    """Parameters off their start, where a layer of zeros lets no gradient through."""
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return program
+
+
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
 
 PROGRAMS = {
@@ -49,6 +61,24 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
+    "hierarchical vae": (lambda: moved(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
+    "hierarchical vae, six groups": (
+        lambda: moved(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "conv hierarchical vae": (
+        lambda: moved(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "iaf-vae": (lambda: moved(iaf_vae(D, 3, (5,), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "iaf-vae, gaussian": (
+        lambda: moved(iaf_vae(D, 2, (), "gaussian", flow_hidden_sizes=(4, 3))),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
