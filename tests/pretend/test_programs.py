@@ -2,18 +2,24 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
+from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.delta_vae import DeltaVAE
+from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.mixture import MixtureOfGaussians
-from pplvm.programs.parts import GaussianLikelihood
+from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vamp_vae import vamp_vae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -29,6 +35,16 @@ def real():
     return (torch.randn(B, D),)
 
 
+def full_covariance():
+    head = FullCovariance(2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized():
+    parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, steps=2), **parts)
+
+
 PROGRAMS = {
     "belief net": (lambda: SigmoidBeliefNet(D, (2, 3), (5,), MEAN), binary, LeaveOneOut(iwae, 2)),
     "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
@@ -36,6 +52,11 @@ PROGRAMS = {
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
     "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "vamp": (lambda: vamp_vae(D, 2, (5,), num_components=3, data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "mixture prior": (lambda: VAE(D, 2, prior=MixtureOfGaussiansPrior(2, 3)), binary, Pathwise(elbo, 2)),
+    "delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2, data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
+    "semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),

@@ -13,11 +13,15 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.delta_vae import DeltaVAE
+from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.mixture import MixtureOfGaussians
-from pplvm.programs.parts import GaussianLikelihood, StandardNormal
+from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vamp_vae import vamp_vae
 
 B, D = 4, 6
 
@@ -35,6 +39,17 @@ def of_parts():
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
+def full_covariance():
+    head = FullCovariance(2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized():
+    parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
+    return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, steps=2), **parts)
+
+
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
 
 PROGRAMS = {
@@ -49,6 +64,11 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
+    "vae, vamp": (lambda: vamp_vae(D, 2, (5,), num_components=3), binary, Pathwise(iwae, 2)),
+    "vae, mixture": (lambda: VAE(D, 2, prior=MixtureOfGaussiansPrior(2, 3)), binary, Pathwise(elbo, 2)),
+    "vae, delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2), binary, Pathwise(iwae, 2)),
+    "vae, full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
+    "vae, semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
