@@ -8,6 +8,9 @@ from torch.distributions import constraints, kl_divergence
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
+from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.mixture_prior import MixturePrior
 
 
 def chain(a):
@@ -59,6 +62,10 @@ DISTRIBUTIONS = {
     "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
     ),
+    "AutoregressiveGaussian": lambda a: AutoregressiveGaussian(a.sigmoid(), 4),
+    "FullCovarianceNormal": lambda a: FullCovarianceNormal(a, scale_tril=torch.diag_embed(a.exp())),
+    "MixturePrior": lambda a: MixturePrior(dist.Normal(a[..., None], a.exp()[..., None]).to_event(1), a),
+    "MixturePrior, equal weights": lambda a: MixturePrior(dist.Normal(a, a.exp()).to_event(1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
@@ -94,5 +101,16 @@ def test_divergences(accelerator, name):
     def on(device):
         a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)
         return kl_divergence(DISTRIBUTIONS[name](a), DISTRIBUTIONS[name](2 * a))
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["AutoregressiveGaussian", "FullCovarianceNormal"])
+def test_divergences_of_ours(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)
+        fn = DISTRIBUTIONS[name](a)
+        other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
+        return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
 
     accelerator.same(on)
