@@ -32,7 +32,8 @@ class HypersphericalVAE(nn.Module):
         likelihood: by name, as of `pplvm.programs.likelihoods.likelihood_named`.
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         levels: of grey data.
-        concentration: kappa of the posterior of every x, positive; None to learn it for each x.
+        concentration: kappa of the posterior of every x, positive; None to learn it for each x, which early in training
+            falls and lets z go unused: warm the KL up then.
         posterior: of a direction (..., d) and a concentration (...): `PowerSpherical`, or `VonMisesFisher` for d = 3.
 
     Attributes:
