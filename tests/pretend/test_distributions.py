@@ -6,11 +6,11 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
-from pplvm.distributions.residual_normal import ResidualNormal
-from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
 from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 
 
 def chain(a):

@@ -13,18 +13,18 @@ from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
-from pplvm.programs.hierarchical_vae import hierarchical_vae
-from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
-from pplvm.programs.vlae import vlae
 from pplvm.programs.vamp_vae import vamp_vae
+from pplvm.programs.vlae import vlae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 

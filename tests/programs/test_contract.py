@@ -14,18 +14,18 @@ from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
-from pplvm.programs.hierarchical_vae import hierarchical_vae
-from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
-from pplvm.programs.vlae import vlae
 from pplvm.programs.vamp_vae import vamp_vae
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -49,6 +49,8 @@ def moved(program):
         for parameter in program.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return program
+
+
 def full_covariance():
     head = FullCovariance(2)
     return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
