@@ -14,6 +14,7 @@ from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
 from .programs.vae import VAE as VAE
+from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
 from .objectives.objective import Loss as Loss

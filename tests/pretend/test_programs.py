@@ -9,6 +9,7 @@ from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -35,6 +36,12 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
     "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        lambda: (torch.randint(5, (B, D)) / 4,),
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (

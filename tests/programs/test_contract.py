@@ -13,6 +13,7 @@ from pplvm.objectives.pathwise import Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -28,6 +29,10 @@ def binary():
 
 def real():
     return torch.randn(B, D)
+
+
+def grey():
+    return torch.randint(5, (B, D)) / 4
 
 
 def of_parts():
@@ -49,6 +54,12 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        grey,
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
