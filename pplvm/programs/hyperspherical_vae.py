@@ -57,12 +57,12 @@ class HypersphericalVAE(nn.Module):
     def __init__(
         self,
         data_size: int,
-        latent_size: int = 10,
+        latent_size: int = 12,
         hidden_sizes: Sequence[int] = (200,),
         likelihood: str = "bernoulli",
         data_mean: Tensor | None = None,
         levels: int | None = None,
-        concentration: float | None = 100.0,
+        concentration: float | None = 70.0,
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = PowerSpherical,
     ) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.iaf_vae import iaf_vae
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
@@ -68,6 +69,12 @@ PROGRAMS = {
     ),
     "iaf-vae": (lambda: iaf_vae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
     "vlae": (lambda: vlae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        lambda: (torch.randint(5, (B, D)) / 4,),
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "conv-vae": (
         lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),

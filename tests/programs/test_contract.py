@@ -18,6 +18,7 @@ from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.iaf_vae import iaf_vae
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
@@ -36,6 +37,10 @@ def binary():
 
 def real():
     return torch.randn(B, D)
+
+
+def grey():
+    return torch.randint(5, (B, D)) / 4
 
 
 def of_parts():
@@ -99,6 +104,12 @@ PROGRAMS = {
     "vae, delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2), binary, Pathwise(iwae, 2)),
     "vae, full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
     "vae, semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        grey,
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
