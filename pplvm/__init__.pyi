@@ -11,10 +11,13 @@ from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
+from .distributions.residual_normal import ResidualNormal as ResidualNormal
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
 from .programs.vae import VAE as VAE
+from .programs.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
+from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
 from .objectives.objective import Loss as Loss

@@ -72,8 +72,8 @@ class DeltaVAE(nn.Module):
         self.length = length
         self.register_buffer("alpha", torch.tensor(_correlations(alpha, latent_size // length)))
         self.likelihood = likelihood_named(likelihood, data_size, levels)
-        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus)
-        self.decoder = MLP(latent_size, self.likelihood.output_size, hidden_sizes[::-1], nn.Softplus)
+        self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, nn.ELU)
+        self.decoder = MLP(latent_size, self.likelihood.output_size, hidden_sizes[::-1], nn.ELU)
         start_at(self.decoder.last, self.likelihood, data_mean)
 
     def minimum_rate(self) -> float:

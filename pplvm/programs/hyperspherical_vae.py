@@ -32,7 +32,8 @@ class HypersphericalVAE(nn.Module):
         likelihood: by name, as of `pplvm.programs.likelihoods.likelihood_named`.
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         levels: of grey data.
-        concentration: kappa of the posterior of every x, positive; None to learn it for each x.
+        concentration: kappa of the posterior of every x, positive; None to learn it for each x, which early in training
+            falls and lets z go unused: warm the KL up then.
         posterior: of a direction (..., d) and a concentration (...): `PowerSpherical`, or `VonMisesFisher` for d = 3.
 
     Attributes:
@@ -56,12 +57,12 @@ class HypersphericalVAE(nn.Module):
     def __init__(
         self,
         data_size: int,
-        latent_size: int = 10,
+        latent_size: int = 12,
         hidden_sizes: Sequence[int] = (200,),
         likelihood: str = "bernoulli",
         data_mean: Tensor | None = None,
         levels: int | None = None,
-        concentration: float | None = 100.0,
+        concentration: float | None = 70.0,
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = PowerSpherical,
     ) -> None:
         super().__init__()

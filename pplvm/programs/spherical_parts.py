@@ -46,7 +46,7 @@ class SphericalPosterior(nn.Module):
         family: of a direction (..., d) and a concentration (...), `PowerSpherical` or `VonMisesFisher`.
 
     Raises:
-        ValueError: concentration is not positive.
+        ValueError: concentration is not positive, or family no class or function.
 
     Example:
         >>> q = SphericalPosterior(nn.Linear(6, 3), concentration=20.0)
@@ -65,6 +65,11 @@ class SphericalPosterior(nn.Module):
             raise ValueError(
                 f"SphericalPosterior: concentration (kappa) must be positive, got {concentration}: at 0 the posterior "
                 "is the prior, whatever x is; give None to learn it"
+            )
+        if not callable(family):
+            raise ValueError(
+                f"SphericalPosterior: the family of posteriors must be a class such as PowerSpherical or "
+                f"VonMisesFisher, got {family!r}: give it in Python, in a function that makes the program"
             )
         self.network, self.concentration, self.family = network, concentration, family
 

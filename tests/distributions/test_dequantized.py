@@ -1,6 +1,7 @@
 """Whole numbers with noise: density in the bin and out of it, ends, and gradients along its draws."""
 
 import pyro.distributions as dist
+import pytest
 import torch
 
 from pplvm.distributions.dequantized import Dequantized
@@ -33,12 +34,13 @@ def test_shapes_and_support():
     assert contains(ScaledSigmoid(8.0).codomain, fn.support) and contains(fn.support, ScaledSigmoid(8.0).codomain)
 
 
-def test_no_noise_rounds_to_the_next_level():
-    k = torch.arange(256, dtype=torch.float32).unsqueeze(-1)
+@pytest.mark.parametrize("levels", [2, 3, 5, 16, 17, 255, 256, 1000])
+def test_no_noise_rounds_to_the_next_level(levels):
+    k = torch.arange(levels, dtype=torch.float32).unsqueeze(-1)
     for at in (0.0, 1.0):  # noise at an end, as float32 has it
         end = dist.Delta(torch.full((1,), at, dtype=torch.float32), event_dim=1)
-        value = Dequantized(end, k, levels=256).rsample()
-        assert torch.equal(value.floor(), k) and (value > 0).all() and (value - k <= 1 - 2.0**-16).all()
+        value = Dequantized(end, k, levels=levels).rsample()
+        assert torch.equal(value.floor(), k) and (value > 0).all() and (value - k <= 1 - 2.0**-22).all()
 
 
 def test_density_of_a_draw_is_that_of_its_copy():

@@ -15,7 +15,7 @@ def along(dim, axis=0):
     return torch.eye(dim)[axis]
 
 
-def quadrature(fn, dim, function=lambda t, log_p: torch.ones_like(t), points=100_000):
+def quadrature(fn, dim, function=lambda t, log_p: torch.ones_like(t), points=200_000):
     """The integral over the sphere of exp(log p) times a function of t = loc' z, by the midpoint rule in the angle."""
     angle = (torch.arange(points) + 0.5) * math.pi / points
     z = torch.zeros(points, dim)

@@ -8,8 +8,12 @@ from torch import Tensor, nn
 
 from pplvm.bounds import iwae
 from pplvm.catalog import PROGRAMS, find
+from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import Pathwise
+from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.parts import StandardNormal, bernoulli
+from pplvm.programs.vae import VAE
 
 __all__ = ["ROWS", "Row", "scattered"]
 
@@ -80,6 +84,17 @@ def hierarchical_of_maps() -> nn.Module:
     return make((1, 2, 3), groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
 
 
+def full_covariance() -> nn.Module:
+    head = FullCovariance(latent_size=2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized() -> nn.Module:
+    parts = {"decoder": MLP(2, D, (5,)), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    encoder = SemiAmortized(nn.Sequential(nn.Flatten(1), MLP(D, 4, (5,))), **parts, latent_size=2, steps=2)
+    return VAE(encoder=encoder, **parts)
+
+
 UNSHIFTED = {"gdreg": "is neither Normal"}
 """Priors without a location and a scale of their draws."""
 
@@ -95,6 +110,8 @@ ROWS = {
     "hyperspherical-vae": Row(
         named("hyperspherical-vae", latent_size=3, concentration=None), binary, ("z",), refused=UNSHIFTED
     ),
+    "vae, full covariance": Row(full_covariance, binary, ("z",)),
+    "vae, semi-amortized": Row(semi_amortized, binary, ("z",)),
     "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
     "dequantized-flow": Row(dequantized("uniform"), grey, refused=UNSHIFTED),
     "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=UNSHIFTED),
