@@ -91,3 +91,59 @@ def test_it_is_judged_drawn_from_and_compared(name, capsys):
     capsys.readouterr()
     assert main(["compare", "--program", name, *words, "--estimators=pathwise,iwae", *few]) == 0
     assert "pathwise" in capsys.readouterr().out
+
+
+OF_WRONG_SIZE = """
+import torch
+from torch import nn
+from pplvm.networks.dense import MLP
+from pplvm.programs.autoregressive_flows import AutoregressiveFlowPrior, IAFPosterior
+from pplvm.programs.coupling_flows import CouplingPrior
+from pplvm.programs.vae import VAE
+
+def coupling(data_size):
+    return VAE(data_size, latent_size=4, prior=CouplingPrior(3))
+
+def autoregressive(data_size):
+    return VAE(data_size, latent_size=4, prior=AutoregressiveFlowPrior(3))
+
+def inverse(data_size):
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * 3 + 5))
+    return VAE(data_size, latent_size=4, encoder=IAFPosterior(encoder, latent_size=3, context_size=5))
+"""
+LOGISTIC = "--set=likelihood=discretized-logistic"
+ODD = ("--data=odd.npz", "--levels=4", "--binarize=none")
+REAL = "--data=real.npz"
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("dequantized-flow", *ODD), "5 x 5 have no 2 x 2 blocks to squeeze: pad them"),
+        (("dequantized-flow", *GREY, "--set=couplings=3"), "couplings must be a positive even number"),
+        (("flow-prior-vae", "--set=couplings=3"), "couplings must be a positive even number"),
+        (("flow-prior-vae", "--set=latent_size=1"), "latent_size must be at least 2 for a coupling"),
+        (("vae", *GREY, LOGISTIC, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a DiscretizedLog"),
+        (("dequantized-flow", *GREY, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a Floor"),
+        (("hierarchical-vae", *GREY), "17 grey levels in [0, 1], but site 'x' is a Bernoulli"),
+        (("delta-vae", REAL, LOGISTIC), "levels is not known"),
+        (("dequantized-flow", REAL), "real data have no levels"),
+        (("hyperspherical-vae", "--set=concentration=0"), "concentration (kappa) must be positive, got 0"),
+        (("hyperspherical-vae", "--set=concentration=-2"), "concentration (kappa) must be positive, got -2"),
+        (("delta-vae", "--set=alpha=1"), "alpha must lie in (0, 1), got 1"),
+        (("delta-vae", "--set=alpha=-0.5"), "alpha must lie in (0, 1), got -0.5"),
+        (("sizes:coupling",), "site 'z' has event shape (4,) in the guide and (3,) in the model: make them equal"),
+        (("sizes:autoregressive",), "site 'z' has event shape (4,) in the guide and (3,) in the model"),
+        (("sizes:inverse",), "site 'z' has event shape (3,) in the guide and (4,) in the model: make them equal"),
+    ],
+    ids=lambda found: " ".join(found).replace("--set=", "") if isinstance(found, tuple) else "",
+)
+def test_bad_input_is_told_in_one_sentence_before_anything_is_trained(words, told, capsys):
+    for name, values in (("odd", np.arange(750).reshape(30, 5, 5) % 4), ("real", np.random.randn(30, 6))):
+        np.savez(f"{name}.npz", x_train=values[:20], x_test=values[20:])
+    name = f"of_sizes_{abs(hash(str(Path.cwd()))) % 10**9}"
+    Path(f"{name}.py").write_text(OF_WRONG_SIZE)
+    program, *others = words
+    assert fit("--program", program.replace("sizes", name), *others, "--steps=2", "--output=run") == 2
+    found = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pplvm fit: ")]
+    assert len(found) == 1 and told in found[0] and not Path("run").exists()

@@ -7,14 +7,14 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
-from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
-from pplvm.distributions.mixture_prior import MixturePrior
-from pplvm.distributions.residual_normal import ResidualNormal
-from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
+from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.mixture_prior import MixturePrior
 from pplvm.distributions.power_spherical import PowerSpherical
+from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 from pplvm.distributions.von_mises_fisher import VonMisesFisher
 
 
@@ -40,6 +40,8 @@ def flow(a, **options):
         return torch.stack([before + context, before.sin()], -2)
 
     return AffineAutoregressive(network, order=(0, 1, 2), context=a, **options)
+
+
 def direction(a):
     return a / a.norm(dim=-1, keepdim=True)
 
@@ -132,6 +134,8 @@ def test_divergences_of_ours(accelerator, name):
         fn = DISTRIBUTIONS[name](a)
         other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
         return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+
 @pytest.mark.parametrize("name", ["PowerSpherical", "VonMisesFisher"])
 def test_directions_beside_the_uniform_one(accelerator, name):
     def on(device):

@@ -17,8 +17,8 @@ from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
-from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.hyperspherical_vae import HypersphericalVAE
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
