@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.floor import Floor
+from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 from pplvm.programs.coupling_flows import ActivationNormalizer
 from pplvm.programs.dequantizers import FlowDequantizer, UniformDequantizer
@@ -99,7 +100,7 @@ class LevelsFlow(nn.Module):
 
     def forward(self) -> dist.TorchDistribution:
         chain = [ScaledSigmoid(self.levels).inv, self.normalizer(), *self.couplings()]
-        noise = dist.Logistic(self.zeros, 1.0).to_event(1)
+        noise = Logistic(self.zeros, 1.0).to_event(1)
         return dist.TransformedDistribution(noise, [t.inv for t in reversed(chain)])
 
 
