@@ -17,6 +17,7 @@ from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
 from .programs.vae import VAE as VAE
 from .programs.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
+from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
 from .objectives.objective import Loss as Loss
@@ -43,6 +44,7 @@ from .objectives.thermodynamic import Thermodynamic as Thermodynamic
 from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
 from .objectives.kl_balancing import KLBalancing as KLBalancing
+from .objectives.total_correlation import TotalCorrelation as TotalCorrelation
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
     BiasedStraightThrough as BiasedStraightThrough,

@@ -48,6 +48,10 @@ PROGRAMS = {
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
     ),
+    "delta-vae": Entry("pplvm.programs.delta_vae:DeltaVAE", "VAE under an AR(1) prior, its rate above a known floor"),
+    "hyperspherical-vae": Entry(
+        "pplvm.programs.hyperspherical_vae:HypersphericalVAE", "latent on the unit sphere, of a rate that is known"
+    ),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
@@ -101,6 +105,9 @@ OBJECTIVES = {
     "beta-rloo": Entry("pplvm.objectives.presets:beta_rloo", "elbo, KL times beta: leave-one-out"),
     "beta-analytic-kl": Entry(
         "pplvm.objectives.presets:beta_analytic_kl", "elbo, KL times beta: reparameterized, KL in closed form"
+    ),
+    "beta-tcvae": Entry(
+        "pplvm.objectives.presets:beta_tcvae", "elbo, total correlation times beta: reparameterized, KL in closed form"
     ),
     "free-bits-rloo": Entry("pplvm.objectives.presets:free_bits_rloo", "elbo, free bits: leave-one-out"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),

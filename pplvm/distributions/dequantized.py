@@ -59,7 +59,7 @@ class Dequantized(TorchDistribution):
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         u = self.noise.rsample(torch.Size(sample_shape))
         margin = torch.finfo(u.dtype).eps
-        value = self.index + u.clamp(margin, 1 - margin * max(1, self.levels // 2))
+        value = self.index + u.clamp(margin, 1 - margin * self.levels)
         self._drawn = value, u, torch.is_grad_enabled()
         return value
 

@@ -157,8 +157,9 @@ def _of_diagonal_normals(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         loc, scale: (..., C, Z).
     """
     with torch.no_grad():
-        precision = scale.reciprocal()
-        distance = torch.addcmul(-loc * precision, z, precision).square().sum(-1)  # (n, ..., C)
+        inverse = scale.reciprocal()
+        rows = [each.mT.contiguous().unbind(-2) for each in (-loc * inverse, z, inverse)]  # by coordinate
+        distance = sum((torch.addcmul(*each).square() for each in zip(*rows, strict=True)), start=z.new_zeros(()))
     center = loc.detach().mean(-2, keepdim=True)  # any would do, and a near one cancels fewer digits
     from_center, to_loc, precision = z - center, loc - center, scale.square().reciprocal()
     product = from_center.square() @ precision.mT - 2 * from_center @ (to_loc * precision).mT

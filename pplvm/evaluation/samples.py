@@ -1,6 +1,7 @@
 """Samples of a program: draws from the prior, reconstructions and interpolations.
 
-The typical value of a latent is the mean of a continuous distribution, and a draw of a discrete one.
+The typical value of a latent is the mean of a continuous distribution (on a sphere its mode), and a draw of a discrete
+one.
 """
 
 import copy

@@ -86,7 +86,7 @@ class MADE(nn.Module):
         super().__init__()
         if size < 1 or outputs < 1 or not hidden_sizes or min(hidden_sizes) < 1 or context_size < 0:
             raise ValueError(
-                f"MADE: sizes must be at least 1, and there is at least one hidden layer; got size {size}, hidden_sizes "
+                f"MADE: sizes must be at least 1, of one hidden layer or more; got size {size}, hidden_sizes "
                 f"{tuple(hidden_sizes)}, outputs {outputs}, context_size {context_size}"
             )
         self.order = tuple(range(size)) if order is None else tuple(int(i) for i in order)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.floor import Floor
+from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 from pplvm.programs.coupling_flows import ActivationNormalizer
 from pplvm.programs.dequantizers import FlowDequantizer, UniformDequantizer
@@ -93,13 +94,13 @@ class LevelsFlow(nn.Module):
 
     def initialise(self, k: Tensor) -> None:
         """Start the normalization at data (N, D), whole numbers, with noise in each bin that is spread evenly."""
-        n, d = torch.arange(len(k)).unsqueeze(-1), torch.arange(k.shape[-1])
+        n, d = torch.arange(len(k), device=k.device).unsqueeze(-1), torch.arange(k.shape[-1], device=k.device)
         u = ((n + 0.5) / len(k) + GOLDEN * d).frac().to(k).clamp(1e-3, 1 - 1e-3)
         self.normalizer.initialise(ScaledSigmoid(self.levels).inv(k + u))
 
     def forward(self) -> dist.TorchDistribution:
         chain = [ScaledSigmoid(self.levels).inv, self.normalizer(), *self.couplings()]
-        noise = dist.Logistic(self.zeros, 1.0).to_event(1)
+        noise = Logistic(self.zeros, 1.0).to_event(1)
         return dist.TransformedDistribution(noise, [t.inv for t in reversed(chain)])
 
 
@@ -139,6 +140,8 @@ def dequantized_flow(
     if dequantizer not in DEQUANTIZERS:
         names = " or ".join(map(repr, DEQUANTIZERS))
         raise ValueError(f"dequantized_flow: dequantizer must be {names}, got {dequantizer!r}")
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 0:
+        raise ValueError(f"dequantized_flow: channels must be 0, for dense networks, or positive, got {channels!r}")
     levels = require_levels(levels)
     shape = (data_size,) if data_shape is None or channels == 0 else tuple(data_shape)
     flow = LevelsFlow(shape, levels, couplings, components, channels or DENSE)

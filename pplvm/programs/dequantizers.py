@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 from pplvm.programs.split_couplings import SplitCouplings, affine
 
@@ -67,5 +68,5 @@ class FlowDequantizer(nn.Module):
 
     def forward(self, k: Tensor) -> dist.TorchDistribution:
         chain = self.couplings(2 * k / (self.levels - 1) - 1)
-        noise = dist.Logistic(self.zeros, 1.0).to_event(1)
+        noise = Logistic(self.zeros.expand(k.shape), 1.0).to_event(1)
         return dist.TransformedDistribution(noise, [*(t.inv for t in reversed(chain)), ScaledSigmoid()])

@@ -4,10 +4,11 @@ p(z) = N(f^-1(z); 0, I) |det df^-1/dz|,   p(x | z) dense,   q(z | x) a diagonal 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.coupling_flows import CouplingPrior
 from pplvm.programs.likelihoods import likelihood_named, start_at
 from pplvm.programs.vae import VAE
@@ -24,6 +25,7 @@ def flow_prior_vae(
     levels: int | None = None,
     couplings: int = 6,
     flow_sizes: Sequence[int] = (128,),
+    activation: Literal["softplus", "tanh", "elu"] = "elu",
 ) -> VAE:
     """A VAE whose prior is a RealNVP flow; the prior starts as N(0, I) exactly.
 
@@ -36,6 +38,7 @@ def flow_prior_vae(
         levels: grey levels of the data, where the likelihood needs them.
         couplings: affine couplings of the prior, an even number.
         flow_sizes: hidden sizes of each coupling's network.
+        activation: of the hidden layers of encoder and decoder.
 
     Raises:
         ValueError: latent_size is below 2, couplings is not a positive even number, or there is no such likelihood.
@@ -51,9 +54,9 @@ def flow_prior_vae(
         auto-encoder, 2019, arXiv:1905.13452
     """
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], nn.Softplus)
+    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], activation_named(activation))
     start_at(decoder.last, outputs, data_mean)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus))
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
     return VAE(
         encoder=encoder,
         decoder=decoder,

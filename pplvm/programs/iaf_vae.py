@@ -1,10 +1,11 @@
 """The variational autoencoder whose posterior is an inverse autoregressive flow."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import IAFPosterior
 from pplvm.programs.likelihoods import likelihood_named, start_at
 from pplvm.programs.vae import VAE
@@ -21,6 +22,7 @@ def iaf_vae(
     levels: int | None = None,
     num_flows: int = 2,
     flow_hidden_sizes: Sequence[int] = (200,),
+    activation: Literal["softplus", "tanh", "elu"] = "elu",
 ) -> VAE:
     """A VAE with dense networks, prior N(0, I) and an inverse autoregressive flow as posterior.
 
@@ -37,6 +39,7 @@ def iaf_vae(
         levels: of the data, of likelihoods of grey values only.
         num_flows: T, at least 1.
         flow_hidden_sizes: widths of each flow's autoregressive network.
+        activation: of the hidden layers of encoder and decoder.
 
     Raises:
         ValueError: a size is below 1, or there is no such likelihood.
@@ -52,10 +55,10 @@ def iaf_vae(
     """
     p_x = likelihood_named(likelihood, data_size, levels)
     context_size = [latent_size, *hidden_sizes][-1]
-    network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, nn.ELU)
+    network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, activation_named(activation))
     encoder = IAFPosterior(
         nn.Sequential(nn.Flatten(1), network), latent_size, context_size, num_flows, flow_hidden_sizes
     )
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.ELU)
+    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], activation_named(activation))
     start_at(decoder.last, p_x, data_mean)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x)

@@ -34,7 +34,7 @@ def mixture(components: int = 4) -> CouplingKind:
     """`MixtureCoupling`, whose means start apart."""
     if components < 1:
         raise ValueError(f"components of a mixture coupling must be at least 1, got {components!r}")
-    means = torch.linspace(-1, 1, components).tolist() if components > 1 else [0.0]
+    means = [2 * (i + 0.5) / components - 1 for i in range(components)]
     zeros = [0.0] * components
     return CouplingKind(partial(MixtureCoupling, components=components), (*zeros, *means, *zeros, 0.0, 0.0))
 

@@ -13,14 +13,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.networks.leading_dims import LeadingDims
 from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
-
-ACTIVATIONS = {"softplus": nn.Softplus, "tanh": nn.Tanh}
 
 
 class VAE(nn.Module):
@@ -34,7 +32,7 @@ class VAE(nn.Module):
             or by name, of flattened data: "bernoulli" for {0, 1}, "gaussian" (one learned scale) for real data,
             "discretized-logistic" for grey data k / (levels - 1).
         data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
-        activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
+        activation: of the hidden layers, "softplus", "elu" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
         levels: of grey data.
         encoder: x (B, *shape) to a distribution over z, or to loc and log scale of a diagonal normal, (B, 2 Z); it runs
             once a datum.
@@ -72,7 +70,7 @@ class VAE(nn.Module):
         likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"]
         | Callable[[Any], dist.TorchDistribution] = "bernoulli",
         data_mean: Tensor | None = None,
-        activation: Literal["softplus", "tanh"] = "softplus",
+        activation: Literal["softplus", "tanh", "elu"] = "softplus",
         *,
         levels: int | None = None,
         encoder: Callable[..., Any] | None = None,
@@ -81,8 +79,6 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         named = likelihood_named(likelihood, data_size or 0, levels) if isinstance(likelihood, str) else None
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
         if data_size is None and (encoder is None or decoder is None):
             raise ValueError("VAE: give data_size, of which dense networks are made, or both an encoder and a decoder")
         if data_size is None and not isinstance(named, BernoulliOutputs | GaussianOutputs | None):
@@ -93,7 +89,7 @@ class VAE(nn.Module):
                 "decoder or likelihood of your own"
             )
         self._flattens = encoder is None
-        D, layer = data_size or 0, ACTIVATIONS[activation]
+        D, layer = data_size or 0, activation_named(activation)
         self.encoder = MLP(D, 2 * latent_size, hidden_sizes, layer) if encoder is None else encoder
         if decoder is None:
             decoder = MLP(latent_size, named.output_size if named else D, hidden_sizes[::-1], layer)

@@ -4,11 +4,12 @@ p(z) = 1/C sum_c q(z | u_c),   p(x | z) = likelihood(decoder(z)),   q(z | x) = e
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.likelihoods import likelihood_named, start_at
 from pplvm.programs.mixture_priors import VampPrior
 from pplvm.programs.vae import VAE
@@ -25,6 +26,7 @@ def vamp_vae(
     levels: int | None = None,
     num_components: int = 500,
     data_examples: Tensor | None = None,
+    activation: Literal["softplus", "tanh", "elu"] = "softplus",
 ) -> VAE:
     """A dense variational autoencoder under the VampPrior.
 
@@ -37,6 +39,7 @@ def vamp_vae(
         levels: of the data, for likelihoods of grey values.
         num_components: C, pseudo-inputs.
         data_examples: (N, D), where the pseudo-inputs start, beyond N at means of two; uniform noise unless given.
+        activation: of the hidden layers of encoder and decoder.
 
     Raises:
         ValueError: there is no such likelihood; num_components is below 1; the examples are of another size.
@@ -59,8 +62,8 @@ def vamp_vae(
             f"{data_size})"
         )
     outputs = likelihood_named(likelihood, data_size, levels)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.Softplus))
-    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], nn.Softplus)
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
+    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], activation_named(activation))
     start_at(decoder.last, outputs, data_mean)
     bounds = None if likelihood == "gaussian" else (0.0, 1.0)  # real data have none
     prior = VampPrior(encoder, _started(data_examples, num_components), bounds)

@@ -1,10 +1,11 @@
 """The variational autoencoder with an autoregressive flow as prior, after the variational lossy autoencoder."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import AutoregressiveFlowPrior
 from pplvm.programs.likelihoods import likelihood_named, start_at
 from pplvm.programs.vae import VAE
@@ -21,6 +22,7 @@ def vlae(
     levels: int | None = None,
     num_flows: int = 2,
     flow_hidden_sizes: Sequence[int] = (200,),
+    activation: Literal["softplus", "tanh", "elu"] = "elu",
 ) -> VAE:
     """A VAE with dense networks, a diagonal normal as posterior and an autoregressive flow as prior.
 
@@ -39,6 +41,7 @@ def vlae(
         levels: of the data, of likelihoods of grey values only.
         num_flows: T, at least 1.
         flow_hidden_sizes: widths of each flow's autoregressive network.
+        activation: of the hidden layers of encoder and decoder.
 
     Raises:
         ValueError: a size is below 1, or there is no such likelihood.
@@ -53,8 +56,8 @@ def vlae(
         arXiv:1611.02731
     """
     p_x = likelihood_named(likelihood, data_size, levels)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, nn.ELU))
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], nn.ELU)
+    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
+    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], activation_named(activation))
     start_at(decoder.last, p_x, data_mean)
     prior = AutoregressiveFlowPrior(latent_size, num_flows, flow_hidden_sizes)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x, prior=prior)

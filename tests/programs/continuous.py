@@ -8,8 +8,12 @@ from torch import Tensor, nn
 
 from pplvm.bounds import iwae
 from pplvm.catalog import PROGRAMS, find
+from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import Pathwise
+from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.parts import StandardNormal, bernoulli
+from pplvm.programs.vae import VAE
 
 __all__ = ["ROWS", "Row", "scattered"]
 
@@ -66,6 +70,11 @@ def hierarchical() -> nn.Module:
     return find("program", PROGRAMS, "hierarchical-vae")(D, latent_sizes=(2, 1, 2), hidden_size=4, data_mean=MEAN)
 
 
+def dequantized(dequantizer: str) -> Callable[[], nn.Module]:
+    sizes = {"couplings": 2, "components": 2, "channels": 2}
+    return lambda: find("program", PROGRAMS, "dequantized-flow")(D, LEVELS, dequantizer=dequantizer, **sizes)
+
+
 def convolutional() -> nn.Module:
     return find("program", PROGRAMS, "conv-vae")((1, 2, 3), latent_size=2, channels=(2, 2))
 
@@ -75,16 +84,36 @@ def hierarchical_of_maps() -> nn.Module:
     return make((1, 2, 3), groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
 
 
-FLOW_PRIOR = {"gdreg": "TransformedDistribution. is neither Normal"}
+def full_covariance() -> nn.Module:
+    head = FullCovariance(latent_size=2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized() -> nn.Module:
+    parts = {"decoder": MLP(2, D, (5,)), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    encoder = SemiAmortized(nn.Sequential(nn.Flatten(1), MLP(D, 4, (5,))), **parts, latent_size=2, steps=2)
+    return VAE(encoder=encoder, **parts)
+
+
+UNSHIFTED = {"gdreg": "is neither Normal"}
+"""Priors without a location and a scale of their draws."""
 
 ROWS = {
     "vae": Row(named("vae", data_mean=MEAN), binary, ("z",)),
     "hierarchical-vae": Row(hierarchical, binary, ("z_1", "z_2", "z_3")),
     "conv-hierarchical-vae": Row(hierarchical_of_maps, images, ("z_1", "z_2")),
-    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused={"gdreg": "MixturePrior. is neither Normal"}),
+    "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused=UNSHIFTED),
     "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
-    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=FLOW_PRIOR),
-    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=FLOW_PRIOR),
+    "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=UNSHIFTED),
+    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=UNSHIFTED),
+    "delta-vae": Row(named("delta-vae", latent_size=4, length=2), binary, ("z",), refused=UNSHIFTED),
+    "hyperspherical-vae": Row(
+        named("hyperspherical-vae", latent_size=3, concentration=None), binary, ("z",), refused=UNSHIFTED
+    ),
+    "vae, full covariance": Row(full_covariance, binary, ("z",)),
+    "vae, semi-amortized": Row(semi_amortized, binary, ("z",)),
     "vae, discretized logistic": Row(named("vae", likelihood="discretized-logistic", levels=LEVELS), grey, ("z",)),
+    "dequantized-flow": Row(dequantized("uniform"), grey, refused=UNSHIFTED),
+    "dequantized-flow, variational": Row(dequantized("variational"), grey, refused=UNSHIFTED),
     "conv-vae": Row(convolutional, images, ("z",)),
 }

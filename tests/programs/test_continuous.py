@@ -143,7 +143,9 @@ def distance(one, other):
     return float((gap / error.clamp(min=1e-10)).max())
 
 
-@pytest.mark.parametrize("reference", ALIKE)
+@pytest.mark.parametrize(
+    "reference", ["iwae", *[pytest.param(name, marks=pytest.mark.slow) for name in ALIKE if name != "iwae"]]
+)
 def test_gradients_of_one_bound_have_one_mean(row, reference):
     program, x = scattered(row.make()), row.data()[:1]
     legal = [name for name in (reference, *ALIKE[reference]) if name not in row.refused]

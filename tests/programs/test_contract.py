@@ -14,12 +14,19 @@ from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.delta_vae import DeltaVAE
+from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
-from pplvm.programs.parts import GaussianLikelihood, StandardNormal
+from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vamp_vae import vamp_vae
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -32,17 +39,32 @@ def real():
     return torch.randn(B, D)
 
 
+def grey():
+    return torch.randint(5, (B, D)) / 4
+
+
 def of_parts():
     networks = {"encoder": nn.Sequential(nn.Flatten(1), MLP(D, 4)), "decoder": MLP(2, D)}
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
 
 
-def away(program):
-    """From where the posterior is the prior and blocks are the identity, so that every parameter has a slope."""
+def moved(program):
+    """Parameters off their start, where a layer of zeros lets no gradient through."""
     with torch.no_grad():
         for parameter in program.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return program
+
+
+def full_covariance():
+    head = FullCovariance(2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized():
+    parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
+    return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, steps=2), **parts)
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -59,15 +81,33 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
-    "hierarchical vae": (lambda: away(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
+    "hierarchical vae": (lambda: moved(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
     "hierarchical vae, six groups": (
-        lambda: away(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
+        lambda: moved(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
         real,
         Pathwise(elbo, 1),
     ),
     "conv hierarchical vae": (
-        lambda: away(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
+        lambda: moved(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
         binary,
+        Pathwise(iwae, 2),
+    ),
+    "iaf-vae": (lambda: moved(iaf_vae(D, 3, (5,), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "iaf-vae, gaussian": (
+        lambda: moved(iaf_vae(D, 2, (), "gaussian", flow_hidden_sizes=(4, 3))),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "vae, vamp": (lambda: vamp_vae(D, 2, (5,), num_components=3), binary, Pathwise(iwae, 2)),
+    "vae, mixture": (lambda: VAE(D, 2, prior=MixtureOfGaussiansPrior(2, 3)), binary, Pathwise(elbo, 2)),
+    "vae, delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2), binary, Pathwise(iwae, 2)),
+    "vae, full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
+    "vae, semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        grey,
         Pathwise(iwae, 2),
     ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
