@@ -6,8 +6,15 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
+from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.transforms.activation_normalization import ActivationNormalization
 from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
+from pplvm.distributions.transforms.affine_coupling import AffineCoupling
+from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
+from pplvm.distributions.transforms.permutation import Permutation
+from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 
 
 def chain(a):
@@ -34,7 +41,23 @@ def flow(a, **options):
     return AffineAutoregressive(network, order=(0, 1, 2), context=a, **options)
 
 
+def coupled(a):
+    """All transforms of vectors, of which the couplings read the first coordinate."""
+    numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)
+    chain = [
+        AffineCoupling(lambda first: first * numbers[:4], 3),
+        Permutation(torch.tensor([2, 0, 1], device=a.device)),
+        MixtureCoupling(lambda first: first * numbers, 3, components=2).inv,
+        ActivationNormalization(a, 0.3 * a),
+        ScaledSigmoid(),
+    ]
+    return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
+
+
 DISTRIBUTIONS = {
+    "Logistic": lambda a: Logistic(a, a.exp()),
+    "couplings": coupled,
+    "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
     "Normal": lambda a: dist.Normal(a, a.exp()),
     "ResidualNormal": lambda a: ResidualNormal(a, a.exp(), a.sin(), 0.3 * a),
     "Laplace": lambda a: dist.Laplace(a, a.exp()),
@@ -64,7 +87,7 @@ DISTRIBUTIONS = {
     ),
 }
 
-NO_MOMENTS = ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
+NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
