@@ -14,6 +14,8 @@ from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
@@ -79,6 +81,16 @@ PROGRAMS = {
         Pathwise(elbo, 1),
     ),
     "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "flow-prior-vae": (
+        lambda: moved(flow_prior_vae(D, 2, (5,), couplings=2, flow_sizes=(4,))),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "dequantized-flow": (
+        lambda: moved(dequantized_flow(D, 2, dequantizer="variational", couplings=2, components=2, channels=4)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
