@@ -7,9 +7,11 @@ noise of a flow that knows the image and is learned together with the density. M
     python examples/dequantized_flow.py                  scikit-learn's digits, 17 levels
     python examples/dequantized_flow.py --data FOLDER    MNIST, 256 levels, as idx files in FOLDER/MNIST/raw
 
-Expected (STEPS steps each, batches of 100, Adam at 2e-3 falling to 0 along a cosine), 100 test digits, bits/dim:
+Expected (200 steps each, batches of 100, Adam at 2e-3 falling to 0 along a cosine), 100 test digits, bits/dim:
 
-EXPECTED
+    dequantizer         k = 1             k = 32
+    uniform         2.199 +- 0.019    2.113 +- 0.020
+    variational     2.085 +- 0.021    2.027 +- 0.022
 """
 
 import argparse
