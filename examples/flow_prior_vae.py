@@ -7,9 +7,11 @@ start as N(0, I) exactly.
     python examples/flow_prior_vae.py                  scikit-learn's digits, 1 where a pixel is above half of the top
     python examples/flow_prior_vae.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
 
-Expected (STEPS steps each, batches of 100, Adam at 2e-3 falling to 0 along a cosine), 100 test digits, nats:
+Expected (500 steps each, batches of 100, Adam at 2e-3 falling to 0 along a cosine), 100 test digits, nats:
 
-EXPECTED
+    prior       -elbo    -log p(x), k = 100
+    N(0, I)     19.60      19.26 +- 0.38
+    RealNVP     18.76      18.38 +- 0.41
 """
 
 import argparse
