@@ -16,6 +16,15 @@ from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
 from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 from pplvm.distributions.von_mises_fisher import VonMisesFisher
+from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.transforms.activation_normalization import ActivationNormalization
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
+from pplvm.distributions.transforms.affine_coupling import AffineCoupling
+from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
+from pplvm.distributions.transforms.permutation import Permutation
+from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 
 
 def chain(a):
@@ -50,9 +59,23 @@ def colours(a):
     """Images of one pixel, a batch of two, three components."""
     of_channels = a[..., None, None, None] * a.new_tensor([1.0, 2.0, 3.0])[:, None, None]
     return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
+def coupled(a):
+    """All transforms of vectors, of which the couplings read the first coordinate."""
+    numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)
+    chain = [
+        AffineCoupling(lambda first: first * numbers[:4], 3),
+        Permutation(torch.tensor([2, 0, 1], device=a.device)),
+        MixtureCoupling(lambda first: first * numbers, 3, components=2).inv,
+        ActivationNormalization(a, 0.3 * a),
+        ScaledSigmoid(),
+    ]
+    return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
 
 
 DISTRIBUTIONS = {
+    "Logistic": lambda a: Logistic(a, a.exp()),
+    "couplings": coupled,
+    "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
     "Normal": lambda a: dist.Normal(a, a.exp()),
     "ResidualNormal": lambda a: ResidualNormal(a, a.exp(), a.sin(), 0.3 * a),
     "Laplace": lambda a: dist.Laplace(a, a.exp()),
@@ -94,6 +117,7 @@ DISTRIBUTIONS = {
 NO_MOMENTS = ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
+NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)

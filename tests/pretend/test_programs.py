@@ -15,6 +15,8 @@ from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.iaf_vae import iaf_vae
@@ -76,6 +78,16 @@ PROGRAMS = {
         Pathwise(iwae, 2),
     ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "flow-prior-vae": (
+        lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, couplings=2, flow_sizes=(4,)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "dequantized-flow": (
+        lambda: dequantized_flow(D, 2, None, torch.rand(5, D).round(), "variational", 2, 2, 4),
+        binary,
+        Pathwise(iwae, 2),
+    ),
     "conv-vae": (
         lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),
         lambda: (images(B),),
@@ -134,6 +146,8 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("hierarchical vae", marks=pytest.mark.slow),
         pytest.param("iaf-vae", marks=pytest.mark.slow),
         pytest.param("vlae", marks=pytest.mark.slow),
+        pytest.param("flow-prior-vae", marks=pytest.mark.slow),
+        pytest.param("dequantized-flow", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )
