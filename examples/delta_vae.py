@@ -7,7 +7,8 @@ rate stays above the floor that is known before training.
     python examples/delta_vae.py       scikit-learn's digits, 1 where a pixel is above half of the top
 
 The floor of four correlations 1/8, 3/8, 5/8, 7/8 over 4 steps is 2.10 nats, whatever is trained. After 20 steps, where
-nothing is learnt yet, the test split has rates of 0.22 and 0.21 (VAE, beta 1 and 5) and 2.60 and 2.56 (delta-VAE).
+nothing is learnt yet, the test split has rates of 0.22 and 0.21 (VAE, beta 1 and 5) and 2.60 and 2.56 (delta-VAE). At
+beta 1, 2,000 steps, `pplvm fit --program delta-vae` ends at a validation bound of -18.60 nats.
 """
 
 import argparse
