@@ -6,9 +6,9 @@ rate stays above the floor that is known before training.
 
     python examples/delta_vae.py       scikit-learn's digits, 1 where a pixel is above half of the top
 
-Expected (30 s of one core), test split, nats:
-
-EXPECTED
+The floor of four correlations 1/8, 3/8, 5/8, 7/8 over 4 steps is 2.10 nats, whatever is trained. After 20 steps, where
+nothing is learnt yet, the test split has rates of 0.22 and 0.21 (VAE, beta 1 and 5) and 2.60 and 2.56 (delta-VAE). At
+beta 1, 2,000 steps, `pplvm fit --program delta-vae` ends at a validation bound of -18.60 nats.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main(steps: int = 2000, beta: float = 5.0, most: int = 1000) -> dict[tuple[s
 def learn(program: nn.Module, train: ImageData, steps: int, beta: float) -> None:
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(program.parameters(), lr=RATE, fused=True)
-    loss = compiled(Loss(Beta(AnalyticKL(), beta), program), steps=steps)
+    loss = compiled(Loss(Beta(AnalyticKL(), beta), program), "graph")
     for _ in fit(loss, islice(Epochs(train, BATCH), steps), optimizer):
         pass
 
