@@ -6,7 +6,13 @@ by the program, not by a warm-up. What the rate buys is read from the distortion
 
     python examples/hyperspherical_vae.py
 
-Expected (EXPECTED
+Expected (2,000 steps each), the 300 test digits, nats:
+
+    kappa    known rate    rate, its spread    distortion    -elbo    -log p(x), k = 1000
+       10        1.5292    1.5292, 0                20.63    22.16    20.96 +- 0.19
+       70        7.8428    7.8428, 0                11.88    19.72    18.82 +- 0.21
+
+Independent pixels need 24.46 nats.
 """
 
 import argparse
@@ -31,16 +37,19 @@ from pplvm.training.fit import fit
 BATCH, RATE, LATENT, CONCENTRATIONS = 100, 1e-3, 12, (10.0, 70.0)
 
 
-def main(steps: int = 2000, most: int = 1000, picture: str = "runs/hyperspherical_vae.png") -> dict[float, dict]:
+def main(
+    steps: int = 2000, tested: int = 300, most: int = 1000, picture: str = "runs/hyperspherical_vae.png"
+) -> dict[float, dict]:
     """Train a program for each concentration; returns its figures.
 
     Arguments:
         steps: of training.
+        tested: test data at most, at least 12.
         most: k of the importance-sampled likelihood.
         picture: where the interpolations between test data are drawn.
     """
     train, test = (binarize(digits(split), "static") for split in ("train", "test"))
-    x = test.rows(torch.arange(len(test)))
+    x = test.rows(torch.arange(min(tested, len(test))))
     found = {}
     print("kappa    known rate    rate, its spread    distortion    -elbo    -log p(x)")
     for kappa in CONCENTRATIONS:
