@@ -38,7 +38,8 @@ Made by `python -m docs.estimators > docs/estimators.md` from the code; `tests/t
 Bernoullis, or on a Gaussian latent, at K = 2 particles where K can be set. *Mean gradient*: what
 `pplvm verify NAME` finds over all tiny programs that it runs on; a bias is that of the worst, against the limit of many
 particles for what only tends to it (`rws`, `thermodynamic`, `prior-sampling`). *Undecided*: no gradient to compare with
-(`wake-sleep`, `free-bits-rloo`, `beta-tcvae`), or too few draws by default.
+(`wake-sleep`, `free-bits-rloo`), or too few draws by default.
+*Refused everywhere*: the tiny programs have two latents, and `beta-tcvae` splits the KL of one.
 """
 
 

@@ -106,7 +106,7 @@ def show(found: dict[float, Scores], picture: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The beta-VAE on sprites whose factors are known")
     parser.add_argument("--betas", type=float, nargs="+", default=(0.5, 2.0, 8.0))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)

@@ -100,7 +100,10 @@ class TotalCorrelation(Wrapper):
         """The target within where all weights are one; else one that depends on the whole minibatch."""
         if set(self.weights) == {1}:
             return self.inner.target
-        return Tabulated("elbo, " + ", ".join(f"{name} times {w:g}" for name, w in self.weights._asdict().items()))
+        named = zip(("index-code information", "total correlation", "dimension-wise KL"), self.weights, strict=True)
+        within = self.inner.target
+        within = within.name if isinstance(within, Tabulated) else within.__name__
+        return Tabulated(", ".join([within, *(f"{name} times {weight:g}" for name, weight in named if weight != 1)]))
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         if set(self.weights) == {1}:
@@ -133,7 +136,7 @@ def kl_parts(q: Distribution, z: Tensor, log_p: Tensor, num_data: int | None = N
     """The parts of log q(z | n) - log p(z) at draws from a minibatch, by its minibatch-weighted aggregate posterior.
 
     Arguments:
-        q: of which z are draws, one coordinate or `Independent` ones, (M, *event), or (K, M, *event) with equal particles.
+        q: of which z are draws, one coordinate or `Independent` ones, (M, *event) or (K, M, *event)
         z: (M, *event) or (K, M, *event).
         log_p: the density of the prior, (K, M).
         num_data: N; M unless given.

@@ -142,6 +142,8 @@ def test_the_value_stays_the_bound(inner, x):
     same, weighed = gradients(TotalCorrelation(inner, 6.0, alpha=0.5, gamma=2.0), program, x)
     assert torch.equal(value, same)
     assert not any(torch.allclose(a, b) for a, b in zip(plain[:2], weighed[:2], strict=True))
+    named = TotalCorrelation(Beta(inner, 2.0), 6.0, gamma=0.5).target.name
+    assert named == "elbo, beta 2, total correlation times 6, dimension-wise KL times 0.5"
 
 
 def test_equal_weights_are_beta(x):
