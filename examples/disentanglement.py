@@ -8,9 +8,14 @@ has a latent to itself. The scores depend on the seed as much as on beta, so tha
     python examples/disentanglement.py
     python examples/disentanglement.py --betas 0.25 0.5 1 2 4 8 --seeds 5 --steps 5000
 
-Expected (1,000 steps of 3 betas and 3 seeds: EXPECTED), test split, mean +- standard deviation over 3 seeds:
+Expected (1,000 steps, 40 s of one core), test split, nats, mean +- standard deviation over 3 seeds:
 
-TABLE
+    beta              rate        distortion               MIG      active units
+     0.5      8.78 +- 0.20      9.28 +- 0.11      0.06 +- 0.02      4.67 +- 0.58
+       2      4.98 +- 0.18     13.30 +- 0.21      0.04 +- 0.04      3.67 +- 0.58
+       8      1.61 +- 0.05     28.24 +- 0.70      0.10 +- 0.09      2.00 +- 0.00
+
+So few steps disentangle nothing: the seeds of beta 8 differ in MIG by as much as its mean.
 """
 
 import argparse
@@ -106,7 +111,7 @@ def show(found: dict[float, Scores], picture: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The beta-VAE on sprites whose factors are known")
     parser.add_argument("--betas", type=float, nargs="+", default=(0.5, 2.0, 8.0))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)

@@ -100,7 +100,10 @@ class TotalCorrelation(Wrapper):
         """The target within where all weights are one; else one that depends on the whole minibatch."""
         if set(self.weights) == {1}:
             return self.inner.target
-        return Tabulated("elbo, " + ", ".join(f"{name} times {w:g}" for name, w in self.weights._asdict().items()))
+        named = zip(("index-code information", "total correlation", "dimension-wise KL"), self.weights, strict=True)
+        within = self.inner.target
+        within = within.name if isinstance(within, Tabulated) else within.__name__
+        return Tabulated(", ".join([within, *(f"{name} times {weight:g}" for name, weight in named if weight != 1)]))
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         if set(self.weights) == {1}:
@@ -133,7 +136,7 @@ def kl_parts(q: Distribution, z: Tensor, log_p: Tensor, num_data: int | None = N
     """The parts of log q(z | n) - log p(z) at draws from a minibatch, by its minibatch-weighted aggregate posterior.
 
     Arguments:
-        q: of which z are draws, `Independent` of coordinates (M, *event), or (K, M, *event) with equal particles.
+        q: of which z are draws, one coordinate or `Independent` ones, (M, *event) or (K, M, *event)
         z: (M, *event) or (K, M, *event).
         log_p: the density of the prior, (K, M).
         num_data: N; M unless given.
@@ -148,7 +151,8 @@ def kl_parts(q: Distribution, z: Tensor, log_p: Tensor, num_data: int | None = N
     coordinates, event = _coordinates(q), q.event_shape
     M = z.shape[-1 - len(event)]
     each = z.reshape(-1, M, *event).movedim(1, 0).unsqueeze(2)  # (M, K, 1, *event)
-    log_q = coordinates.log_prob(each).flatten(3)  # (M, K, M, Z): draw of i, particle, density of j, coordinate
+    log_q = coordinates.log_prob(each)
+    log_q = log_q.reshape(*log_q.shape[:3], -1)  # (M, K, M, Z): draw of i, particle, density of j, coordinate
     own = log_q.diagonal(dim1=0, dim2=2).sum(1).expand(log_p.shape)  # (K, M)
     log_NM = math.log(M * (M if num_data is None else num_data))
     joint = (log_q.sum(3).logsumexp(2) - log_NM).mT  # (K, M)
@@ -193,8 +197,8 @@ def _only_latent(found: dict[str, Site], nesting: int) -> tuple[str, Site]:
 
 def _coordinates(q: Distribution, name: str = "z") -> Distribution:
     """The distribution of independent coordinates within `.to_event()`."""
-    inner = getattr(q, "base_dist", None)
-    if not isinstance(q, Independent) or inner is None or inner.event_shape:
+    inner = q.base_dist if isinstance(q, Independent) else q
+    if inner.event_shape:
         raise ObjectiveError(
             f"TotalCorrelation needs the density of each coordinate of latent {name!r} by itself, and its "
             f"distribution in the guide, {type(q).__name__}, has none: draw it from independent ones, as "

@@ -81,6 +81,14 @@ def test_the_parts_add_up_to_the_draws_of_the_kl(shape, num_data):
     assert all(part.shape == log_p.shape for part in parts)
 
 
+def test_a_latent_of_one_coordinate_has_no_total_correlation():
+    q = dist.Normal(torch.randn(5), 0.7)
+    z = q.sample((4,))
+    parts = kl_parts(q.expand((4, 5)), z, torch.zeros(4, 5))
+    assert float(parts.total_correlation.abs().max()) < 1e-12
+    assert torch.allclose(sum(parts), q.log_prob(z))
+
+
 def test_the_total_correlation_of_all_data_is_the_known_one():
     x = grid()
     q, N = dist.Normal((x @ W.T).expand(20, -1, 2), SCALE).to_event(1), len(x)
@@ -134,6 +142,8 @@ def test_the_value_stays_the_bound(inner, x):
     same, weighed = gradients(TotalCorrelation(inner, 6.0, alpha=0.5, gamma=2.0), program, x)
     assert torch.equal(value, same)
     assert not any(torch.allclose(a, b) for a, b in zip(plain[:2], weighed[:2], strict=True))
+    named = TotalCorrelation(Beta(inner, 2.0), 6.0, gamma=0.5).target.name
+    assert named == "elbo, beta 2, total correlation times 6, dimension-wise KL times 0.5"
 
 
 def test_equal_weights_are_beta(x):

@@ -16,7 +16,7 @@ from torch import Tensor
 from pplvm.evaluation.disentanglement.codes_and_levels import codes_and_levels, halves
 
 TREES = 30
-"""Of a forest: with three times as many the scores of a VAE on sprites change in the third decimal."""
+"""Of a forest."""
 
 LEAST_LEAF = 5
 """Data in a leaf, so that trees do not split by latents that know nothing of the factor."""

@@ -29,7 +29,7 @@ def factor_vae_score(
         codes: (N, Z), posterior means.
         factors: (N, F) integers, the level of each factor.
         votes: to learn from and as many to score.
-        group: data in a group; N of one level are fewer, and some are then drawn twice.
+        group: data in a group, drawn with replacement among those of one level.
         least_variance: that an active latent's means exceed over the data.
         seed: of the draws.
 
