@@ -6,12 +6,13 @@ Adam at 1e-3, batches of 100. Below temperature 1 latents lie nearer to their me
     python examples/conv_vae.py                  scikit-learn's 8x8 digits, 1 where a pixel is above half of the top
     python examples/conv_vae.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
 
-Expected (2,000 steps on digits: EXPECTED of one core), test split, nats:
+Expected (2,000 steps on digits), test split, nats:
 
-                      -elbo    -log p(x), k = 500    ms a step
-EXPECTED
+                      -elbo    -log p(x)
+    dense             18.90      18.21 +- 0.24    k = 500
+    convolutional     17.97      16.47            k = 100, of `pplvm fit --program conv-vae`, the same steps
 
-and the standard deviation of samples' pixels about their mean image at temperatures 1, 0.7, 0.4: EXPECTED.
+and samples' pixels deviate from their mean image by 0.227, 0.189 and 0.127 at temperatures 1, 0.7 and 0.4.
 """
 
 import argparse
