@@ -93,6 +93,13 @@ def test_it_is_judged_drawn_from_and_compared(name, capsys):
     assert "pathwise" in capsys.readouterr().out
 
 
+def test_check_calls_a_flow_a_flow(capsys):
+    assert main(["check", "vlae"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["flow", "of", "Normal"] in [row[2:5] for row in rows if row[:2] == ["model", "z"]]
+    assert ["Normal"] in [row[2:3] for row in rows if row[:2] == ["guide", "z"]]
+
+
 OF_WRONG_SIZE = """
 import torch
 from torch import nn

@@ -7,24 +7,22 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.mixture_prior import MixturePrior
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
-from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
-from pplvm.distributions.von_mises_fisher import VonMisesFisher
-from pplvm.distributions.dequantized import Dequantized
-from pplvm.distributions.logistic import Logistic
-from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.transforms.activation_normalization import ActivationNormalization
 from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
 from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
+from pplvm.distributions.von_mises_fisher import VonMisesFisher
 
 
 def chain(a):
@@ -59,6 +57,8 @@ def colours(a):
     """Images of one pixel, a batch of two, three components."""
     of_channels = a[..., None, None, None] * a.new_tensor([1.0, 2.0, 3.0])[:, None, None]
     return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
+
+
 def coupled(a):
     """All transforms of vectors, of which the couplings read the first coordinate."""
     numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)

@@ -14,9 +14,9 @@ from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
-from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.dequantized_flow import dequantized_flow
 from pplvm.programs.flow_prior_vae import flow_prior_vae
+from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.iaf_vae import iaf_vae

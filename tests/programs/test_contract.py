@@ -15,9 +15,9 @@ from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.delta_vae import DeltaVAE
-from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.dequantized_flow import dequantized_flow
 from pplvm.programs.flow_prior_vae import flow_prior_vae
+from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.iaf_vae import iaf_vae
@@ -110,6 +110,8 @@ PROGRAMS = {
     "hyperspherical, grey": (
         lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
         grey,
+        Pathwise(iwae, 2),
+    ),
     "flow-prior-vae": (
         lambda: moved(flow_prior_vae(D, 2, (5,), couplings=2, flow_sizes=(4,))),
         binary,
