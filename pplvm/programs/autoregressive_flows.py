@@ -4,7 +4,8 @@ posterior    z = t_T(.. t_1(z_0)), z_0 ~ N(loc, scale^2), each of a context of x
 prior        u = t_T(.. t_1(z)), u ~ N(0, I)                                         densities in one pass
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import pyro.distributions as dist
 import torch
@@ -70,7 +71,8 @@ class IAFPosterior(nn.Module):
                 f"have {' + '.join(map(str, sizes))} = {sum(sizes)}"
             )
         loc, log_scale, context = found.split(sizes, -1)
-        steps = [AffineAutoregressive(flow, flow.order, flow.project(context), self.affine) for flow in self.flows]
+        flows = cast(Iterable[MADE], self.flows)
+        steps = [AffineAutoregressive(flow, flow.order, flow.project(context), self.affine) for flow in flows]
         return dist.TransformedDistribution(dist.Normal(loc, log_scale.exp()).to_event(1), steps)
 
 
