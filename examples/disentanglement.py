@@ -8,7 +8,7 @@ has a latent to itself. The scores depend on the seed as much as on beta, so tha
     python examples/disentanglement.py
     python examples/disentanglement.py --betas 0.25 0.5 1 2 4 8 --seeds 5 --steps 5000
 
-Expected (1,000 steps, 40 s of one core), test split, nats, mean +- standard deviation over 3 seeds:
+Expected (1,000 steps, 49 s of one core), test split, nats, mean +- standard deviation over 3 seeds:
 
     beta              rate        distortion               MIG      active units
      0.5      8.78 +- 0.20      9.28 +- 0.11      0.06 +- 0.02      4.67 +- 0.58

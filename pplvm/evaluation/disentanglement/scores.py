@@ -87,7 +87,7 @@ def disentanglement(
     Example:
         >>> factors = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(30, 1)
         >>> print(disentanglement(factors.double(), factors).figures[0])
-        MIG 1.00  (chance 0.01; means of 2 latents, 2 factors, 20 bins)
+        MIG 1.00  (chance 0.00; means of 2 latents, 2 factors, 20 bins)
 
     References:
         Locatello, Bauer, Lucic, Raetsch, Gelly, Schoelkopf and Bachem, Challenging common assumptions in the
