@@ -6,14 +6,22 @@ from .data.images import (
     fashion_mnist as fashion_mnist,
     binarized_mnist as binarized_mnist,
 )
+from .data.sprites import sprites as sprites
 from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
+from .distributions.residual_normal import ResidualNormal as ResidualNormal
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
 from .programs.vae import VAE as VAE
+from .programs.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
+from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
+from .programs.delta_vae import DeltaVAE as DeltaVAE
+from .programs.vamp_vae import vamp_vae as vamp_vae
+from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
+from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
 from .objectives.objective import Loss as Loss
@@ -39,6 +47,8 @@ from .objectives.wake_sleep import WakeSleep as WakeSleep, ReweightedWakeSleep a
 from .objectives.thermodynamic import Thermodynamic as Thermodynamic
 from .objectives.penalized import Penalized as Penalized
 from .objectives.tempered import Beta as Beta, FreeBits as FreeBits, Warmup as Warmup
+from .objectives.kl_balancing import KLBalancing as KLBalancing
+from .objectives.total_correlation import TotalCorrelation as TotalCorrelation
 from .objectives.measure_valued import MeasureValued as MeasureValued
 from .objectives.biased import (
     BiasedStraightThrough as BiasedStraightThrough,

@@ -21,6 +21,9 @@ DATASETS = {
     "digits": Entry("pplvm.data.images:digits", "scikit-learn's 8x8 digits, 1,797 images, 17 grey levels (default)"),
     "mnist": Entry("pplvm.data.images:mnist", "28x28 digits, 60,000 + 10,000, read from --data-root"),
     "fashion-mnist": Entry("pplvm.data.images:fashion_mnist", "28x28 garments, the same layout"),
+    "sprites": Entry(
+        "pplvm.data.sprites:sprites", "32x32 sprites with known factors, rendered here (not dSprites); sprites@side=64"
+    ),
     "binarized-mnist": Entry("pplvm.data.images:binarized_mnist", "the static split, .npz or .amat in --data-root"),
 }
 
@@ -30,7 +33,25 @@ PROGRAMS = {
         "layers of Bernoulli latents over binary data (default)",
     ),
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
-    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent, Bernoulli or Gaussian likelihood"),
+    "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent; Bernoulli, Gaussian or discretized logistic likelihood"),
+    "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "the same with residual convolutions, for images"),
+    "hierarchical-vae": Entry(
+        "pplvm.programs.hierarchical_vae:hierarchical_vae", "groups of Gaussian latents, top-down, residual posteriors"
+    ),
+    "conv-hierarchical-vae": Entry(
+        "pplvm.programs.conv_hierarchical_vae:conv_hierarchical_vae", "latent maps at several scales, for images"
+    ),
+    "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "posterior an inverse autoregressive flow"),
+    "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
+    "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
+    "vlae": Entry("pplvm.programs.vlae:vlae", "prior an autoregressive flow, dense decoder"),
+    "dequantized-flow": Entry(
+        "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
+    ),
+    "delta-vae": Entry("pplvm.programs.delta_vae:DeltaVAE", "VAE under an AR(1) prior, its rate above a known floor"),
+    "hyperspherical-vae": Entry(
+        "pplvm.programs.hyperspherical_vae:HypersphericalVAE", "latent on the unit sphere, of a rate that is known"
+    ),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }
 
@@ -84,6 +105,9 @@ OBJECTIVES = {
     "beta-rloo": Entry("pplvm.objectives.presets:beta_rloo", "elbo, KL times beta: leave-one-out"),
     "beta-analytic-kl": Entry(
         "pplvm.objectives.presets:beta_analytic_kl", "elbo, KL times beta: reparameterized, KL in closed form"
+    ),
+    "beta-tcvae": Entry(
+        "pplvm.objectives.presets:beta_tcvae", "elbo, total correlation times beta: reparameterized, KL in closed form"
     ),
     "free-bits-rloo": Entry("pplvm.objectives.presets:free_bits_rloo", "elbo, free bits: leave-one-out"),
     "pyro-trace": Entry("pplvm.objectives.presets:pyro_trace", "Pyro's Trace_ELBO"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import TransformedDistribution
 
 from pplvm.batch import as_tuple
 from pplvm.commands.building.builders import build_program, known_to
@@ -95,15 +96,16 @@ def _owner(name: str, trained: bool, owners: dict[str, set[str]]) -> str:
 
 def _site_row(role: str, site: Any) -> tuple[str, ...]:
     fn = site["fn"]
-    inner = fn
+    inner, is_flow = fn, False
     while hasattr(inner, "base_dist"):
-        inner = inner.base_dist
+        inner, is_flow = inner.base_dist, is_flow or isinstance(inner, TransformedDistribution)
+    called = f"flow of {type(inner).__name__}" if is_flow else type(inner).__name__
     how = "observed" if site["is_observed"] else "path" if is_reparameterized(fn) else "score"
     plates = ", ".join(
         f"{frame.name}[{frame.size}]@{frame.dim}" for frame in site["cond_indep_stack"] if frame.vectorized
     )
     shapes = (str(tuple(fn.batch_shape)), str(tuple(fn.event_shape)))
-    return role, site["name"], type(inner).__name__, *shapes, support_in_words(fn.support), how, plates or "none"
+    return role, site["name"], called, *shapes, support_in_words(fn.support), how, plates or "none"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

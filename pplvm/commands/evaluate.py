@@ -3,11 +3,9 @@
 import argparse
 import dataclasses
 import json
-import math
 import platform
 import sys
 import textwrap
-from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +16,8 @@ import xarray as xr
 from torch import Tensor
 
 from pplvm.commands.building.builders import usable_device
+from pplvm.commands.evaluation.factor_scores import factor_arrays, factors_for, scored
+from pplvm.commands.evaluation.side_by_side import WRITTEN, compare_evaluations
 from pplvm.commands.output.annealing_hint import annealing_hint
 from pplvm.commands.output.matplotlib_settings import default_style
 from pplvm.commands.output.netcdf import one_draw_of, save
@@ -31,24 +31,25 @@ from pplvm.commands.runs.trained_program import (
     with_labels_hidden,
 )
 from pplvm.commands.sample_request import sample_request
+from pplvm.data.factors import Factors
 from pplvm.distributed.collectives import broadcast_object
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.ranks import is_first, join
 from pplvm.evaluation.evaluate import NO_LATENTS, evaluate
 from pplvm.evaluation.evaluation import VARIABLES, Evaluation
-from pplvm.evaluation.figures import Figure, aligned
+from pplvm.evaluation.figures import aligned
 from pplvm.evaluation.samples import prior_samples
 from pplvm.plots.curves import save_convergence
 from pplvm.plots.evaluation_page import NOT_COMPARABLE, evaluation_page
-from pplvm.plots.rate_distortion import save_rate_distortion
+from pplvm.plots.factor_scores import save_factor_map
 
 __all__ = ["run"]
 
+ONE_SEED = "scores are of one seed: evaluate runs of several, which differ more than models do"
+"""Locatello et al., 2019, arXiv:1811.12359."""
+
 SAMPLES = 64
 """Samples of the prior that a page shows."""
-
-TOGETHER = "rate-distortion.png"
-"""What several runs have together."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,11 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
             every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
+            factors = [factors_for(trained, arguments.factors, arguments.limit, arguments.every) for trained in every]
             directories = [_directory(trained, arguments) for trained in every]
-        found = [_evaluate_run(*each, ks, arguments) for each in zip(every, directories, strict=True)]
+        found = [_evaluate_run(*each, ks, arguments) for each in zip(every, factors, directories, strict=True)]
         with errors_on_all_ranks():
             if len(every) > 1 and is_first():
-                _compare(every, found, Path(arguments.output))
+                compare_evaluations(every, found, Path(arguments.output), arguments.weights)
     return 0
 
 
@@ -91,9 +93,9 @@ def _refuse_confusion(every: list[TrainedProgram], arguments: argparse.Namespace
     names = [trained.directory.name for trained in every]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two runs are called {twice[0]!r}: rename one, or evaluate them one by one")
-    path = Path(arguments.output, TOGETHER)
-    if path.is_symlink() or (path.exists() and not arguments.overwrite):
-        raise ValueError(f"{path} exists: replace it by --overwrite, or name another directory with --output")
+    for path in (Path(arguments.output, name) for name in WRITTEN):
+        if path.is_symlink() or (path.exists() and not arguments.overwrite):
+            raise ValueError(f"{path} exists: replace it by --overwrite, or name another directory with --output")
 
 
 def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
@@ -105,7 +107,11 @@ def _directory(trained: TrainedProgram, arguments: argparse.Namespace) -> Path:
 
 
 def _evaluate_run(
-    trained: TrainedProgram, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
+    trained: TrainedProgram,
+    factors: Factors | None,
+    directory: Path,
+    ks: tuple[int, ...],
+    arguments: argparse.Namespace,
 ) -> Evaluation:
     some = trained.some(arguments.limit, arguments.every)
     found = evaluate(
@@ -122,12 +128,18 @@ def _evaluate_run(
     )
     with errors_on_all_ranks():
         if is_first():
-            _write(trained, found, directory, ks, arguments)
+            found = found if factors is None else scored(found, factors, arguments.seed)
+            _write(trained, found, factors, directory, ks, arguments)
     return found
 
 
 def _write(
-    trained: TrainedProgram, found: Evaluation, directory: Path, ks: tuple[int, ...], arguments: argparse.Namespace
+    trained: TrainedProgram,
+    found: Evaluation,
+    factors: Factors | None,
+    directory: Path,
+    ks: tuple[int, ...],
+    arguments: argparse.Namespace,
 ) -> None:
     pictures = Pictures(trained, directory, arguments.seed)
     asked = sample_request(trained, SAMPLES)
@@ -138,7 +150,9 @@ def _write(
     except ValueError as error:  # one k makes no curve
         left_out.append(f"convergence.png: {error}")
     count = len(trained.some(arguments.limit, arguments.every))
+    files = _factor_map(found, directory, pictures.traversals) | files
     circumstances = _circumstances(trained, arguments, ks, count)
+    circumstances |= {} if factors is None else {"factors": f"{factors}; {ONE_SEED}"}
     remarks = [*changed_data(trained), *comparability_caveats(trained, arguments.split, count, arguments.every)]
     x = trained.rows(arguments.limit, arguments.every)
     hint = None if NO_LATENTS in found.left_out else annealing_hint(trained.program, x, arguments)
@@ -148,7 +162,7 @@ def _write(
     (directory / "report.html").write_text(page, encoding="utf-8")
     told = {"circumstances": circumstances, "not_comparable": remarks, "left_out": left_out, "figures": rows}
     (directory / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    arrays = _arrays(found, ks)
+    arrays = _arrays(found, ks).assign({} if factors is None else factor_arrays(found, factors))
     save(directory / "evaluation.nc", arrays, one_draw_of(arrays))
     _print(trained, found, remarks, left_out)
     print(f"\n{hint}" if hint else "")
@@ -184,6 +198,14 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
     )
 
 
+def _factor_map(found: Evaluation, directory: Path, traversals: dict[str, Path]) -> dict[str, Path]:
+    """The map of latents by factors and the traversals of the same latents, which stand beside scores; or none."""
+    if (scores := found.disentanglement) is None:
+        return {}
+    path = save_factor_map(scores.information, scores.importances, scores.factor_names, directory / "factors.png")
+    return {"What each latent, in the order of the traversals below, tells of each factor": path, **traversals}
+
+
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:
     """The importance-sampled estimates at each k, (N, len(ks)), and their name."""
     names = dict(zip(VARIABLES, (found.names.log_p, "log mean weight"), strict=True))
@@ -211,40 +233,3 @@ def _print(trained: TrainedProgram, found: Evaluation, remarks: list[str], left_
             print(f"\n{heading}")
             for sentence in sentences:
                 print(textwrap.fill(sentence, 100, initial_indent="  ", subsequent_indent="    "))
-
-
-def _compare(every: list[TrainedProgram], found: list[Evaluation], directory: Path) -> None:
-    """Plot rate against distortion of all runs, and print their main figures side by side."""
-    points, likelihoods = [], {each.names.log_p for each in found}
-    differ = len(likelihoods) > 1  # which do not compare
-    name = "log p" if differ else likelihoods.pop()
-    width = max(12, len(name) + 2, *(len(each) + 9 for each in likelihoods))
-    print(f"\n{'run':30}{name:>{width}}{'rate':>10}{'distortion':>12}{'beta':>8}")
-    for trained, each in zip(every, found, strict=True):
-        figures = {figure.name: figure for figure in each.sections["rate and distortion"]}
-        rate, distortion = figures["rate"], figures["distortion"]
-        beta = trained.settings.beta if trained.settings.beta is not None else 1.0
-        best = each.per_datum.get("log_p_exact", each.per_datum.get("log_p"))  # neither where it is no bound
-        shown = "-" if best is None else f"{float(best.reshape(len(best), -1)[:, -1].mean()):.2f}"
-        label, on_curve = trained.directory.name, beta
-        if differ:
-            shown = f"{each.names.log_p} {shown}"
-            label, on_curve = f"{label}, {each.names.log_p}", None
-        points.append(_point(label, on_curve, rate, distortion))
-        told = str(trained.directory)[-29:]
-        print(f"{told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
-    finite = [point for point in points if math.isfinite(point["rate"]) and math.isfinite(point["distortion"])]
-    if len(finite) < len(points):
-        unknown = ", ".join(str(point["label"]) for point in points if point not in finite)
-        print(f"left out of {TOGETHER}, as rate or distortion is not finite: {unknown}")
-    if finite:
-        print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
-
-
-def _point(label: str, beta: float | None, rate: Figure, distortion: Figure) -> Mapping[str, Any]:
-    """A run in the rate-distortion plane; without a beta it is on no curve of betas."""
-    found: dict[str, Any] = {"label": label} | ({} if beta is None else {"beta": beta})
-    for figure in (rate, distortion):
-        found |= {figure.name: figure.value}
-        found |= {} if figure.error is None else {f"{figure.name}_error": figure.error}
-    return found

@@ -25,7 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
         trained = load_trained(arguments.run, arguments, device)
         asked = sample_request(trained, arguments.count, arguments.label)
         directory = open_output(Path(arguments.output or trained.directory / "samples"), SAMPLES, arguments.overwrite)
-        samples = prior_samples(trained.program, asked.like, arguments.count, arguments.seed)
+        samples = prior_samples(
+            trained.program, asked.like, arguments.count, arguments.seed, temperature=arguments.temperature
+        )
         arrays = asked.conditions | {"mean": samples.mean, "draw": samples.draw}
         np.savez_compressed(directory / "samples.npz", **{name: found.cpu().numpy() for name, found in arrays.items()})
         pictures = Pictures(trained, directory, arguments.seed)

@@ -54,6 +54,9 @@ class ImageData(NotebookRepr, Dataset[Tensor | Any]):
     arrays: Mapping[str, Callable[[], Tensor]] = {}
     """What else was found with one row a datum, by name, read as it is asked for: `conditioned` may name it."""
 
+    factor_names: tuple[str, ...] = ()
+    """The names of the columns of `arrays["factors"]`, (N, F), the levels of known factors of variation."""
+
     no_labels: str = ""
     """Why what might be meant for labels is none, a sentence."""
 
@@ -232,6 +235,7 @@ class ImageData(NotebookRepr, Dataset[Tensor | Any]):
         """These data with the classes, arrays and conditions of another data set of the same rows."""
         found = copy.copy(self)
         found.conditions, found.arrays, found.no_labels = other.conditions, other.arrays, other.no_labels
+        found.factor_names = other.factor_names
         found.spec = replace(self.spec, num_classes=other.spec.num_classes, conditions=other.spec.conditions)
         return found
 

@@ -173,6 +173,8 @@ def _advice_for(value: float | None, support: Constraint) -> str:
 def _advice(levels: int, support: Constraint) -> str:
     if levels == 2:
         return "use a likelihood for 0 and 1 (e.g. Bernoulli)"
+    if hasattr(support, "levels"):  # of a likelihood of other grey levels
+        return f"give the likelihood the levels of the data, levels={levels}"
     if support is constraints.boolean:
         return f"binarize the data (--binarize static or dynamic) or use {FOR_GREY}"
     if support.is_discrete:

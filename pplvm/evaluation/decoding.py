@@ -125,7 +125,7 @@ class Decoder:
 
 
 def posterior(pair: Pair, row: Batch) -> dict[str, Site]:
-    """The guide's latents for one datum, each at its mean, or a draw, given those before it."""
+    """The guide's latents for one datum, each at its typical value given those before it."""
     with _Typical():
         guide_trace = pair.run_guide(1, as_tuple(row), {})
     require_latents(guide_trace)
@@ -154,10 +154,12 @@ def named(sites: Mapping[str, Site], name: str) -> Site:
 
 
 def _typical(fn: Distribution) -> Tensor:
-    """The mean of a continuous distribution if it lies in the support, else a draw."""
+    """The mean of a continuous distribution if it lies in the support, else its mode (on a sphere), else a draw."""
     support: Any = fn.support
-    mean = None if support.is_discrete else _mean(fn)
-    return fn.sample() if mean is None or not support.check(mean).all() else mean
+    for value in () if support.is_discrete else (_mean(fn), _mode(fn)):
+        if value is not None and support.check(value).all():
+            return value
+    return fn.sample()
 
 
 class _Typical(Messenger):
@@ -205,6 +207,13 @@ def _mean(fn: Distribution) -> Tensor | None:
     except NotImplementedError:
         return None
     return None if mean.isnan().any() else mean
+
+
+def _mode(fn: Distribution) -> Tensor | None:
+    try:
+        return fn.mode
+    except NotImplementedError:
+        return None
 
 
 def _mean_or_near(fn: Distribution) -> Tensor:

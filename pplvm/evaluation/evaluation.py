@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pplvm.evaluation.disentanglement.scores import Disentanglement
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.likelihood_names import LikelihoodNames
 from pplvm.plots.notebook_html import evaluation_html, evaluation_text, html_or_text
@@ -28,12 +29,14 @@ class Evaluation:
         per_datum: terms behind the figures, (N,) or (N, k) each, float64.
         left_out: what could not be asked of this program, and why, a sentence each.
         names: what `log_p` is of: data, data given conditions, or data and the labels that the model observes.
+        disentanglement: scores of the codes, where known factors were given.
     """
 
     sections: dict[str, list[Figure]]
     per_datum: dict[str, Tensor]
     left_out: tuple[str, ...]
     names: LikelihoodNames = LikelihoodNames()
+    disentanglement: Disentanglement | None = None
 
     def __repr__(self) -> str:
         try:

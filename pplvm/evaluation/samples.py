@@ -1,8 +1,10 @@
 """Samples of a program: draws from the prior, reconstructions and interpolations.
 
-The typical value of a latent is the mean of a continuous distribution, and a draw of a discrete one.
+The typical value of a latent is the mean of a continuous distribution (on a sphere its mode), and a draw of a discrete
+one.
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -12,6 +14,12 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, Samples, named, posterior, require_latents, values_of
 from pplvm.evaluation.interpolation import linear_path, spherical_path, stepwise_path
 from pplvm.evaluation.per_datum import each_datum, each_row, evaluation_mode
+from pplvm.evaluation.temperature import (
+    AtTemperature,
+    batch_normalizations,
+    recompute_statistics,
+    require_temperature,
+)
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.enumeration import coordinates
 
@@ -20,8 +28,11 @@ __all__ = ["interpolations", "prior_samples", "reconstructions"]
 PATHS = {"linear": linear_path, "spherical": spherical_path}
 
 
-def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0) -> Samples:
+def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0, temperature: float = 1.0) -> Samples:
     """Run the model without data: means and draws of the data, (N, *shape) each.
+
+    Below temperature one latents lie nearer to their means, and samples are typical rather than diverse. They are then
+    no samples of the model: its likelihood is that at temperature one.
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
@@ -29,20 +40,34 @@ def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0) ->
             turn: sample n has those of row n, counted on from the first again.
         count: N.
         seed: of the draws; another count is another set of draws.
+        temperature: T, by which the standard deviation of each normal latent is multiplied, a flow's base included;
+            running statistics of batch normalization are those of samples at T, in a copy of the program.
 
     Raises:
         ProgramError: no observed site, or more than one, is the data, or the model reads them before it draws them.
-        ValueError: count is not positive.
+        ValueError: count or temperature is not positive; a latent has no temperature (a discrete one, say).
 
     Example:
         >>> from pplvm.programs.vae import VAE
         >>> prior_samples(VAE(64), torch.zeros(1, 8, 8), 5).draw.shape
         torch.Size([5, 8, 8])
+
+    References:
+        Vahdat and Kautz, NVAE: a deep hierarchical variational autoencoder, 2020, arXiv:2007.03898 (statistics at T)
     """
     if count < 1:
         raise ValueError(f"prior_samples: count must be at least 1, got {count}")
+    if temperature == 1:
+        with evaluation_mode(program, like) as pair:
+            return Decoder(pair, like, seed).prior(count)
+    has_statistics = bool(batch_normalizations(program))
+    program = copy.deepcopy(program) if has_statistics else program
     with evaluation_mode(program, like) as pair:
-        return Decoder(pair, like, seed).prior(count)
+        require_temperature(pair, like, temperature)
+        if has_statistics:
+            recompute_statistics(program, pair, like, temperature, seed)
+        with AtTemperature(temperature):
+            return Decoder(pair, like, seed).prior(count)
 
 
 def reconstructions(program: nn.Module, x: Batch, seed: int = 0) -> Tensor:

@@ -1,6 +1,7 @@
 """Latent traversals: one unit of a latent is moved over a range, the others stay.
 
-The latents start where the guide puts a datum: at the mean of a continuous distribution, at a draw of a discrete one.
+The latents start where the guide puts a datum: at the mean of a continuous distribution (on a sphere at its mode), at a
+draw of a discrete one.
 Latents below the moved one follow it in the same way where it changes their distribution in the model (else nothing
 would be seen of the upper layers of a hierarchy); all others stay.
 """
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pyro.distributions import constraints
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
 
@@ -72,6 +74,11 @@ def traversals(
         distribution = still.nodes[site]["fn"]
         told, put = _places(still.nodes[site], units, values)
         moved = [_with_unit(value, unit, s) for unit, states in zip(units, put, strict=True) for s in states]
+        if isinstance(coordinates(distribution).support, type(constraints.sphere)):
+            raise ValueError(
+                f"traversals: site {site!r} lies on a sphere, of which no coordinate moves alone: use interpolations "
+                "with how='spherical'"
+            )
         if not all(distribution.support.check(v).all() for v in moved):
             raise ValueError(f"traversals: site {site!r} leaves its support {distribution.support}: give other values")
         images = decoder.pictures(still, [{site: v} for v in moved], [conditions] * len(moved))

@@ -10,13 +10,11 @@ DoublyReparameterizedWakeSleep    the wake phase of the guide, all of it a score
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from pplvm.bounds import Bound, elbo, iwae, renyi_order
 from pplvm.objectives.detached import require_densities, require_still_supports
@@ -24,11 +22,12 @@ from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
+from pplvm.objectives.stopped_guide import stopped_terms
 from pplvm.objectives.targets import WAKE_SLEEP, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.factors import is_factor
-from pplvm.particles.flows import fresh_copies, log_density
-from pplvm.particles.pair import Pair, cuda_devices, owners, sum_sites
+from pplvm.particles.flows import fresh_copies
+from pplvm.particles.pair import Pair, cuda_devices, sum_sites
 from pplvm.particles.point_masses import is_point
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -47,7 +46,7 @@ class _StoppedGuide(Objective):
             require_still_supports(self, pair, args, kwargs)
             for site in latents(drawn).values():
                 site["value"] = site["value"].detach()
-            held = _stopped_terms(self, pair, drawn, 1, args, kwargs)
+            held = stopped_terms(self, pair, drawn, 1, args, kwargs)
         for name, log_q in held.items():
             if log_q.requires_grad:
                 raise ObjectiveError(
@@ -209,7 +208,7 @@ def _path_gradient_weights(
         tapped.nodes[name] = dict(
             site, value=_scale_gradient(site["value"], site["fn"].event_dim, weights, pair.nesting)
         )
-    stopped = _stopped_terms(objective, pair.again, fresh_copies(tapped), K, args, kwargs)
+    stopped = stopped_terms(objective, pair.again, fresh_copies(tapped), K, args, kwargs)
     model_trace = pair.run_model(K, tapped, args, kwargs)  # which hides in tapped what it masks itself
     pair.require_checked(model_trace, guide_trace, args, kwargs)
     log_p = pair.log_probs(model_trace, K)
@@ -259,37 +258,3 @@ def _scale_gradient(value: Tensor, event_dim: int, weights: list[Tensor], nestin
 
     value.register_hook(weigh)
     return value
-
-
-def _stopped_terms(
-    objective: Objective, pair: Pair, drawn: Trace, num_particles: int, args: tuple, kwargs: dict
-) -> dict[str, Tensor]:
-    """The guide's log-densities at given draws, without masks around the sites, its parameters detached.
-
-    They are held until the densities are there, since a flow runs its modules only then.
-    """
-    modules = owners(pair.guide)
-    if not modules:
-        raise ObjectiveError(
-            f"{type(objective).__name__} holds the guide's parameters still, so it must know them: make the guide a "
-            "method of the nn.Module that owns them"
-        )
-
-    def terms() -> dict[str, Tensor]:
-        trace = pair.run(poutine.replay(pair.guide, trace=drawn), num_particles, args, kwargs)
-        with pair.buffers_as_they_are():
-            return {name: log_density(site) for name, site in sample_sites(trace).items()}
-
-    call = _Call(modules[0], terms)
-    still = {name: parameter.detach() for name, parameter in call.named_parameters()}
-    with pyro.get_param_store().scope():  # where a PyroModule would find its live parameters again
-        return functional_call(call, still, ())
-
-
-class _Call(nn.Module):
-    def __init__(self, owner: nn.Module, terms: Callable[[], dict[str, Tensor]]) -> None:
-        super().__init__()
-        self.owner, self.terms = owner, terms
-
-    def forward(self) -> dict[str, Tensor]:
-        return self.terms()

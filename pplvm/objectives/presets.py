@@ -25,11 +25,13 @@ from pplvm.objectives.pyro_objective import PyroObjective
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.tempered import Beta, FreeBits
 from pplvm.objectives.thermodynamic import Thermodynamic
+from pplvm.objectives.total_correlation import TotalCorrelation
 
 __all__ = [
     "arms",
     "beta_analytic_kl",
     "beta_rloo",
+    "beta_tcvae",
     "disarm_iwae",
     "dreg",
     "exact",
@@ -131,6 +133,17 @@ def iwae_jackknife(num_particles: int = 4, order: int = 1) -> ELBO:
 def beta_analytic_kl(num_particles: int = 4, beta: float = 4.0) -> ELBO:
     """The beta-VAE: reparameterized, with its KL in closed form and weighted."""
     return Beta(AnalyticKL(num_particles), beta)
+
+
+def beta_tcvae(
+    num_particles: int = 1,
+    beta: float = 6.0,
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+    num_data: int | None = None,
+) -> ELBO:
+    """The beta-TCVAE: reparameterized, with its KL in closed form and its total correlation weighted."""
+    return TotalCorrelation(AnalyticKL(num_particles), beta, alpha, gamma, num_data)
 
 
 def beta_rloo(num_particles: int = 4, beta: float = 4.0) -> ELBO:

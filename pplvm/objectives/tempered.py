@@ -10,62 +10,31 @@ They nest, and their weights multiply: `Warmup(Beta(LeaveOneOut(elbo, 4), 0.5), 
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from pplvm.bounds import Bound, elbo
+from pplvm.bounds import elbo
 from pplvm.distributed.collectives import shared_mean
 from pplvm.objectives.estimate import Estimate, ObjectiveError
-from pplvm.objectives.objective import Objective
 from pplvm.objectives.targets import Tabulated
 from pplvm.objectives.tempered_bound import TemperedBound
-from pplvm.objectives.wrapper import Wrapper, unwrapped
-from pplvm.particles.contract import Site, latents, sample_sites
-from pplvm.particles.pair import Pair, cuda_devices
+from pplvm.objectives.tempering_wrapper import (
+    TemperingWrapper,
+    latents_of,
+    name_of,
+    require_terms_of_their_own,
+)
+from pplvm.particles.pair import Pair
 from pplvm.particles.tempering import Tempering, Terms, Weights
 
 __all__ = ["Beta", "FreeBits", "Warmup"]
 
 
-class _Tempered(Wrapper):
-    """An objective whose pair is tempered; children implement `weighed`."""
-
-    def __init__(self, objective: ELBO) -> None:
-        name = type(self).__name__
-        if not isinstance(objective, Objective):
-            raise ObjectiveError(
-                f"{name} weighs the terms that pplvm.objectives sum, but {type(objective).__name__} sums its own: wrap "
-                "an objective such as Pathwise() or LeaveOneOut()"
-            )
-        self.bound: Bound = _bound_of(unwrapped(objective), name)
-        super().__init__(objective)
-
-    @abstractmethod
-    def weighed(self, tempering: Tempering) -> Tempering:
-        """The weights of outer wrappers times its own."""
-
-    def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
-        tempering = self.weighed(pair.tempering or Tempering())
-        found = self.inner.estimate(replace(pair, tempering=tempering), *args, **kwargs)
-        if tempering.plain is None:
-            raise ObjectiveError(
-                f"{type(self).__name__} cannot weigh the terms of {type(self.inner).__name__}, which sums sites by "
-                "itself: draw by pplvm.particles.pair.draw_from_pair, or wrap another objective"
-            )
-        return replace(found, value=self.bound(tempering.plain))
-
-    def _latents(self, pair: Pair, args: tuple, kwargs: dict) -> dict[str, Site]:
-        with torch.random.fork_rng(cuda_devices(args)):
-            return latents(pair.run_guide(1, args, kwargs))
-
-
-class _NamingSites(_Tempered):
+class _NamingSites(TemperingWrapper):
     """A wrapper with a number for all latents, or for each named one."""
 
     def __init__(self, objective: ELBO, number: float | Mapping[str, float], what: str) -> None:
@@ -84,24 +53,13 @@ class _NamingSites(_Tempered):
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
         if isinstance(self.number, dict):
-            known = self._latents(pair, args, kwargs)
+            known = latents_of(pair, args, kwargs)
             for name in self.number.keys() - known.keys():
                 raise ObjectiveError(
                     f"{type(self).__name__} names {name!r}, but the guide's latents are {', '.join(known)}"
                 )
-            self._require_terms_of_their_own(pair, args, kwargs)
+            require_terms_of_their_own(self, pair, args, kwargs)
         return pair
-
-    def _require_terms_of_their_own(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        """Refuse a guide whose terms do not belong to one latent each."""
-        with torch.random.fork_rng(cuda_devices(args)):
-            sites = sample_sites(pair.run_guide(1, args, kwargs))
-        for name, site in sites.items():
-            if site["infer"].get("is_auxiliary"):
-                raise ObjectiveError(
-                    f"{type(self).__name__} weighs the KL of one latent at a time, but guide site {name!r} is "
-                    "auxiliary and has none of its own: give one beta for all, or use Warmup"
-                )
 
 
 class Beta(_NamingSites):
@@ -141,7 +99,7 @@ class Beta(_NamingSites):
         weights = ([f"beta {beta:g}"] if beta != 1 else []) + [f"{name} times {each:g}" for name, each in own.items()]
         return Tabulated(", ".join([self.inner.target.name, *weights]))
 
-    def weighed(self, tempering: Tempering) -> Tempering:
+    def weighed(self, tempering: Tempering, pair: Pair) -> Tempering:
         return tempering.times(*self._constants)
 
     @property
@@ -178,14 +136,14 @@ class FreeBits(_NamingSites):
         super().__init__(objective, nats, "nats")
         if self.bound is not elbo:
             raise ObjectiveError(
-                f"FreeBits floors KL terms, of which {_word(self.bound)} has none: wrap an elbo, or Beta"
+                f"FreeBits floors KL terms, of which {name_of(self.bound)} has none: wrap an elbo, or Beta"
             )
 
     @property
     def target(self) -> Tabulated:
         return Tabulated("elbo, free bits")  # the draw decides which terms count: the gradient of no expectation
 
-    def weighed(self, tempering: Tempering) -> Tempering:
+    def weighed(self, tempering: Tempering, pair: Pair) -> Tempering:
         return tempering.gated(self._is_above)
 
     def _is_above(self, terms: Terms) -> Weights:
@@ -195,11 +153,11 @@ class FreeBits(_NamingSites):
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = super()._pair_up(model, guide, args, kwargs)
-        self._require_terms_of_their_own(pair, args, kwargs)
+        require_terms_of_their_own(self, pair, args, kwargs)
         return pair
 
 
-class Warmup(_Tempered):
+class Warmup(TemperingWrapper):
     """KL annealing: raise the weight of all KL terms from zero to one over a number of training evaluations.
 
         beta_t = min(1, t / steps),     t = training evaluations so far
@@ -235,7 +193,7 @@ class Warmup(_Tempered):
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         return _times(self.inner.target, float(self.control()), {})
 
-    def weighed(self, tempering: Tempering) -> Tempering:
+    def weighed(self, tempering: Tempering, pair: Pair) -> Tempering:
         return tempering.times(self.control())
 
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
@@ -263,26 +221,8 @@ class WarmupClock(nn.Module):
             self.evaluations.add_(1)
 
 
-def _bound_of(objective: Objective, wrapper: str) -> Bound:
-    """The target of an objective, if it is a bound.
-
-    Raises:
-        ObjectiveError: it is not.
-    """
-    if isinstance(objective.target, Tabulated):
-        raise ObjectiveError(
-            f"{wrapper} weighs the KL terms of a bound, but {type(objective).__name__} estimates "
-            f"{objective.target.name}, which has none: wrap an objective on the elbo, iwae or renyi"
-        )
-    return objective.target
-
-
 def _times(target: Any, beta: float, own: Mapping[str, float]) -> Any:
     """The target with further weights; unchanged if it is no bound."""
     if isinstance(target, Tabulated):
         return target
     return (target if isinstance(target, TemperedBound) else TemperedBound(target)).times(beta, own)
-
-
-def _word(bound: Bound) -> str:
-    return getattr(bound, "__name__", str(bound))

@@ -122,7 +122,7 @@ def _signature(support: constraints.Constraint) -> tuple[Any, ...]:
     """What distinguishes supports; open and closed ends count as equal."""
     support = _of_coordinates(support)
     kind = type(support).__name__.removesuffix("Eq").replace("HalfOpen", "")
-    ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound"))
+    ends = (getattr(support, end, None) for end in ("lower_bound", "upper_bound", "levels"))
     return kind, *(end.unique().tolist() if isinstance(end, Tensor) else None if end is None else [end] for end in ends)
 
 

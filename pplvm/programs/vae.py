@@ -13,13 +13,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pplvm.networks.dense import MLP
+from pplvm.networks.dense import MLP, activation_named
 from pplvm.networks.leading_dims import LeadingDims
+from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 
 __all__ = ["VAE"]
-
-ACTIVATIONS = {"softplus": nn.Softplus, "tanh": nn.Tanh}
 
 
 class VAE(nn.Module):
@@ -30,9 +29,11 @@ class VAE(nn.Module):
         latent_size: Z, of the dense networks and the standard normal prior.
         hidden_sizes: of the dense encoder; the dense decoder has them in reverse.
         likelihood: the decoder's output to a distribution whose event is one datum, as those of `pplvm.programs.parts`;
-            or by name, "bernoulli" for data in {0, 1}, "gaussian" (one learned scale) for real data, both flattened.
+            or by name, of flattened data: "bernoulli" for {0, 1}, "gaussian" (one learned scale) for real data,
+            "discretized-logistic" for grey data k / (levels - 1).
         data_mean: (D,), the mean of the training data, from which the dense decoder's bias starts.
-        activation: of the hidden layers, "softplus" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
+        activation: of the hidden layers, "softplus", "elu" or "tanh" (Burda et al.: hidden_sizes 200 and 200, Z = 50).
+        levels: of grey data.
         encoder: x (B, *shape) to a distribution over z, or to loc and log scale of a diagonal normal, (B, 2 Z); it runs
             once a datum.
         decoder: z (..., *event of z) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
@@ -66,31 +67,36 @@ class VAE(nn.Module):
         data_size: int | None = None,
         latent_size: int = 16,
         hidden_sizes: Sequence[int] = (200,),
-        likelihood: Literal["bernoulli", "gaussian"] | Callable[[Any], dist.TorchDistribution] = "bernoulli",
+        likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"]
+        | Callable[[Any], dist.TorchDistribution] = "bernoulli",
         data_mean: Tensor | None = None,
-        activation: Literal["softplus", "tanh"] = "softplus",
+        activation: Literal["softplus", "tanh", "elu"] = "softplus",
         *,
+        levels: int | None = None,
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
         prior: Callable[..., dist.TorchDistribution] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(likelihood, str) and likelihood not in LIKELIHOODS:
-            raise ValueError(f"VAE: likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"VAE: activation must be 'softplus' or 'tanh', got {activation!r}")
+        named = likelihood_named(likelihood, data_size or 0, levels) if isinstance(likelihood, str) else None
         if data_size is None and (encoder is None or decoder is None):
             raise ValueError("VAE: give data_size, of which dense networks are made, or both an encoder and a decoder")
-        if data_mean is not None and (decoder is not None or not isinstance(likelihood, str)):
+        if data_size is None and not isinstance(named, BernoulliOutputs | GaussianOutputs | None):
+            raise ValueError(f"VAE: give data_size, by which likelihood {likelihood!r} reads the decoder's outputs")
+        if data_mean is not None and (decoder is not None or named is None):
             raise ValueError(
                 "VAE: data_mean is where the dense decoder of a likelihood by name starts: leave it out beside a "
                 "decoder or likelihood of your own"
             )
         self._flattens = encoder is None
-        D, layer = data_size or 0, ACTIVATIONS[activation]
+        D, layer = data_size or 0, activation_named(activation)
         self.encoder = MLP(D, 2 * latent_size, hidden_sizes, layer) if encoder is None else encoder
-        self.decoder = MLP(latent_size, D, hidden_sizes[::-1], layer) if decoder is None else decoder
-        self.likelihood = LIKELIHOODS[likelihood](self, data_mean) if isinstance(likelihood, str) else likelihood
+        if decoder is None:
+            decoder = MLP(latent_size, named.output_size if named else D, hidden_sizes[::-1], layer)
+            if named:
+                start_at(decoder.last, named, data_mean)
+        self.decoder = decoder
+        self.likelihood: Any = self._preset(named) if named else likelihood
         if prior is None:
             self.register_buffer("zeros", torch.zeros(latent_size))
         self.prior = self._standard_normal if prior is None else prior
@@ -113,6 +119,13 @@ class VAE(nn.Module):
 
     def _standard_normal(self) -> dist.TorchDistribution:
         return dist.Normal(self.zeros, 1.0).to_event(1)
+
+    def _preset(self, named: Likelihood) -> Callable[[Any], dist.TorchDistribution]:
+        """The likelihood of a name; the first two keep the place of their parameters in saved weights."""
+        if isinstance(named, GaussianOutputs):
+            self.log_scale = named.log_scale
+            return self._gaussian
+        return bernoulli if isinstance(named, BernoulliOutputs) else named
 
     def _gaussian(self, mean: Tensor) -> dist.TorchDistribution:
         return gaussian(mean, self.log_scale)
@@ -170,25 +183,3 @@ def _needed(part: Callable[..., Any]) -> int:
 def _positional(part: Callable[..., Any]) -> list[inspect.Parameter]:
     every = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
     return [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
-
-
-def _bernoulli_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:
-    if data_mean is not None:
-        _start(program.decoder, data_mean.clamp(0.01, 0.99).logit())
-    return bernoulli
-
-
-def _gaussian_preset(program: VAE, data_mean: Tensor | None) -> Callable[[Tensor], dist.TorchDistribution]:
-    program.log_scale = nn.Parameter(torch.zeros(()))
-    if data_mean is not None:
-        _start(program.decoder, data_mean)
-    return program._gaussian
-
-
-LIKELIHOODS = {"bernoulli": _bernoulli_preset, "gaussian": _gaussian_preset}
-"""By name, each a function of the program, whose dense decoder it starts from the mean of the data."""
-
-
-def _start(decoder: Any, bias: Tensor) -> None:
-    with torch.no_grad():
-        decoder.last.bias.copy_(bias.flatten())

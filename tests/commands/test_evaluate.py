@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from pplvm.cli import main
-from pplvm.commands.evaluate import _compare
+from pplvm.commands.evaluation.side_by_side import compare_evaluations
 from pplvm.commands.runs.trained_program import TrainedProgram, comparability_caveats
 from pplvm.data.spec import DataSpec
 from pplvm.evaluation.evaluate import Evaluation
@@ -97,15 +97,18 @@ def test_one_number_of_draws_makes_no_empty_curve(capsys):
     assert any("convergence.png" in sentence and "--ks 1,10,100" in sentence for sentence in told["left_out"])
 
 
+def as_trained(name, beta):
+    settings = argparse.Namespace(beta=beta, seed=0, steps=10, early_stop=None)
+    return argparse.Namespace(directory=Path(name), settings=settings, checkpoint=argparse.Namespace(step=10))
+
+
 def test_a_run_whose_distortion_is_infinite_stands_in_the_table_and_not_in_the_picture(capsys):
     shown = Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", 20.0, 0.1, "nats")
     none = Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", float("inf"), None, "nats")
-    runs = [
-        argparse.Namespace(directory=Path(name), settings=argparse.Namespace(beta=None)) for name in ("good", "broken")
-    ]
+    runs = [as_trained(name, None) for name in ("good", "broken")]
     found = [Evaluation({"rate and distortion": list(pair)}, {}, ()) for pair in (shown, none)]
     for count, told in ((2, "rate against distortion: "), (1, "")):
-        _compare(runs[-count:], found[-count:], Path())
+        compare_evaluations(runs[-count:], found[-count:], Path())
         printed = capsys.readouterr().out
         assert "not finite: broken" in printed and "inf" in printed and told in printed
     assert "rate against distortion:" not in printed
@@ -113,22 +116,21 @@ def test_a_run_whose_distortion_is_infinite_stands_in_the_table_and_not_in_the_p
 
 def test_runs_of_different_likelihoods_are_on_no_common_curve(capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr("pplvm.commands.evaluate.save_rate_distortion", lambda points, path: drawn.extend(points))
+    monkeypatch.setattr(
+        "pplvm.commands.evaluation.side_by_side.save_rate_distortion", lambda points, path: drawn.extend(points)
+    )
     shown = [Figure("rate", 1.0, 0.1, "nats"), Figure("distortion", 20.0, 0.1, "nats")]
-    runs = [
-        argparse.Namespace(directory=Path(name), settings=argparse.Namespace(beta=beta))
-        for name, beta in (("of-x", 1.0), ("of-labels", 2.0))
-    ]
+    runs = [as_trained(name, beta) for name, beta in (("of-x", 1.0), ("of-labels", 2.0))]
     found = [
         Evaluation({"rate and distortion": shown}, {}, (), names)
         for names in (LikelihoodNames(), LikelihoodNames(observed=("labels",)))
     ]
-    _compare(runs, found, Path())
+    compare_evaluations(runs, found, Path())
     assert [point["label"] for point in drawn] == ["of-x, log p(x)", "of-labels, log p(x, labels)"]
     assert not any("beta" in point for point in drawn)
     assert "log p(x, labels) -" in capsys.readouterr().out
     drawn.clear()
-    _compare(runs, [found[0], found[0]], Path())
+    compare_evaluations(runs, [found[0], found[0]], Path())
     assert [(point["label"], point["beta"]) for point in drawn] == [("of-x", 1.0), ("of-labels", 2.0)]
 
 
@@ -150,6 +152,8 @@ def test_samples_are_pictures_and_arrays(capsys):
     assert main(["sample", "net"]) == 2
     assert "exists: replace it by --overwrite" in capsys.readouterr().err
     assert main(["sample", "net", "--overwrite"]) == 0
+    assert main(["sample", "net", "--temperature=0.5", "--output=cold"]) == 2
+    assert "temperature 0.5: latent 'z_1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

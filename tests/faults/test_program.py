@@ -125,6 +125,8 @@ def test_25_a_typo_is_told_with_what_was_meant(refused, words, told):
         (["--free-bits=-1"], "--free-bits: must be at least 0, got -1"),
         (["--beta=one"], "--beta: 'one' is no number"),
         (["--warmup=0"], "--warmup: must be at least 1, got 0"),
+        (["--balance-kl"], "--balance-kl weighs KL terms while --warmup raises their weight: give --warmup STEPS too"),
+        (["--balance-kl", "--warmup=9"], "the guide has only 'z': leave it out, or use a program with several groups"),
         (["--steps=0"], "--steps: must be at least 1, got 0"),
         (["--batch-size=0"], "--batch-size: must be at least 1, got 0"),
         (["--early-stop=3", "--split=test"], "--early-stop looks at validation data, of which there are none"),

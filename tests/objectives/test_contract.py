@@ -22,6 +22,7 @@ from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.per_site import PerSite
 from pplvm.objectives.score_function import LeaveOneOut, ScoreFunction
 from pplvm.objectives.thermodynamic import Thermodynamic
+from pplvm.objectives.total_correlation import TotalCorrelation
 from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 from pplvm.particles.contract import ProgramError
 from pplvm.particles.draw import draw_particles
@@ -77,6 +78,7 @@ ON_VAE = {
     "score on a path": lambda: ScoreFunction(elbo, 2),
     "prior on a path": lambda: PriorSampling(5),
     "measure-valued on a path": lambda: MeasureValued(),
+    "beta-TCVAE": lambda: TotalCorrelation(AnalyticKL(2), 6.0),
     "per site on a path": lambda: PerSite({"z": MeasureValued()}, 2),
 }
 EVERY = [("belief net", name) for name in ON_BELIEF_NET] + [("VAE", name) for name in ON_VAE]

@@ -6,6 +6,23 @@ import torch
 from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
+from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.discretized_logistic import DiscretizedLogistic
+from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
+from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.power_spherical import PowerSpherical
+from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.spherical_uniform import SphericalUniform
+from pplvm.distributions.transforms.activation_normalization import ActivationNormalization
+from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, sigmoid_gate
+from pplvm.distributions.transforms.affine_coupling import AffineCoupling
+from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
+from pplvm.distributions.transforms.permutation import Permutation
+from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
+from pplvm.distributions.von_mises_fisher import VonMisesFisher
 
 
 def chain(a):
@@ -22,8 +39,45 @@ def chain(a):
     )
 
 
+def flow(a, **options):
+    """Of the coordinates before, their sum and its sine; of a context, whose batch is that of a."""
+
+    def network(x, context):
+        before = x.cumsum(-1) - x
+        return torch.stack([before + context, before.sin()], -2)
+
+    return AffineAutoregressive(network, order=(0, 1, 2), context=a, **options)
+
+
+def direction(a):
+    return a / a.norm(dim=-1, keepdim=True)
+
+
+def colours(a):
+    """Images of one pixel, a batch of two, three components."""
+    of_channels = a[..., None, None, None] * a.new_tensor([1.0, 2.0, 3.0])[:, None, None]
+    return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
+
+
+def coupled(a):
+    """All transforms of vectors, of which the couplings read the first coordinate."""
+    numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)
+    chain = [
+        AffineCoupling(lambda first: first * numbers[:4], 3),
+        Permutation(torch.tensor([2, 0, 1], device=a.device)),
+        MixtureCoupling(lambda first: first * numbers, 3, components=2).inv,
+        ActivationNormalization(a, 0.3 * a),
+        ScaledSigmoid(),
+    ]
+    return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
+
+
 DISTRIBUTIONS = {
+    "Logistic": lambda a: Logistic(a, a.exp()),
+    "couplings": coupled,
+    "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
     "Normal": lambda a: dist.Normal(a, a.exp()),
+    "ResidualNormal": lambda a: ResidualNormal(a, a.exp(), a.sin(), 0.3 * a),
     "Laplace": lambda a: dist.Laplace(a, a.exp()),
     "LogNormal": lambda a: dist.LogNormal(a, a.exp()),
     "Gamma": lambda a: dist.Gamma(a.exp(), a.exp()),
@@ -42,12 +96,28 @@ DISTRIBUTIONS = {
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
     "Autoregressive": chain,
+    "AffineAutoregressive": lambda a: dist.TransformedDistribution(dist.Normal(a, 1.0).to_event(1), [flow(a)]),
+    "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
+        dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
+    ),
+    "AutoregressiveGaussian": lambda a: AutoregressiveGaussian(a.sigmoid(), 4),
+    "FullCovarianceNormal": lambda a: FullCovarianceNormal(a, scale_tril=torch.diag_embed(a.exp())),
+    "MixturePrior": lambda a: MixturePrior(dist.Normal(a[..., None], a.exp()[..., None]).to_event(1), a),
+    "MixturePrior, equal weights": lambda a: MixturePrior(dist.Normal(a, a.exp()).to_event(1)),
+    "DiscretizedLogistic": lambda a: DiscretizedLogistic(8 + 3 * a, a.exp(), 17),
+    "DiscretizedLogisticMixture": lambda a: DiscretizedLogisticMixture(a, 8 + 3 * a, a.exp(), 17),
+    "DiscretizedLogisticMixtureRGB": colours,
+    "PowerSpherical": lambda a: PowerSpherical(direction(a), a.exp().sum(-1)),
+    "VonMisesFisher": lambda a: VonMisesFisher(direction(a), a.exp().sum(-1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
 }
 
 NO_MOMENTS = ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
+NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
+NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
+NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -60,7 +130,7 @@ def test_draws_densities_and_slopes(accelerator, make):
         assert value.device.type == log_prob.device.type == device.type
         (value.double().sum() + log_prob.sum()).backward()
         for name in ("mean", "variance"):
-            if type(fn).__name__ not in NO_MOMENTS:
+            if type(fn).__name__ not in (NO_MOMENTS if name == "mean" else NO_MOMENTS + NO_VARIANCE):
                 found[name] = getattr(fn, name)
         if fn.has_enumerate_support:
             found["support"] = fn.enumerate_support()
@@ -70,10 +140,34 @@ def test_draws_densities_and_slopes(accelerator, make):
     accelerator.same(on)
 
 
-@pytest.mark.parametrize("name", ["Normal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"])
+@pytest.mark.parametrize(
+    "name", ["Normal", "ResidualNormal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"]
+)
 def test_divergences(accelerator, name):
     def on(device):
         a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)
         return kl_divergence(DISTRIBUTIONS[name](a), DISTRIBUTIONS[name](2 * a))
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["AutoregressiveGaussian", "FullCovarianceNormal"])
+def test_divergences_of_ours(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device)
+        fn = DISTRIBUTIONS[name](a)
+        other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
+        return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+
+@pytest.mark.parametrize("name", ["PowerSpherical", "VonMisesFisher"])
+def test_directions_beside_the_uniform_one(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        uniform = SphericalUniform(3, (2,), dtype=a.dtype, device=a.device)
+        z = uniform.rsample((4,))
+        divergence = kl_divergence(DISTRIBUTIONS[name](a), uniform)
+        divergence.sum().backward()
+        return z, uniform.log_prob(z), uniform.mean, uniform.entropy(), divergence, a.grad
 
     accelerator.same(on)

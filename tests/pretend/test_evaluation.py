@@ -47,6 +47,7 @@ EVALUATORS = {
     "annealed": lambda program, x: annealed(program, x[:2], chains=2, steps=3),
     "bidirectional": lambda program, x: bidirectional(program, x[:1], data=2, chains=2, steps=3),
     "samples": lambda program, x: prior_samples(program, x[:1], 3),
+    "samples at a temperature": lambda program, x: prior_samples(program, x[:1], 3, temperature=0.5),
     "reconstructions": lambda program, x: reconstructions(program, x),
     "interpolations": lambda program, x: interpolations(program, x[:2], x[2:4], 3),
     "traversals": lambda program, x: traversals(program, x[:1], program_site(program), units=[0, 1]),

@@ -2,18 +2,32 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
+from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.conv_vae import conv_vae
+from pplvm.programs.delta_vae import DeltaVAE
+from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.flow_prior_vae import flow_prior_vae
+from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
-from pplvm.programs.parts import GaussianLikelihood
+from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vamp_vae import vamp_vae
+from pplvm.programs.vlae import vlae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -29,13 +43,61 @@ def real():
     return (torch.randn(B, D),)
 
 
+def full_covariance():
+    head = FullCovariance(2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized():
+    parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, steps=2), **parts)
+
+
 PROGRAMS = {
     "belief net": (lambda: SigmoidBeliefNet(D, (2, 3), (5,), MEAN), binary, LeaveOneOut(iwae, 2)),
     "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
     "vae": (lambda: VAE(D, 2, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "gaussian vae": (lambda: VAE(D, 2, (5,), "gaussian"), real, Pathwise(elbo, 1)),
     "composed": (lambda: VAE(D, 2, (5,), GaussianLikelihood()), real, Pathwise(elbo, 2)),
+    "hierarchical vae": (
+        lambda: hierarchical_vae(D, (2, 1), 4, data_mean=MEAN, spectral_norm=True),
+        binary,
+        AnalyticKL(num_particles=2),
+    ),
+    "hierarchical vae of maps": (
+        lambda: conv_hierarchical_vae((1, 8, 8), (1, 1), 1, 4),
+        lambda: (images(B),),
+        Pathwise(iwae, 2),
+    ),
+    "iaf-vae": (lambda: iaf_vae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "vlae": (lambda: vlae(D, 2, (5,), data_mean=MEAN, flow_hidden_sizes=(4,)), binary, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        lambda: (torch.randint(5, (B, D)) / 4,),
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
+    "flow-prior-vae": (
+        lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, couplings=2, flow_sizes=(4,)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "dequantized-flow": (
+        lambda: dequantized_flow(D, 2, None, torch.rand(5, D).round(), "variational", 2, 2, 4),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "conv-vae": (
+        lambda: conv_vae((1, 8, 8), 2, (4, 6), data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Pathwise(iwae, 3),
+    ),
+    "vamp": (lambda: vamp_vae(D, 2, (5,), num_components=3, data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "mixture prior": (lambda: VAE(D, 2, prior=MixtureOfGaussiansPrior(2, 3)), binary, Pathwise(elbo, 2)),
+    "delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2, data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
+    "semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),
@@ -81,6 +143,11 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
     [
         "belief net",
         pytest.param("vae", marks=pytest.mark.slow),
+        pytest.param("hierarchical vae", marks=pytest.mark.slow),
+        pytest.param("iaf-vae", marks=pytest.mark.slow),
+        pytest.param("vlae", marks=pytest.mark.slow),
+        pytest.param("flow-prior-vae", marks=pytest.mark.slow),
+        pytest.param("dequantized-flow", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from pplvm.bounds import iwae
+from pplvm.bounds import elbo, iwae
 from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec, check_site
 from pplvm.estimators.compare_gradients import compare_gradients
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
+from pplvm.objectives.kl_balancing import KLBalancing
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.path_gradients import StickTheLanding
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
@@ -46,6 +47,7 @@ class Smooth(VAE):
 LOSSES = {
     "pathwise": lambda: Loss(Pathwise(iwae, 3), VAE(D, 2, (4,))),
     "free bits, warming up": lambda: Loss(Warmup(FreeBits(AnalyticKL(2), 0.1), 4), VAE(D, 2, (4,))),
+    "KL balancing": lambda: Loss(KLBalancing(Warmup(LeaveOneOut(elbo, 2), 4)), SigmoidBeliefNet(D, (2, 3))),
     "moving average": lambda: Loss(ScoreFunction(iwae, 2, MovingAverage()), SigmoidBeliefNet(D, (3,))),
     "learned baseline": lambda: Loss(ScoreFunction(iwae, 2, LearnedBaseline(D)), SigmoidBeliefNet(D, (3,))),
     "two penalties": lambda: Loss(Penalized(Pathwise(), {"size": 0.3, "spread": -0.1}), Smooth(D, 2, (4,))),

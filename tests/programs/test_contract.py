@@ -9,15 +9,26 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.networks.dense import MLP
 from pplvm.objectives.objective import Loss
-from pplvm.objectives.pathwise import Pathwise
+from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
+from pplvm.programs.delta_vae import DeltaVAE
+from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.flow_prior_vae import flow_prior_vae
+from pplvm.programs.guides import FullCovariance, SemiAmortized
+from pplvm.programs.hierarchical_vae import hierarchical_vae
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
+from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
-from pplvm.programs.parts import GaussianLikelihood, StandardNormal
+from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vamp_vae import vamp_vae
+from pplvm.programs.vlae import vlae
 
 B, D = 4, 6
 
@@ -30,9 +41,32 @@ def real():
     return torch.randn(B, D)
 
 
+def grey():
+    return torch.randint(5, (B, D)) / 4
+
+
 def of_parts():
     networks = {"encoder": nn.Sequential(nn.Flatten(1), MLP(D, 4)), "decoder": MLP(2, D)}
     return VAE(**networks, likelihood=GaussianLikelihood(), prior=StandardNormal(2))
+
+
+def moved(program):
+    """Parameters off their start, where a layer of zeros lets no gradient through."""
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return program
+
+
+def full_covariance():
+    head = FullCovariance(2)
+    return VAE(D, 2, (5,), encoder=nn.Sequential(nn.Flatten(1), MLP(D, head.input_size, (5,)), head))
+
+
+def semi_amortized():
+    parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
+    encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
+    return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, steps=2), **parts)
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -49,6 +83,45 @@ PROGRAMS = {
     "vae": (lambda: VAE(D, 2, (5,)), binary, Pathwise(iwae, 2)),
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
+    "hierarchical vae": (lambda: moved(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
+    "hierarchical vae, six groups": (
+        lambda: moved(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "conv hierarchical vae": (
+        lambda: moved(conv_hierarchical_vae((1, 2, 3), (2,), 1, 4, data_mean=MEAN)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "iaf-vae": (lambda: moved(iaf_vae(D, 3, (5,), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "iaf-vae, gaussian": (
+        lambda: moved(iaf_vae(D, 2, (), "gaussian", flow_hidden_sizes=(4, 3))),
+        real,
+        Pathwise(elbo, 1),
+    ),
+    "vlae": (lambda: moved(vlae(D, 3, (5, 4), data_mean=MEAN, flow_hidden_sizes=(4,))), binary, Pathwise(iwae, 2)),
+    "vae, vamp": (lambda: vamp_vae(D, 2, (5,), num_components=3), binary, Pathwise(iwae, 2)),
+    "vae, mixture": (lambda: VAE(D, 2, prior=MixtureOfGaussiansPrior(2, 3)), binary, Pathwise(elbo, 2)),
+    "vae, delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2), binary, Pathwise(iwae, 2)),
+    "vae, full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
+    "vae, semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
+    "hyperspherical": (lambda: HypersphericalVAE(D, 3, (5,), data_mean=MEAN), binary, Pathwise(iwae, 2)),
+    "hyperspherical, grey": (
+        lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
+        grey,
+        Pathwise(iwae, 2),
+    ),
+    "flow-prior-vae": (
+        lambda: moved(flow_prior_vae(D, 2, (5,), couplings=2, flow_sizes=(4,))),
+        binary,
+        Pathwise(iwae, 2),
+    ),
+    "dequantized-flow": (
+        lambda: moved(dequantized_flow(D, 2, dequantizer="variational", couplings=2, components=2, channels=4)),
+        binary,
+        Pathwise(iwae, 2),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pplvm.catalog import DATASETS, find
 from pplvm.commands.building.builders import data_for
+from pplvm.commands.options.settings import call_with, split_settings
 from pplvm.commands.output.status_output import print_status
 from pplvm.data.binarization import binarize
 from pplvm.data.files import from_array, from_dataset, from_folder, from_table
@@ -29,7 +30,7 @@ def build_data(arguments: argparse.Namespace, quiet: bool = False) -> ImageData:
     """
     if arguments.binarize is None:
         arguments.binarize = "static" if arguments.data == "digits" else "none"
-    if arguments.data in DATASETS and (arguments.levels or arguments.values):
+    if _word(arguments.data) in DATASETS and (arguments.levels or arguments.values):
         raise ValueError(f"data set {arguments.data!r} has levels of its own: leave --levels and --values out")
     if arguments.values == "integer" and arguments.binarize != "none":
         raise ValueError(
@@ -67,7 +68,7 @@ def _named_data(arguments: argparse.Namespace) -> ImageData:
     name, split, path = arguments.data, arguments.split, Path(arguments.data)
     keys = {"key": arguments.key, "valid_key": arguments.valid_key, "test_key": arguments.test_key}
     reading = {"levels": arguments.levels, "values": arguments.values}
-    if name in DATASETS:
+    if _word(name) in DATASETS:
         _refuse(keys, "is read by its name")
         return _known_data(arguments)
     if path.is_dir():
@@ -96,11 +97,19 @@ def _refuse(keys: Mapping[str, str | None], reason: str) -> None:
             )
 
 
+def _word(name: str) -> str:
+    """A data set's name without the settings that may follow it."""
+    return name.split("@")[0]
+
+
 def _known_data(arguments: argparse.Namespace) -> ImageData:
-    name, split = arguments.data, arguments.split
-    if name == "digits":
-        return find("data set", DATASETS, name)(split)
-    if arguments.data_root is None:
-        raise ValueError(f"data set {name!r} is read from files: say where with --data-root DIR")
-    options = {} if name == "binarized-mnist" else {"download": arguments.download}
-    return find("data set", DATASETS, name)(split, arguments.data_root, **options)
+    word, *settings = arguments.data.split("@")
+    made_here = word in ("digits", "sprites")
+    if not made_here and arguments.data_root is None:
+        raise ValueError(f"data set {word!r} is read from files: say where with --data-root DIR")
+    chosen = split_settings(settings)
+    for name, option in (("split", "--split"), ("root", "--data-root"), ("download", "--download")):
+        if name in chosen:
+            raise ValueError(f"data set {word}: say {name} by {option}, and not as @{name}=")
+    known = {"split": arguments.split, "root": arguments.data_root, "download": arguments.download}
+    return call_with(find("data set", DATASETS, word), f"data set {word}", chosen, known)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.batch import Batch, as_tuple
@@ -142,10 +143,7 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
     loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
-    of_guide = "--aggressive trains" if arguments.aggressive else "--guide-learning-rate is of"
-    if arguments.train and "guide" not in optimizers and (arguments.aggressive or arguments.guide_learning_rate):
-        told = " ".join(arguments.train)
-        raise ValueError(f"{of_guide} the guide, and --train {told} freezes it: leave one of them out")
+    _require_guide(arguments, optimizers)
     averaged = build_averaged(arguments.average, loss)
     stepper = Stepper(
         parallel(Compiled(loss, arguments.compile, arguments.steps, print_status), x),
@@ -164,6 +162,21 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     seed_all(seed_of_rank(arguments.seed))
     return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage)
+
+
+def _require_guide(arguments: argparse.Namespace, optimizers: dict[str, Optimizer]) -> None:
+    """Refuse options of the guide's own optimizer where it has none."""
+    if "guide" in optimizers or not (arguments.aggressive or arguments.guide_learning_rate):
+        return
+    of_guide = "--aggressive trains" if arguments.aggressive else "--guide-learning-rate is of"
+    if arguments.train:
+        raise ValueError(
+            f"{of_guide} the guide, and --train {' '.join(arguments.train)} freezes it: leave one of them out"
+        )
+    raise ValueError(
+        f"{of_guide} the guide apart, and this one has no parameter that the model does not use too, as under a prior "
+        "made of its encoder: leave the option out"
+    )
 
 
 def _trained_loss(

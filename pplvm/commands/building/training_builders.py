@@ -18,6 +18,7 @@ from pplvm.commands.building.builders import build_loss, takes_particles
 from pplvm.commands.options.settings import split_settings
 from pplvm.commands.output.status_output import print_status
 from pplvm.data.image_data import ImageData
+from pplvm.objectives.kl_balancing import KLBalancing
 from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.particles.side_effects import without_side_effects
@@ -49,6 +50,10 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
     Raises:
         ValueError, LookupError: there is no such objective, or it is not legal for the program.
     """
+    if arguments.balance_kl and arguments.warmup is None:
+        raise ValueError(
+            "--balance-kl weighs KL terms while --warmup raises their weight: give --warmup STEPS too, or leave it out"
+        )
     batch = as_tuple(x)
     names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
     if arguments.particles is not None and ":" in names[0] and not takes_particles(names[0]):
@@ -69,12 +74,14 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
 
 
 def _weighed(objective: ELBO, arguments: argparse.Namespace) -> ELBO:
-    """An objective with its KL terms weighted as --beta, --free-bits and --warmup say."""
+    """An objective with its KL terms weighted as --beta, --free-bits, --warmup and --balance-kl say."""
     if arguments.beta is not None:
         objective = Beta(objective, arguments.beta)
     if arguments.free_bits is not None:
         objective = FreeBits(objective, arguments.free_bits)
-    return objective if arguments.warmup is None else Warmup(objective, arguments.warmup)
+    if arguments.warmup is not None:
+        objective = Warmup(objective, arguments.warmup)
+    return KLBalancing(objective) if arguments.balance_kl else objective
 
 
 def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Batch) -> dict[str, Optimizer]:

@@ -5,7 +5,7 @@ import argparse
 from pplvm.commands.options.compare_options import add_compare
 from pplvm.commands.options.evaluate_options import add_evaluate
 from pplvm.commands.options.fit_options import add_fit
-from pplvm.commands.options.option_types import at_least
+from pplvm.commands.options.option_types import at_least, positive
 from pplvm.commands.options.parser import Parser, Version
 from pplvm.commands.options.shared_options import (
     SPLITS,
@@ -89,6 +89,10 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
     sample.add_argument(
         "--label", type=at_least(0), metavar="N", help="of this class alone, if labels are given [each in turn]"
     )
+    sample.add_argument(
+        "--temperature", type=positive, default=1.0, metavar="T",
+        help="multiply the standard deviation of normal latents [%(default)s]",
+    )  # fmt: skip
     sample.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
     add_seed(sample)
     add_output(sample, "RUN/samples", "a folder of samples")

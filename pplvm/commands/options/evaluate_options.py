@@ -13,6 +13,7 @@ EXAMPLES = (
     "pplvm evaluate runs/mine --weights best --annealed 20",
     "pplvm evaluate runs/mine --split valid --ks 1,10,100",
     "pplvm evaluate runs/beta-1 runs/beta-4",
+    "pplvm evaluate runs/seed-0 runs/seed-1 runs/seed-2 --factors --ks 1,10,100",
 )
 
 
@@ -42,6 +43,10 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--hide-labels", action="store_true", help="log p(x) of a program that observes labels: none are known"
     )
     group.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
+    group.add_argument(
+        "--factors", nargs="?", const="factors", metavar="NAME",
+        help="score disentanglement against the array of known factors beside the data, (N, F) integers [factors]",
+    )  # fmt: skip
     group = evaluate.add_argument_group("likelihood")
     group.add_argument("--ks", default="1,10,100,1000,5000", help="particles of log p(x) [%(default)s]")
     group.add_argument(

@@ -70,6 +70,9 @@ def _add_objective(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument("--warmup", type=at_least(1), metavar="STEPS", help="raise the KL terms' weight from 0 to 1")
     group.add_argument(
+        "--balance-kl", action="store_true", help="while --warmup lasts, weigh latents by their share of the KL"
+    )
+    group.add_argument(
         "--aggressive",
         action="store_true",
         help="train the guide to near convergence before each step of the model; with sgd, --clip 5",

@@ -43,7 +43,9 @@ def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], kn
         default = takes[name].default if name in takes else None
         if name in takes and _takes_several(takes[name]) and not isinstance(value, tuple | list):
             settings[name] = (value,)
-        elif isinstance(default, int | float) and not isinstance(value, int | float):
+        elif (
+            isinstance(default, int | float) and not isinstance(value, int | float) and not _is_none(takes[name], value)
+        ):
             raise ValueError(f"{what}: {name} must be a number, got {value!r}")
     given = {name: value for name, value in known.items() if name in takes} | settings
     missing = [
@@ -58,6 +60,11 @@ def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], kn
     except (TypeError, RuntimeError) as error:
         said = ", ".join(f"{name}={_typed(value)}" for name, value in settings.items()) or "no settings"
         raise ValueError(f"{what} cannot be made with {said}: {str(error).splitlines()[0]}") from error
+
+
+def _is_none(parameter: inspect.Parameter, value: Any) -> bool:
+    """Whether a value is None, which the annotation of an argument says that it takes."""
+    return value is None and "None" in str(parameter.annotation)
 
 
 def _takes_several(parameter: inspect.Parameter) -> bool:

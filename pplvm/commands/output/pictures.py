@@ -42,6 +42,11 @@ class Pictures:
         self.files: dict[str, Path] = {}  # by title
         self.left_out: list[str] = []  # what could not be drawn, and why, a sentence each
 
+    @property
+    def traversals(self) -> dict[str, Path]:
+        """Those of the drawn pictures that move one unit at a time, by title."""
+        return {title: path for title, path in self.files.items() if path.name.startswith("traversal-")}
+
     def draw(self, samples: Callable[[], Samples], classes: Sequence[int] = ()) -> None:
         """Draw all pictures, those of the prior from `samples`, which not every program allows.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pplvm.catalog import PROGRAMS
+from pplvm.catalog import PROGRAMS, load
 from pplvm.commands.building.training_builders import learning_rates
 from pplvm.commands.options.settings import split_settings
 from pplvm.data.image_data import ImageData
@@ -124,10 +124,14 @@ def why_not_resumable(there: Mapping[str, Any], here: Mapping[str, Any]) -> str 
 
 
 def why_another_program(there: Mapping[str, Any], arguments: argparse.Namespace) -> str | None:
-    """As `why_not_resumable`, for the program by name only, so that none is built; None if it agrees."""
+    """As `why_not_resumable`, for the program by name only, so that none is built; None if it agrees.
+
+    Of a name that stands for a function, only the program that it makes knows its class, and is compared later.
+    """
     if arguments.program not in PROGRAMS:
         return None
-    here = {"program": PROGRAMS[arguments.program].path, "settings": _settings(arguments)}
+    path = PROGRAMS[arguments.program].path
+    here = {"settings": _settings(arguments)} | ({"program": path} if inspect.isclass(load(path)) else {})
     return why_not_resumable({name: there.get(name) for name in here}, here)
 
 

@@ -114,7 +114,7 @@ COMPARED = b"command: compare\n"
 
 PICTURES = r"(samples|draws|reconstructions|interpolation-[^/]+|traversal-[^/]+)\.png"
 
-EVALUATED = rf"evaluation\.(json|nc)|report\.html|convergence\.png|{PICTURES}"
+EVALUATED = rf"evaluation\.(json|nc)|report\.html|(convergence|factors)\.png|{PICTURES}"
 
 SAMPLED = rf"samples\.npz|{PICTURES}"
 

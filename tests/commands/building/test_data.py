@@ -163,3 +163,16 @@ def test_a_mask_beside_labels(small_digits):
 
 def test_compare_leaves_the_data_to_each_program(small_digits):
     assert data_of("--condition=labels", "--program=vae", command="compare").spec.shape == (8, 8)
+
+
+def test_settings_of_a_named_data_set_follow_its_name(capsys):
+    spec = build_data(build_parser().parse_args(["fit", "--data=sprites@side=16@sizes=2,2,4,4@count=100"])).spec
+    assert (spec.size, spec.shape, spec.levels) == (80, (16, 16), 2)
+    for words, told in (
+        (["--data=sprites@sides=16"], "data set sprites takes no 'sides', did you mean 'side'?"),
+        (["--data=sprites@split=test"], "say split by --split"),
+        (["--data=sprites@side=4"], "at least 16 pixels"),
+        (["--data=sprites", "--levels=4"], "has levels of its own"),
+    ):
+        assert main(["fit", *words, "--steps=1"]) == 2
+        assert told in capsys.readouterr().err

@@ -1,9 +1,11 @@
 """What a manifest says of data with conditions: other labels are another run."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 
-from pplvm.commands.runs.manifest import condition_checksums, data_checksum, why_not_resumable
+from pplvm.commands.runs.manifest import condition_checksums, data_checksum, why_another_program, why_not_resumable
 from pplvm.data.image_data import ImageData
 
 ROWS, LABELS = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -45,3 +47,19 @@ def test_other_labels_are_no_run_to_go_on_with(other):
 def test_other_data_of_the_same_labels_are_told_and_not_refused():
     moved = ImageData(-ROWS, "toy", None, LABELS)
     assert why_not_resumable(manifest(DATA.conditioned("labels")), manifest(moved.conditioned("labels"))) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "words"),
+    [
+        ("pplvm.programs.hierarchical_vae:HierarchicalVAE", "hierarchical-vae", None),  # a function, which makes it
+        ("pplvm.programs.vae:VAE", "vae", None),
+        ("pplvm.programs.vae:VAE", "ppca", "program is pplvm.programs.vae:VAE there"),
+        ("pplvm.programs.vae:VAE", "my_module:Mine", None),
+    ],
+)
+def test_a_name_for_a_function_is_no_other_program(there, name, words):
+    found = why_another_program({"program": there, "settings": {}}, Namespace(program=name, set=[]))
+    assert found is None if words is None else words in found
+    other = why_another_program({"program": there, "settings": {}}, Namespace(program=name, set=["a=1"]))
+    assert (other is None) is (":" in name)

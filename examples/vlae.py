@@ -1,0 +1,116 @@
+"""An autoregressive flow as prior, beside N(0, I) of the same networks, and from the other side.
+
+Two variational autoencoders of binary digits see the same batches, 16 latents and one layer of 200 in encoder and
+decoder: one with the prior N(0, I), one with two autoregressive flows as prior, as in the variational lossy autoencoder
+(with a dense decoder). Seen from the other side, the flow stands upon the posterior, an inverse autoregressive flow,
+and its inverse under the decoder: on the same noise both programs have the same log-weights.
+
+    python examples/vlae.py                  scikit-learn's digits, 1 where a pixel is above half of the top
+    python examples/vlae.py --data FOLDER    static binarized MNIST, binarized_mnist.npz or .amat files
+
+Expected (2,000 steps each, batches of 100, Adam at 2e-3 falling to 0 along a cosine; 23 s of one core), 300 test
+digits, nats:
+
+    prior        -elbo    -log p(x), k = 1000
+    N(0, I)      18.31       17.72 +- 0.20
+    two flows    17.69       16.89 +- 0.22
+
+and log-weights from the other side within 1e-13 of these.
+"""
+
+import argparse
+from itertools import islice
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from pplvm.data.binarization import binarize
+from pplvm.data.epochs import Epochs
+from pplvm.data.image_data import ImageData
+from pplvm.data.images import binarized_mnist, digits
+from pplvm.evaluation.likelihood import importance_sampled
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.pathwise import Pathwise
+from pplvm.particles.draw import draw_particles
+from pplvm.programs.parts import StandardNormal, diagonal_normal
+from pplvm.programs.vae import VAE
+from pplvm.programs.vlae import vlae
+from pplvm.training.fit import fit
+
+LATENT, HIDDEN, BATCH, RATE = 16, (200,), 100, 2e-3
+
+
+class OtherSide(nn.Module):
+    """The same program in the prior's noise: u ~ N(0, I), x ~ p(x | z(u)), q(u | x) an inverse autoregressive flow."""
+
+    def __init__(self, program: VAE) -> None:
+        super().__init__()
+        self.program = program
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            z = u = pyro.sample("u", StandardNormal(LATENT)())
+            for step in self.program.prior().transforms:  # from u to z, coordinate by coordinate
+                z = step(z)
+            assert z.shape == u.shape
+            pyro.sample("x", self.program.likelihood(self.program.decoder(z)), obs=x.flatten(1))
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            steps = [step.inv for step in reversed(self.program.prior().transforms)]  # all coordinates at once
+            pyro.sample("u", dist.TransformedDistribution(diagonal_normal(self.program.encoder(x)), steps))
+
+
+def main(steps: int = 2000, data: str | None = None, tested: int = 300, k: int = 1000) -> dict[str, tuple]:
+    """Of each prior -elbo and -log p(x) of the test split; and how far the other side's log-weights are from them."""
+    train, test = (read(split, data) for split in ("train", "test"))
+    x = test.rows(torch.arange(0, len(test), max(1, len(test) // tested)))[:tested]
+    found = {}
+    print(f"{len(x)} test images of {test.spec.name}, {steps} steps, nats")
+    print(f"{'prior':24}{'-elbo':>8}{f'-log p(x), k = {k}':>24}")
+    for name in ("N(0, I)", "two flows"):
+        torch.manual_seed(0)
+        program = vlae(train.mean().numel(), LATENT, HIDDEN, data_mean=train.mean())
+        if name == "N(0, I)":
+            program.prior = StandardNormal(LATENT)
+        learn(program, train, steps)
+        short, long = importance_sampled(program, x, ks=(1, k)).figures[:2]
+        found[name] = -short.value, -long.value
+        likelihood = f"{-long.value:.2f} +- {long.error:.2f}"
+        print(f"{name:24}{-short.value:8.2f}{likelihood:>24}")
+    found["from the other side"] = apart = distance(program.double(), x.double())
+    print(f"log-weights of the program from the other side: {apart[0]:.1e} away at most, of {apart[1]:.0f} nats")
+    return found
+
+
+def read(split: str, data: str | None) -> ImageData:
+    return binarize(digits(split), "static") if data is None else binarized_mnist(split, data)
+
+
+def learn(program: VAE, train: ImageData, steps: int) -> None:
+    torch.manual_seed(1)
+    optimizer = Adam(program.parameters(), lr=RATE, fused=True)
+    schedulers = [CosineAnnealingLR(optimizer, steps)]
+    for _ in fit(Loss(Pathwise(), program), islice(Epochs(train, BATCH), steps), optimizer, schedulers=schedulers):
+        pass
+
+
+def distance(program: VAE, x: Tensor) -> tuple[float, float]:
+    """The largest difference of log-weights on the same noise, and their mean magnitude."""
+    found = []
+    for each in (program, OtherSide(program)):
+        torch.manual_seed(2)
+        found.append(draw_particles(each.model, each.guide, x, num_particles=10).log_weights.detach())
+    return float((found[0] - found[1]).abs().max()), float(found[0].abs().mean())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder of static binarized MNIST; without it, digits")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--tested", type=int, default=300, help="test images, evenly spread over the split")
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,1 @@
+"""What `pplvm evaluate` does beside evaluating one run: scores against known factors, runs side by side, seeds."""

@@ -1,0 +1,95 @@
+"""The point mass that makes a mass of a density: x = floor(v) / (levels - 1) of a latent v in [0, levels).
+
+P(x = k / (levels - 1)) is then the integral of v's density over [k, k + 1).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+__all__ = ["Floor", "grey_levels"]
+
+
+class Floor(TorchDistribution):
+    """All mass at floor(value) / (levels - 1): log_prob is 0 there, and -inf at other levels.
+
+    Arguments:
+        value: (...), in [0, levels); what is outside goes to the level at that end.
+        levels: of the data, at least 2.
+
+    Raises:
+        ValueError: levels is below 2.
+
+    Example:
+        >>> Floor(torch.tensor([0.3, 2.9]), levels=5).log_prob(torch.tensor([0.0, 0.75]))
+        tensor([0., -inf])
+
+    References:
+        Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016, arXiv:1511.01844
+    """
+
+    arg_constraints: dict[str, Constraint] = {"value": constraints.real}  # pyright: ignore[reportIncompatibleMethodOverride]
+    is_point_mass = True
+    has_rsample = False
+
+    def __init__(self, value: Tensor, levels: int, validate_args: bool | None = None) -> None:
+        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
+            raise ValueError(f"Floor: levels must be an integer of at least 2, got {levels!r}")
+        self.value, self.levels = value, levels
+        super().__init__(value.shape, torch.Size(), validate_args=validate_args)
+
+    @property
+    def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grey_levels(self.levels)
+
+    @property
+    def index(self) -> Tensor:
+        """floor(value), as a real number: (...)."""
+        return self.value.detach().floor().clamp(0, self.levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.index / (self.levels - 1)
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.zeros_like(self.value)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Floor":
+        return Floor(self.value.expand(*batch_shape), self.levels, validate_args=self._validate_args)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.mean.expand(*sample_shape, *self.batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        there = (value * (self.levels - 1)).round() == self.index
+        return torch.where(there, 0.0, -torch.inf).to(self.value.dtype)
+
+
+class grey_levels(Constraint):
+    """The values k / (levels - 1), k = 0 .. levels - 1, up to rounding.
+
+    Arguments:
+        levels: at least 2.
+    """
+
+    is_discrete = True
+    event_dim = 0
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        index = value * (self.levels - 1)
+        return (index - index.round()).abs().le(1e-3) & (index > -0.5) & (index < self.levels - 0.5)
+
+    def __repr__(self) -> str:
+        return f"the {self.levels} levels k/{self.levels - 1}"

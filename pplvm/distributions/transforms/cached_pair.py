@@ -1,0 +1,82 @@
+"""A transform of vectors that keeps its last pair and its log-determinant, so that neither is computed twice."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from pyro.distributions import constraints
+from torch import Tensor
+from torch.distributions import Transform
+
+__all__ = ["CachedPair"]
+
+
+class CachedPair(Transform, ABC):
+    """An invertible transform of vectors (..., D), event_dim 1, with `log_abs_det_jacobian` (...).
+
+    A subclass gives both directions, each with the log-determinant of the forward one. The last pair is found again by
+    the identity of its tensors, on the way back alone, as by the density of a draw: a value that is held over many
+    steps is computed with the parameters of each. A pair made without gradients, as by `sample()`, is not taken for one
+    with them.
+
+    Arguments:
+        size: D; None for any.
+    """
+
+    bijective = True
+    domain: Any = constraints.real_vector
+    codomain: Any = constraints.real_vector
+
+    def __init__(self, size: int | None = None) -> None:
+        super().__init__()
+        self.size = size
+        self._pair: _Pair | None = None
+
+    @abstractmethod
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """y (..., D) and log |det dy/dx| (...)."""
+
+    @abstractmethod
+    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """x (..., D) and log |det dy/dx| (...)."""
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        if (kept := self._kept()) is not None and kept.x is x and kept.y is y:
+            return kept.log_det
+        return self.forward_and_log_det(self._sized(x))[1]
+
+    def with_cache(self, cache_size: int = 1) -> "CachedPair":
+        return self
+
+    def _call(self, x: Tensor) -> Tensor:
+        if (kept := self._kept()) is not None and kept.x is x and kept.is_inverse:
+            return kept.y
+        y, log_det = self.forward_and_log_det(self._sized(x))
+        self._pair = _Pair(x, y, log_det, is_inverse=False, has_graph=torch.is_grad_enabled())
+        return y
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        if (kept := self._kept()) is not None and kept.y is y and not kept.is_inverse:
+            return kept.x
+        x, log_det = self.inverse_and_log_det(self._sized(y))
+        self._pair = _Pair(x, y, log_det, is_inverse=True, has_graph=torch.is_grad_enabled())
+        return x
+
+    def _kept(self) -> "_Pair | None":
+        return self._pair if self._pair is not None and (self._pair.has_graph or not torch.is_grad_enabled()) else None
+
+    def _sized(self, value: Tensor) -> Tensor:
+        if self.size is not None and value.shape[-1:] != (self.size,):
+            raise ValueError(
+                f"{type(self).__name__} transforms vectors of {self.size}, and got shape {tuple(value.shape)}: give "
+                "the flow the size of what it transforms"
+            )
+        return value
+
+
+class _Pair(NamedTuple):
+    x: Tensor
+    y: Tensor
+    log_det: Tensor
+    is_inverse: bool  # whether x was computed from y
+    has_graph: bool
