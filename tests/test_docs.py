@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from docs import distributions
 from docs.estimators import declared, judged, page
 from pplvm.catalog import OBJECTIVES
 
@@ -48,3 +49,14 @@ def test_biased_ones_say_so():
 @pytest.mark.slow
 def test_the_whole_page_is_found_again():
     assert page() == PAGE
+
+
+def test_the_page_of_distributions_is_what_the_docstrings_say():
+    written = (Path(__file__).parent.parent / "docs" / "distributions.md").read_text()
+    assert written == distributions.page()
+
+
+def test_every_distribution_has_an_equation_and_a_source():
+    for each in distributions.classes():
+        told = distributions.entry(each)
+        assert "```" in told and "Source: " in told, each.__name__
