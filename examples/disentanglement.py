@@ -52,13 +52,14 @@ def main(
     seeds: int = 3,
     steps: int = 1000,
     picture: str = "runs/disentanglement.png",
+    tested: int | None = None,
 ) -> dict[float, Scores]:
-    """Rate, distortion, MIG and active units of the test split, of each beta and seed."""
+    """Rate, distortion, MIG and active units of the test split, or of its first data, of each beta and seed."""
     train, test = (sprites(split, **SMALL) for split in ("train", "test"))
     found: dict[float, Scores] = {}
     print(f"{test.spec.name}, factors {factors_of(test)}; {seeds} seeds, mean +- standard deviation\n")
     for beta in betas:
-        each = [scores(trained(train, beta, seed, steps), test) for seed in range(seeds)]
+        each = [scores(trained(train, beta, seed, steps), test, tested) for seed in range(seeds)]
         found[beta] = {name: [one[name] for one in each] for name in each[0]}
         if beta == betas[0]:
             print(f"{'beta':>6}" + "".join(f"{name:>18}" for name in found[beta]))
@@ -75,13 +76,13 @@ def trained(train: ImageData, beta: float, seed: int, steps: int) -> VAE:
     return program
 
 
-def scores(program: VAE, test: ImageData) -> dict[str, float]:
-    x = test.rows(torch.arange(len(test)))
+def scores(program: VAE, test: ImageData, tested: int | None) -> dict[str, float]:
+    x = test.rows(torch.arange(len(test)))[:tested]
     units, plane = active_units(program, x, num_particles=2), rate_distortion(program, x)
     return {
         "rate": float(plane.rate.mean()),
         "distortion": float(plane.distortion.mean()),
-        "MIG": mutual_information_gap(units.means["z"], factors_of(test).levels),
+        "MIG": mutual_information_gap(units.means["z"], factors_of(test, count=tested).levels),
         "active units": float(units.counts["z"]),
     }
 

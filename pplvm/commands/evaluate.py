@@ -48,6 +48,9 @@ __all__ = ["run"]
 ONE_SEED = "scores are of one seed: evaluate runs of several, which differ more than models do"
 """Locatello et al., 2019, arXiv:1811.12359."""
 
+MOST_LATENTS = 100
+"""Latents in the map of latents by factors, which would not be readable, nor a PNG, of thousands."""
+
 SAMPLES = 64
 """Samples of the prior that a page shows."""
 
@@ -199,11 +202,15 @@ def _convergence(found: Evaluation, ks: tuple[int, ...], directory: Path) -> Pat
 
 
 def _factor_map(found: Evaluation, directory: Path, traversals: dict[str, Path]) -> dict[str, Path]:
-    """The map of latents by factors and the traversals of the same latents, which stand beside scores; or none."""
+    """The map of latents by factors and the traversals, which stand beside scores; or none."""
     if (scores := found.disentanglement) is None:
         return {}
-    path = save_factor_map(scores.information, scores.importances, scores.factor_names, directory / "factors.png")
-    return {"What each latent, in the order of the traversals below, tells of each factor": path, **traversals}
+    telling = np.sort(np.argsort(-scores.information.max(1), kind="stable")[:MOST_LATENTS])
+    names = scores.factor_names, [scores.latent_names[latent] for latent in telling]
+    path = save_factor_map(scores.information[telling], scores.importances[telling], *names, directory / "factors.png")
+    count = len(scores.latent_names)
+    of = "each latent tells" if len(telling) == count else f"the {len(telling)} most telling of {count} latents tell"
+    return {f"What {of} of each factor": path, **traversals}
 
 
 def _sampled(found: Evaluation) -> tuple[str, Tensor]:

@@ -62,13 +62,13 @@ def factors_of(data: ImageData, name: str = FACTORS, count: int | None = None, e
     if name not in data.arrays:
         there = ", ".join(data.arrays)
         raise ValueError(
-            f"{of} has no array {name!r} of known factors, (N, F) integers beside its data: "
-            + (f"it has {there}; name the one" if there else "use sprites, or save one in an .npz of your own")
+            f"{of} has no array {name!r} of known factors, whole numbers with as many rows as data: "
+            + (f"it has {there}; name the one" if there else "use sprites, or save one, (N, F), beside your own data")
         )
     values = data.arrays[name]()[::every][:count]
     if values.dim() != 2:
         raise ValueError(f"{name} of {of} has shape {tuple(values.shape)}: give a row a datum and a column a factor")
-    if values.is_floating_point() and not bool((values == values.round()).all()):
+    if values.is_floating_point() and not bool((values.isfinite() & (values == values.round())).all()):
         raise ValueError(f"{name} of {of} holds numbers that are not whole: number the levels of each factor from 0")
     levels = values.long()
     known = data.factor_names if name == FACTORS else ()

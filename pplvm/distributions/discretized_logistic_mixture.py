@@ -12,13 +12,8 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pplvm.distributions.discretized_logistic import (
-    DiscretizedLogistic,
-    GreyLevels,
-    grey_levels,
-    level_of,
-    require_levels,
-)
+from pplvm.distributions.discretized_logistic import DiscretizedLogistic
+from pplvm.distributions.grey_levels import GreyLevels, grey_levels, level_of, require_levels
 
 __all__ = ["DiscretizedLogisticMixture", "DiscretizedLogisticMixtureRGB"]
 

@@ -16,7 +16,11 @@ DOTS_PER_INCH = 150
 
 
 def save_factor_map(
-    information: ArrayLike, importances: ArrayLike, factor_names: Sequence[str], path: str | Path
+    information: ArrayLike,
+    importances: ArrayLike,
+    factor_names: Sequence[str],
+    latent_names: Sequence[str],
+    path: str | Path,
 ) -> Path:
     """Write a PNG of two tables of latents by factors, each with its numbers; its path.
 
@@ -24,6 +28,7 @@ def save_factor_map(
         information: mutual information as shares of each factor's entropy, (Z, F).
         importances: of the latents to the forests that predict the factors, (Z, F).
         factor_names: F.
+        latent_names: Z.
         path: the file to write, in a folder that exists.
     """
     from pplvm.plots.inline_figure import InlineFigure
@@ -38,7 +43,7 @@ def save_factor_map(
             colour = "white" if value > 0.6 else "black"
             ax.text(k, j, f"{value:.2f}".replace("0.", "."), ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(F), [label(name) for name in factor_names], fontsize=9, rotation=45, ha="right")
-        ax.set_yticks(range(Z), [str(j) for j in range(Z)], fontsize=8)
+        ax.set_yticks(range(Z), [label(name) for name in latent_names], fontsize=8)
         ax.set_title(title, loc="left", fontsize=10)
         ax.set_ylabel("latent")
         ax.tick_params(length=0)

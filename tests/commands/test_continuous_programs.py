@@ -29,8 +29,12 @@ SUBJECTS = {
     "dequantized-flow": GREY,
 }
 """Names, each with what it is told of the data."""
-QUICK = ("hyperspherical-vae",)
 SUBJECTS = {name: words for name, words in SUBJECTS.items() if name in PROGRAMS}
+
+
+def subjects(*quick):
+    """All of them, slow but for these."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in SUBJECTS]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +66,7 @@ def interrupted(step):
         yield
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", subjects("hyperspherical-vae", "conv-hierarchical-vae", "dequantized-flow"))
 def test_a_resumed_run_is_bit_identical(name):
     assert main(["check", name, *SUBJECTS[name]]) == 0
     words = ["--program", name, *SUBJECTS[name], "--steps=3", "--compile=off"]
@@ -73,9 +77,7 @@ def test_a_resumed_run_is_bit_identical(name):
     assert not [name for name in FILES if (Path("whole") / name).read_bytes() != (Path("stopped") / name).read_bytes()]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SUBJECTS]
-)
+@pytest.mark.parametrize("name", subjects("hyperspherical-vae"))
 def test_it_is_judged_drawn_from_and_compared(name, capsys):
     words = SUBJECTS[name]
     assert fit("--program", name, *words, "--steps=2", "--compile=off", "--output=run") == 0

@@ -45,12 +45,22 @@ def test_a_file_of_ones_own_has_them_under_any_name_and_by_split(tmp_path):
     [
         (torch.tensor([0, 1, 2]), "a row a datum and a column a factor"),
         (torch.tensor([[0.5, 1.0], [1.0, 2.0]]), "not whole"),
+        (torch.tensor([[0.0, 1.0], [torch.inf, 2.0]]), "not whole"),
+        (torch.tensor([[0.0, 1.0], [torch.nan, 2.0]]), "not whole"),
         (torch.tensor([[0, 1], [0, 2]]), "1 columns that vary"),
     ],
 )
 def test_what_are_no_factors_is_refused(factors, told):
     with pytest.raises(ValueError, match=told):
         factors_of(toy(factors))
+
+
+@pytest.mark.parametrize("factors", [np.array([["red", "big"]] * 30), np.zeros((29, 2), int)])
+def test_an_array_of_words_or_of_another_length_is_no_array_of_factors(factors, tmp_path):
+    images = np.random.default_rng(0).integers(0, 2, (30, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", x=images, factors=factors)
+    with pytest.raises(ValueError, match="no array 'factors' of known factors, whole numbers with as many rows as"):
+        factors_of(from_array(tmp_path / "own.npz", "x"))
 
 
 def test_data_without_factors_say_so_in_one_sentence():

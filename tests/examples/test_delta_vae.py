@@ -15,7 +15,7 @@ def single_precision(known_state):
 
 
 def test_the_rate_is_above_its_floor_whatever_it_costs(capsys):
-    found = delta_vae.main(40, beta=50.0, most=20)
+    found = delta_vae.main(40, beta=50.0, most=20, tested=60)
     assert list(found) == [(name, beta) for name in ("vae", "delta-vae") for beta in (1.0, 50.0)]
     for (name, beta), row in found.items():
         assert row["rate"] > row["floor"] and (row["floor"] > 2) == (name == "delta-vae")

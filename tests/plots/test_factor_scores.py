@@ -15,11 +15,14 @@ def drawn(monkeypatch):
 
 
 def test_a_map_has_a_cell_for_each_latent_and_factor(drawn):
-    save_factor_map(np.eye(4)[:, :3], np.full((4, 3), 0.25), ("shape", "x", "y"), "map.png")
+    save_factor_map(
+        np.eye(4)[:, :3], np.full((4, 3), 0.25), ("shape", "x", "y"), [f"z[{j}]" for j in range(4)], "map.png"
+    )
     left, right = drawn[0].axes
     assert [text.get_text() for text in left.texts[:5]] == ["1.00", ".00", ".00", ".00", "1.00"]
     assert {text.get_text() for text in right.texts} == {".25"}
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["shape", "x", "y"]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["z[0]", "z[1]", "z[2]", "z[3]"]
 
 
 def test_a_point_a_seed_and_a_line_through_the_means(drawn):
@@ -34,5 +37,5 @@ def test_a_point_a_seed_and_a_line_through_the_means(drawn):
 
 
 def test_files_are_written(tmp_path):
-    assert save_factor_map(np.eye(2), np.eye(2), ("a", "b"), tmp_path / "map.png").stat().st_size > 5_000
+    assert save_factor_map(np.eye(2), np.eye(2), ("a", "b"), ("0", "1"), tmp_path / "map.png").stat().st_size > 5_000
     assert save_scores_by_beta({"MIG": {1.0: [0.5]}}, tmp_path / "beta.png").stat().st_size > 5_000

@@ -45,7 +45,7 @@ def codes_and_levels(codes: Tensor, factors: Tensor) -> CodesAndLevels:
     if 1 in sizes:
         raise ValueError(f"factor {sizes.index(1)} has one level in these data: leave it out")
     levels = np.stack([inverse.reshape(-1) for _, inverse in numbered], 1)
-    return CodesAndLevels(codes.numpy(force=True).astype("f8"), levels, sizes)
+    return CodesAndLevels(codes.double().numpy(force=True), levels, sizes)
 
 
 def active_codes(codes: np.ndarray, least_variance: float = LEAST_VARIANCE) -> np.ndarray:

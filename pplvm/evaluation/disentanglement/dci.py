@@ -25,7 +25,7 @@ LEAST_LEAF = 5
 class DCI(NamedTuple):
     """The three scores, and what the first two are made of."""
 
-    disentanglement: float  # 1 where each latent that matters matters to one factor
+    disentanglement: float  # 1 where each latent that matters matters to one factor, 0 where none matters
     completeness: float  # 1 where each factor depends on one latent
     informativeness: float  # share of levels that forests predict rightly, on held-out data
     importances: np.ndarray  # R, (Z, F)
@@ -73,8 +73,13 @@ def disentanglement_completeness_informativeness(
         accuracies.append(forest.score(found.codes[held_out], level[held_out]))
     importances = np.stack(columns, 1)
     rows = importances.sum(1)
-    disentanglement = float((rows / rows.sum()) @ (1 - _entropies(importances.T)))
-    return DCI(disentanglement, float((1 - _entropies(importances)).mean()), float(np.mean(accuracies)), importances)
+    shares = rows / max(rows.sum(), np.finfo(rows.dtype).tiny)  # none where no latent tells a forest anything
+    return DCI(
+        float(shares @ (1 - _entropies(importances.T))),
+        float((1 - _entropies(importances)).mean()),
+        float(np.mean(accuracies)),
+        importances,
+    )
 
 
 def _entropies(weights: np.ndarray) -> np.ndarray:

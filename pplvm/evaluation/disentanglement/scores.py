@@ -34,6 +34,7 @@ class Disentanglement:
         scores: by name.
         chance: the same scores where codes and factors are of different data.
         factor_names: of the F factors.
+        latent_names: of the Z latents.
         sizes: their numbers of levels.
         active: how many of the Z latents are active.
         bins: of each latent, for MIG.
@@ -44,6 +45,7 @@ class Disentanglement:
     scores: dict[str, float]
     chance: dict[str, float]
     factor_names: tuple[str, ...]
+    latent_names: tuple[str, ...]
     sizes: tuple[int, ...]
     active: int
     bins: int
@@ -70,7 +72,13 @@ class Disentanglement:
 
 
 def disentanglement(
-    codes: Tensor, factors: Tensor, *, factor_names: Sequence[str] = (), bins: int = BINS, seed: int = 0
+    codes: Tensor,
+    factors: Tensor,
+    *,
+    factor_names: Sequence[str] = (),
+    latent_names: Sequence[str] = (),
+    bins: int = BINS,
+    seed: int = 0,
 ) -> Disentanglement:
     """MIG, SAP, DCI, FactorVAE's and Higgins' score of codes against known factors.
 
@@ -78,6 +86,7 @@ def disentanglement(
         codes: (N, Z), posterior means of all latents.
         factors: (N, F) integers, the level of each factor.
         factor_names: F; "factor 1", ... unless given.
+        latent_names: Z; "0", ... unless given.
         bins: of each latent, for MIG.
         seed: of all draws and halves of the data.
 
@@ -101,6 +110,7 @@ def disentanglement(
         scores=scores,
         chance=_scores(codes, factors[others.to(factors.device)], bins, seed)[0],
         factor_names=names,
+        latent_names=tuple(latent_names) or tuple(map(str, range(codes.shape[1]))),
         sizes=found.sizes,
         active=int((found.codes.var(0) > LEAST_VARIANCE).sum()),
         bins=bins,

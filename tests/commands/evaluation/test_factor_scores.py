@@ -4,11 +4,20 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
 
 from pplvm.cli import main
+from pplvm.commands.evaluate import _factor_map
+from pplvm.commands.evaluation.factor_scores import factor_arrays, factors_for, scored
+from pplvm.commands.runs.trained_program import TrainedProgram
+from pplvm.data.factors import Factors
+from pplvm.data.sprites import sprites
+from pplvm.evaluation.evaluation import Evaluation
+from pplvm.programs.vae import VAE
 
 DATA = "--data=sprites@side=16@sizes=2,2,8,8@count=700"
 QUICK = ["--limit=60", "--ks=1,10"]
@@ -32,14 +41,16 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def single_precision(known_state, runs, monkeypatch):
+@pytest.fixture
+def beside_the_runs(known_state, runs, monkeypatch):
+    """In the folder of the runs, and in single precision as a user is."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(runs)
     yield
     torch.set_default_dtype(torch.float64)
 
 
+@pytest.mark.usefixtures("beside_the_runs")
 def test_scores_are_a_section_with_their_circumstances(capsys):
     assert main(["evaluate", "one", "--factors", *QUICK, "--output=scored"]) == 0
     told = json.loads(Path("scored/evaluation.json").read_text())
@@ -57,6 +68,7 @@ def test_scores_are_a_section_with_their_circumstances(capsys):
     assert Path("scored/factors.png").stat().st_size > 5_000 and "MIG" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("beside_the_runs")
 def test_runs_of_several_seeds_are_told_with_their_spread(capsys):
     assert main(["evaluate", "one", "two", "tcvae", "--factors", *QUICK, "--output=together"]) == 0
     printed = capsys.readouterr().out
@@ -73,6 +85,7 @@ def test_runs_of_several_seeds_are_told_with_their_spread(capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("beside_the_runs")
 def test_data_without_factors_are_refused_before_anything_is_evaluated(capsys):
     assert main(["evaluate", "digits", "--factors", *QUICK]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -80,3 +93,45 @@ def test_data_without_factors_are_refused_before_anything_is_evaluated(capsys):
     assert not Path("digits/evaluation-test").exists()
     assert main(["evaluate", "one", "--factors", "colours", *QUICK]) == 2
     assert "it has factors; name the one" in capsys.readouterr().err
+
+
+class Plain(torch.nn.Module):
+    """No latents."""
+
+    def model(self, x):
+        with pyro.plate("batch", len(x)):
+            pyro.sample("x", dist.Bernoulli(torch.full((256,), 0.5)).to_event(1), obs=x.flatten(1))
+
+    def guide(self, x):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("program", "limit", "told"),
+    [
+        (VAE(256, 1, (5,)), 60, "scores compare two latents or more, and the program has one"),
+        (Plain(), 60, "the program has no latents whose codes are scored"),
+        (VAE(256, 2, (5,)), 2, "no two data share a level of factor"),
+        (VAE(256, 2, (5,)), 1, "0 columns that vary"),
+    ],
+)
+def test_codes_that_could_not_be_scored_are_refused_before_anything_is_evaluated(program, limit, told):
+    data = sprites("test", side=16, sizes=(2, 2, 8, 8), count=700)
+    trained = TrainedProgram(Path("run"), None, None, program, data, torch.device("cpu"))
+    with pytest.raises(ValueError, match=f"--factors factors: .*{told}"):
+        factors_for(trained, "factors", limit)
+
+
+def test_latents_of_several_sites_are_named_and_only_the_most_telling_are_drawn(monkeypatch):
+    factors = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(30, 1)
+    codes = {"posterior_mean_z_1": torch.zeros(360, 2), "posterior_mean_z_2": factors.double()}
+    found = scored(Evaluation({}, codes, ()), Factors(factors, ("shape", "x")), 0)
+    names = ("z_1[0]", "z_1[1]", "z_2[0]", "z_2[1]")
+    assert found.disentanglement.latent_names == names
+    assert tuple(factor_arrays(found, Factors(factors, ("shape", "x")))["latent"][1]) == names
+    drawn = []
+    monkeypatch.setattr("pplvm.commands.evaluate.save_factor_map", lambda *told: drawn.append(told) or told[-1])
+    monkeypatch.setattr("pplvm.commands.evaluate.MOST_LATENTS", 2)
+    (title,) = _factor_map(found, Path("run"), {})
+    assert title == "What the 2 most telling of 4 latents tell of each factor" and drawn[0][0].shape == (2, 2)
+    assert drawn[0][3] == ["z_2[0]", "z_2[1]"]

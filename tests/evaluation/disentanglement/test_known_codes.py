@@ -105,6 +105,18 @@ def test_latents_that_no_datum_moves_are_left_out():
     assert higgins_score(0.01 * noisy(FACTORS)[:, :2], FACTORS) == 1 / 3
 
 
+@pytest.mark.parametrize("count", [len(FACTORS), 9])
+def test_codes_that_are_all_alike_score_zero_and_not_nan(count):
+    """Nor do forests find anything in fewer data than a leaf holds."""
+    codes = torch.zeros(count, 3) if count > 9 else FACTORS[:count].double()
+    found = disentanglement_completeness_informativeness(codes, FACTORS[:count, 1:])
+    assert (found.disentanglement, found.completeness) == (0, pytest.approx(0, abs=1e-12))
+
+
+def test_codes_of_half_precision_are_scored():
+    assert mutual_information_gap(FACTORS.bfloat16(), FACTORS) == pytest.approx(1, abs=1e-12)
+
+
 def test_higgins_score_is_near_one_for_rotated_codes_where_others_are_not():
     """Of more latents than factors: sums and differences of all pairs."""
     a, b, c = FACTORS.double().T
