@@ -40,7 +40,7 @@ from pplvm.training.fit import fit
 BATCH, RATE, LATENT, TEMPERATURES = 100, 1e-3, 16, (1.0, 0.7, 0.4)
 
 
-def main(steps: int = 2000, data: str | None = None, tested: int = 300, most: int = 500, picture="runs/conv_vae.png"):
+def main(steps: int = 500, data: str | None = None, tested: int = 300, most: int = 100, picture="runs/conv_vae.png"):
     """The figures of the test split by program, and the spread of samples by temperature."""
     train, test = (read(split, data) for split in ("train", "test"))
     C, H, W = train.spec.shape
@@ -92,7 +92,7 @@ def show(name: str, figures: list[Figure], milliseconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder of static binarized MNIST; without it, digits")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--tested", type=int, default=300, help="test images, evenly spread over the split")
     parser.add_argument("--picture", default="runs/conv_vae.png")
     main(**vars(parser.parse_args()))
