@@ -65,7 +65,7 @@ def information_sizes(program: nn.Module, x: Batch, data: int | None = None) -> 
         >>> from pplvm.programs.vae import VAE
         >>> x = torch.zeros(1000, 784)
         >>> [len(information_sizes(program, x).rows) for program in (VAE(784, 50), iaf_vae(784, 50))]
-        [1000, 182]
+        [1000, 169]
     """
     N = len(as_tuple(x)[0])
     if data == 0:
