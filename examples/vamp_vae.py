@@ -5,12 +5,11 @@ Both have 16 Gaussian latents and a softplus layer of 200 in encoder and decoder
 
     python examples/vamp_vae.py        scikit-learn's digits, 1 where a pixel is above half of the top
 
-Expected of this setting, as the command line measured it (pplvm fit --program vae or vamp-vae, pplvm evaluate --weights
-best: 2,000 steps, 1.4 minutes of a shared core), test split of 300, nats; errors over data .2 of the first two columns:
+Expected (31 s of a core), test split of 300, nats; errors over data .2 of the first two columns:
 
                 log p(x), k = 1    log p(x), k = 1000    rate    I_q(x; z)    KL(q(z) || p(z))
-    N(0, I)         -18.94             -18.38            4.93      3.93           1.00
-    VampPrior       -17.74             -16.74            5.90      4.75           1.15
+    N(0, I)         -18.77             -18.16            5.65      4.44           1.21
+    VampPrior       -17.75             -16.75            5.92      4.76           1.16
 
 The rate is I_q(x; z) + KL(q(z) || p(z)): a prior that learns lets the latents tell more of the data.
 """

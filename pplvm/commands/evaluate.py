@@ -124,6 +124,7 @@ def _evaluate_run(
         annealed_data=min(arguments.annealed, len(some)),
         chains=arguments.chains,
         annealing_steps=arguments.annealing_steps,
+        information_data=arguments.information,
         levels=trained.data.spec.levels,
         seed=arguments.seed,
         compile=arguments.compile,

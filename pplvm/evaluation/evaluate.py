@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,12 @@ from pplvm.distributed.ranks import my_rows, size
 from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
-from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation
+from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation, Rows
 from pplvm.evaluation.evidence import Evidence, has_discrete_data, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
+from pplvm.evaluation.information_sizes import information_sizes
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.likelihood_names import likelihood_names, observing
 from pplvm.evaluation.per_datum import Seed, datum_seeds, evaluation_mode
@@ -31,9 +32,6 @@ __all__ = ["Evaluation", "NO_LATENTS", "evaluate"]
 AT_ONCE = 50
 """Data between two reports of progress; the figures do not depend on it."""
 
-CONTRASTED = 100
-"""Data in a batch of InfoNCE."""
-
 NO_LATENTS = (
     "importance sampling, annealing, active units and information: the program has no latents, and its log-likelihood "
     "is exact"
@@ -41,17 +39,6 @@ NO_LATENTS = (
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how many data are done, and of how many."""
-
-
-class Rows(Protocol):
-    """A data set that gives any of its data at once, with conditions, as `pplvm.digits("test")`."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Tensor) -> tuple[Tensor, ...]: ...
-
-    @property
-    def spec(self) -> Any: ...
 
 
 def evaluate(
@@ -62,6 +49,7 @@ def evaluate(
     annealed_data: int = 0,
     chains: int = 16,
     annealing_steps: int = 500,
+    information_data: int | None = None,
     levels: int | None = None,
     seed: int = 0,
     compile: Tier = "auto",
@@ -77,6 +65,8 @@ def evaluate(
         annealed_data: how many of the data get annealed importance sampling, and how many are simulated for its
             certificate; 0 for none.
         chains, annealing_steps: of each of them.
+        information_data: how many of the data information is told of, evenly spread, at least 2; 0 for none, None for
+            all, or as many as `information_sizes` finds affordable.
         levels: grey levels of the data, for bits per dimension.
         seed: of all draws; a datum's depend on it, on the datum's values and on how many equal data come before it.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
@@ -109,7 +99,7 @@ def evaluate(
             shown.at(done)
 
         asked = _Evaluator(program, parts, names, seed, compile, report)
-        return asked.found(tuple(ks), annealed_data, chains, annealing_steps, levels)
+        return asked.found(tuple(ks), annealed_data, chains, annealing_steps, information_data, levels)
 
 
 class _Evaluator:
@@ -136,7 +126,13 @@ class _Evaluator:
         self.left_out: list[str] = []
 
     def found(
-        self, ks: tuple[int, ...], annealed_data: int, chains: int, annealing_steps: int, levels: int | None
+        self,
+        ks: tuple[int, ...],
+        annealed_data: int,
+        chains: int,
+        annealing_steps: int,
+        information_data: int | None,
+        levels: int | None,
     ) -> Evaluation:
         self._likelihood(ks, levels)
         if not self._has_latents():
@@ -146,8 +142,7 @@ class _Evaluator:
         if annealed_data:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
-        self._try("information", self._information)
-        self._bounds_on_information()
+        self._try("information", lambda: self._information(information_data))
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
@@ -235,25 +230,31 @@ class _Evaluator:
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
 
-    def _information(self) -> None:
-        self.report("information", 0, self.N)
-        rows, seeds = self._mine
-        mine = aggregate_posterior(self.program, rows, aggregate=self.x, seed=seeds)
-        found = self._named(gather_results(mine, self.N))
-        self.sections["information"] = found.figures
-        self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
-
-    def _bounds_on_information(self) -> None:
+    def _information(self, data: int | None) -> None:
+        sizes = information_sizes(self.program, self.x, data)
+        x, share = without_conditions(batch_rows(self.parts, sizes.rows)), rank_slice(len(sizes.rows))
+        if sizes.why:
+            self.left_out.append(f"information of the other {self.N - len(sizes.rows):,} data: {sizes.why}")
+        self._try("information", lambda: self._surgery(x, [self.seeds[row] for row in sizes.rows][share], share))
         self.report("bounds on information", 0, 1)
-        batch, found = min(CONTRASTED, self.N), self.sections.setdefault("bounds on information", [])
+        found: list[Figure] = []
         for ask in (
-            lambda: info_nce(self.program, self.x, batch=batch, seed=self.seed),
-            lambda: info_nce_of_dreams(self.program, self.x, batch=CONTRASTED, seed=self.seed),
-            lambda: barber_agakov(self.program, self.x, seed=self.seed),
+            lambda: info_nce(self.program, x, batch=sizes.batch, seed=self.seed),
+            lambda: info_nce_of_dreams(self.program, x, batch=sizes.dreamt, batches=sizes.batches, seed=self.seed),
+            lambda: barber_agakov(self.program, x, draws=sizes.draws, seed=self.seed),
         ):
             self._try("bounds on information", lambda ask=ask: found.extend(self._named(ask()).figures))
-        if not found:
-            del self.sections["bounds on information"]
+        if found:
+            self.sections["bounds on information"] = found
+
+    def _surgery(self, x: Batch, seeds: Seed, share: slice) -> None:
+        M = len(as_tuple(x)[0])
+        self.report("information", 0, M)
+        mine = without_conditions(batch_rows(as_tuple(x), share))
+        found = self._named(gather_results(aggregate_posterior(self.program, mine, aggregate=x, seed=seeds), M))
+        self.sections["information"] = found.figures
+        if M == self.N:
+            self.per_datum |= {"information": found.information, "marginal_kl": found.marginal}
 
     @property
     def _mine(self) -> tuple[Batch, Seed]:

@@ -1,7 +1,7 @@
 """The results of an evaluation: figures by section, and the terms of each datum behind them."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.likelihood_names import LikelihoodNames
 from pplvm.plots.notebook_html import evaluation_html, evaluation_text, html_or_text
 
-__all__ = ["Evaluation", "OBSERVED", "VARIABLES"]
+__all__ = ["Evaluation", "OBSERVED", "Rows", "VARIABLES"]
 
 VARIABLES = ("log_p", "log_mean_weight")
 """How the estimates at each k are called among the terms of each datum: the second where a fault keeps them from being
@@ -18,6 +18,17 @@ a bound on what `Evaluation.names` says."""
 
 OBSERVED = "conditions_observed"
 """Among the terms of each datum, 1 where the model observes its conditions and 0 where not, if data differ in that."""
+
+
+class Rows(Protocol):
+    """A data set that gives any of its data at once, with conditions, as `pplvm.digits("test")`."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]: ...
+
+    @property
+    def spec(self) -> Any: ...
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,6 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
+from torch.utils.flop_counter import FlopCounterMode
 
 from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.particles.contract import Site, latents, sample_sites
@@ -24,7 +25,14 @@ from pplvm.particles.pair import Pair
 from pplvm.particles.point_masses import is_point, point_in_words
 from pplvm.particles.vectorization_check import raise_program_error, why_particles_interact
 
-__all__ = ["FixedDraws", "density_error_message", "log_q_blocks", "log_q_of_others", "require_guide_density"]
+__all__ = [
+    "FixedDraws",
+    "density_error_message",
+    "log_q_blocks",
+    "log_q_of_others",
+    "operations_a_pair",
+    "require_guide_density",
+]
 
 BLOCK_BYTES = 2**20
 """Of the largest tensor of a block: what a core's cache holds, beyond which the same arithmetic takes four times as
@@ -120,6 +128,29 @@ def log_q_of_others(pair: Pair, held: FixedDraws, x: Batch, own: Tensor) -> Tens
         others = block.masked_fill(own[rows].unsqueeze(1) == places, -math.inf)
         total[rows] = torch.logaddexp(total[rows], others.logsumexp(1))
     return total
+
+
+def operations_a_pair(pair: Pair, x: Batch) -> float:
+    """Operations that log q(z_i | x_j) of one more draw takes for each datum, beyond what runs once a datum.
+
+    Those of matrix products and convolutions, two for each product of numbers; 0 where networks run once a datum.
+
+    Arguments:
+        x: data, of which the first is run.
+
+    Raises:
+        ValueError: a site of the guide has no density but at its own draws.
+    """
+    first = batch_rows(as_tuple(x), slice(1))
+    held, counted = FixedDraws.of(pair, [pair.run_guide(4, first, {})]), []
+    for size in (2, 4):
+        with FlopCounterMode(display=False) as counter:
+            try:
+                _as_particles(pair, held[:size], first)
+            except (KeyError, NotImplementedError, RuntimeError) as error:
+                raise density_error_message(error) from error
+        counted.append(counter.get_total_flops())
+    return (counted[1] - counted[0]) / 2
 
 
 def require_guide_density(name: str, pair: Pair, x: Batch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pplvm.networks.soft_clamp import soft_clamp
 
-__all__ = ["BottomUp", "ResidualBlock", "TopDown", "dense_bottom_up", "dense_top_down"]
+__all__ = ["BottomUp", "ResidualBlock", "TopDown", "dense_blocks", "dense_bottom_up", "dense_top_down"]
 
 
 class ResidualBlock(nn.Module):
@@ -137,17 +137,18 @@ def dense_bottom_up(
         num_blocks: residual blocks for each group.
         data_mean: (D,), taken off the data; zeros unless given.
     """
-    stages = [_blocks(hidden_size, num_blocks) for _ in range(num_groups)]
+    stages = [dense_blocks(hidden_size, num_blocks) for _ in range(num_groups)]
     stages[0].insert(0, nn.Linear(data_size, hidden_size))
     return BottomUp(stages, torch.zeros(data_size) if data_mean is None else data_mean.flatten())
 
 
 def dense_top_down(latent_size: int, hidden_size: int, num_blocks: int = 1, clamp: float | None = 5.0) -> TopDown:
     """A group of vectors whose heads are linear and whose state passes through residual multilayer perceptrons."""
-    return TopDown(nn.Linear, latent_size, hidden_size, _blocks(hidden_size, num_blocks), clamp)
+    return TopDown(nn.Linear, latent_size, hidden_size, dense_blocks(hidden_size, num_blocks), clamp)
 
 
-def _blocks(size: int, count: int) -> nn.Sequential:
+def dense_blocks(size: int, count: int) -> nn.Sequential:
+    """Residual multilayer perceptrons one after another, (..., size) -> (..., size)."""
     return nn.Sequential(*(ResidualBlock(size) for _ in range(count)))
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.networks.ladder import Ladder
 from pplvm.networks.residual import ResidualMLP
 from pplvm.networks.spectral_norm import sum_of_spectral_norms
-from pplvm.networks.top_down import dense_bottom_up, dense_top_down
+from pplvm.networks.top_down import dense_blocks, dense_bottom_up, dense_top_down
 from pplvm.programs.likelihoods import likelihood_named, start_at
 
 __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
@@ -24,7 +25,8 @@ __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
 class Group(Protocol):
     """A group of latents: what its distributions are, given the state h above it, and how it moves that state.
 
-    Any nn.Module with these methods is one, such as `pplvm.networks.top_down.TopDown`.
+    Any nn.Module with these methods is one, such as `pplvm.networks.top_down.TopDown`, or
+    `pplvm.networks.ladder.Ladder`, whose posterior weighs prior and data by their precisions.
     """
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ class HierarchicalVAE(nn.Module):
             features for another number of groups.
 
     Example:
-        >>> from pplvm.networks.top_down import dense_bottom_up, dense_top_down
+        >>> from pplvm.networks.top_down import dense_blocks, dense_bottom_up, dense_top_down
         >>> from pplvm.programs.parts import bernoulli
         >>> bottom_up = dense_bottom_up(data_size=6, hidden_size=5, num_groups=2)
         >>> groups = [dense_top_down(latent_size, hidden_size=5) for latent_size in (2, 3)]
@@ -143,6 +145,7 @@ def hierarchical_vae(
     num_blocks: int = 1,
     clamp: float | None = 5.0,
     spectral_norm: bool = False,
+    precision_weighted: bool = False,
 ) -> HierarchicalVAE:
     """Make a hierarchical variational autoencoder of residual multilayer perceptrons, for flattened data.
 
@@ -156,6 +159,7 @@ def hierarchical_vae(
         num_blocks: residual blocks for each group, bottom-up and top-down, and before the data.
         clamp: soft bound of log scales and residuals in the heads; None for no bound.
         spectral_norm: let the guide have the penalty site "spectral_norm".
+        precision_weighted: let posteriors be `Ladder`'s, prior and data weighed by their precisions, not residual ones.
 
     Raises:
         ValueError: there is no group, or a size is below 1; there is no such likelihood.
@@ -170,14 +174,19 @@ def hierarchical_vae(
     outputs = likelihood_named(likelihood, data_size, levels)
     decoder = ResidualMLP(hidden_size, outputs.output_size, hidden_size, num_blocks)
     start_at(decoder.last, outputs, data_mean)
+    group = _dense_ladder if precision_weighted else dense_top_down
     return HierarchicalVAE(
         dense_bottom_up(data_size, hidden_size, len(latent_sizes), num_blocks, data_mean),
-        [dense_top_down(size, hidden_size, num_blocks, clamp) for size in latent_sizes],
+        [group(size, hidden_size, num_blocks, clamp) for size in latent_sizes],
         decoder,
         outputs,
         start=torch.zeros(hidden_size),
         penalties={"spectral_norm": sum_of_spectral_norms} if spectral_norm else None,
     )
+
+
+def _dense_ladder(latent_size: int, hidden_size: int, num_blocks: int, clamp: float | None) -> Ladder:
+    return Ladder(nn.Linear, latent_size, hidden_size, dense_blocks(hidden_size, num_blocks), clamp)
 
 
 def require_sizes(preset: str, name: str, sizes: Sequence[int], what: str = "", such_as: str = "") -> None:

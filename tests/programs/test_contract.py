@@ -84,6 +84,11 @@ PROGRAMS = {
     "vae, gaussian": (lambda: VAE(D, 2, (5, 7), "gaussian", data_mean=MEAN), real, Pathwise(elbo, 1)),
     "vae, of parts": (of_parts, real, Pathwise(iwae, 2)),
     "hierarchical vae": (lambda: moved(hierarchical_vae(D, (2, 3), 5, data_mean=MEAN)), binary, AnalyticKL(2)),
+    "hierarchical vae, ladder": (
+        lambda: moved(hierarchical_vae(D, (2, 3), 5, precision_weighted=True)),
+        binary,
+        AnalyticKL(2),
+    ),
     "hierarchical vae, six groups": (
         lambda: moved(hierarchical_vae(D, (1,) * 6, 4, "gaussian", num_blocks=2)),
         real,

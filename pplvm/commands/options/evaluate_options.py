@@ -59,6 +59,12 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
     group.add_argument(
         "--annealing-steps", type=at_least(1), default=200, metavar="N", help="annealing steps [%(default)s]"
     )
+    group = evaluate.add_argument_group("information")
+    group.add_argument(
+        "--information", type=at_least(0), metavar="N",
+        help="data that information is told of, evenly spread; 0 leaves it out [all, or as many as a guide whose "
+        "networks run for each pair of draw and datum can afford]",
+    )  # fmt: skip
     add_output(evaluate.add_argument_group("output"), "RUN/evaluation-SPLIT", "an evaluation")
     group = evaluate.add_argument_group("machine")
     group.add_argument(
