@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-__all__ = ["Floor", "grey_levels"]
+from pplvm.distributions.discretized_logistic import GreyLevels, level_of, require_levels
+
+__all__ = ["Floor"]
 
 
 class Floor(TorchDistribution):
@@ -23,7 +25,7 @@ class Floor(TorchDistribution):
         levels: of the data, at least 2.
 
     Raises:
-        ValueError: levels is below 2.
+        ValueError: levels is no integer of at least 2; a value is nan, if arguments are validated.
 
     Example:
         >>> Floor(torch.tensor([0.3, 2.9]), levels=5).log_prob(torch.tensor([0.0, 0.75]))
@@ -38,14 +40,12 @@ class Floor(TorchDistribution):
     has_rsample = False
 
     def __init__(self, value: Tensor, levels: int, validate_args: bool | None = None) -> None:
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
-            raise ValueError(f"Floor: levels must be an integer of at least 2, got {levels!r}")
-        self.value, self.levels = value, levels
+        self.value, self.levels = value, require_levels(levels, type(self).__name__)
         super().__init__(value.shape, torch.Size(), validate_args=validate_args)
 
     @property
     def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return grey_levels(self.levels)
+        return GreyLevels(self.levels)
 
     @property
     def index(self) -> Tensor:
@@ -61,7 +61,9 @@ class Floor(TorchDistribution):
         return torch.zeros_like(self.value)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Floor":
-        return Floor(self.value.expand(*batch_shape), self.levels, validate_args=self._validate_args)
+        new = Floor(self.value.expand(torch.Size(batch_shape)), self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self.mean.expand(*sample_shape, *self.batch_shape)
@@ -69,27 +71,5 @@ class Floor(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        there = (value * (self.levels - 1)).round() == self.index
+        there = level_of(value, self.levels) == self.index
         return torch.where(there, 0.0, -torch.inf).to(self.value.dtype)
-
-
-class grey_levels(Constraint):
-    """The values k / (levels - 1), k = 0 .. levels - 1, up to rounding.
-
-    Arguments:
-        levels: at least 2.
-    """
-
-    is_discrete = True
-    event_dim = 0
-
-    def __init__(self, levels: int) -> None:
-        self.levels = levels
-        super().__init__()
-
-    def check(self, value: Tensor) -> Tensor:
-        index = value * (self.levels - 1)
-        return (index - index.round()).abs().le(1e-3) & (index > -0.5) & (index < self.levels - 0.5)
-
-    def __repr__(self) -> str:
-        return f"the {self.levels} levels k/{self.levels - 1}"
