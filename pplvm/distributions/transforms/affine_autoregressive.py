@@ -94,8 +94,8 @@ class AffineAutoregressive(CachedPair):
             return torch.broadcast_shapes(shape[:-1], left) + torch.Size(shape[-1:])
         except RuntimeError as error:
             raise ValueError(
-                f"AffineAutoregressive: the batch shape {tuple(left)} of the context does not broadcast against values of "
-                f"shape {tuple(shape)}: give a context for each"
+                f"AffineAutoregressive: the batch shape {tuple(left)} of the context does not broadcast against values "
+                f"of shape {tuple(shape)}: give a context for each"
             ) from error
 
     def inverse_shape(self, shape: Sequence[int]) -> torch.Size:
