@@ -97,11 +97,11 @@ def _tensors(held: Any) -> list[Tensor]:
     if isinstance(held, Tensor):
         return [held]
     if isinstance(held, nn.Module):
-        return [*held.parameters(), *held.buffers()]
+        each = [(*module._parameters.values(), *module._buffers.values()) for module in held.modules()]
+        return [tensor for some in each for tensor in some if tensor is not None]
+    if not callable(held):
+        return []
     bound = [getattr(held, "__self__", None), getattr(held, "func", None), *getattr(held, "args", ())]
-    bound += [*getattr(held, "keywords", {}).values(), *(cell.cell_contents for cell in _cells(held))]
+    bound += [*getattr(held, "keywords", {}).values()]
+    bound += [cell.cell_contents for cell in getattr(held, "__closure__", None) or ()]
     return [tensor for each in bound if isinstance(each, Tensor | nn.Module) for tensor in _tensors(each)]
-
-
-def _cells(held: Any) -> tuple[Any, ...]:
-    return getattr(held, "__closure__", None) or ()
