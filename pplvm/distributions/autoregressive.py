@@ -77,15 +77,20 @@ class Autoregressive(TorchDistribution):
         return constraints.independent(self._of_one, more) if more else self._of_one
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Autoregressive":
-        return Autoregressive(
+        shape = torch.Size(batch_shape)
+        if torch.broadcast_shapes(shape, self.batch_shape) != shape:
+            raise ValueError(f"Autoregressive: batch shape {tuple(self.batch_shape)} does not expand to {tuple(shape)}")
+        new = Autoregressive(
             self.conditionals,
             self.first,
             self.step,
             event_shape=self.event_shape,
             support=self._of_one,
-            batch_shape=batch_shape,
+            batch_shape=shape,
             validate_args=False,
         )
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape

@@ -8,7 +8,8 @@ from math import log, pi
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import TorchDistribution, TransformedDistribution, constraints
+from pyro.distributions.transforms import AffineTransform
 from torch import Tensor
 from torch.distributions import Independent, Normal, register_kl
 
@@ -81,6 +82,10 @@ class AutoregressiveGaussian(TorchDistribution):
         per_chain = -(squares + (n - 1) * innovation.log() + n * log(2 * pi)) / 2
         return per_chain.sum(-1).expand(torch.broadcast_shapes(value.shape[:-2], self.batch_shape))
 
+    def at_temperature(self, temperature: float) -> TransformedDistribution:
+        """The chains with every step's deviation multiplied by T: of covariance T^2 alpha^|s - t|."""
+        return TransformedDistribution(self, [AffineTransform(0.0, temperature)])
+
     def _rest(self) -> Tensor:
         """1 - alpha^2, the variance of a step given the one before."""
         return (1 - self.alpha) * (1 + self.alpha)
@@ -124,7 +129,7 @@ def _kl_of_independent_normals(q: Independent, p: AutoregressiveGaussian) -> Ten
     normal: Any = q.base_dist
     while isinstance(normal, Independent):
         normal = normal.base_dist
-    if not isinstance(normal, Normal):
+    if not isinstance(normal, Normal) or q.event_shape != p.event_shape:
         raise NotImplementedError
     mean, variance = normal.loc, normal.scale.square()  # (..., n, d)
     alpha, rest, n = p.alpha, p._rest(), p.length

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
+from pplvm.distributions.discretized_logistic import require_levels
+
 __all__ = ["Dequantized"]
 
 
@@ -26,6 +28,10 @@ class Dequantized(TorchDistribution):
         index: k, (..., D), whole numbers.
         levels: k < levels.
 
+    Raises:
+        ValueError: levels is no integer of at least 2, the noise has another event shape than (D,), or an index is no
+            whole number below levels, if arguments are validated.
+
     Example:
         >>> from pyro.distributions import Uniform
         >>> noise = Uniform(torch.zeros(2), 1.0).to_event(1)
@@ -37,15 +43,24 @@ class Dequantized(TorchDistribution):
         dequantization and architecture design, 2019, arXiv:1902.00275
     """
 
-    arg_constraints: dict[str, Constraint] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
     has_rsample = True
 
     def __init__(self, noise: TorchDistribution, index: Tensor, levels: int, validate_args: bool | None = None) -> None:
+        require_levels(levels, type(self).__name__)
+        if noise.event_shape != index.shape[-1:]:
+            raise ValueError(
+                f"Dequantized: noise of event shape {tuple(noise.event_shape)} is none for indices of shape "
+                f"{tuple(index.shape)}: give it event shape (D,), and (..., D) of them"
+            )
         batch = torch.broadcast_shapes(noise.batch_shape, index.shape[:-1])
         self.noise = noise if noise.batch_shape == batch else noise.expand(batch)
         self.index, self.levels = index.expand(*batch, index.shape[-1]), levels
         self._drawn: tuple[Tensor, Tensor, bool] | None = None
         super().__init__(batch, index.shape[-1:], validate_args=validate_args)
+
+    @property
+    def arg_constraints(self) -> dict[str, Constraint]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {"index": constraints.independent(constraints.integer_interval(0, self.levels - 1), 1)}
 
     @property
     def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -54,7 +69,9 @@ class Dequantized(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Dequantized":
         shape = torch.Size(batch_shape)
         index = self.index.expand(*shape, *self.event_shape)
-        return Dequantized(self.noise.expand(shape), index, self.levels, validate_args=self._validate_args)
+        new = Dequantized(self.noise.expand(shape), index, self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         u = self.noise.rsample(torch.Size(sample_shape))

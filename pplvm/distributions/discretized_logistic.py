@@ -77,7 +77,9 @@ class DiscretizedLogistic(TorchDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "DiscretizedLogistic":
         shape = torch.Size(batch_shape)
-        return DiscretizedLogistic(self.loc.expand(shape), self.scale.expand(shape), self.levels, validate_args=False)
+        new = DiscretizedLogistic(self.loc.expand(shape), self.scale.expand(shape), self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape

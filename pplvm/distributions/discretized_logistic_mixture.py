@@ -66,7 +66,9 @@ class DiscretizedLogisticMixture(TorchDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "DiscretizedLogisticMixture":
         logits, loc, scale = (part.expand(*batch_shape, -1) for part in (self.logits, self.loc, self.scale))
-        return DiscretizedLogisticMixture(logits, loc, scale, self.levels, validate_args=False)
+        new = DiscretizedLogisticMixture(logits, loc, scale, self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -135,13 +137,17 @@ class DiscretizedLogisticMixtureRGB(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         self.levels = require_levels(levels, type(self).__name__)
-        self.loc, self.scale, self.coefficients = torch.broadcast_tensors(loc, scale, coefficients)
-        if self.loc.dim() < 4 or self.loc.shape[-3] != 3:
+        loc, scale, coefficients = torch.broadcast_tensors(loc, scale, coefficients)
+        if loc.dim() < 4 or loc.shape[-3] != 3:
             raise ValueError(
                 "DiscretizedLogisticMixtureRGB: loc, scale and coefficients must be (..., M, 3, H, W), of three "
-                f"channels, got {tuple(self.loc.shape)}: use DiscretizedLogisticMixture for grey images"
+                f"channels, got {tuple(loc.shape)}: use DiscretizedLogisticMixture for grey images"
             )
-        self.logits = logits.expand(self.loc[..., 0, :, :].shape)
+        shape = torch.broadcast_shapes(logits.unsqueeze(-3).shape, loc.shape[:-3] + (1,) + loc.shape[-2:])
+        self.loc, self.scale, self.coefficients = (
+            part.expand(*shape[:-3], 3, *shape[-2:]) for part in (loc, scale, coefficients)
+        )
+        self.logits = logits.expand(shape[:-3] + shape[-2:])
         super().__init__(self.loc.shape[:-4], self.loc.shape[-3:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=3)
@@ -152,7 +158,9 @@ class DiscretizedLogisticMixtureRGB(TorchDistribution):
         parts = (self.loc, self.scale, self.coefficients)
         logits = self.logits.expand(*batch_shape, *self.logits.shape[-3:])
         parts = (part.expand(*batch_shape, *part.shape[-4:]) for part in parts)
-        return DiscretizedLogisticMixtureRGB(logits, *parts, self.levels, validate_args=False)
+        new = DiscretizedLogisticMixtureRGB(logits, *parts, self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():

@@ -25,7 +25,7 @@ class Floor(TorchDistribution):
         levels: of the data, at least 2.
 
     Raises:
-        ValueError: levels is below 2.
+        ValueError: levels is no integer of at least 2; a value is nan, if arguments are validated.
 
     Example:
         >>> Floor(torch.tensor([0.3, 2.9]), levels=5).log_prob(torch.tensor([0.0, 0.75]))
@@ -61,7 +61,9 @@ class Floor(TorchDistribution):
         return torch.zeros_like(self.value)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Floor":
-        return Floor(self.value.expand(*batch_shape), self.levels, validate_args=self._validate_args)
+        new = Floor(self.value.expand(torch.Size(batch_shape)), self.levels, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self.mean.expand(*sample_shape, *self.batch_shape)

@@ -33,7 +33,7 @@ class FullCovarianceNormal(MultivariateNormal):
 @register_kl(FullCovarianceNormal, Independent)
 def _kl_from_independent_normals(q: FullCovarianceNormal, p: Independent) -> Tensor:
     normal: Any = p.base_dist
-    if not isinstance(normal, Normal) or len(p.event_shape) != 1:
+    if not isinstance(normal, Normal) or p.event_shape != q.event_shape:
         raise NotImplementedError
     factor = q.scale_tril  # (..., Z, Z)
     spread = (q.loc - normal.loc).square() + factor.square().sum(-1)

@@ -8,7 +8,7 @@ from math import log, pi, prod
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
@@ -34,7 +34,8 @@ class MixturePrior(TorchDistribution):
         logits: (..., C), log weights up to a constant; equal weights unless given.
 
     Raises:
-        ValueError: the components have no batch dimension, or the logits are of another number.
+        ValueError: the components have no batch dimension, or the logits are of another number, or nan, if arguments
+            are validated.
 
     Example:
         >>> import pyro.distributions as dist
@@ -46,7 +47,6 @@ class MixturePrior(TorchDistribution):
         Tomczak and Welling, VAE with a VampPrior, 2018, arXiv:1705.07120
     """
 
-    arg_constraints: dict[str, Constraint] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
     has_rsample = False
 
     def __init__(
@@ -68,6 +68,10 @@ class MixturePrior(TorchDistribution):
         super().__init__(self._own, components.event_shape, validate_args=validate_args)
 
     @property
+    def arg_constraints(self) -> dict[str, Constraint]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {} if self.log_weights is None else {"log_weights": constraints.real_vector}
+
+    @property
     def num_components(self) -> int:
         return self.components.batch_shape[-1]
 
@@ -76,10 +80,12 @@ class MixturePrior(TorchDistribution):
         return MixtureSameFamilyConstraint(self.components.support)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "MixturePrior":
+        shape = torch.Size(batch_shape)
+        if torch.broadcast_shapes(shape, self.batch_shape) != shape:
+            raise ValueError(f"MixturePrior: batch shape {tuple(self.batch_shape)} does not expand to {tuple(shape)}")
         new: Any = self._get_checked_instance(MixturePrior, _instance)
         new.components, new.log_weights, new._own = self.components, self.log_weights, self._own
-        shape = torch.broadcast_shapes(batch_shape, self._own)
-        super(MixturePrior, new).__init__(torch.Size(shape), self.event_shape, validate_args=False)
+        super(MixturePrior, new).__init__(shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 

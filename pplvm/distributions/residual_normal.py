@@ -25,7 +25,7 @@ class ResidualNormal(dist.Normal):
         d_loc, d_log_scale: the residuals, broadcast against m and s.
 
     Raises:
-        ValueError: a parameter is not finite, or s is not positive (validation).
+        ValueError: a parameter is nan, or s is not positive, if arguments are validated.
 
     Example:
         >>> from torch.distributions import kl_divergence

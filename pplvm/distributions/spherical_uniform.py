@@ -58,8 +58,10 @@ class SphericalUniform(TorchDistribution):
         return self._zeros
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "SphericalUniform":
-        options: dict[str, Any] = {"dtype": self._zeros.dtype, "device": self._zeros.device}
-        new = SphericalUniform(self.dim, batch_shape, **options, validate_args=False)
+        shape = torch.Size(batch_shape)
+        new: Any = self._get_checked_instance(SphericalUniform, _instance)
+        new.dim, new._zeros = self.dim, self._zeros.expand(shape + self.event_shape)
+        super(SphericalUniform, new).__init__(shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 

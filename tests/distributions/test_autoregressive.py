@@ -122,6 +122,10 @@ def test_particles_and_plates_enlarge_it_and_a_value_costs_a_step():
     )
     alone = chain.given(torch.randn(5)).expand([3]).log_prob(torch.zeros(5))
     assert alone.shape == (3,)
+    with pytest.raises(ValueError, match="0 or 1|support"):
+        wide.log_prob(draws + 0.5)  # expanded, it validates as before
+    with pytest.raises(ValueError, match=r"batch shape \(6, 4\) does not expand to \(4,\)"):
+        wide.expand([4])
 
 
 def truth_of_codes(program, x):

@@ -80,6 +80,13 @@ def test_alpha_outside_its_range_is_refused(alpha):
         AutoregressiveGaussian(torch.tensor([0.5, alpha]), 3)
 
 
+@pytest.mark.parametrize("shape, events", [((1, 2), 2), ((5, 1), 2), ((4, 2), 2), ((5, 2), 1), ((3, 5, 2), 3)])
+def test_normals_of_another_event_shape_have_no_divergence_that_is_broadcast(shape, events):
+    prior = AutoregressiveGaussian(torch.tensor([0.5, 0.2]), length=5)
+    with pytest.raises(NotImplementedError):
+        kl_divergence(dist.Normal(torch.zeros(shape), 1.0).to_event(events), prior)
+
+
 def test_other_arguments_are_refused():
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         AutoregressiveGaussian(torch.tensor([0.5]), 0)

@@ -57,3 +57,18 @@ def test_draws_without_gradient_have_densities_with_gradient():
     fn = Dequantized(logistic_normal(loc), torch.zeros(4, 3), levels=2)
     v = fn.sample()
     assert torch.autograd.grad(fn.log_prob(v).sum(), loc)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "noise, index, levels, words",
+    [
+        (uniform(2), torch.zeros(2), 1, "Dequantized: levels must be an integer of at least 2, .* got 1"),
+        (uniform(2), torch.zeros(3), 4, r"noise of event shape \(2,\) is none for indices of shape \(3,\)"),
+        (uniform(2).base_dist, torch.zeros(2), 4, r"noise of event shape \(\) is none for indices of shape \(2,\)"),
+        (uniform(2), torch.tensor([0.0, 4.0]), 4, "parameter index"),
+        (uniform(2), torch.tensor([0.0, 0.5]), 4, "parameter index"),
+    ],
+)
+def test_what_is_no_dequantization_is_refused(noise, index, levels, words):
+    with pytest.raises(ValueError, match=words):
+        Dequantized(noise, index, levels)

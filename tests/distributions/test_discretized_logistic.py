@@ -97,6 +97,15 @@ def test_shapes_expansion_and_events():
         assert pyro.sample("x", DiscretizedLogistic(torch.tensor(0.0), torch.tensor(1.0), 3)).shape == (4,)
 
 
+def test_expanded_it_validates_as_before():
+    fn, between = DiscretizedLogistic(torch.zeros(4), torch.ones(4), 17), torch.full((4,), 0.5 + 1 / 64)
+    for each in (fn.expand([3, 4]), fn.to_event(1).expand([3])):
+        with pytest.raises(ValueError, match="17 levels k/16"):
+            each.log_prob(between)
+    off = DiscretizedLogistic(torch.zeros(4), torch.ones(4), 17, validate_args=False)
+    assert off.expand([3, 4]).log_prob(between).shape == (3, 4)
+
+
 def test_vmap():
     loc, value = torch.randn(5, 3), torch.rand(5, 3).mul(16).round() / 16
     one = lambda l, v: DiscretizedLogistic(l, torch.ones(()), 17, validate_args=False).log_prob(v)

@@ -134,6 +134,24 @@ def test_shapes_expansion_and_plates():
         assert pyro.sample("x", colour).shape == (4, 5, 3, 2, 3)
 
 
+@pytest.mark.parametrize("make", [lambda: grey().to_event(1), lambda: rgb(8, shape=(2, 3), batch=(5,))])
+def test_expanded_it_validates_as_before(make):
+    fn = make().expand([4, 5])
+    with pytest.raises(ValueError, match="levels k/"):
+        fn.log_prob(fn.sample() + 0.01)
+
+
+def test_every_parameter_of_colours_may_be_the_widest():
+    parts = torch.randn(2, 2, 3), torch.randn(2, 3, 2, 3), torch.rand(2, 3, 2, 3) + 0.5, torch.randn(2, 3, 2, 3)
+    x = torch.rand(5, 3, 2, 3).mul(7).round() / 7
+    alone = DiscretizedLogisticMixtureRGB(*parts, 8).log_prob(x)
+    for number in range(4):
+        wide = [part.expand(5, *part.shape) if number == place else part for place, part in enumerate(parts)]
+        fn = DiscretizedLogisticMixtureRGB(*wide, 8)
+        assert fn.batch_shape == (5,) and fn.event_shape == (3, 2, 3) and fn.sample().shape == (5, 3, 2, 3)
+        torch.testing.assert_close(fn.log_prob(x), alone)
+
+
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="DiscretizedLogisticMixture: levels must be"):
         DiscretizedLogisticMixture(torch.zeros(3), torch.zeros(3), torch.ones(3), 1)

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch.distributions import constraints
 
+from pplvm.data.spec import DataSpec, check_site
 from pplvm.distributions.floor import Floor
+from pplvm.distributions.grey_levels import GreyLevels
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.point_masses import has_log_density, is_point
 
@@ -46,6 +49,14 @@ def test_levels_stored_in_single_precision_are_levels_of_a_program_in_double(lev
     of_data = (torch.arange(levels, dtype=torch.float32) / (levels - 1)).double()
     fn = Floor(torch.arange(levels, dtype=torch.float64) + 0.5, levels, validate_args=True)
     assert (fn.log_prob(of_data) == 0).all()
+
+
+def test_the_levels_of_a_data_set_are_held_or_refused():
+    of_17 = GreyLevels(17)
+    check_site(DataSpec("digits", 9, (64,), levels=17), "x", "Floor", constraints.independent(of_17, 1))
+    check_site(DataSpec("digits", 9, (64,), levels=2), "x", "Floor", of_17)
+    with pytest.raises(ValueError, match="site 'x' is a Floor, whose support is the 17 levels k/16"):
+        check_site(DataSpec("mnist", 9, (784,), levels=256), "x", "Floor", of_17)
 
 
 def test_values_between_levels_are_refused():

@@ -32,3 +32,10 @@ def test_it_stays_itself_expanded_in_either_precision_and_mapped_over():
     values = torch.randn(6, 3)
     of = lambda v, m: FullCovarianceNormal(m, scale_tril=q.scale_tril[0], validate_args=False).log_prob(v)
     torch.testing.assert_close(torch.func.vmap(of, (0, None))(values, q.loc[0]), of(values, q.loc[0]))
+
+
+@pytest.mark.parametrize("of_q, of_p", [(3, 1), (1, 3)])
+def test_normals_of_another_event_shape_have_no_divergence_that_is_broadcast(of_q, of_p):
+    q = FullCovarianceNormal(torch.zeros(of_q), scale_tril=torch.eye(of_q))
+    with pytest.raises(NotImplementedError):
+        kl_divergence(q, dist.Normal(torch.zeros(of_p), 1.0).to_event(1))

@@ -140,6 +140,14 @@ def test_components_that_cannot_be_counted_are_refused(components, logits, words
         MixturePrior(components, logits)
 
 
+def test_bad_weights_and_batches_are_refused():
+    components = dist.Normal(torch.zeros(2, C, Z), 1.0).to_event(1)
+    with pytest.raises(ValueError, match="parameter log_weights"):
+        MixturePrior(components, torch.full((C,), torch.nan))
+    with pytest.raises(ValueError, match=r"batch shape \(4, 2\) does not expand to \(2,\)"):
+        MixturePrior(components).expand((4, 2)).expand((2,))
+
+
 def test_values_may_be_mapped_over():
     loc, log_scale, logits = parameters()
     values = torch.randn(6, Z)

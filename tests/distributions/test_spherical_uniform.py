@@ -41,6 +41,8 @@ def test_shapes_dtypes_and_supports():
     assert fn.log_prob(fn.rsample((2,))).shape == (2, 4, 5) and fn.mean.shape == (4, 5, 3)
     assert contains(fn.support, PowerSpherical(torch.eye(3)[0], torch.ones(())).support)
     assert kl_divergence(fn, SphericalUniform(3)).shape == (4, 5)
+    with pytest.raises(RuntimeError, match="expanded size"):
+        fn.expand([4, 2])
     with pytest.raises(ValueError, match="at least 2 coordinates, got 1"):
         SphericalUniform(1)
 

@@ -5,6 +5,14 @@ import pytest
 import torch
 from pyro.distributions import transforms as T
 
+from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.floor import Floor
+from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.power_spherical import PowerSpherical
+from pplvm.distributions.residual_normal import ResidualNormal
+from pplvm.distributions.spherical_uniform import SphericalUniform
 from pplvm.distributions.temperature import at_temperature
 
 loc, scale = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([0.3, 1.0, 2.0])
@@ -17,6 +25,8 @@ NORMALS = {
     "masked": lambda: dist.Normal(loc, scale).mask(torch.tensor([True, False, True])),
     "joint": lambda: dist.MultivariateNormal(loc, scale_tril=tril),
     "low rank": lambda: dist.LowRankMultivariateNormal(loc, tril[:, :1], scale),
+    "residual": lambda: ResidualNormal(loc, scale, scale, 0.1 * loc),
+    "full covariance": lambda: FullCovarianceNormal(loc, scale_tril=tril),
     "expanded again": lambda: dist.MultivariateNormal(loc, scale_tril=tril).expand([2]).expand([4, 2]),
 }
 
@@ -57,6 +67,22 @@ def test_a_covariance_is_scaled_by_the_square():
     torch.testing.assert_close(found.covariance_matrix, 0.25 * (tril[:, :1] @ tril[:, :1].T + scale.diag()))
 
 
+def test_an_autoregression_keeps_its_correlations():
+    fn = AutoregressiveGaussian(torch.tensor([0.3, 0.9]), length=4).expand([5])
+    found = at_temperature(fn, 0.5)
+    assert (found.batch_shape, found.event_shape) == (fn.batch_shape, fn.event_shape) and found.has_rsample
+    torch.manual_seed(1)
+    drawn = found.sample((3,))
+    torch.manual_seed(1)
+    torch.testing.assert_close(drawn, 0.5 * fn.sample((3,)))
+    lag = (torch.arange(4)[:, None] - torch.arange(4)).abs()
+    chains = [dist.MultivariateNormal(torch.zeros(4), 0.25 * alpha**lag) for alpha in (0.3, 0.9)]
+    true = sum(chain.log_prob(drawn[..., d].clone()) for d, chain in enumerate(chains))
+    torch.testing.assert_close(found.log_prob(drawn.clone()), true, atol=1e-10, rtol=0)
+    torch.testing.assert_close(at_temperature(found, 0.5).log_prob(drawn), at_temperature(fn, 0.25).log_prob(drawn))
+    assert at_temperature(fn.to_event(1), 0.5).event_shape == (5, 4, 2)
+
+
 def test_a_point_stays_and_another_distribution_says_itself_what_it_is():
     point = dist.Delta(loc)
     assert at_temperature(point, 0.5) is point
@@ -81,6 +107,11 @@ def test_a_point_stays_and_another_distribution_says_itself_what_it_is():
             "and MixtureSameFamily is none",
         ),
         (dist.Exponential(scale), "and Exponential is none"),
+        (MixturePrior(dist.Normal(tril, 1.0).to_event(1)), "and MixturePrior is none"),
+        (PowerSpherical(torch.eye(3), torch.ones(3)), "and PowerSpherical is none"),
+        (SphericalUniform(3), "and SphericalUniform is none"),
+        (Logistic(loc, scale).to_event(1), "and Logistic is none"),
+        (Floor(scale, levels=4), "and Floor is none"),
     ],
 )
 def test_what_has_none_is_refused(fn, named):

@@ -10,6 +10,7 @@ from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
+from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
 from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.mixture_prior import MixturePrior
@@ -114,10 +115,9 @@ DISTRIBUTIONS = {
     ),
 }
 
-NO_MOMENTS = ("TransformedDistribution", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
-NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
 NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
+NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -158,6 +158,17 @@ def test_divergences_of_ours(accelerator, name):
         fn = DISTRIBUTIONS[name](a)
         other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
         return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+    accelerator.same(on)
+
+
+def test_point_masses_at_levels(accelerator):
+    def on(device):
+        fn = Floor(torch.linspace(0, 4.9, 6).reshape(2, 3).to(device), levels=5)
+        value = fn.sample((4,))
+        return value, fn.log_prob(value), fn.log_prob(1 - value), fn.mean, fn.variance, fn.support.check(value / 2)
+
+    accelerator.same(on)
 
 
 @pytest.mark.parametrize("name", ["PowerSpherical", "VonMisesFisher"])

@@ -90,7 +90,13 @@ class AffineAutoregressive(CachedPair):
                 f"{tuple(shape)}: let their last dimension be of that size"
             )
         left = () if self.context is None else self.context.shape[:-1]
-        return torch.broadcast_shapes(shape[:-1], left) + torch.Size(shape[-1:])
+        try:
+            return torch.broadcast_shapes(shape[:-1], left) + torch.Size(shape[-1:])
+        except RuntimeError as error:
+            raise ValueError(
+                f"AffineAutoregressive: the batch shape {tuple(left)} of the context does not broadcast against values "
+                f"of shape {tuple(shape)}: give a context for each"
+            ) from error
 
     def inverse_shape(self, shape: Sequence[int]) -> torch.Size:
         return self.forward_shape(shape)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions import constraints
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Transform
 
 __all__ = ["CachedPair"]
@@ -15,9 +15,10 @@ class CachedPair(Transform, ABC):
     """An invertible transform of vectors (..., D), event_dim 1, with `log_abs_det_jacobian` (...).
 
     A subclass gives both directions, each with the log-determinant of the forward one. The last pair is found again by
-    the identity of its tensors, on the way back alone, as by the density of a draw: a value that is held over many
-    steps is computed with the parameters of each. A pair made without gradients, as by `sample()`, is not taken for one
-    with them.
+    the identity of its tensors, on the way back alone, as by the density of a draw, and while the tensors that the
+    transform holds, itself or in its network, are those that it was made with and unchanged: a value that is held over
+    many steps is computed with the parameters of each. A pair made without gradients, as by `sample()`, is not taken
+    for one with them. A copy of a transform holds no pair.
 
     Arguments:
         size: D; None for any.
@@ -40,8 +41,11 @@ class CachedPair(Transform, ABC):
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """x (..., D) and log |det dy/dx| (...)."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_pair": None}  # pyright: ignore[reportAttributeAccessIssue]
+
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        if (kept := self._kept()) is not None and kept.x is x and kept.y is y:
+        if (kept := self._pair) is not None and kept.x is x and kept.y is y and self._holds(kept):
             return kept.log_det
         return self.forward_and_log_det(self._sized(x))[1]
 
@@ -49,21 +53,26 @@ class CachedPair(Transform, ABC):
         return self
 
     def _call(self, x: Tensor) -> Tensor:
-        if (kept := self._kept()) is not None and kept.x is x and kept.is_inverse:
+        if (kept := self._pair) is not None and kept.x is x and kept.is_inverse and self._holds(kept):
             return kept.y
         y, log_det = self.forward_and_log_det(self._sized(x))
-        self._pair = _Pair(x, y, log_det, is_inverse=False, has_graph=torch.is_grad_enabled())
+        self._pair = _Pair(x, y, log_det, False, torch.is_grad_enabled(), self._versions())
         return y
 
     def _inverse(self, y: Tensor) -> Tensor:
-        if (kept := self._kept()) is not None and kept.y is y and not kept.is_inverse:
+        if (kept := self._pair) is not None and kept.y is y and not kept.is_inverse and self._holds(kept):
             return kept.x
         x, log_det = self.inverse_and_log_det(self._sized(y))
-        self._pair = _Pair(x, y, log_det, is_inverse=True, has_graph=torch.is_grad_enabled())
+        self._pair = _Pair(x, y, log_det, True, torch.is_grad_enabled(), self._versions())
         return x
 
-    def _kept(self) -> "_Pair | None":
-        return self._pair if self._pair is not None and (self._pair.has_graph or not torch.is_grad_enabled()) else None
+    def _holds(self, kept: "_Pair") -> bool:
+        return (kept.has_graph or not torch.is_grad_enabled()) and kept.versions == self._versions()
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """The tensors that the transform depends on, as far as they are known, and how often each was changed."""
+        tensors = [tensor for held in vars(self).values() for tensor in _tensors(held)]
+        return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
     def _sized(self, value: Tensor) -> Tensor:
         if self.size is not None and value.shape[-1:] != (self.size,):
@@ -80,3 +89,19 @@ class _Pair(NamedTuple):
     log_det: Tensor
     is_inverse: bool  # whether x was computed from y
     has_graph: bool
+    versions: list[tuple[int, int]]
+
+
+def _tensors(held: Any) -> list[Tensor]:
+    """Of a tensor, of a module, and of those that a function has bound."""
+    if isinstance(held, Tensor):
+        return [held]
+    if isinstance(held, nn.Module):
+        each = [(*module._parameters.values(), *module._buffers.values()) for module in held.modules()]
+        return [tensor for some in each for tensor in some if tensor is not None]
+    if not callable(held):
+        return []
+    bound = [getattr(held, "__self__", None), getattr(held, "func", None), *getattr(held, "args", ())]
+    bound += [*getattr(held, "keywords", {}).values()]
+    bound += [cell.cell_contents for cell in getattr(held, "__closure__", None) or ()]
+    return [tensor for each in bound if isinstance(each, Tensor | nn.Module) for tensor in _tensors(each)]

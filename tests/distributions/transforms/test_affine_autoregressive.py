@@ -250,6 +250,12 @@ def test_a_wrong_event_size_is_refused_when_the_distribution_is_made(way):
         dist.TransformedDistribution(dist.Normal(torch.zeros(3), 1.0).to_event(1), [way(flow())])
 
 
+def test_a_context_of_another_batch_is_refused_when_the_distribution_is_made():
+    made = network(context_size=3)
+    with pytest.raises(ValueError, match=r"the batch shape \(5,\) of the context does not broadcast"):
+        distribution(AffineAutoregressive(made, ORDER, made.project(torch.randn(5, 3))), batch=(4,))
+
+
 def test_a_bound_that_is_none():
     with pytest.raises(ValueError, match="bound must be above 0, got 0"):
         bounded_scale(0)

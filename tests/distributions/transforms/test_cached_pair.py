@@ -1,5 +1,9 @@
 """Every transform of vectors: inverse, log-determinant, leading dimensions, dtypes, vmap, one pass of its network."""
 
+import copy
+import pickle
+from functools import partial
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -116,6 +120,51 @@ def test_draws_without_gradient_have_densities_with_gradient(kind):
     for one, other in zip(own, cloned, strict=True):
         assert one.abs().sum() > 0
         torch.testing.assert_close(one, other)
+
+
+def closure(network):
+    return lambda a: network(a)
+
+
+@pytest.mark.parametrize("bind", [lambda f: f, partial, closure, lambda f: f.forward], ids=["module", *"pcm"])
+@pytest.mark.parametrize("turn", [lambda t: t, lambda t: t.inv], ids=["forward", "inverse"])
+@pytest.mark.parametrize("with_graph", [False, True])
+def test_a_draw_that_is_held_has_the_density_of_the_parameters_of_each_step(bind, turn, with_graph):
+    network = Network(2)
+    base = dist.Normal(torch.zeros(4, D), 1.0).to_event(1)
+    fn = dist.TransformedDistribution(base, [turn(AffineCoupling(bind(network), D))])
+    with torch.set_grad_enabled(with_graph):
+        z = fn.rsample()
+        before = fn.log_prob(z)
+        with torch.no_grad():
+            network.layers[-1].bias.add_(0.5)
+        found = fn.log_prob(z)
+    torch.testing.assert_close(found, fn.log_prob(z.detach().clone()))
+    assert not torch.allclose(found, before)
+
+
+def test_a_context_that_is_replaced_in_place_is_seen():
+    transform = TRANSFORMS["activation normalization"]()
+    with torch.no_grad():
+        x = torch.randn(3, D)
+        y = transform(x)
+        transform.loc.add_(1.0)
+        assert not torch.allclose(transform.inv(y), x)
+
+
+def test_without_steps_between_a_pair_is_kept_in_inference_mode_too():
+    with torch.inference_mode():
+        transform = AffineCoupling(Network(2), D)
+        x = torch.randn(3, D)
+        assert transform.inv(transform(x)) is x and transform.network.passes == 1
+
+
+def test_a_copy_holds_no_pair(name):
+    transform, x = TRANSFORMS[name](), torch.randn(4, D, requires_grad=True)
+    y = transform(x)
+    for copied in (copy.deepcopy(transform), pickle.loads(pickle.dumps(transform))):
+        assert copied._pair is None
+        torch.testing.assert_close(copied(x), y)
 
 
 def test_float32_stays_float32(name):

@@ -54,6 +54,18 @@ def test_in_both_tails_float32_is_that_of_float64():
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("far", [30.0, 1e3, 1e6])
+def test_the_inverse_is_one_far_in_the_tails(dtype, tolerance, far):
+    mixture = [each.to(dtype) for each in a_mixture(50, 4)]
+    b = (far * (1 + torch.rand(50, 4)) * torch.randn(50, 4).sign()).to(dtype)
+    logit, log_slope = logit_of_mixture(b, *mixture)
+    again = quantile_of_mixture(logit.requires_grad_(), *mixture)
+    torch.testing.assert_close(again, b, rtol=tolerance, atol=0)
+    (slope,) = torch.autograd.grad(again.sum(), logit)
+    torch.testing.assert_close(slope, (-log_slope).exp(), rtol=1e4 * tolerance, atol=0)
+
+
 def test_gradients_are_finite_far_out():
     b = torch.tensor([[-1e4], [1e4]], dtype=torch.float32, requires_grad=True)
     mixture = [each.float().requires_grad_() for each in a_mixture(1, 1)]
