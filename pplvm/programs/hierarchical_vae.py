@@ -5,7 +5,7 @@ m_l, log s_l = prior_l(h_{l-1}),   d_l, r_l = residuals_l(h_{l-1}, e_l(x)),   h_
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import pyro
 import pyro.distributions as dist
@@ -17,6 +17,7 @@ from pplvm.networks.residual import ResidualMLP
 from pplvm.networks.spectral_norm import sum_of_spectral_norms
 from pplvm.networks.top_down import dense_bottom_up, dense_top_down
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_sizes
 
 __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
 
@@ -137,7 +138,7 @@ def hierarchical_vae(
     data_size: int,
     latent_sizes: Sequence[int] = (16, 16, 16),
     hidden_size: int = 200,
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_blocks: int = 1,
@@ -177,19 +178,4 @@ def hierarchical_vae(
         outputs,
         start=torch.zeros(hidden_size),
         penalties={"spectral_norm": sum_of_spectral_norms} if spectral_norm else None,
-    )
-
-
-def require_sizes(preset: str, name: str, sizes: Sequence[int], what: str = "", such_as: str = "") -> None:
-    """Refuse sizes that are no integers of at least 1, or none at all.
-
-    Raises:
-        ValueError: with the argument's name.
-    """
-    if len(sizes) and not any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        return
-    if not what:
-        raise ValueError(f"{preset}: {name} must be an integer of at least 1, got {sizes[0]!r}")
-    raise ValueError(
-        f"{preset}: {name} must name {what}, each an integer of at least 1, such as {such_as}, got {sizes!r}"
     )

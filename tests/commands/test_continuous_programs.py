@@ -127,8 +127,8 @@ REAL = "--data=real.npz"
     "words, told",
     [
         (("dequantized-flow", *ODD), "5 x 5 have no 2 x 2 blocks to squeeze: pad them"),
-        (("dequantized-flow", *GREY, "--set=couplings=3"), "couplings must be a positive even number"),
-        (("flow-prior-vae", "--set=couplings=3"), "couplings must be a positive even number"),
+        (("dequantized-flow", *GREY, "--set=num_couplings=3"), "num_couplings must be a positive even number"),
+        (("flow-prior-vae", "--set=num_couplings=3"), "num_couplings must be a positive even number"),
         (("flow-prior-vae", "--set=latent_size=1"), "latent_size must be at least 2 for a coupling"),
         (("vae", *GREY, LOGISTIC, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a DiscretizedLog"),
         (("dequantized-flow", *GREY, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a Floor"),
