@@ -104,7 +104,8 @@ def _other_kind(annotation: Any, value: Any) -> str:
         values = value if get_args(each) and isinstance(value, tuple | list) else [value]
         if all(isinstance(v, KINDS[each][1]) and isinstance(v, bool) == (each is bool) for v in values):
             return ""
-    return " or ".join(KINDS[each][0] for each in allowed)
+    *others, last = (KINDS[each][0] for each in allowed)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _typed(value: Any) -> str:

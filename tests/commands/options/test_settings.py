@@ -114,7 +114,9 @@ def test_one_number_is_a_list_of_one_where_a_list_is_wanted():
 
 def test_a_refusal_repeats_the_settings_as_they_are_typed(capsys):
     assert main(["check", "vae", "--set", "hidden_sizes=4,0.5"]) == 2
-    assert "cannot be made with hidden_sizes=4,0.5:" in capsys.readouterr().err
+    assert "hidden_sizes must be integers, got 4,0.5\n" in capsys.readouterr().err
+    assert main(["check", "vae", "--set", "hidden_sizes=4,5", "--set", "likelihood=3"]) == 2
+    assert "cannot be made with hidden_sizes=4,5, likelihood=3:" in capsys.readouterr().err
 
 
 def helps():
@@ -165,7 +167,7 @@ def test_bash_hands_such_words_on_as_they_are():
             "spectral_norm=maybe",
             "program hierarchical-vae: spectral_norm must be True or False, got",
         ),
-        ("delta-vae", "alpha=x", "program delta-vae: alpha must be a number or numbers or None, got x"),
+        ("delta-vae", "alpha=x", "program delta-vae: alpha must be a number, numbers or None, got x"),
         (
             "hyperspherical-vae",
             "concentration=x",
