@@ -33,7 +33,7 @@ class DequantizedFlow(nn.Module):
         levels: of the data, which are k / (levels - 1).
 
     Raises:
-        ValueError: levels is below 2.
+        ValueError: levels is below 2; in guide(x), the noise has another size than the data.
 
     Example:
         >>> program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(6), levels=4)
@@ -61,8 +61,14 @@ class DequantizedFlow(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         k = (x.flatten(1) * (self.levels - 1)).round()  # (B, D)
+        noise = self.dequantizer(k)
+        if noise.event_shape != k.shape[1:]:
+            raise ValueError(
+                f"DequantizedFlow: the dequantizer gives noise of event shape {tuple(noise.event_shape)}, and a datum "
+                f"has shape {tuple(k.shape[1:])} when flattened: make them equal"
+            )
         with pyro.plate("batch", len(x)):
-            pyro.sample("x_continuous", Dequantized(self.dequantizer(k), k, self.levels))
+            pyro.sample("x_continuous", Dequantized(noise, k, self.levels))
 
 
 class LevelsFlow(nn.Module):

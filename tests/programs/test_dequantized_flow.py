@@ -257,5 +257,11 @@ def test_bad_input_is_refused(wrong, told):
 
 def test_a_flow_of_another_size_is_refused():
     program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(4), 4)
-    with pytest.raises(ValueError, match="event shape|size"):
+    with pytest.raises(ValueError, match=r"event shape \(4,\) in the guide and \(6,\) in the model: make them equal$"):
         Loss(Pathwise(iwae, 2), program)(torch.zeros(3, 4))
+
+
+def test_a_dequantizer_of_another_size_is_refused():
+    program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(4), 4)
+    with pytest.raises(ValueError, match=r"noise of event shape \(4,\), and a datum has shape \(6,\) when flattened"):
+        Loss(Pathwise(iwae, 2), program)(torch.zeros(3, 6))

@@ -115,8 +115,8 @@ def test_one_number_is_a_list_of_one_where_a_list_is_wanted():
 def test_a_refusal_repeats_the_settings_as_they_are_typed(capsys):
     assert main(["check", "vae", "--set", "hidden_sizes=4,0.5"]) == 2
     assert "hidden_sizes must be integers, got 4,0.5\n" in capsys.readouterr().err
-    assert main(["check", "vae", "--set", "hidden_sizes=4,5", "--set", "likelihood=3"]) == 2
-    assert "cannot be made with hidden_sizes=4,5, likelihood=3:" in capsys.readouterr().err
+    assert main(["check", "vae", "--set", "hidden_sizes=4,5", "--set", "prior=3"]) == 2
+    assert "cannot be made with hidden_sizes=4,5, prior=3:" in capsys.readouterr().err
 
 
 def helps():
