@@ -18,6 +18,7 @@ core), test split of 300, nats; errors over data .2 of log p(x):
 
 import argparse
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -28,10 +29,12 @@ from pplvm.data.image_data import ImageData
 from pplvm.data.images import digits
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.rate_distortion import rate_distortion
+from pplvm.evaluation.samples import prior_samples
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.tempered import Beta
+from pplvm.plots.images import save_grid
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.vae import VAE
 from pplvm.training.fit import fit
@@ -40,17 +43,18 @@ BATCH, RATE, LATENT = 100, 1e-3, 16
 
 
 def main(
-    steps: int = 2000, beta: float = 5.0, most: int = 1000, tested: int | None = None
+    steps: int = 2000, beta: float = 5.0, most: int = 1000, tested: int | None = None, picture="runs/delta_vae.png"
 ) -> dict[tuple[str, float], dict[str, float]]:
     """The figures of the test split, or of its first data, by program and beta; the floor beside the rate."""
     train, test = (binarize(digits(split), "static") for split in ("train", "test"))
     x = test.rows(torch.arange(len(test)))[:tested]
-    found = {}
+    found, drawn = {}, {}
     for name, maker in {"vae": VAE, "delta-vae": DeltaVAE}.items():
         for weight in (1.0, beta):
             torch.manual_seed(0)
             program = maker(train.mean().numel(), LATENT, data_mean=train.mean())
             learn(program, train, steps, weight)
+            drawn[f"{name}, beta {weight:g}"] = prior_samples(program, x[:1], 10).mean
             rate, distortion = (
                 next(each.value for each in rate_distortion(program, x).figures if each.name == wanted)
                 for wanted in ("rate", "distortion")
@@ -61,6 +65,9 @@ def main(
     print(f"{'':20}" + "".join(f"{name:>22}" for name in next(iter(found.values()))))
     for (name, weight), row in found.items():
         print(f"{name:10} beta {weight:<5g}" + "".join(f"{value:22.3f}" for value in row.values()))
+    Path(picture).parent.mkdir(parents=True, exist_ok=True)
+    save_grid(torch.stack(list(drawn.values())), picture, list(drawn))
+    print(f"samples of the prior, a row each: {picture}")
     return found
 
 
@@ -76,4 +83,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--beta", type=float, default=5.0, help="weight of the rate in the collapsed runs")
+    parser.add_argument("--picture", default="runs/delta_vae.png")
     main(**vars(parser.parse_args()))

@@ -16,6 +16,7 @@ Expected on digits (1,500 steps each; 60 s of one core in all), 100 of the test 
 
 import argparse
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -29,9 +30,11 @@ from pplvm.data.images import binarized_mnist, digits
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.rate_distortion import rate_distortion
+from pplvm.evaluation.samples import prior_samples
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
 from pplvm.objectives.tempered import Warmup
+from pplvm.plots.images import save_grid
 from pplvm.programs.hierarchical_vae import hierarchical_vae
 from pplvm.programs.vae import VAE
 from pplvm.training.fit import fit
@@ -39,7 +42,13 @@ from pplvm.training.fit import fit
 BATCH, RATE, GROUPS = 100, 1e-3, (8, 8, 8)
 
 
-def main(steps: int = 0, data: str | None = None, tested: int = 100, k: int = 1000) -> dict[str, dict[str, Figure]]:
+def main(
+    steps: int = 0,
+    data: str | None = None,
+    tested: int = 100,
+    k: int = 1000,
+    picture: str = "runs/hierarchical_vae.png",
+) -> dict[str, dict[str, Figure]]:
     """The figures of the test split, by program and name."""
     steps = steps or (1500 if data is None else 20000)
     train, test = (read(split, data) for split in ("train", "test"))
@@ -52,13 +61,17 @@ def main(steps: int = 0, data: str | None = None, tested: int = 100, k: int = 10
     }
     print("rates before training:", *(f"{rate.mean():g}" for rate in rates(programs["hierarchical"], x).values()))
 
-    found = {}
+    found, drawn = {}, {}
     for name, program in programs.items():
         torch.manual_seed(1)  # the same batches
         learn(program, train, steps)
+        drawn[name] = prior_samples(program, x[:1], 10).mean
         figures = [*rate_distortion(program, x).figures, *importance_sampled(program, x, ks=(k,)).figures]
         found[name] = {figure.name: figure for figure in figures}
         print(f"\n{name}, {len(x)} of the {len(test)} test images of {test.spec.name}", *figures, sep="\n")
+    Path(picture).parent.mkdir(parents=True, exist_ok=True)
+    save_grid(torch.stack(list(drawn.values())), picture, list(drawn))
+    print(f"samples of the prior, a row each: {picture}")
     return found
 
 
@@ -86,4 +99,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=0, help="1,500 on digits, 20,000 on MNIST unless given")
     parser.add_argument("--tested", type=int, default=100, help="test images, evenly spread over the split")
     parser.add_argument("--k", type=int, default=1000, help="particles of the importance-sampled log p(x)")
+    parser.add_argument("--picture", default="runs/hierarchical_vae.png")
     main(**vars(parser.parse_args()))

@@ -17,6 +17,7 @@ Independent pixels need 24.46 nats.
 
 import argparse
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -65,6 +66,7 @@ def main(
             f"    {-told['elbo']:5.2f}    {-told['log p(x)']:.2f} +- {told['error']:.2f}"
         )
     path = interpolations(program, x[:6], x[6:12], 9, how="spherical")
+    Path(picture).parent.mkdir(parents=True, exist_ok=True)
     save_grid(path.numpy(), picture, [f"{i} to {i + 6}" for i in range(6)])
     print(f"paths along the sphere between test data: {picture}")
     return found

@@ -16,6 +16,7 @@ The rate is I_q(x; z) + KL(q(z) || p(z)): a prior that learns lets the latents t
 
 import argparse
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -26,9 +27,11 @@ from pplvm.data.image_data import ImageData
 from pplvm.data.images import digits
 from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.likelihood import importance_sampled
+from pplvm.evaluation.samples import prior_samples
 from pplvm.graphs.compiled import compiled
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
+from pplvm.plots.images import save_grid
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.training.fit import fit
@@ -36,25 +39,32 @@ from pplvm.training.fit import fit
 BATCH, RATE, LATENT = 100, 1e-3, 16
 
 
-def main(steps: int = 2000, components: int = 500, most: int = 1000) -> dict[str, dict[str, float]]:
+def main(
+    steps: int = 2000, components: int = 500, most: int = 1000, picture: str = "runs/vamp_vae.png"
+) -> dict[str, dict[str, float]]:
     """The figures of the test split, by prior."""
     train, test = (binarize(digits(split), "static") for split in ("train", "test"))
     D, examples = train.mean().numel(), train.rows(torch.arange(components) * len(train) // components).flatten(1)
+    x = test.rows(torch.arange(len(test)))
     makers = {
         "N(0, I)": lambda: VAE(D, LATENT, data_mean=train.mean()),
         "VampPrior": lambda: vamp_vae(
             D, LATENT, data_mean=train.mean(), num_components=components, data_examples=examples
         ),
     }
-    found = {}
+    found, drawn = {}, {}
     for name, make in makers.items():
         torch.manual_seed(0)
         program = make()
         learn(program, train, steps)
-        found[name] = judged(program, test.rows(torch.arange(len(test))), most)
+        drawn[name] = prior_samples(program, x[:1], 10).mean
+        found[name] = judged(program, x, most)
     print(f"{'':12}" + "".join(f"{name:>26}" for name in next(iter(found.values()))))
     for name, row in found.items():
         print(f"{name:12}" + "".join(f"{value:26.2f}" for value in row.values()))
+    Path(picture).parent.mkdir(parents=True, exist_ok=True)
+    save_grid(torch.stack(list(drawn.values())), picture, list(drawn))
+    print(f"samples of the prior, a row each: {picture}")
     return found
 
 
@@ -76,4 +86,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--components", type=int, default=500, help="pseudo-inputs")
+    parser.add_argument("--picture", default="runs/vamp_vae.png")
     main(**vars(parser.parse_args()))

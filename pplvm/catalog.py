@@ -34,23 +34,26 @@ PROGRAMS = {
     ),
     "ppca": Entry("pplvm.programs.ppca:ProbabilisticPCA", "linear and Gaussian, log p(x) known, real data"),
     "vae": Entry("pplvm.programs.vae:VAE", "Gaussian latent; Bernoulli, Gaussian or discretized logistic likelihood"),
-    "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "the same with residual convolutions, for images"),
+    "conv-vae": Entry("pplvm.programs.conv_vae:conv_vae", "VAE of residual convolutions, for images"),
     "hierarchical-vae": Entry(
         "pplvm.programs.hierarchical_vae:hierarchical_vae", "groups of Gaussian latents, top-down, residual posteriors"
     ),
     "conv-hierarchical-vae": Entry(
-        "pplvm.programs.conv_hierarchical_vae:conv_hierarchical_vae", "latent maps at several scales, for images"
+        "pplvm.programs.conv_hierarchical_vae:conv_hierarchical_vae",
+        "the same for images: maps at several scales",
     ),
-    "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "posterior an inverse autoregressive flow"),
+    "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "VAE whose posterior is an inverse autoregressive flow"),
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
-    "vlae": Entry("pplvm.programs.vlae:vlae", "prior an autoregressive flow, dense decoder"),
+    "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
     "dequantized-flow": Entry(
-        "pplvm.programs.dequantized_flow:dequantized_flow", "flow on k + u, u uniform or learned, grey values"
+        "pplvm.programs.dequantized_flow:dequantized_flow",
+        "flow of grey values, dequantized by uniform or learned noise",
     ),
     "delta-vae": Entry("pplvm.programs.delta_vae:DeltaVAE", "VAE under an AR(1) prior, its rate above a known floor"),
     "hyperspherical-vae": Entry(
-        "pplvm.programs.hyperspherical_vae:HypersphericalVAE", "latent on the unit sphere, of a rate that is known"
+        "pplvm.programs.hyperspherical_vae:HypersphericalVAE",
+        "VAE with latents on the unit sphere, of known rate",
     ),
     "mixture-of-gaussians": Entry("pplvm.programs.mixture:MixtureOfGaussians", "one Categorical latent, real data"),
 }

@@ -62,7 +62,7 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
 
     Example:
         >>> from pplvm.programs.mixture import MixtureOfGaussians
-        >>> found = log_evidence(MixtureOfGaussians(data_size=2, components=3), torch.zeros(5, 2))
+        >>> found = log_evidence(MixtureOfGaussians(data_size=2, num_components=3), torch.zeros(5, 2))
         >>> found.how, found.log_p.shape
         ('3 states summed out', torch.Size([5]))
     """

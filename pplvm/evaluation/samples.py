@@ -22,6 +22,7 @@ from pplvm.evaluation.temperature import (
 )
 from pplvm.particles.contract import Site, latents
 from pplvm.particles.enumeration import coordinates
+from pplvm.particles.supports import support_in_words
 
 __all__ = ["interpolations", "prior_samples", "reconstructions"]
 
@@ -159,7 +160,7 @@ def _path(start: Site, end: Tensor, shares: Tensor, how: str) -> Tensor:
     if not fn.support.check(path).all():
         other = next(name for name in PATHS if name != how)
         raise ValueError(
-            f"interpolations: the {how} path of site {start['name']!r} leaves its support {fn.support}: "
-            f"use how={other!r}"
+            f"interpolations: the {how} path of site {start['name']!r} leaves its support "
+            f"{support_in_words(fn.support)}: use how={other!r}"
         )
     return path

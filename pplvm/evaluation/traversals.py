@@ -19,6 +19,7 @@ from pplvm.evaluation.decoding import Decoder, named, posterior, values_of
 from pplvm.evaluation.per_datum import each_datum, evaluation_mode
 from pplvm.particles.contract import Site
 from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.supports import support_in_words
 
 __all__ = ["Traversals", "traversals"]
 
@@ -80,7 +81,10 @@ def traversals(
                 "with how='spherical'"
             )
         if not all(distribution.support.check(v).all() for v in moved):
-            raise ValueError(f"traversals: site {site!r} leaves its support {distribution.support}: give other values")
+            raise ValueError(
+                f"traversals: site {site!r} leaves its support {support_in_words(distribution.support)}: "
+                "give other values"
+            )
         images = decoder.pictures(still, [{site: v} for v in moved], [conditions] * len(moved))
     return Traversals(images.reshape(*told.shape, *datum.shape[1:]), told)
 

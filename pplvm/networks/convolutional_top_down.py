@@ -57,13 +57,13 @@ class ConvolutionalHierarchy:
 
     Arguments:
         data_shape: (C, H, W) of the image.
-        groups: groups at each scale, from the top (the coarsest) down; the finest is half as high as the image.
+        num_groups: at each scale, from the top (the coarsest) down; the finest is half as high as the image.
         channels: of the state and the features, at all scales.
         num_blocks: residual blocks for each group.
         squeeze_excitation, weight_norm: of the blocks, as of `ResidualConvolution`.
 
     Example:
-        >>> parts = ConvolutionalHierarchy((1, 28, 28), groups=(2, 1), channels=4)
+        >>> parts = ConvolutionalHierarchy((1, 28, 28), num_groups=(2, 1), channels=4)
         >>> [e.shape for e in parts.bottom_up()(torch.zeros(3, 1, 28, 28))]
         [torch.Size([3, 4, 7, 7]), torch.Size([3, 4, 7, 7]), torch.Size([3, 4, 14, 14])]
     """
@@ -71,16 +71,16 @@ class ConvolutionalHierarchy:
     def __init__(
         self,
         data_shape: Sequence[int],
-        groups: Sequence[int],
+        num_groups: Sequence[int],
         channels: int,
         num_blocks: int = 1,
         squeeze_excitation: bool = True,
         weight_norm: bool = False,
     ) -> None:
-        self.data_shape, self.groups, self.channels = tuple(data_shape), tuple(groups), channels
+        self.data_shape, self.num_groups, self.channels = tuple(data_shape), tuple(num_groups), channels
         self.num_blocks = num_blocks
-        self.sizes = scale_sizes((data_shape[1], data_shape[2]), len(groups))[:0:-1]  # from the top down
-        scale = (num_blocks * sum(groups)) ** -0.5
+        self.sizes = scale_sizes((data_shape[1], data_shape[2]), len(num_groups))[:0:-1]  # from the top down
+        scale = (num_blocks * sum(num_groups)) ** -0.5
         kwargs = {"scale": scale, "squeeze_excitation": squeeze_excitation, "weight_norm": weight_norm}
         self._block = partial(ResidualConvolution, channels, **kwargs)
 
@@ -92,7 +92,7 @@ class ConvolutionalHierarchy:
     def bottom_up(self, data_mean: Tensor | None = None) -> BottomUp:
         """From images, less their mean, to features for each group."""
         stages, arriving = [], self.data_shape[0]
-        for count in self.groups[::-1]:
+        for count in self.num_groups[::-1]:
             stages += [nn.Sequential(Downsampling(arriving, self.channels), *self.blocks())]
             stages += [nn.Sequential(*self.blocks()) for _ in range(count - 1)]
             arriving = self.channels
@@ -102,7 +102,7 @@ class ConvolutionalHierarchy:
     def top_down(self, latent_channels: int, clamp: float | None = 5.0) -> list[TopDown]:
         """The groups, from the top; the last of a scale brings the state to the next."""
         found = []
-        for scale, count in enumerate(self.groups):
+        for scale, count in enumerate(self.num_groups):
             for number in range(count):
                 body = nn.Sequential(*self.blocks())
                 if number == count - 1 and scale + 1 < len(self.sizes):

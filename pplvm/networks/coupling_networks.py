@@ -20,7 +20,7 @@ class ConvolutionalCouplingNetwork(nn.Module):
         shape: (C, H, W) of the part that is given.
         out_channels: of what leaves, (..., out_channels H W).
         channels: hidden.
-        blocks: residual blocks, each a 3 x 3 and a 1 x 1 convolution.
+        num_blocks: residual blocks, each a 3 x 3 and a 1 x 1 convolution.
         context_channels: of what it is conditional on, flattened (..., context_channels H W), and added to the first
             layer; 0 for none.
 
@@ -34,7 +34,7 @@ class ConvolutionalCouplingNetwork(nn.Module):
         shape: Sequence[int],
         out_channels: int,
         channels: int = 32,
-        blocks: int = 1,
+        num_blocks: int = 1,
         context_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ConvolutionalCouplingNetwork(nn.Module):
         self.of_context = (
             LeadingDims(nn.Conv2d(context_channels, channels, 3, padding=1), 3) if context_channels else None
         )
-        self.blocks = nn.ModuleList(LeadingDims(_block(channels), 3) for _ in range(blocks))
+        self.blocks = nn.ModuleList(LeadingDims(_block(channels), 3) for _ in range(num_blocks))
         self.last = nn.Conv2d(channels, out_channels, 1)
         self.out = LeadingDims(nn.Sequential(nn.SiLU(), self.last), 3)
         zero_(self.last)

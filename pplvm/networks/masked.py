@@ -45,7 +45,7 @@ class MaskedLinear(nn.Linear):
 class MADE(nn.Module):
     """An autoregressive network: a masked autoencoder with direct connections from inputs to outputs.
 
-        (..., D) -> (..., outputs, D), numbers i of inputs j before i in the order, and of a context
+        (..., D) -> (..., num_outputs, D), numbers i of inputs j before i in the order, and of a context
 
     Hidden layers may have any sizes, also below D. The context is projected once by `project`, (B, C) -> (B, H), and
     the result is added to the first hidden layer of all particles.
@@ -53,7 +53,7 @@ class MADE(nn.Module):
     Arguments:
         size: D.
         hidden_sizes: widths of the hidden layers, at least one.
-        outputs: numbers for each input.
+        num_outputs: numbers for each input.
         order: the inputs from first to last, a permutation of 0 .. D - 1; 0, 1, .. D - 1 unless given.
         context_size: C, 0 for no context.
         activation: the module class applied after each hidden layer.
@@ -77,22 +77,22 @@ class MADE(nn.Module):
         self,
         size: int,
         hidden_sizes: Sequence[int] = (200,),
-        outputs: int = 2,
+        num_outputs: int = 2,
         order: Sequence[int] | None = None,
         context_size: int = 0,
         activation: type[nn.Module] = nn.ELU,
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        if size < 1 or outputs < 1 or not hidden_sizes or min(hidden_sizes) < 1 or context_size < 0:
+        if size < 1 or num_outputs < 1 or not hidden_sizes or min(hidden_sizes) < 1 or context_size < 0:
             raise ValueError(
                 f"MADE: sizes must be at least 1, of one hidden layer or more; got size {size}, hidden_sizes "
-                f"{tuple(hidden_sizes)}, outputs {outputs}, context_size {context_size}"
+                f"{tuple(hidden_sizes)}, num_outputs {num_outputs}, context_size {context_size}"
             )
         self.order = tuple(range(size)) if order is None else tuple(int(i) for i in order)
         if sorted(self.order) != list(range(size)):
             raise ValueError(f"MADE: order must be a permutation of 0 .. {size - 1}, got {self.order}")
-        self.outputs, first = outputs, 0 if context_size else min(1, size - 1)
+        self.num_outputs, first = num_outputs, 0 if context_size else min(1, size - 1)
         position = torch.tensor([self.order.index(i) for i in range(size)])
         before = [_degrees(size, hidden, first) for hidden in hidden_sizes]  # how many inputs a hidden unit may see
         masks = [position < before[0][:, None]]
@@ -102,8 +102,8 @@ class MADE(nn.Module):
             layers += [activation(), MaskedLinear(mask)]
         self.hidden = nn.Sequential(*layers[1:], activation())
         self.first = layers[0]
-        self.last = MaskedLinear((before[-1] <= position[:, None]).repeat(outputs, 1))
-        self.direct = MaskedLinear((position < position[:, None]).repeat(outputs, 1), bias=False)
+        self.last = MaskedLinear((before[-1] <= position[:, None]).repeat(num_outputs, 1))
+        self.direct = MaskedLinear((position < position[:, None]).repeat(num_outputs, 1), bias=False)
         self.projection = nn.Linear(context_size, hidden_sizes[0], bias=False) if context_size else None
         if zero_init:
             for parameter in (*self.last.parameters(), *self.direct.parameters()):
@@ -116,10 +116,10 @@ class MADE(nn.Module):
         return self.projection(context)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Outputs (..., outputs, D) of inputs (..., D) and a context (..., H) that `project` has given."""
+        """Outputs (..., num_outputs, D) of inputs (..., D) and a context (..., H) that `project` has given."""
         first = self.first(x)
         hidden = self.hidden(first if context is None else first + context)
-        return (self.last(hidden) + self.direct(x)).unflatten(-1, (self.outputs, -1))
+        return (self.last(hidden) + self.direct(x)).unflatten(-1, (self.num_outputs, -1))
 
 
 def _degrees(size: int, hidden: int, first: int) -> Tensor:

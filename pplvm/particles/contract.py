@@ -57,6 +57,9 @@ HINTS = {
 """What to do about faults that torch and Pyro themselves refuse, by words of theirs."""
 
 
+NO_DENSITY = "gives its value no density"
+
+
 class ProgramError(ValueError):
     """A program cannot give per-datum log-weights; the message names the site and what to change."""
 
@@ -140,13 +143,19 @@ def violations(
     traces = {"model": model} | ({"guide": guide} if guide is not None else {})
     if not any(site["is_observed"] for site in sample_sites(model).values()):
         yield "the model has no observed site: give the site that holds the data obs=x"
+    apart: list[str] = []
     if guide is not None:
-        yield from _latent_mismatches(model, guide, summed_out)
+        apart = list(_latent_mismatches(model, guide, summed_out))
+        yield from apart
         yield from factor_violations(sample_sites(guide))
         yield from auxiliary_mismatch(sample_sites(guide))
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
-            yield from _site_violations(role, site)
+            replayed_apart = role == "model" and any(
+                fault.startswith((f"site {site['name']!r} has event shape", f"site {site['name']!r} has support"))
+                for fault in apart
+            )  # the model cannot score what such a guide draws, which is told already
+            yield from (fault for fault in _site_violations(role, site) if not (replayed_apart and NO_DENSITY in fault))
         yield from _second_batch_plates(role, trace)
     yield from scale_mismatches(
         [(f"{r} site {n!r}", site["scale"]) for r, t in traces.items() for n, site in sample_sites(t).items()]
@@ -186,9 +195,7 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
         held = observed_nan(role, site)
-        yield (
-            held or f"{role} site {name!r} gives its value no density: {density_hint(site, error)} ({_one_line(error)})"
-        )
+        yield (held or f"{role} site {name!r} {NO_DENSITY}: {density_hint(site, error)} ({_one_line(error)})")
         return
     if fault := underflow_message(site, site["log_prob"]):
         yield f"{role} site {name!r} {fault}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.transforms.affine_autoregressive import AffineAutoregressive, bounded_scale
 from pplvm.networks.masked import MADE
+from pplvm.programs.sizes import require_sizes
 
 __all__ = ["AutoregressiveFlowPrior", "IAFPosterior"]
 
@@ -122,6 +123,7 @@ class AutoregressiveFlowPrior(nn.Module):
 def _flows(size: int, number: int, hidden_sizes: Sequence[int], context_size: int = 0) -> nn.ModuleList:
     if number < 1:
         raise ValueError(f"num_flows must be at least 1, got {number}: without a flow it is a normal")
+    require_sizes("autoregressive flow", "flow_hidden_sizes", hidden_sizes, "the widths of hidden layers", "200")
     orders = [range(size), range(size - 1, -1, -1)]
     return nn.ModuleList(
         MADE(size, hidden_sizes, order=orders[t % 2], context_size=context_size, zero_init=True) for t in range(number)

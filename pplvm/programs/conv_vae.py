@@ -4,6 +4,7 @@ p(z) = N(0, I),   p(x | z) = likelihood(decoder(z)),   q(z | x) = N(loc(x), diag
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pyro.distributions as dist
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from pplvm.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from pplvm.programs.likelihoods import Likelihood, likelihood_named
+from pplvm.programs.sizes import require_sizes
 from pplvm.programs.vae import VAE
 
 __all__ = ["ImageLikelihood", "conv_vae"]
@@ -49,7 +51,7 @@ def conv_vae(
     data_shape: Sequence[int],
     latent_size: int = 16,
     channels: Sequence[int] = (32, 64),
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_blocks: int = 1,
@@ -79,8 +81,7 @@ def conv_vae(
         Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114
         Vahdat and Kautz, NVAE: a deep hierarchical variational autoencoder, 2020, arXiv:2007.03898 (residual cells)
     """
-    if isinstance(latent_size, bool) or not isinstance(latent_size, int) or latent_size < 1:
-        raise ValueError(f"conv_vae: latent_size must be an integer of at least 1, got {latent_size!r}")
+    require_sizes("conv_vae", "latent_size", [latent_size])
     encoder = ConvolutionalEncoder(data_shape, 2 * latent_size, channels, num_blocks)
     C, H, W = data_shape
     if data_mean is not None and data_mean.numel() != C * H * W:

@@ -12,6 +12,7 @@ from pplvm.distributions.transforms.activation_normalization import ActivationNo
 from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.networks.dense import MLP
+from pplvm.programs.sizes import require_sizes
 
 __all__ = ["ActivationNormalizer", "CouplingPrior", "Reordering", "zero_last"]
 
@@ -23,14 +24,14 @@ class CouplingPrior(nn.Module):
 
     Arguments:
         latent_size: Z, at least 2.
-        couplings: their number, even, after which each coordinate is at its place again.
-        hidden_sizes: of each coupling's network.
+        num_couplings: even, after which each coordinate is at its place again.
+        flow_hidden_sizes: widths of each coupling's network.
 
     Raises:
-        ValueError: latent_size is below 2, or couplings is not a positive even number.
+        ValueError: latent_size is below 2, or num_couplings is not a positive even number.
 
     Example:
-        >>> CouplingPrior(4, couplings=2, hidden_sizes=(8,))().event_shape
+        >>> CouplingPrior(4, num_couplings=2, flow_hidden_sizes=(8,))().event_shape
         torch.Size([4])
 
     References:
@@ -39,14 +40,16 @@ class CouplingPrior(nn.Module):
 
     zeros: Tensor
 
-    def __init__(self, latent_size: int, couplings: int = 6, hidden_sizes: Sequence[int] = (128,)) -> None:
+    def __init__(self, latent_size: int, num_couplings: int = 6, flow_hidden_sizes: Sequence[int] = (128,)) -> None:
         super().__init__()
         if latent_size < 2:
             raise ValueError(f"CouplingPrior: latent_size must be at least 2 for a coupling, got {latent_size!r}")
-        if couplings < 2 or couplings % 2:
-            raise ValueError(f"CouplingPrior: couplings must be a positive even number, got {couplings!r}")
+        if num_couplings < 2 or num_couplings % 2:
+            raise ValueError(f"CouplingPrior: num_couplings must be a positive even number, got {num_couplings!r}")
+        if len(flow_hidden_sizes):
+            require_sizes("CouplingPrior", "flow_hidden_sizes", flow_hidden_sizes, "the widths of hidden layers", "128")
         self.size, half = latent_size, latent_size // 2
-        networks = [MLP(half, 2 * (latent_size - half), hidden_sizes, nn.SiLU) for _ in range(couplings)]
+        networks = [MLP(half, 2 * (latent_size - half), flow_hidden_sizes, nn.SiLU) for _ in range(num_couplings)]
         self.networks = nn.ModuleList(map(zero_last, networks))
         self.flip = Reordering(torch.arange(latent_size).flip(0))
         self.register_buffer("zeros", torch.zeros(latent_size))

@@ -4,6 +4,7 @@ p(z) = AR(1) of n steps,   q(z | x) = N(loc(x), diag(scale(x)^2)),   KL(q || p) 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian, least_divergence
 from pplvm.networks.dense import MLP
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_dense_sizes
 
 __all__ = ["DeltaVAE"]
 
@@ -56,13 +58,14 @@ class DeltaVAE(nn.Module):
         data_size: int,
         latent_size: int = 16,
         hidden_sizes: Sequence[int] = (200,),
-        likelihood: str = "bernoulli",
+        likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
         data_mean: Tensor | None = None,
         levels: int | None = None,
         alpha: float | Sequence[float] | None = None,
         length: int = 4,
     ) -> None:
         super().__init__()
+        require_dense_sizes("DeltaVAE", latent_size, hidden_sizes)
         if length < 2:
             raise ValueError(f"DeltaVAE: length must be at least 2, got {length}: one step alone can match its prior")
         if latent_size < 1 or latent_size % length:

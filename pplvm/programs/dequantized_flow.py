@@ -6,6 +6,7 @@ log w = log p(k + u) - log q(u | k), so that iwae is importance-weighted dequant
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -32,7 +33,7 @@ class DequantizedFlow(nn.Module):
         levels: of the data, which are k / (levels - 1).
 
     Raises:
-        ValueError: levels is below 2.
+        ValueError: levels is below 2; in guide(x), the noise has another size than the data.
 
     Example:
         >>> program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(6), levels=4)
@@ -60,8 +61,14 @@ class DequantizedFlow(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         k = (x.flatten(1) * (self.levels - 1)).round()  # (B, D)
+        noise = self.dequantizer(k)
+        if noise.event_shape != k.shape[1:]:
+            raise ValueError(
+                f"DequantizedFlow: the dequantizer gives noise of event shape {tuple(noise.event_shape)}, and a datum "
+                f"has shape {tuple(k.shape[1:])} when flattened: make them equal"
+            )
         with pyro.plate("batch", len(x)):
-            pyro.sample("x_continuous", Dequantized(self.dequantizer(k), k, self.levels))
+            pyro.sample("x_continuous", Dequantized(noise, k, self.levels))
 
 
 class LevelsFlow(nn.Module):
@@ -70,8 +77,8 @@ class LevelsFlow(nn.Module):
     Arguments:
         shape: (D,) of vectors, or (C, H, W) of images; values are flattened.
         levels: the upper end.
-        couplings: an even number.
-        components: of the mixture of each coupling.
+        num_couplings: an even number.
+        num_components: of the mixture of each coupling.
         channels: hidden, of each network.
 
     Raises:
@@ -85,10 +92,10 @@ class LevelsFlow(nn.Module):
     zeros: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], levels: int, couplings: int = 4, components: int = 4, channels: int = 32
+        self, shape: tuple[int, ...], levels: int, num_couplings: int = 4, num_components: int = 4, channels: int = 32
     ) -> None:
         super().__init__()
-        self.couplings, self.levels = SplitCouplings(shape, couplings, mixture(components), channels), levels
+        self.couplings, self.levels = SplitCouplings(shape, num_couplings, mixture(num_components), channels), levels
         self.normalizer = ActivationNormalizer(self.couplings.size)
         self.register_buffer("zeros", torch.zeros(self.couplings.size))
 
@@ -113,9 +120,9 @@ def dequantized_flow(
     levels: int | None = None,
     data_shape: tuple[int, ...] | None = None,
     data_examples: Tensor | None = None,
-    dequantizer: str = "uniform",
-    couplings: int = 4,
-    components: int = 4,
+    dequantizer: Literal["uniform", "variational"] = "uniform",
+    num_couplings: int = 4,
+    num_components: int = 4,
     channels: int = 32,
 ) -> DequantizedFlow:
     """A `DequantizedFlow` of mixture couplings, convolutional for images, with a dequantizer by name.
@@ -126,8 +133,8 @@ def dequantized_flow(
         data_shape: (C, H, W) of images, H and W even; None for vectors.
         data_examples: (N, D), from which the flow's normalization starts.
         dequantizer: "uniform", or "variational" for a flow given k.
-        couplings: of the flow, an even number.
-        components: of the mixture of each coupling.
+        num_couplings: of the flow, an even number.
+        num_components: of the mixture of each coupling.
         channels: hidden, of each network of the flow; half as many of the dequantizer; 0 for dense networks.
 
     Raises:
@@ -144,7 +151,7 @@ def dequantized_flow(
         raise ValueError(f"dequantized_flow: channels must be 0, for dense networks, or positive, got {channels!r}")
     levels = require_levels(levels)
     shape = (data_size,) if data_shape is None or channels == 0 else tuple(data_shape)
-    flow = LevelsFlow(shape, levels, couplings, components, channels or DENSE)
+    flow = LevelsFlow(shape, levels, num_couplings, num_components, channels or DENSE)
     if data_examples is not None:
         flow.initialise((data_examples * (levels - 1)).round())
     return DequantizedFlow(flow, DEQUANTIZERS[dequantizer](shape, levels, channels or DENSE), levels)

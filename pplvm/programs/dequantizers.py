@@ -43,7 +43,7 @@ class FlowDequantizer(nn.Module):
     Arguments:
         shape: (D,) of vectors, or (C, H, W) of images; k is flattened.
         levels: k < levels.
-        couplings: an even number.
+        num_couplings: an even number.
         channels: hidden, of each network.
 
     Raises:
@@ -60,9 +60,9 @@ class FlowDequantizer(nn.Module):
 
     zeros: Tensor
 
-    def __init__(self, shape: Sequence[int], levels: int, couplings: int = 4, channels: int = 16) -> None:
+    def __init__(self, shape: Sequence[int], levels: int, num_couplings: int = 4, channels: int = 16) -> None:
         super().__init__()
-        self.couplings = SplitCouplings(shape, couplings, affine(), channels, conditional=True)
+        self.couplings = SplitCouplings(shape, num_couplings, affine(), channels, conditional=True)
         self.levels = levels
         self.register_buffer("zeros", torch.zeros(self.couplings.size))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.coupling_flows import CouplingPrior
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
 __all__ = ["flow_prior_vae"]
@@ -20,11 +21,11 @@ def flow_prior_vae(
     data_size: int,
     latent_size: int = 16,
     hidden_sizes: Sequence[int] = (200,),
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
-    couplings: int = 6,
-    flow_sizes: Sequence[int] = (128,),
+    num_couplings: int = 6,
+    flow_hidden_sizes: Sequence[int] = (128,),
     activation: Literal["softplus", "tanh", "elu"] = "elu",
 ) -> VAE:
     """A VAE whose prior is a RealNVP flow; the prior starts as N(0, I) exactly.
@@ -36,12 +37,12 @@ def flow_prior_vae(
         likelihood: by name, of `pplvm.programs.likelihoods`.
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         levels: grey levels of the data, where the likelihood needs them.
-        couplings: affine couplings of the prior, an even number.
-        flow_sizes: hidden sizes of each coupling's network.
+        num_couplings: affine couplings of the prior, an even number.
+        flow_hidden_sizes: widths of each coupling's network.
         activation: of the hidden layers of encoder and decoder.
 
     Raises:
-        ValueError: latent_size is below 2, couplings is not a positive even number, or there is no such likelihood.
+        ValueError: latent_size is below 2, num_couplings is not a positive even number, or there is no such likelihood.
 
     Example:
         >>> program = flow_prior_vae(data_size=6, latent_size=2, hidden_sizes=(5,))
@@ -53,6 +54,7 @@ def flow_prior_vae(
         Xu, Chen, Lai, Lv, Wang, Pei and Liu, On the necessity and effectiveness of learning the prior of variational
         auto-encoder, 2019, arXiv:1905.13452
     """
+    require_dense_sizes("flow_prior_vae", latent_size, hidden_sizes)
     outputs = likelihood_named(likelihood, data_size, levels)
     decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], activation_named(activation))
     start_at(decoder.last, outputs, data_mean)
@@ -61,5 +63,5 @@ def flow_prior_vae(
         encoder=encoder,
         decoder=decoder,
         likelihood=outputs,
-        prior=CouplingPrior(latent_size, couplings, flow_sizes),
+        prior=CouplingPrior(latent_size, num_couplings, flow_hidden_sizes),
     )

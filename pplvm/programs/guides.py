@@ -76,21 +76,21 @@ class SemiAmortized(nn.Module):
         encoder: x (B, *shape) to loc and log scale, (B, 2 Z).
         decoder, likelihood, prior: those of the program itself, as given to `VAE`; the prior has event (Z,).
         latent_size: Z.
-        steps: T; 0 leaves the encoder as it is.
+        num_steps: T; 0 leaves the encoder as it is.
         step_size: in (0, 1].
         num_pairs: of noise.
         through: whether gradients go through the steps, to the decoder and prior too, by second derivatives; if not,
             the refinement is a constant that is added to the encoder's outputs.
 
     Raises:
-        ValueError: steps is negative, step_size outside (0, 1], num_pairs below 1.
+        ValueError: num_steps is negative, step_size outside (0, 1], num_pairs below 1.
 
     Example:
         >>> from pplvm.networks.dense import MLP
         >>> from pplvm.programs.parts import StandardNormal, bernoulli
         >>> from pplvm.programs.vae import VAE
         >>> parts = {"decoder": MLP(2, 6), "likelihood": bernoulli, "prior": StandardNormal(2)}
-        >>> program = VAE(encoder=SemiAmortized(MLP(6, 4), **parts, latent_size=2, steps=3), **parts)
+        >>> program = VAE(encoder=SemiAmortized(MLP(6, 4), **parts, latent_size=2, num_steps=3), **parts)
         >>> program.guide(torch.zeros(5, 6))
 
     References:
@@ -107,27 +107,27 @@ class SemiAmortized(nn.Module):
         prior: Callable[[], Any],
         latent_size: int,
         *,
-        steps: int = 5,
+        num_steps: int = 5,
         step_size: float = 0.3,
         num_pairs: int = 4,
         through: bool = True,
     ) -> None:
         super().__init__()
-        if steps < 0:
-            raise ValueError(f"SemiAmortized: steps must be at least 0, got {steps}")
+        if num_steps < 0:
+            raise ValueError(f"SemiAmortized: num_steps must be at least 0, got {num_steps}")
         if not 0 < step_size <= 1:
             raise ValueError(f"SemiAmortized: step_size must lie in (0, 1], got {step_size:g}")
         if num_pairs < 1:
             raise ValueError(f"SemiAmortized: num_pairs must be at least 1, got {num_pairs}")
         self.encoder, self.decoder, self.likelihood, self.prior = encoder, decoder, likelihood, prior
-        self.steps, self.step_size, self.through = steps, step_size, through
+        self.num_steps, self.step_size, self.through = num_steps, step_size, through
         drawn = torch.randn(num_pairs, 1, latent_size)
         self.register_buffer("noise", torch.cat([drawn, -drawn]))  # (2 pairs, 1, Z)
 
     def forward(self, x: Tensor) -> Tensor:
         start = self.encoder(x)  # (B, 2 Z)
         found = start if self.through else start.detach()
-        for _ in range(self.steps):
+        for _ in range(self.num_steps):
             found = self._step(found, x)
             found = found if self.through else found.detach()
         return found if self.through else start + (found - start.detach())

@@ -5,7 +5,7 @@ m_l, log s_l = prior_l(h_{l-1}),   d_l, r_l = residuals_l(h_{l-1}, e_l(x)),   h_
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import pyro
 import pyro.distributions as dist
@@ -18,6 +18,7 @@ from pplvm.networks.residual import ResidualMLP
 from pplvm.networks.spectral_norm import sum_of_spectral_norms
 from pplvm.networks.top_down import dense_blocks, dense_bottom_up, dense_top_down
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_sizes
 
 __all__ = ["Group", "HierarchicalVAE", "hierarchical_vae"]
 
@@ -139,7 +140,7 @@ def hierarchical_vae(
     data_size: int,
     latent_sizes: Sequence[int] = (16, 16, 16),
     hidden_size: int = 200,
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_blocks: int = 1,
@@ -187,18 +188,3 @@ def hierarchical_vae(
 
 def _dense_ladder(latent_size: int, hidden_size: int, num_blocks: int, clamp: float | None) -> Ladder:
     return Ladder(nn.Linear, latent_size, hidden_size, dense_blocks(hidden_size, num_blocks), clamp)
-
-
-def require_sizes(preset: str, name: str, sizes: Sequence[int], what: str = "", such_as: str = "") -> None:
-    """Refuse sizes that are no integers of at least 1, or none at all.
-
-    Raises:
-        ValueError: with the argument's name.
-    """
-    if len(sizes) and not any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        return
-    if not what:
-        raise ValueError(f"{preset}: {name} must be an integer of at least 1, got {sizes[0]!r}")
-    raise ValueError(
-        f"{preset}: {name} must name {what}, each an integer of at least 1, such as {such_as}, got {sizes!r}"
-    )

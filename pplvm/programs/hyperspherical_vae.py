@@ -6,6 +6,7 @@ p(z) = uniform on the sphere,   p(x | z) = likelihood(decoder(z)),   q(z | x) = 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -17,6 +18,7 @@ from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.spherical_uniform import SphericalUniform
 from pplvm.networks.dense import MLP
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.spherical_parts import SphericalPosterior, SphericalUniformPrior
 
 __all__ = ["HypersphericalVAE"]
@@ -59,13 +61,14 @@ class HypersphericalVAE(nn.Module):
         data_size: int,
         latent_size: int = 12,
         hidden_sizes: Sequence[int] = (200,),
-        likelihood: str = "bernoulli",
+        likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
         data_mean: Tensor | None = None,
         levels: int | None = None,
         concentration: float | None = 70.0,
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = PowerSpherical,
     ) -> None:
         super().__init__()
+        require_dense_sizes("HypersphericalVAE", latent_size, hidden_sizes)
         self.prior = SphericalUniformPrior(latent_size)
         outputs = latent_size + (concentration is None)
         network = MLP(data_size, outputs, hidden_sizes, nn.Softplus)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import IAFPosterior
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
 __all__ = ["iaf_vae"]
@@ -17,7 +18,7 @@ def iaf_vae(
     data_size: int,
     latent_size: int = 16,
     hidden_sizes: Sequence[int] = (200,),
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_flows: int = 2,
@@ -53,6 +54,7 @@ def iaf_vae(
         Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, Improved variational inference with inverse
         autoregressive flow, 2016, arXiv:1606.04934
     """
+    require_dense_sizes("iaf_vae", latent_size, hidden_sizes)
     p_x = likelihood_named(likelihood, data_size, levels)
     context_size = [latent_size, *hidden_sizes][-1]
     network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, activation_named(activation))

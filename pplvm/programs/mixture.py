@@ -13,21 +13,21 @@ class MixtureOfGaussians(nn.Module):
 
     Arguments:
         data_size: D, the size of one flattened datum.
-        components: number of values of z.
+        num_components: number of values of z.
         seed: of the initial locations, drawn from a standard normal.
 
     References:
         Dempster, Laird and Rubin, Maximum likelihood from incomplete data, 1977, section 4.3
     """
 
-    def __init__(self, data_size: int = 2, components: int = 3, seed: int = 0) -> None:
+    def __init__(self, data_size: int = 2, num_components: int = 3, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(components, data_size, generator=generator, device=generator.device)
-        self.weight_logits = nn.Parameter(torch.zeros(components))
+        start = torch.randn(num_components, data_size, generator=generator, device=generator.device)
+        self.weight_logits = nn.Parameter(torch.zeros(num_components))
         self.locs = nn.Parameter(start.to(self.weight_logits.device))
-        self.log_scales = nn.Parameter(torch.zeros(components))
-        self.classifier = nn.Linear(data_size, components)
+        self.log_scales = nn.Parameter(torch.zeros(num_components))
+        self.classifier = nn.Linear(data_size, num_components)
 
     def model(self, x: Tensor) -> None:
         x = x.flatten(1)

@@ -30,13 +30,13 @@ def affine() -> CouplingKind:
     return CouplingKind(AffineCoupling, (0.0, 0.0))
 
 
-def mixture(components: int = 4) -> CouplingKind:
+def mixture(num_components: int = 4) -> CouplingKind:
     """`MixtureCoupling`, whose means start apart."""
-    if components < 1:
-        raise ValueError(f"components of a mixture coupling must be at least 1, got {components!r}")
-    means = [2 * (i + 0.5) / components - 1 for i in range(components)]
-    zeros = [0.0] * components
-    return CouplingKind(partial(MixtureCoupling, components=components), (*zeros, *means, *zeros, 0.0, 0.0))
+    if num_components < 1:
+        raise ValueError(f"num_components of a mixture coupling must be at least 1, got {num_components!r}")
+    means = [2 * (i + 0.5) / num_components - 1 for i in range(num_components)]
+    zeros = [0.0] * num_components
+    return CouplingKind(partial(MixtureCoupling, num_components=num_components), (*zeros, *means, *zeros, 0.0, 0.0))
 
 
 class SplitCouplings(nn.Module):
@@ -44,7 +44,7 @@ class SplitCouplings(nn.Module):
 
     Arguments:
         shape: (D,) of vectors, or (C, H, W) of images, which are squeezed; values are flattened.
-        couplings: an even number.
+        num_couplings: an even number.
         kind: of the couplings.
         channels: hidden, of each network.
         conditional: whether the networks are also given a context (..., D).
@@ -53,18 +53,18 @@ class SplitCouplings(nn.Module):
         ValueError: as of `split_orders`.
 
     Example:
-        >>> chain = SplitCouplings((1, 4, 4), couplings=2, kind=affine(), channels=8)
+        >>> chain = SplitCouplings((1, 4, 4), num_couplings=2, kind=affine(), channels=8)
         >>> [type(each).__name__ for each in chain()]
         ['Permutation', 'AffineCoupling', 'Permutation', 'AffineCoupling', 'Permutation']
     """
 
     def __init__(
-        self, shape: Sequence[int], couplings: int, kind: CouplingKind, channels: int, conditional: bool = False
+        self, shape: Sequence[int], num_couplings: int, kind: CouplingKind, channels: int, conditional: bool = False
     ) -> None:
         super().__init__()
         self.kind, self.orders = kind, nn.ModuleList()
         networks, before = [], None
-        for split in split_orders(shape, couplings):
+        for split in split_orders(shape, num_couplings):
             networks.append(coupling_network(split, kind.start, channels, conditional))
             self.orders.append(Reordering(split.order if before is None else before.argsort()[split.order]))
             before = split.order

@@ -25,12 +25,12 @@ PATTERNS = ((0, 3, 1, 2), (0, 1, 2, 3), (0, 2, 1, 3))
 """Of the four places of a 2 x 2 block: those of the checkerboard's colours, rows, and columns."""
 
 
-def split_orders(shape: Sequence[int], couplings: int) -> list[SplitOrder]:
+def split_orders(shape: Sequence[int], num_couplings: int) -> list[SplitOrder]:
     """The orders of a number of couplings, each followed by the one in which the other half moves.
 
     Arguments:
         shape: (D,) of vectors, or (C, H, W) of images, H and W even.
-        couplings: an even number, so that every coordinate moves as often as every other.
+        num_couplings: an even number, so that every coordinate moves as often as every other.
 
     Raises:
         ValueError: an image of odd height or width, fewer than two coordinates, or an odd number of couplings.
@@ -39,19 +39,21 @@ def split_orders(shape: Sequence[int], couplings: int) -> list[SplitOrder]:
         >>> [tuple(order.given) for order in split_orders((1, 4, 4), 4)]
         [(2, 2, 2), (2, 2, 2), (8, 1, 1), (8, 1, 1)]
     """
-    if couplings < 2 or couplings % 2:
-        raise ValueError(f"couplings must be a positive even number, so that both halves move, got {couplings!r}")
+    if num_couplings < 2 or num_couplings % 2:
+        raise ValueError(
+            f"num_couplings must be a positive even number, so that both halves move, got {num_couplings!r}"
+        )
     if len(shape) == 3:
-        return _of_images(tuple(shape), couplings)
+        return _of_images(tuple(shape), num_couplings)
     (size,) = shape
     if size < 2:
         raise ValueError(f"a coupling needs data of at least 2 dimensions, got {size}")
     forth = SplitOrder(torch.arange(size), (size // 2,), (size - size // 2,))
     back = SplitOrder(torch.arange(size).flip(0), (size // 2,), (size - size // 2,))
-    return [forth, back] * (couplings // 2)
+    return [forth, back] * (num_couplings // 2)
 
 
-def _of_images(shape: tuple[int, ...], couplings: int) -> list[SplitOrder]:
+def _of_images(shape: tuple[int, ...], num_couplings: int) -> list[SplitOrder]:
     C, H, W = shape
     if H % 2 or W % 2:
         raise ValueError(
@@ -61,7 +63,7 @@ def _of_images(shape: tuple[int, ...], couplings: int) -> list[SplitOrder]:
     once = torch.arange(C * H * W).reshape(C, H, W)
     scales = [once] if H % 4 or W % 4 else [once, _squeezed(once).flatten(0, 1)]
     found: list[SplitOrder] = []
-    for turn in range(couplings // 2):
+    for turn in range(num_couplings // 2):
         grid = _squeezed(scales[turn % len(scales)])  # (4, C, H, W)
         pattern = PATTERNS[turn // len(scales) % len(PATTERNS)]
         for places in (pattern, (*pattern[2:], *pattern[:2])):

@@ -17,6 +17,7 @@ from pplvm.networks.dense import MLP, activation_named
 from pplvm.networks.leading_dims import LeadingDims
 from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
+from pplvm.programs.sizes import require_dense_sizes
 
 __all__ = ["VAE"]
 
@@ -78,6 +79,7 @@ class VAE(nn.Module):
         prior: Callable[..., dist.TorchDistribution] | None = None,
     ) -> None:
         super().__init__()
+        require_dense_sizes("VAE", latent_size, hidden_sizes)
         named = likelihood_named(likelihood, data_size or 0, levels) if isinstance(likelihood, str) else None
         if data_size is None and (encoder is None or decoder is None):
             raise ValueError("VAE: give data_size, of which dense networks are made, or both an encoder and a decoder")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.likelihoods import likelihood_named, start_at
 from pplvm.programs.mixture_priors import VampPrior
+from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
 __all__ = ["vamp_vae"]
@@ -21,7 +22,7 @@ def vamp_vae(
     data_size: int,
     latent_size: int = 16,
     hidden_sizes: Sequence[int] = (200,),
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_components: int = 500,
@@ -52,6 +53,7 @@ def vamp_vae(
     References:
         Tomczak and Welling, VAE with a VampPrior, 2018, arXiv:1705.07120
     """
+    require_dense_sizes("vamp_vae", latent_size, hidden_sizes)
     if num_components < 1:
         raise ValueError(f"vamp_vae: num_components must be at least 1, got {num_components}")
     if data_examples is None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import AutoregressiveFlowPrior
 from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
 __all__ = ["vlae"]
@@ -17,7 +18,7 @@ def vlae(
     data_size: int,
     latent_size: int = 16,
     hidden_sizes: Sequence[int] = (200,),
-    likelihood: str = "bernoulli",
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_flows: int = 2,
@@ -55,6 +56,7 @@ def vlae(
         Chen, Kingma, Salimans, Duan, Dhariwal, Schulman, Sutskever and Abbeel, Variational lossy autoencoder, 2017,
         arXiv:1611.02731
     """
+    require_dense_sizes("vlae", latent_size, hidden_sizes)
     p_x = likelihood_named(likelihood, data_size, levels)
     encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
     decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], activation_named(activation))

@@ -108,7 +108,12 @@ from torch import nn
 from pplvm.networks.dense import MLP
 from pplvm.programs.autoregressive_flows import AutoregressiveFlowPrior, IAFPosterior
 from pplvm.programs.coupling_flows import CouplingPrior
+from pplvm.programs.dequantized_flow import DequantizedFlow, LevelsFlow
+from pplvm.programs.dequantizers import UniformDequantizer
 from pplvm.programs.vae import VAE
+
+def dequantizer(data_size):
+    return DequantizedFlow(LevelsFlow((data_size,), 17), UniformDequantizer(data_size - 1), 17)
 
 def coupling(data_size):
     return VAE(data_size, latent_size=4, prior=CouplingPrior(3))
@@ -129,8 +134,8 @@ REAL = "--data=real.npz"
     "words, told",
     [
         (("dequantized-flow", *ODD), "5 x 5 have no 2 x 2 blocks to squeeze: pad them"),
-        (("dequantized-flow", *GREY, "--set=couplings=3"), "couplings must be a positive even number"),
-        (("flow-prior-vae", "--set=couplings=3"), "couplings must be a positive even number"),
+        (("dequantized-flow", *GREY, "--set=num_couplings=3"), "num_couplings must be a positive even number"),
+        (("flow-prior-vae", "--set=num_couplings=3"), "num_couplings must be a positive even number"),
         (("flow-prior-vae", "--set=latent_size=1"), "latent_size must be at least 2 for a coupling"),
         (("vae", *GREY, LOGISTIC, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a DiscretizedLog"),
         (("dequantized-flow", *GREY, "--set=levels=5"), "17 grey levels in [0, 1], but site 'x' is a Floor"),
@@ -142,7 +147,11 @@ REAL = "--data=real.npz"
         (("delta-vae", "--set=alpha=1"), "alpha must lie in (0, 1), got 1"),
         (("delta-vae", "--set=alpha=-0.5"), "alpha must lie in (0, 1), got -0.5"),
         (("sizes:coupling",), "site 'z' has event shape (4,) in the guide and (3,) in the model: make them equal"),
-        (("sizes:autoregressive",), "site 'z' has event shape (4,) in the guide and (3,) in the model"),
+        (
+            ("sizes:autoregressive",),
+            "site 'z' has event shape (4,) in the guide and (3,) in the model: make them equal",
+        ),
+        (("sizes:dequantizer", *GREY), "the dequantizer gives noise of event shape (63,), and a datum has shape (64,)"),
         (("sizes:inverse",), "site 'z' has event shape (3,) in the guide and (4,) in the model: make them equal"),
     ],
     ids=lambda found: " ".join(found).replace("--set=", "") if isinstance(found, tuple) else "",
@@ -156,3 +165,4 @@ def test_bad_input_is_told_in_one_sentence_before_anything_is_trained(words, tol
     assert fit("--program", program.replace("sizes", name), *others, "--steps=2", "--output=run") == 2
     found = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pplvm fit: ")]
     assert len(found) == 1 and told in found[0] and not Path("run").exists()
+    assert "torch.Size" not in found[0] and "size of tensor" not in found[0]

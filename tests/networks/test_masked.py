@@ -25,7 +25,7 @@ def jacobian(network, x, *context):
 @pytest.mark.parametrize("hidden", [(1,), (3,), (D,), (17,), (7, 2, 9)])
 @pytest.mark.parametrize("context_size", [0, 2])
 def test_an_output_depends_on_all_inputs_before_it_and_on_no_other(order, hidden, context_size):
-    network = MADE(D, hidden, outputs=3, order=order, context_size=context_size)
+    network = MADE(D, hidden, num_outputs=3, order=order, context_size=context_size)
     context = [network.project(torch.randn(context_size))] if context_size else []
     slope = jacobian(network, torch.randn(D), *context)
     assert (slope[:, outside(order)] == 0).all()

@@ -66,7 +66,7 @@ def coupled(a):
     chain = [
         AffineCoupling(lambda first: first * numbers[:4], 3),
         Permutation(torch.tensor([2, 0, 1], device=a.device)),
-        MixtureCoupling(lambda first: first * numbers, 3, components=2).inv,
+        MixtureCoupling(lambda first: first * numbers, 3, num_components=2).inv,
         ActivationNormalization(a, 0.3 * a),
         ScaledSigmoid(),
     ]

@@ -50,7 +50,7 @@ def full_covariance():
 
 def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
-    return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, steps=2), **parts)
+    return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, num_steps=2), **parts)
 
 
 PROGRAMS = {
@@ -79,7 +79,7 @@ PROGRAMS = {
     ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "flow-prior-vae": (
-        lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, couplings=2, flow_sizes=(4,)),
+        lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, num_couplings=2, flow_hidden_sizes=(4,)),
         binary,
         Pathwise(iwae, 2),
     ),

@@ -71,7 +71,7 @@ def hierarchical() -> nn.Module:
 
 
 def dequantized(dequantizer: str) -> Callable[[], nn.Module]:
-    sizes = {"couplings": 2, "components": 2, "channels": 2}
+    sizes = {"num_couplings": 2, "num_components": 2, "channels": 2}
     return lambda: find("program", PROGRAMS, "dequantized-flow")(D, LEVELS, dequantizer=dequantizer, **sizes)
 
 
@@ -81,7 +81,7 @@ def convolutional() -> nn.Module:
 
 def hierarchical_of_maps() -> nn.Module:
     make = find("program", PROGRAMS, "conv-hierarchical-vae")
-    return make((1, 2, 3), groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
+    return make((1, 2, 3), num_groups=(2,), latent_channels=1, channels=4, data_mean=MEAN)
 
 
 def full_covariance() -> nn.Module:
@@ -91,7 +91,7 @@ def full_covariance() -> nn.Module:
 
 def semi_amortized() -> nn.Module:
     parts = {"decoder": MLP(2, D, (5,)), "likelihood": bernoulli, "prior": StandardNormal(2)}
-    encoder = SemiAmortized(nn.Sequential(nn.Flatten(1), MLP(D, 4, (5,))), **parts, latent_size=2, steps=2)
+    encoder = SemiAmortized(nn.Sequential(nn.Flatten(1), MLP(D, 4, (5,))), **parts, latent_size=2, num_steps=2)
     return VAE(encoder=encoder, **parts)
 
 
@@ -105,7 +105,7 @@ ROWS = {
     "vamp-vae": Row(named("vamp-vae", num_components=3), binary, refused=UNSHIFTED),
     "iaf-vae": Row(named("iaf-vae", flow_hidden_sizes=(4,)), binary),
     "vlae": Row(named("vlae", flow_hidden_sizes=(4,)), binary, refused=UNSHIFTED),
-    "flow-prior-vae": Row(named("flow-prior-vae", flow_sizes=(4,), couplings=2), binary, refused=UNSHIFTED),
+    "flow-prior-vae": Row(named("flow-prior-vae", flow_hidden_sizes=(4,), num_couplings=2), binary, refused=UNSHIFTED),
     "delta-vae": Row(named("delta-vae", latent_size=4, length=2), binary, ("z",), refused=UNSHIFTED),
     "hyperspherical-vae": Row(
         named("hyperspherical-vae", latent_size=3, concentration=None), binary, ("z",), refused=UNSHIFTED

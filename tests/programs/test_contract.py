@@ -66,7 +66,7 @@ def full_covariance():
 def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
     encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
-    return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, steps=2), **parts)
+    return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, num_steps=2), **parts)
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -118,12 +118,12 @@ PROGRAMS = {
         Pathwise(iwae, 2),
     ),
     "flow-prior-vae": (
-        lambda: moved(flow_prior_vae(D, 2, (5,), couplings=2, flow_sizes=(4,))),
+        lambda: moved(flow_prior_vae(D, 2, (5,), num_couplings=2, flow_hidden_sizes=(4,))),
         binary,
         Pathwise(iwae, 2),
     ),
     "dequantized-flow": (
-        lambda: moved(dequantized_flow(D, 2, dequantizer="variational", couplings=2, components=2, channels=4)),
+        lambda: moved(dequantized_flow(D, 2, dequantizer="variational", num_couplings=2, num_components=2, channels=4)),
         binary,
         Pathwise(iwae, 2),
     ),

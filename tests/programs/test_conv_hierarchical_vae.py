@@ -17,7 +17,7 @@ def x():
 
 
 def test_latents_are_maps_at_each_scale_with_closed_forms(x):
-    program = conv_hierarchical_vae(SHAPE, groups=(2, 1), latent_channels=2, channels=4)
+    program = conv_hierarchical_vae(SHAPE, num_groups=(2, 1), latent_channels=2, channels=4)
     drawn = draw_particles(program.model, program.guide, x, num_particles=5)
     shapes = {name: drawn.guide_trace.nodes[name]["fn"].event_shape for name in ("z_1", "z_2", "z_3")}
     assert shapes == {"z_1": (2, 2, 2), "z_2": (2, 2, 2), "z_3": (2, 4, 4)}
@@ -57,9 +57,9 @@ def test_grey_values_have_as_many_outputs_as_they_need():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"groups": ()}, "groups must name how many groups there are at each scale"),
-        ({"groups": (2, 0)}, "each an integer of at least 1, such as 2,1"),
-        ({"groups": (1, 1, 1, 1)}, "an image of 8x8 cannot be halved 4 times, once for each scale of groups"),
+        ({"num_groups": ()}, "num_groups must name how many groups there are at each scale"),
+        ({"num_groups": (2, 0)}, "each an integer of at least 1, such as 2,1"),
+        ({"num_groups": (1, 1, 1, 1)}, "an image of 8x8 cannot be halved 4 times, once for each scale of num_groups"),
         ({"data_shape": (64,)}, "data_shape must be that of images"),
         ({"data_shape": (1, 8, 0)}, "data_shape must name channels, height and width"),
         ({"latent_channels": 0}, "latent_channels must be an integer of at least 1, got 0"),

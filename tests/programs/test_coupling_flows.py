@@ -15,7 +15,7 @@ def test_it_starts_as_a_standard_normal_exactly(size):
 
 
 def test_a_moved_one_is_another_density_that_integrates_to_one():
-    prior = CouplingPrior(2, couplings=2, hidden_sizes=(6,))
+    prior = CouplingPrior(2, num_couplings=2, flow_hidden_sizes=(6,))
     for each in prior.networks:
         nn.init.normal_(each.last.weight, std=0.5)
     line = torch.linspace(-40, 40, 1001)
@@ -28,7 +28,7 @@ def test_a_moved_one_is_another_density_that_integrates_to_one():
 
 def test_its_draws_have_its_density():
     """E[log p(z)] of draws is minus the entropy, by quadrature."""
-    prior = CouplingPrior(2, couplings=2, hidden_sizes=(6,))
+    prior = CouplingPrior(2, num_couplings=2, flow_hidden_sizes=(6,))
     for each in prior.networks:
         nn.init.normal_(each.last.weight, std=0.5)
     line = torch.linspace(-40, 40, 1001)
@@ -57,8 +57,8 @@ def test_orders_are_no_weights():
     ("wrong", "told"),
     [
         ({"latent_size": 1}, "latent_size must be at least 2 for a coupling, got 1"),
-        ({"couplings": 3}, "couplings must be a positive even number, got 3"),
-        ({"couplings": 0}, "couplings must be a positive even number, got 0"),
+        ({"num_couplings": 3}, "num_couplings must be a positive even number, got 3"),
+        ({"num_couplings": 0}, "num_couplings must be a positive even number, got 0"),
     ],
 )
 def test_bad_sizes_are_refused(wrong, told):

@@ -163,12 +163,12 @@ def test_256_flat_levels_are_8_bits_per_dimension():
 
 def test_learning_the_noise_improves_the_bound_towards_the_mass():
     """A learned dequantizer of two dimensions, of a fixed flow: above uniform, never above log P(x)."""
-    fixed = LevelsFlow((2,), levels=4, couplings=2, components=2, channels=8)
+    fixed = LevelsFlow((2,), levels=4, num_couplings=2, num_components=2, channels=8)
     for each in fixed.couplings.networks:
         nn.init.normal_(each.last.weight, std=0.5)
     fixed.requires_grad_(False)
     uniform = DequantizedFlow(fixed, UniformDequantizer(2), 4)
-    learned = DequantizedFlow(fixed, FlowDequantizer((2,), 4, couplings=2, channels=16), 4)
+    learned = DequantizedFlow(fixed, FlowDequantizer((2,), 4, num_couplings=2, channels=16), 4)
     x = torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0)) / 3
     u, weight = quadrature(80)
     square, area = torch.cartesian_prod(u, u), (weight[:, None] * weight).flatten()
@@ -211,14 +211,14 @@ def test_samples_have_the_masses():
 
 
 def test_binary_data_have_two_levels():
-    program = dequantized_flow(6, levels=2, couplings=2, channels=8)
+    program = dequantized_flow(6, levels=2, num_couplings=2, channels=8)
     x = torch.bernoulli(torch.full((4, 6), 0.5))
     assert draw_particles(program.model, program.guide, x, num_particles=3).log_weights.isfinite().all()
 
 
 def test_float32_levels_stay_in_their_bins():
     torch.set_default_dtype(torch.float32)
-    program = dequantized_flow(4, levels=256, dequantizer="variational", couplings=2, channels=8)
+    program = dequantized_flow(4, levels=256, dequantizer="variational", num_couplings=2, channels=8)
     with torch.no_grad():
         for parameter in program.dequantizer.parameters():
             parameter.normal_()
@@ -230,7 +230,7 @@ def test_float32_levels_stay_in_their_bins():
 
 def test_the_flow_starts_from_data():
     k = torch.randint(3, (400, 6)).double()
-    flow = LevelsFlow((6,), levels=8, couplings=2, components=1, channels=8)
+    flow = LevelsFlow((6,), levels=8, num_couplings=2, num_components=1, channels=8)
     flow.initialise(k)
     v = ScaledSigmoid(8).inv(k + torch.rand(400, 6))
     y = flow.normalizer()(v)
@@ -244,8 +244,8 @@ def test_the_flow_starts_from_data():
         ({"levels": 1}, "levels must be an integer of at least 2, got 1"),
         ({"dequantizer": "none"}, "dequantizer must be 'uniform' or 'variational', got 'none'"),
         ({"data_size": 1}, "a coupling needs data of at least 2 dimensions, got 1"),
-        ({"couplings": 3}, "couplings must be a positive even number"),
-        ({"components": 0}, "components of a mixture coupling must be at least 1, got 0"),
+        ({"num_couplings": 3}, "num_couplings must be a positive even number"),
+        ({"num_components": 0}, "num_components of a mixture coupling must be at least 1, got 0"),
         ({"channels": -1}, "channels must be 0, for dense networks, or positive, got -1"),
         ({"data_size": 49, "data_shape": (1, 7, 7)}, "images of 7 x 7 have no 2 x 2 blocks"),
     ],
@@ -257,5 +257,11 @@ def test_bad_input_is_refused(wrong, told):
 
 def test_a_flow_of_another_size_is_refused():
     program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(4), 4)
-    with pytest.raises(ValueError, match="event shape|size"):
+    with pytest.raises(ValueError, match=r"event shape \(4,\) in the guide and \(6,\) in the model: make them equal$"):
         Loss(Pathwise(iwae, 2), program)(torch.zeros(3, 4))
+
+
+def test_a_dequantizer_of_another_size_is_refused():
+    program = DequantizedFlow(LevelsFlow((6,), levels=4), UniformDequantizer(4), 4)
+    with pytest.raises(ValueError, match=r"noise of event shape \(4,\), and a datum has shape \(6,\) when flattened"):
+        Loss(Pathwise(iwae, 2), program)(torch.zeros(3, 6))

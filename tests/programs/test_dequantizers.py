@@ -7,7 +7,7 @@ from pplvm.programs.dequantizers import FlowDequantizer, UniformDequantizer
 
 
 def moved(shape, levels=4):
-    dequantizer = FlowDequantizer(shape, levels, couplings=2, channels=6)
+    dequantizer = FlowDequantizer(shape, levels, num_couplings=2, channels=6)
     for each in dequantizer.couplings.networks:
         nn.init.normal_(each.last.weight, std=0.3)
     return dequantizer

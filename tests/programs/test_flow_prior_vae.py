@@ -18,7 +18,7 @@ B, D = 4, 6
 
 
 def a_program(moved=True, **more):
-    program = flow_prior_vae(D, 3, (5,), couplings=2, flow_sizes=(4,), **more)
+    program = flow_prior_vae(D, 3, (5,), num_couplings=2, flow_hidden_sizes=(4,), **more)
     if moved:
         for each in program.prior.networks:
             nn.init.normal_(each.last.weight)
@@ -88,7 +88,7 @@ def test_the_decoder_starts_at_the_mean_of_the_data():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="latent_size must be at least 2 for a coupling, got 1"):
         flow_prior_vae(D, 1)
-    with pytest.raises(ValueError, match="couplings must be a positive even number, got 5"):
-        flow_prior_vae(D, couplings=5)
+    with pytest.raises(ValueError, match="num_couplings must be a positive even number, got 5"):
+        flow_prior_vae(D, num_couplings=5)
     with pytest.raises(ValueError, match="likelihood must be"):
         flow_prior_vae(D, likelihood="poisson")

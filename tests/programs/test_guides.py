@@ -75,7 +75,7 @@ def refined(steps=5, through=True, parts=None, encoder=None, **settings):
         parts = {"decoder": MLP(2, 6, (5,)), "likelihood": bernoulli, "prior": StandardNormal(2)}
     encoder = encoder or MLP(6, 4, (5,))
     Z = parts["prior"].zeros.numel()
-    guide = SemiAmortized(encoder, **parts, latent_size=Z, steps=steps, through=through, **settings)
+    guide = SemiAmortized(encoder, **parts, latent_size=Z, num_steps=steps, through=through, **settings)
     return VAE(encoder=guide, **parts)
 
 
@@ -173,7 +173,7 @@ def test_one_graph(make):
     "make, words",
     [
         (lambda: FullCovariance(0), "latent_size must be at least 1, got 0"),
-        (lambda: refined(-1), "steps must be at least 0, got -1"),
+        (lambda: refined(-1), "num_steps must be at least 0, got -1"),
         (lambda: refined(step_size=0.0), r"step_size must lie in \(0, 1\], got 0"),
         (lambda: refined(num_pairs=0), "num_pairs must be at least 1, got 0"),
     ],

@@ -58,5 +58,5 @@ def test_the_context_reaches_each_pixel_in_its_own_place():
 
 
 def test_components_are_at_least_one():
-    with pytest.raises(ValueError, match="components of a mixture coupling must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_components of a mixture coupling must be at least 1, got 0"):
         mixture(0)

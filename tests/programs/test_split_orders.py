@@ -40,8 +40,8 @@ def test_what_is_given_is_an_image():
     ("shape", "couplings", "told"),
     [
         ((1, 7, 8), 4, "images of 7 x 8 have no 2 x 2 blocks to squeeze: pad them to even height and width"),
-        ((6,), 3, "couplings must be a positive even number, so that both halves move, got 3"),
-        ((6,), 0, "couplings must be a positive even number"),
+        ((6,), 3, "num_couplings must be a positive even number, so that both halves move, got 3"),
+        ((6,), 0, "num_couplings must be a positive even number"),
         ((1,), 2, "a coupling needs data of at least 2 dimensions, got 1"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pplvm.commands.building.program_checks import ConditionsError
-from pplvm.particles.contract import ParameterError
+from pplvm.particles.contract import NO_DENSITY, ParameterError
 
 __all__ = ["default_data_hint", "with_default_data_hint"]
 
@@ -53,10 +53,6 @@ def with_default_data_hint(arguments: argparse.Namespace, program: str, sentence
     """
     is_of_data = NO_DENSITY in sentence and _may_be_forgotten(arguments, program)
     return f"{HINT}; on these: {sentence}" if is_of_data else sentence
-
-
-NO_DENSITY = "gives its value no density"
-"""How the contract of programs puts it."""
 
 
 def _may_be_forgotten(arguments: argparse.Namespace, program: str) -> bool:

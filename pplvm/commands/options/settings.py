@@ -2,9 +2,10 @@
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 __all__ = ["call_with", "split_settings"]
 
@@ -41,12 +42,17 @@ def call_with(maker: Callable[..., Any], what: str, settings: dict[str, Any], kn
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{what} takes no {name!r}{hint}; it takes {', '.join(takes) or 'nothing'}")
         default = takes[name].default if name in takes else None
+        if name in takes and value is not None and "Tensor" in str(takes[name].annotation):
+            raise ValueError(f"{what}: {name} is a tensor, which no setting can give: leave it out, the data give it")
         if name in takes and _takes_several(takes[name]) and not isinstance(value, tuple | list):
             settings[name] = (value,)
         elif (
             isinstance(default, int | float) and not isinstance(value, int | float) and not _is_none(takes[name], value)
         ):
-            raise ValueError(f"{what}: {name} must be a number, got {value!r}")
+            kind = "True or False" if isinstance(default, bool) else "a number"
+            raise ValueError(f"{what}: {name} must be {kind}, got {value!r}")
+        if name in takes and (kind := _other_kind(takes[name].annotation, settings[name])):
+            raise ValueError(f"{what}: {name} must be {kind}, got {_typed(settings[name])}")
     given = {name: value for name, value in known.items() if name in takes} | settings
     missing = [
         name
@@ -76,6 +82,30 @@ def _takes_several(parameter: inspect.Parameter) -> bool:
     return (
         name.split(".")[-1].partition("[")[0].lower() in ("sequence", "list", "tuple", "iterable") and "|" not in name
     )
+
+
+KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {
+    int: ("an integer", (int,)),
+    float: ("a number", (int, float)),
+    bool: ("True or False", (bool,)),
+    Sequence[int]: ("integers", (int,)),
+    Sequence[float]: ("numbers", (int, float)),
+    type(None): ("None", (type(None),)),
+}
+"""Annotations that tell which values of a setting fit."""
+
+
+def _other_kind(annotation: Any, value: Any) -> str:
+    """What a setting must be by its annotation, where it is not; empty if it fits, or the annotation does not tell."""
+    allowed = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not all(isinstance(each, Hashable) and each in KINDS for each in allowed):
+        return ""
+    for each in allowed:
+        values = value if get_args(each) and isinstance(value, tuple | list) else [value]
+        if all(isinstance(v, KINDS[each][1]) and isinstance(v, bool) == (each is bool) for v in values):
+            return ""
+    *others, last = (KINDS[each][0] for each in allowed)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _typed(value: Any) -> str:

@@ -19,7 +19,7 @@ def settings_of_program(path: str) -> list[str]:
 
     Example:
         >>> settings_of_program("pplvm.programs.vae:VAE")[-1]
-        'activation=softplus (or tanh)'
+        'activation=softplus (or tanh, elu)'
     """
     module, _, name = path.partition(":")
     found = find_spec(module)
@@ -63,5 +63,7 @@ def _choices(annotation: ast.expr | None) -> list[str]:
 
 
 def _plain(value: ast.expr) -> str:
-    """A value as typed behind --set: words without quotes."""
+    """A value as typed behind --set: words without quotes, several numbers with commas."""
+    if isinstance(value, ast.Tuple) and value.elts:
+        return ",".join(map(_plain, value.elts))
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ast.unparse(value)

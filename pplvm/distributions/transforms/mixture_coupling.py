@@ -27,15 +27,15 @@ class MixtureCoupling(CachedPair):
         network: from the first D // 2 coordinates (..., D // 2) to (3 M + 2) numbers for each of the others, (...,
             (3 M + 2) (D - D // 2)): M logits of pi, M means, M raw log-scales, then t and raw r.
         size: D, at least 2.
-        components: M.
+        num_components: M.
         bound: of log s and r, in nats.
 
     Raises:
-        ValueError: size is below 2, components below 1, bound not positive, or a vector or the network's output has
+        ValueError: size is below 2, num_components below 1, bound not positive, or a vector or the network's output has
             another size.
 
     Example:
-        >>> coupling = MixtureCoupling(torch.nn.Linear(2, 22), size=4, components=3)
+        >>> coupling = MixtureCoupling(torch.nn.Linear(2, 22), size=4, num_components=3)
         >>> x = torch.randn(5, 4)
         >>> torch.allclose(coupling.inv(coupling(x).clone()), x, atol=1e-4)
         True
@@ -45,13 +45,16 @@ class MixtureCoupling(CachedPair):
         dequantization and architecture design, 2019, arXiv:1902.00275
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], size: int, components: int = 4, bound: float = 5.0) -> None:
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], size: int, num_components: int = 4, bound: float = 5.0
+    ) -> None:
         super().__init__(require_two_parts("MixtureCoupling", size))
-        if components < 1 or not bound > 0:
+        if num_components < 1 or not bound > 0:
             raise ValueError(
-                f"MixtureCoupling: components must be at least 1 and bound positive, got {components!r} and {bound!r}"
+                f"MixtureCoupling: num_components must be at least 1 and bound positive, got {num_components!r} and "
+                f"{bound!r}"
             )
-        self.network, self.components, self.bound = network, components, bound
+        self.network, self.num_components, self.bound = network, num_components, bound
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, b = parts(x)
@@ -68,7 +71,7 @@ class MixtureCoupling(CachedPair):
 
     def _mixture(self, a: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
         """log pi, mu and log s, (..., M, D - D // 2) each; t and r, (..., D - D // 2)."""
-        M = self.components
+        M = self.num_components
         logits, mu, raw, ends = parameters_of_coupling(self, a, 3 * M + 2).split([M, M, M, 2], -2)
         log_s, shift, log_scale = self._bounded(raw), ends[..., 0, :], self._bounded(ends[..., 1, :])
         return (logits.log_softmax(-2), mu, log_s), shift, log_scale

@@ -9,7 +9,7 @@ import pytest
 from pplvm.catalog import PROGRAMS, load
 from pplvm.cli import main
 from pplvm.commands.options.build_parser import build_parser
-from pplvm.commands.options.settings import split_settings
+from pplvm.commands.options.settings import _takes_several, split_settings
 from pplvm.commands.options.signatures import FROM_DATA, settings_of_program
 
 COMMANDS = ("fit", "evaluate", "sample", "compare", "check", "verify", "list")
@@ -57,7 +57,9 @@ def test_the_list_of_programs_shows_what_set_takes(name, capsys):
     path = PROGRAMS[name].path
     taken = inspect.signature(load(path)).parameters
     words = [shlex.split(setting)[0] for setting in settings_of_program(path)]
-    found = split_settings(words)
+    typed = split_settings(words)
+    several = {key for key, value in typed.items() if _takes_several(taken[key]) and not isinstance(value, tuple)}
+    found = {key: (value,) if key in several else value for key, value in typed.items()}  # as call_with takes them
     parts = {key for key, each in taken.items() if str(each.annotation).startswith("collections.abc.Callable")}
     assert found == {key: each.default for key, each in taken.items() if key not in {*FROM_DATA, *parts}}
     assert main(["list", "programs"]) == 0

@@ -114,7 +114,9 @@ def test_one_number_is_a_list_of_one_where_a_list_is_wanted():
 
 def test_a_refusal_repeats_the_settings_as_they_are_typed(capsys):
     assert main(["check", "vae", "--set", "hidden_sizes=4,0.5"]) == 2
-    assert "cannot be made with hidden_sizes=4,0.5:" in capsys.readouterr().err
+    assert "hidden_sizes must be integers, got 4,0.5\n" in capsys.readouterr().err
+    assert main(["check", "vae", "--set", "hidden_sizes=4,5", "--set", "prior=3"]) == 2
+    assert "cannot be made with hidden_sizes=4,5, prior=3:" in capsys.readouterr().err
 
 
 def helps():
@@ -143,3 +145,52 @@ def test_bash_hands_such_words_on_as_they_are():
     assert split_settings(["latent_sizes=200,200"]) == {"latent_sizes": (200, 200)}
     broken = subprocess.run(["bash", "-c", "printf '%s\\n' --set latent_sizes=(200,200)"], capture_output=True)
     assert broken.returncode
+
+
+@pytest.mark.parametrize(
+    "name, setting, told",
+    [
+        ("vae", "latent_size=2.5", "program vae: latent_size must be an integer, got 2.5"),
+        ("vae", "latent_size=True", "program vae: latent_size must be an integer, got True"),
+        ("vae", "hidden_sizes=abc", "program vae: hidden_sizes must be integers, got abc"),
+        ("vae", "hidden_sizes=5,1.5", "program vae: hidden_sizes must be integers, got 5,1.5"),
+        (
+            "vamp-vae",
+            "data_examples=3",
+            "program vamp-vae: data_examples is a tensor, which no setting can give: ",
+        ),
+        ("vae", "data_mean=0.5", "program vae: data_mean is a tensor, which no setting can give: leave it out, the "),
+        ("hierarchical-vae", "clamp=True", "program hierarchical-vae: clamp must be a number or None, got True"),
+        ("hierarchical-vae", "spectral_norm=3", "program hierarchical-vae: spectral_norm must be True or False, got 3"),
+        (
+            "hierarchical-vae",
+            "spectral_norm=maybe",
+            "program hierarchical-vae: spectral_norm must be True or False, got",
+        ),
+        ("delta-vae", "alpha=x", "program delta-vae: alpha must be a number, numbers or None, got x"),
+        (
+            "hyperspherical-vae",
+            "concentration=x",
+            "program hyperspherical-vae: concentration must be a number, got 'x'",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_by_its_annotation(name, setting, told, data):
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+        build_program(name, [setting], data, seed=0)
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [
+        ("hierarchical-vae", "clamp=None"),
+        ("hierarchical-vae", "clamp=4"),
+        ("hierarchical-vae", "spectral_norm=True"),
+        ("delta-vae", "alpha=0.5"),
+        ("delta-vae", "alpha=0.2,0.4,0.6,0.8"),
+        ("vae", "hidden_sizes=()"),
+        ("vae", "hidden_sizes=[5, 6]"),
+    ],
+)
+def test_settings_of_the_annotated_kinds_are_taken(name, setting, data):
+    build_program(name, [setting], data, seed=0)

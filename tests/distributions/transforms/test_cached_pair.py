@@ -32,7 +32,7 @@ class Network(nn.Module):
 
 TRANSFORMS = {
     "affine coupling": lambda: AffineCoupling(Network(2), D),
-    "mixture coupling": lambda: MixtureCoupling(Network(11), D, components=3),
+    "mixture coupling": lambda: MixtureCoupling(Network(11), D, num_components=3),
     "permutation": lambda: Permutation(torch.randperm(D)),
     "activation normalization": lambda: ActivationNormalization(torch.randn(D), torch.randn(D)),
     "sigmoid": lambda: ScaledSigmoid(17.0),

@@ -74,7 +74,7 @@ def test_gradients_are_finite_far_out():
 
 
 def test_one_component_is_affine():
-    coupling = MixtureCoupling(lambda a: torch.tensor([0.3, 0.5, -0.4, 0.7, 0.2]), size=2, components=1)
+    coupling = MixtureCoupling(lambda a: torch.tensor([0.3, 0.5, -0.4, 0.7, 0.2]), size=2, num_components=1)
     x = torch.randn(6, 2)
     bounded = lambda raw: 5 * (torch.tensor(raw) / 5).tanh()
     y = (x[:, 1] - 0.5) * (-bounded(-0.4)).exp() * bounded(0.2).exp() + 0.7
@@ -99,7 +99,7 @@ def test_a_flow_of_its_inverses_integrates_to_one():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="MixtureCoupling: size must be at least 2"):
         MixtureCoupling(nn.Linear(1, 1), 1)
-    with pytest.raises(ValueError, match="components must be at least 1 and bound positive, got 0 and 5"):
-        MixtureCoupling(nn.Linear(2, 1), 4, components=0)
+    with pytest.raises(ValueError, match="num_components must be at least 1 and bound positive, got 0 and 5"):
+        MixtureCoupling(nn.Linear(2, 1), 4, num_components=0)
     with pytest.raises(ValueError, match="the network must give 14 numbers for each of the 2 coordinates"):
         MixtureCoupling(nn.Linear(2, 4), 4)(torch.zeros(4))
