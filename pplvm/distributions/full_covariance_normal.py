@@ -27,6 +27,9 @@ class FullCovarianceNormal(MultivariateNormal):
         >>> q = FullCovarianceNormal(torch.zeros(2), scale_tril=torch.eye(2))
         >>> kl_divergence(q, Independent(Normal(torch.ones(2), 1.0), 1))
         tensor(1.)
+
+    References:
+        Kingma and Welling, An introduction to variational autoencoders, 2019, arXiv:1906.02691, section 2.5.1
     """
 
 

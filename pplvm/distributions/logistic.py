@@ -14,12 +14,17 @@ class Logistic(dist.Logistic):
 
     In float32 that number is 0 once in 2^24 draws, and its logit -inf; here it is half of the smallest other one.
 
+        p(x) = sigmoid(y) sigmoid(-y) / scale,   y = (x - loc) / scale
+
     Arguments:
         loc, scale: (...), broadcast; scale is positive.
 
     Example:
         >>> Logistic(torch.zeros(3), 1.0).to_event(1).sample((2,)).shape
         torch.Size([2, 3])
+
+    References:
+        Balakrishnan, Handbook of the logistic distribution, 1992
     """
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:

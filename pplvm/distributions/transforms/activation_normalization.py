@@ -10,6 +10,8 @@ __all__ = ["ActivationNormalization"]
 class ActivationNormalization(CachedPair):
     """Shifts and scales each coordinate; from data, loc and exp(log_scale) start as their mean and deviation.
 
+        y = (x - loc) exp(-log_scale),   log |det dy/dx| = -sum log_scale
+
     Arguments:
         loc, log_scale: (D,) each.
 

@@ -10,6 +10,8 @@ __all__ = ["Permutation"]
 class Permutation(CachedPair):
     """Reorders coordinates; between couplings it decides which part moves next, and on images it squeezes.
 
+        y_i = x_order(i),   log |det dy/dx| = 0
+
     Arguments:
         order: (D,) integers, where each coordinate of y comes from.
         inverse: (D,) integers, `order.argsort()` unless given; pass it where a module keeps it.

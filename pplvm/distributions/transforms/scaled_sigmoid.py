@@ -29,6 +29,9 @@ class ScaledSigmoid(CachedPair):
     Example:
         >>> ScaledSigmoid(256.0)(torch.tensor([0.0, 99.0])) < 256
         tensor([True, True])
+
+    References:
+        Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017, arXiv:1605.08803, section 4.1
     """
 
     def __init__(self, high: float = 1.0) -> None:
