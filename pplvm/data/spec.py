@@ -10,7 +10,7 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 BROADCAST_DIMS = 8  # room for the event shape of a support and the batch shape of its bounds
-FOR_GREY = "a likelihood for grey values (e.g. ContinuousBernoulli, Normal)"
+FOR_GREY = "a likelihood for grey values (e.g. --set likelihood=discretized-logistic, Normal)"
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_grey_for_a_bernoulli_is_told_to_binarize():
         "data set 'digits' has 17 grey levels in [0, 1], "
         "but site 'x' is a Bernoulli, whose support is {0, 1}: "
         "binarize the data (--binarize static or dynamic) or use a likelihood for grey values "
-        "(e.g. ContinuousBernoulli, Normal)"
+        "(e.g. --set likelihood=discretized-logistic, Normal)"
     )
 
 
