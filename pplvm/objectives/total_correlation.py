@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from pplvm.bounds import elbo
+from pplvm.distributed.collectives import is_synchronized_forward
+from pplvm.distributed.ranks import size
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.targets import Tabulated
@@ -59,7 +61,8 @@ class TotalCorrelation(Wrapper):
 
     Raises:
         ObjectiveError: a weight is negative or not finite; the objective is another; on any batch, the guide has
-            several latents, or a latent whose coordinates are not independent given x, or hides some by a mask.
+            several latents, or a latent whose coordinates are not independent given x, or hides some by a mask; several
+            processes share the batch, of which each would mix its own guides alone.
 
     Example:
         >>> objective = TotalCorrelation(AnalyticKL(), beta=6.0)
@@ -108,6 +111,11 @@ class TotalCorrelation(Wrapper):
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
         if set(self.weights) == {1}:
             return self.inner.estimate(pair, *args, **kwargs)
+        if size() > 1 and is_synchronized_forward():
+            raise ObjectiveError(
+                "TotalCorrelation mixes the guides of the whole batch, and each of several processes has a part of it: "
+                "start one process"
+            )
         tempering = pair.tempering or Tempering()
         runs = [] if pair.runs is None else pair.runs  # of one evaluation, shared with penalties around and within
         found = self.inner.estimate(replace(pair, tempering=tempering, runs=runs), *args, **kwargs)

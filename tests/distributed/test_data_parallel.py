@@ -46,6 +46,11 @@ def test_two_ranks_on_half_batches_find_the_gradient_of_one_on_the_whole(of):
         assert not (apart := {name: far for name, far in case["found"].items() if not far < 1e-9}), apart
 
 
+def test_an_objective_of_the_whole_batch_is_refused(of):
+    for case in of("whole_batch_needed"):
+        assert "each of several processes has a part of it: start one process" in case["told"]
+
+
 def test_pyros_own_objectives_give_the_mean_of_their_gradients_on_the_halves(of):
     for case in of("gradients_of_pyros_own"):
         assert all(far < 1e-9 for far in case.values()) and len(case) == 2

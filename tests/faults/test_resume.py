@@ -19,7 +19,7 @@ NET = ("--program=sigmoid-belief-net", "--objective=rloo")
         (["--objective=rloo@num_particles=5"], "another objective: objective is LeaveOneOut(elbo, num_particles=4"),
         (["--beta=0.5"], "another objective: objective is LeaveOneOut(elbo, num_particles=4"),
         (["--warmup=3"], "another objective"),
-        (["--warmup=3", "--balance-kl", "--set=latent_sizes=5,5"], "another objective"),
+        (["--warmup=3", "--balance-kl", "--set=latent_sizes=5,5"], "another setting of the program"),
         (["--set=latent_sizes=7"], "another setting of the program: settings.latent_sizes is not there, but here"),
         (["--optimizer=sgd"], "another optimizer: optimizer is adam there, sgd here"),
         (["--optimizer=adam@eps=0.1"], "another optimizer: optimizer is adam there, adam@eps=0.1 here"),

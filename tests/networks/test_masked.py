@@ -96,7 +96,7 @@ def test_masks_come_with_the_constructor_and_not_with_the_state():
         ({"size": 0}, "sizes must be at least 1"),
         ({"hidden_sizes": ()}, "one hidden layer or more"),
         ({"hidden_sizes": (3, 0)}, r"at least 1.*hidden_sizes \(3, 0\)"),
-        ({"outputs": 0}, "sizes must be at least 1"),
+        ({"num_outputs": 0}, "sizes must be at least 1"),
         ({"context_size": -1}, "sizes must be at least 1"),
         ({"order": (0, 1, 1, 2, 3)}, r"order must be a permutation of 0 \.\. 4"),
         ({"order": (0, 1)}, r"order must be a permutation of 0 \.\. 4"),

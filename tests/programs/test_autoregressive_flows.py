@@ -315,7 +315,7 @@ def test_a_flow_learns_a_posterior_that_no_diagonal_normal_is():
     [
         (lambda: AutoregressiveFlowPrior(3, 0), "num_flows must be at least 1, got 0"),
         (lambda: AutoregressiveFlowPrior(0), "sizes must be at least 1"),
-        (lambda: AutoregressiveFlowPrior(3, 2, ()), "one hidden layer or more"),
+        (lambda: AutoregressiveFlowPrior(3, 2, ()), "flow_hidden_sizes must name the widths of hidden layers"),
         (lambda: posterior(num_flows=0), "num_flows must be at least 1"),
         (lambda: IAFPosterior(MLP(D, 5), Z, C)(data()), r"3 \+ 3 \+ 2 = 8"),
     ],

@@ -100,7 +100,7 @@ def test_it_learns():
         ({"alpha": (0.5, 0.5)}, "alpha has 2 numbers for latents of 4 a step: give one number, or 4"),
         ({"length": 1}, "length must be at least 2, got 1"),
         ({"latent_size": 10}, "latent_size must be a multiple of length, 4 steps of d numbers, got 10"),
-        ({"latent_size": 0}, "latent_size must be a multiple of length"),
+        ({"latent_size": 0}, "latent_size must be an integer of at least 1, got 0"),
         ({"likelihood": "poisson"}, "likelihood must be 'bernoulli' or"),
     ],
 )

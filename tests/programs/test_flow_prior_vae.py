@@ -56,7 +56,9 @@ def test_log_weights_are_those_written_by_hand(x):
     torch.testing.assert_close(found.log_weights, p_x + program.prior().log_prob(z.clone()) - q)
 
 
-@pytest.mark.parametrize("objective", [Pathwise(elbo, 1), Pathwise(iwae, 3), AnalyticKL()], ids=["elbo", "iwae", "analytic-kl"])
+@pytest.mark.parametrize(
+    "objective", [Pathwise(elbo, 1), Pathwise(iwae, 3), AnalyticKL()], ids=["elbo", "iwae", "analytic-kl"]
+)
 def test_one_graph_is_eager(objective, x):
     program = a_program()
     found = []

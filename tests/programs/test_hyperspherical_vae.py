@@ -143,8 +143,8 @@ def test_what_it_refuses():
     for kappa in (0, 0.0, -1.0):
         with pytest.raises(ValueError, match="concentration .kappa. must be positive, got .* give None to learn it"):
             of(concentration=kappa)
-    for dim in (1, 0):
-        with pytest.raises(ValueError, match=f"at least 2 coordinates, got {dim}"):
+    for dim, told in ((1, "at least 2 coordinates, got 1"), (0, "latent_size must be an integer of at least 1, got 0")):
+        with pytest.raises(ValueError, match=told):
             of(dim)
     with pytest.raises(ValueError, match="must have 3 coordinates, .* got 4: use PowerSpherical"):
         of(4, posterior=VonMisesFisher)

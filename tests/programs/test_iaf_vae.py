@@ -30,7 +30,7 @@ def test_the_decoder_starts_at_the_mean_of_the_data():
     [
         ({"latent_size": 0}, "at least 1"),
         ({"hidden_sizes": (5, 0)}, "at least 1"),
-        ({"flow_hidden_sizes": ()}, "one hidden layer or more"),
+        ({"flow_hidden_sizes": ()}, "flow_hidden_sizes must name the widths of hidden layers"),
         ({"flow_hidden_sizes": (0,)}, "at least 1"),
         ({"num_flows": 0}, "num_flows must be at least 1"),
         ({"likelihood": "poisson"}, "likelihood must be .* got 'poisson'"),

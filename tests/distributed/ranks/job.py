@@ -10,6 +10,7 @@ from tests.distributed.ranks import gradients, pitfalls
 
 CASES = (
     gradients.gradients,
+    gradients.whole_batch_needed,
     gradients.gradients_of_pyros_own,
     gradients.plate_of_all_the_data,
     gradients.conditions,
