@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian, least_divergence
 from pplvm.networks.dense import MLP
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_dense_sizes
 
 __all__ = ["DeltaVAE"]
@@ -76,8 +77,7 @@ class DeltaVAE(nn.Module):
         self.register_buffer("alpha", torch.tensor(_correlations(alpha, latent_size // length)))
         self.likelihood = likelihood_named(likelihood, data_size, levels)
         self.encoder = MLP(data_size, 2 * latent_size, hidden_sizes, nn.ELU)
-        self.decoder = MLP(latent_size, self.likelihood.output_size, hidden_sizes[::-1], nn.ELU)
-        start_at(self.decoder.last, self.likelihood, data_mean)
+        self.decoder = dense_decoder(latent_size, self.likelihood, hidden_sizes, "elu", data_mean)
 
     def minimum_rate(self) -> float:
         """The floor delta of the rate KL(q(z | x) || p(z)) of every datum, in nats."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.floor import Floor
+from pplvm.distributions.grey_levels import require_levels
 from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
 from pplvm.programs.coupling_flows import ActivationNormalizer
@@ -52,7 +53,7 @@ class DequantizedFlow(nn.Module):
         levels: int,
     ) -> None:
         super().__init__()
-        self.flow, self.dequantizer, self.levels = flow, dequantizer, require_levels(levels)
+        self.flow, self.dequantizer, self.levels = flow, dequantizer, _require_levels(levels)
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x)):
@@ -149,7 +150,7 @@ def dequantized_flow(
         raise ValueError(f"dequantized_flow: dequantizer must be {names}, got {dequantizer!r}")
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 0:
         raise ValueError(f"dequantized_flow: channels must be 0, for dense networks, or positive, got {channels!r}")
-    levels = require_levels(levels)
+    levels = _require_levels(levels)
     shape = (data_size,) if data_shape is None or channels == 0 else tuple(data_shape)
     flow = LevelsFlow(shape, levels, num_couplings, num_components, channels or DENSE)
     if data_examples is not None:
@@ -166,12 +167,10 @@ DEQUANTIZERS: dict[str, Callable[[tuple[int, ...], int, int], nn.Module]] = {
 }
 
 
-def require_levels(levels: int | None) -> int:
+def _require_levels(levels: int | None) -> int:
     if levels is None:
         raise ValueError(
             "DequantizedFlow: real data have no levels: give data of grey levels, with --levels if they are grey "
             "images, or take a density of real data, as ppca"
         )
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"DequantizedFlow: levels must be an integer of at least 2, got {levels!r}")
-    return levels
+    return require_levels(levels, "DequantizedFlow")

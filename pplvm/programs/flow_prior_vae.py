@@ -6,11 +6,11 @@ p(z) = N(f^-1(z); 0, I) |det df^-1/dz|,   p(x | z) dense,   q(z | x) a diagonal 
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.coupling_flows import CouplingPrior
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder, dense_encoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
@@ -56,9 +56,8 @@ def flow_prior_vae(
     """
     require_dense_sizes("flow_prior_vae", latent_size, hidden_sizes)
     outputs = likelihood_named(likelihood, data_size, levels)
-    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], activation_named(activation))
-    start_at(decoder.last, outputs, data_mean)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
+    decoder = dense_decoder(latent_size, outputs, hidden_sizes, activation, data_mean)
+    encoder = dense_encoder(data_size, 2 * latent_size, hidden_sizes, activation)
     return VAE(
         encoder=encoder,
         decoder=decoder,

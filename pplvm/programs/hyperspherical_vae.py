@@ -17,7 +17,8 @@ from torch.distributions import kl_divergence
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.spherical_uniform import SphericalUniform
 from pplvm.networks.dense import MLP
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.spherical_parts import SphericalPosterior, SphericalUniformPrior
 
@@ -74,8 +75,7 @@ class HypersphericalVAE(nn.Module):
         network = MLP(data_size, outputs, hidden_sizes, nn.Softplus)
         self.encoder = SphericalPosterior(network, concentration, posterior)
         self.likelihood = likelihood_named(likelihood, data_size, levels)
-        self.decoder = MLP(latent_size, self.likelihood.output_size, hidden_sizes[::-1], nn.Softplus)
-        start_at(self.decoder.last, self.likelihood, data_mean)
+        self.decoder = dense_decoder(latent_size, self.likelihood, hidden_sizes, "softplus", data_mean)
         self.rate = None if concentration is None else _rate(posterior, latent_size, concentration)
 
     def model(self, x: Tensor) -> None:

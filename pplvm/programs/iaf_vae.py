@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import IAFPosterior
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder, dense_encoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
@@ -57,10 +57,7 @@ def iaf_vae(
     require_dense_sizes("iaf_vae", latent_size, hidden_sizes)
     p_x = likelihood_named(likelihood, data_size, levels)
     context_size = [latent_size, *hidden_sizes][-1]
-    network = MLP(data_size, 2 * latent_size + context_size, hidden_sizes, activation_named(activation))
-    encoder = IAFPosterior(
-        nn.Sequential(nn.Flatten(1), network), latent_size, context_size, num_flows, flow_hidden_sizes
-    )
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], activation_named(activation))
-    start_at(decoder.last, p_x, data_mean)
+    network = dense_encoder(data_size, 2 * latent_size + context_size, hidden_sizes, activation)
+    encoder = IAFPosterior(network, latent_size, context_size, num_flows, flow_hidden_sizes)
+    decoder = dense_decoder(latent_size, p_x, hidden_sizes, activation, data_mean)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x)

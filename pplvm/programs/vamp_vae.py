@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pplvm.networks.dense import MLP, activation_named
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder, dense_encoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.mixture_priors import VampPrior
 from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
@@ -64,9 +64,8 @@ def vamp_vae(
             f"{data_size})"
         )
     outputs = likelihood_named(likelihood, data_size, levels)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
-    decoder = MLP(latent_size, outputs.output_size, hidden_sizes[::-1], activation_named(activation))
-    start_at(decoder.last, outputs, data_mean)
+    encoder = dense_encoder(data_size, 2 * latent_size, hidden_sizes, activation)
+    decoder = dense_decoder(latent_size, outputs, hidden_sizes, activation, data_mean)
     bounds = None if likelihood == "gaussian" else (0.0, 1.0)  # real data have none
     prior = VampPrior(encoder, _started(data_examples, num_components), bounds)
     return VAE(encoder=encoder, decoder=decoder, likelihood=outputs, prior=prior)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from pplvm.networks.dense import MLP, activation_named
 from pplvm.programs.autoregressive_flows import AutoregressiveFlowPrior
-from pplvm.programs.likelihoods import likelihood_named, start_at
+from pplvm.programs.dense_networks import dense_decoder, dense_encoder
+from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_dense_sizes
 from pplvm.programs.vae import VAE
 
@@ -58,8 +58,7 @@ def vlae(
     """
     require_dense_sizes("vlae", latent_size, hidden_sizes)
     p_x = likelihood_named(likelihood, data_size, levels)
-    encoder = nn.Sequential(nn.Flatten(1), MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)))
-    decoder = MLP(latent_size, p_x.output_size, hidden_sizes[::-1], activation_named(activation))
-    start_at(decoder.last, p_x, data_mean)
+    encoder = dense_encoder(data_size, 2 * latent_size, hidden_sizes, activation)
+    decoder = dense_decoder(latent_size, p_x, hidden_sizes, activation, data_mean)
     prior = AutoregressiveFlowPrior(latent_size, num_flows, flow_hidden_sizes)
     return VAE(latent_size=latent_size, encoder=encoder, decoder=decoder, likelihood=p_x, prior=prior)
