@@ -5,10 +5,10 @@ All end in a layer that starts at zero, so that a coupling starts from its bias 
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from pplvm.networks.leading_dims import LeadingDims
+from pplvm.networks.zero_start import zero_
 
 __all__ = ["ConvolutionalCouplingNetwork", "DenseCouplingNetwork"]
 
@@ -25,6 +25,7 @@ class ConvolutionalCouplingNetwork(nn.Module):
             layer; 0 for none.
 
     Example:
+        >>> import torch
         >>> ConvolutionalCouplingNetwork((2, 4, 4), out_channels=6)(torch.zeros(3, 5, 32)).shape
         torch.Size([3, 5, 96])
     """
@@ -66,6 +67,7 @@ class DenseCouplingNetwork(nn.Module):
         context_size: of what it is conditional on, (..., context_size), added to the first layer; 0 for none.
 
     Example:
+        >>> import torch
         >>> DenseCouplingNetwork(3, 8, context_size=5)(torch.zeros(2, 4, 3), torch.zeros(4, 5)).shape
         torch.Size([2, 4, 8])
     """
@@ -83,14 +85,6 @@ class DenseCouplingNetwork(nn.Module):
             h = h + self.of_context(context)
         h = nn.functional.silu(h)
         return self.last(nn.functional.silu(self.middle(h)))
-
-
-def zero_(layer: nn.Linear | nn.Conv2d) -> None:
-    """Let a layer give zeros."""
-    with torch.no_grad():
-        layer.weight.zero_()
-        if layer.bias is not None:
-            layer.bias.zero_()
 
 
 def _block(channels: int) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pplvm.networks.soft_clamp import soft_clamp
+from pplvm.networks.zero_start import zero_
 
 __all__ = ["Ladder"]
 
@@ -58,8 +59,8 @@ class Ladder(nn.Module):
         self.act, self.body, self.clamp, self.dim = nn.SiLU(), body, clamp, dim
         self.prior_head, self.head = layer(hidden_size, 2 * latent_size), layer(hidden_size, 2 * latent_size)
         self.of_latent = layer(latent_size, hidden_size)
-        for parameter in (*self.prior_head.parameters(), *self.head.parameters()):
-            nn.init.zeros_(parameter)
+        zero_(self.prior_head)
+        zero_(self.head)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return self._normal(self.prior_head(self.act(h)))

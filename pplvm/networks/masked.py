@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from pplvm.networks.zero_start import zero_
+
 __all__ = ["MADE", "MaskedLinear"]
 
 
@@ -106,8 +108,8 @@ class MADE(nn.Module):
         self.direct = MaskedLinear((position < position[:, None]).repeat(num_outputs, 1), bias=False)
         self.projection = nn.Linear(context_size, hidden_sizes[0], bias=False) if context_size else None
         if zero_init:
-            for parameter in (*self.last.parameters(), *self.direct.parameters()):
-                nn.init.zeros_(parameter)
+            zero_(self.last)
+            zero_(self.direct)
 
     def project(self, context: Tensor) -> Tensor:
         """What is added to the first hidden layer: (..., C) -> (..., H)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.networks.soft_clamp import soft_clamp
+from pplvm.networks.zero_start import zero_
 
 __all__ = ["BottomUp", "ResidualBlock", "TopDown", "dense_blocks", "dense_bottom_up", "dense_top_down"]
 
@@ -29,7 +30,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
-        _zero(self.layers[-1])
+        zero_(self.layers[-1])
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.layers(h)
@@ -106,8 +107,8 @@ class TopDown(nn.Module):
         self.of_state, self.of_features = layer(hidden_size, hidden_size), layer(hidden_size, hidden_size)
         self.residual_head = layer(hidden_size, 2 * latent_size)
         self.of_latent = layer(latent_size, hidden_size)
-        _zero(self.prior_head)
-        _zero(self.residual_head)
+        zero_(self.prior_head)
+        zero_(self.residual_head)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_scale = self.prior_head(self.act(h)).chunk(2, dim=self.dim)
@@ -150,8 +151,3 @@ def dense_top_down(latent_size: int, hidden_size: int, num_blocks: int = 1, clam
 def dense_blocks(size: int, count: int) -> nn.Sequential:
     """Residual multilayer perceptrons one after another, (..., size) -> (..., size)."""
     return nn.Sequential(*(ResidualBlock(size) for _ in range(count)))
-
-
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

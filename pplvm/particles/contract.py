@@ -58,6 +58,7 @@ HINTS = {
 
 
 NO_DENSITY = "gives its value no density"
+"""Of a site: in a sentence that may blame the data, where nobody chose them."""
 
 
 class ProgramError(ValueError):
@@ -143,19 +144,15 @@ def violations(
     traces = {"model": model} | ({"guide": guide} if guide is not None else {})
     if not any(site["is_observed"] for site in sample_sites(model).values()):
         yield "the model has no observed site: give the site that holds the data obs=x"
-    apart: list[str] = []
     if guide is not None:
-        apart = list(_latent_mismatches(model, guide, summed_out))
-        yield from apart
+        yield from _latent_mismatches(model, guide, summed_out)
         yield from factor_violations(sample_sites(guide))
         yield from auxiliary_mismatch(sample_sites(guide))
     for role, trace in traces.items():
         for site in sample_sites(trace).values():
-            replayed_apart = role == "model" and any(
-                fault.startswith((f"site {site['name']!r} has event shape", f"site {site['name']!r} has support"))
-                for fault in apart
-            )  # the model cannot score what such a guide draws, which is told already
-            yield from (fault for fault in _site_violations(role, site) if not (replayed_apart and NO_DENSITY in fault))
+            drawn = guide.nodes.get(site["name"]) if guide is not None and role == "model" else None
+            is_told = drawn is not None and drawn["type"] == "sample" and _has_other_values(site, drawn)
+            yield from _site_violations(role, site, is_told)
         yield from _second_batch_plates(role, trace)
     yield from scale_mismatches(
         [(f"{r} site {n!r}", site["scale"]) for r, t in traces.items() for n, site in sample_sites(t).items()]
@@ -164,7 +161,12 @@ def violations(
         yield from _foreign_params(role, trace, owned)
 
 
-def _site_violations(role: str, site: Site) -> Iterator[str]:
+def _site_violations(role: str, site: Site, is_told: bool = False) -> Iterator[str]:
+    """The broken rules of a site.
+
+    Arguments:
+        is_told: whether it is known, and told, that the guide's draws are no values of this site of the model.
+    """
     name = site["name"]
     frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
     if not frames and name.startswith("_Auto") and name.endswith("_latent"):
@@ -195,7 +197,9 @@ def _site_violations(role: str, site: Site) -> Iterator[str]:
         site["log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except (KeyError, ValueError, RuntimeError) as error:  # the first of a flow that cannot be inverted
         held = observed_nan(role, site)
-        yield (held or f"{role} site {name!r} {NO_DENSITY}: {density_hint(site, error)} ({_one_line(error)})")
+        if held or not is_told:
+            said = f"{NO_DENSITY}: {density_hint(site, error)} ({_one_line(error)})"
+            yield held or f"{role} site {name!r} {said}"
         return
     if fault := underflow_message(site, site["log_prob"]):
         yield f"{role} site {name!r} {fault}"
@@ -244,7 +248,7 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
     if p["fn"].event_shape != q["fn"].event_shape:
         shapes = f"{tuple(q['fn'].event_shape)} in the guide and {tuple(p['fn'].event_shape)} in the model"
         yield f"site {name!r} has event shape {shapes}: make them equal"
-    elif not is_point(q["fn"]) and not contains(p["fn"].support, q["fn"].support):
+    elif _has_other_values(p, q):
         yield (
             f"site {name!r} has support {support_in_words(q['fn'].support)} in the guide and "
             f"{support_in_words(p['fn'].support)} in the model: draw it from a distribution on the model's support"
@@ -258,6 +262,13 @@ def _pair_mismatch(name: str, p: Site, q: Site) -> Iterator[str]:
         )
     elif p["fn"].event_shape == q["fn"].event_shape:
         yield from mask_mismatch(name, p, q)
+
+
+def _has_other_values(p: Site, q: Site) -> bool:
+    """Whether the guide draws a latent in another event shape, or outside of the model's support."""
+    if p["fn"].event_shape != q["fn"].event_shape:
+        return True
+    return not is_point(q["fn"]) and not contains(p["fn"].support, q["fn"].support)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pplvm.distributions.transforms.activation_normalization import ActivationNo
 from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.networks.dense import MLP
+from pplvm.networks.zero_start import zero_
 from pplvm.programs.sizes import require_sizes
 
 __all__ = ["ActivationNormalizer", "CouplingPrior", "Reordering", "zero_last"]
@@ -109,7 +110,5 @@ class ActivationNormalizer(nn.Module):
 
 def zero_last(network: Any) -> Any:
     """A network whose last layer gives zeros, so that its coupling starts as the identity."""
-    with torch.no_grad():
-        network.last.weight.zero_()
-        network.last.bias.zero_()
+    zero_(network.last)
     return network
