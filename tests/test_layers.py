@@ -29,7 +29,18 @@ FLOORS = 6
 
 FILE, FUNCTION, ARGUMENTS = 300, 60, 8
 """Lines of a file, lines of a function with its docstring, arguments of a function, at most."""
-PRESETS = {"conv_hierarchical_vae", "flow_prior_vae", "hierarchical_vae", "iaf_vae", "vamp_vae", "vlae"}
+PRESETS = {
+    *(
+        "conv_hierarchical_vae",
+        "diffusion_prior",
+        "flow_prior_vae",
+        "hierarchical_vae",
+        "iaf_vae",
+        "sq_vae",
+        "vamp_vae",
+    ),
+    *("vlae", "vq_vae", "vq_vae_2"),
+}
 PUBLIC_WITH_MORE = {"fit", "evaluate", "VAE", "SemiAmortized", *PRESETS}
 """Public functions and constructors whose keyword arguments are the configuration."""
 
