@@ -190,7 +190,8 @@ class _Evaluator:
 
     def _exact(self) -> Evidence | None:
         try:
-            return self._named(log_evidence(self.program, self.x))
+            found = log_evidence(self.program, self._mine[0], self._told_of_states)
+            return None if found is None else self._named(gather_results(found, self.N))
         except ProgramError as error:
             self.left_out.append(f"{self.names.log_p}, exact: {error}")
             return None
@@ -270,6 +271,9 @@ class _Evaluator:
                 self.report(what, done, total)
 
         return tell
+
+    def _told_of_states(self, done: int, total: int) -> None:
+        self.report(f"{self.names.log_p}, exact: joint states", done, total)
 
     def _shared(
         self, what: str, ask: Callable[[Batch, Seed], Any], x: tuple[Tensor, ...] | None = None, at_once: int = AT_ONCE
