@@ -1,4 +1,4 @@
-"""Distributions at a temperature, for samples: normal ones with deviations scaled, categorical ones with logits divided.
+"""Distributions at a temperature, for samples: deviations of normal ones scaled, logits of categorical ones divided.
 
 N(loc, scale^2)      becomes N(loc, (T scale)^2), coordinate by coordinate or jointly
 softmax(logits)      becomes softmax(logits / T), of categories and one-hot vectors
@@ -10,7 +10,6 @@ from functools import singledispatch
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 import torch.distributions as torchs
 from pyro.distributions.torch_distribution import ExpandedDistribution
 
@@ -33,11 +32,12 @@ def at_temperature(fn: Any, temperature: float) -> Any:
     Example:
         >>> at_temperature(dist.Normal(1.0, 2.0), 0.5).scale
         tensor(1.)
+        >>> import torch
         >>> at_temperature(dist.OneHotCategorical(torch.tensor([0.2, 0.8])), 0.5).probs  # 1 to 4 becomes 1 to 16
         tensor([0.0588, 0.9412])
 
     References:
-        Ackley, Hinton and Sejnowski, A learning algorithm for Boltzmann machines, 1985, Cognitive Science 9 (categories)
+        Ackley, Hinton and Sejnowski, A learning algorithm for Boltzmann machines, 1985 (categories)
         Kingma and Dhariwal, Glow, 2018, arXiv:1807.03039, section 6 (flows)
         Vahdat and Kautz, NVAE: a deep hierarchical variational autoencoder, 2020, arXiv:2007.03898
     """

@@ -1,4 +1,4 @@
-"""Runs a model at a temperature: the noise of its normal and categorical latents scaled, the data's likelihood as it is.
+"""Runs a model at a temperature: the noise of normal and categorical latents scaled, the likelihood as it is.
 
 Batch normalization has seen latents at temperature one; its running statistics are computed anew for another.
 """
