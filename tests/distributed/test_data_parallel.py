@@ -198,6 +198,8 @@ def test_11_only_the_first_writes_and_all_read(of):
         assert case["total"].tolist() == [2.0, 1.0] and case["mean"].tolist() == [1.0, 0.5]
         assert case["any"] == [True, False]
         assert "batch size 3 is not divisible by 2 ranks" in case["uneven"]
+        assert torch.equal(case["shares"], torch.arange(8).reshape(4, 2))
+        assert "the ranks have [2, 3] rows" in case["unequal"]
     assert [int(case["outside of a step"]) for case in (first, second)] == [0, 1]
     assert [case["share"].tolist() for case in (first, second)] == [[0, 1], [2, 3]]
 
@@ -254,6 +256,7 @@ def everything_alone():
     for same in (
         collectives.all_reduce_sum,
         collectives.all_reduce_mean,
+        collectives.all_gather_shares,
         collectives.shared_mean,
         ranks.my_share,
         collectives.broadcast_object,
