@@ -222,6 +222,26 @@ def test_a_loss_is_made_parallel_again_for_a_second_fit(of):
         assert "eval mode" in case["in eval mode"]
 
 
+def test_codebooks_of_two_ranks_are_those_of_one_process(of):
+    """By gradient and as a moving average, with the usage of the epoch; the trial before leaves no trace."""
+    first, second = of("codebooks")
+    assert len(first) == 8
+    for name, case in first.items():
+        assert case["trial left no trace"] and torch.equal(case["usage"], second[name]["usage"])
+        assert all(torch.equal(a, b) for a, b in zip(case["codes"], second[name]["codes"], strict=True))
+        if name.endswith(" 0.0"):
+            assert len(case["apart"]) >= 6 and max(case["apart"].values()) < 1e-9, case["apart"]
+
+
+def test_ranks_restart_dead_codes_alike(of):
+    """The restarts happen, and both ranks (which have compared all they hold after each step) agree on them."""
+    for case in of("codebooks"):
+        for tier in ("off", "graph"):
+            for kind in ("Codebook", "MovingAverageCodebook"):
+                with_restarts, without = (case[f"{kind}, {tier}, {below}"]["codes"][-1] for below in (0.5, 0.0))
+                assert not torch.allclose(with_restarts, without)
+
+
 @pytest.fixture
 def torchrun(monkeypatch):
     """The variables of a job of one rank."""
