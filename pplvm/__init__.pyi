@@ -80,6 +80,10 @@ from .evaluation.samples import (
     reconstructions as reconstructions,
     interpolations as interpolations,
 )
+from .evaluation.rejection import (
+    best_ranked_samples as best_ranked_samples,
+    rejection_samples as rejection_samples,
+)
 from .evaluation.traversals import traversals as traversals
 from .estimators.compare_gradients import compare_gradients as compare_gradients
 from .estimators.verification.verify import verify as verify
