@@ -100,26 +100,7 @@ def rejection_samples(
     _check("rejection_samples", count)
     if not (math.isfinite(max_ratio) and max_ratio > 0):
         raise ValueError(f"rejection_samples: max_ratio must be a finite number above 0, got {max_ratio}")
-    candidates = _Candidates(program, like, seed, temperature)
-    tried = torch.zeros(count, dtype=torch.long)  # (N,), candidates of each sample up to the accepted one
-    waiting, repeats, found = torch.arange(count), 1, []
-    while len(waiting):
-        left = most_candidates - int(tried.sum())
-        if left < len(waiting):
-            raise ValueError(
-                f"rejection_samples: {int(tried.sum()):,} candidates gave {count - len(waiting):,} of {count:,} samples"
-                f", and one more for each is above most_candidates={most_candidates:,}: raise it, or lower max_ratio "
-                "if r stays below that"
-            )
-        repeats = min(repeats, left // len(waiting), max(AT_ONCE // len(waiting), 1))
-        parts = candidates.draw(waiting.repeat(repeats))
-        r = _scores("rejection_samples: ratio", ratio, *parts)
-        first, got = _first_accepted(r, max_ratio, candidates.uniform(len(r)), len(waiting))
-        tried[waiting] += torch.where(got, first + 1, repeats)
-        rows = (first * len(waiting) + torch.arange(len(waiting)))[got]
-        found.append((waiting[got], *(part[rows.to(part.device)] for part in (r, *parts))))
-        waiting, repeats = waiting[~got], 2 * repeats
-    return _in_order(found, tried)
+    return _accepted(_Candidates(program, like, seed, temperature), ratio, count, max_ratio, most_candidates)
 
 
 def best_ranked_samples(
@@ -171,6 +152,31 @@ def best_ranked_samples(
         found.append((slots, *(part[best] for part in (scores, *parts))))
         per_sample[slots] = total / len(slots)
     return _in_order(found, per_sample)
+
+
+def _accepted(
+    candidates: "_Candidates", ratio: Score, count: int, max_ratio: float, most_candidates: int
+) -> ChosenSamples:
+    """Draw candidates for all samples that wait for one, in each round more for each, until all have been accepted."""
+    tried = torch.zeros(count, dtype=torch.long)  # (N,), candidates of each sample up to the accepted one
+    waiting, repeats, found = torch.arange(count), 1, []
+    while len(waiting):
+        left = most_candidates - int(tried.sum())
+        if left < len(waiting):
+            raise ValueError(
+                f"rejection_samples: {int(tried.sum()):,} candidates gave {count - len(waiting):,} of {count:,} samples"
+                f", and one more for each is above most_candidates={most_candidates:,}: raise it, or lower max_ratio "
+                "if r stays below that"
+            )
+        repeats = min(repeats, left // len(waiting), max(AT_ONCE // len(waiting), 1))
+        parts = candidates.draw(waiting.repeat(repeats))
+        r = _scores("rejection_samples: ratio", ratio, *parts)
+        first, got = _first_accepted(r, max_ratio, candidates.uniform(len(r)), len(waiting))
+        tried[waiting] += torch.where(got, first + 1, repeats)
+        rows = (first * len(waiting) + torch.arange(len(waiting)))[got]
+        found.append((waiting[got], *(part[rows.to(part.device)] for part in (r, *parts))))
+        waiting, repeats = waiting[~got], 2 * repeats
+    return _in_order(found, tried)
 
 
 class _Candidates:
