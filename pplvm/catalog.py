@@ -46,6 +46,7 @@ PROGRAMS = {
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
+    "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",
@@ -82,6 +83,9 @@ OBJECTIVES = {
         "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
     ),
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
+    "biased-pathwise": Entry(
+        "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
+    ),
     "score-iwae": Entry("pplvm.objectives.presets:score_iwae", "iwae: REINFORCE, no baseline"),
     "vimco": Entry("pplvm.objectives.presets:vimco", "iwae: leave-one-out, geometric"),
     "vimco-arithmetic": Entry("pplvm.objectives.presets:vimco_arithmetic", "iwae: leave-one-out, arithmetic"),
