@@ -41,9 +41,9 @@ def halvings(size: Sequence[int], grid: Sequence[int], what: str) -> list[tuple[
     sizes = sizes[: sizes.index((1, 1)) + 1]
     if tuple(grid) not in sizes[1:]:
         told = ", ".join(f"{h}x{w}" for h, w in sizes[1:]) or "none"
+        asked = "x".join(map(str, grid))
         raise ValueError(
-            f"{what} of {size[0]}x{size[1]} is halved to one of the grids {told}, and {'x'.join(map(str, grid))} is none "
-            "of them"
+            f"{what} of {size[0]}x{size[1]} is halved to one of the grids {told}, and {asked} is not among them"
         )
     return sizes[: sizes.index((grid[0], grid[1])) + 1]
 

@@ -16,7 +16,7 @@ from pplvm.distributions.nearest_code import NearestCode, nearest
 from pplvm.networks.codebook import Codebook
 from pplvm.networks.two_levels import TwoLevelDecoder, TwoLevelEncoder, TwoLevelRefinement
 from pplvm.programs.conditions import given, require_taken, shaped
-from pplvm.programs.image_likelihoods import image_likelihood_named, start_map_at
+from pplvm.programs.image_likelihoods import image_likelihood_named, output_shape, start_map_at
 from pplvm.programs.sizes import require_sizes
 from pplvm.programs.two_level_priors import TwoLevelPrior, two_level_prior_named
 from pplvm.programs.vq_vae import POSTERIORS
@@ -190,8 +190,8 @@ def vq_vae_2(
         raise ValueError(f"vq_vae_2: posterior must be {' or '.join(map(repr, POSTERIORS))}, got {posterior!r}")
     of_images = image_likelihood_named(likelihood, data_shape, levels)
     sizes = {"grid": grid, "top_grid": top_grid, "top_size": code_size, "channels": channels, "num_blocks": num_blocks}
-    decoder = TwoLevelDecoder(of_images.output_shape, code_size=code_size, **sizes)
-    start_map_at(decoder.bias, of_images, data_mean)
+    decoder = TwoLevelDecoder(output_shape(of_images, data_shape), code_size=code_size, **sizes)
+    start_map_at(decoder.bias, of_images, data_shape, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
     return VQVAE2(
         TwoLevelEncoder(data_shape, **sizes),
