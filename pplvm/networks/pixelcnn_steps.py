@@ -22,10 +22,11 @@ class PixelCNNCache:
     Arguments:
         like: an empty tensor of R rows, of the dtype and on the device of the network.
         context: of each layer (R or 1, 4 C, H or 1, W or 1); None without one.
+        verticals: of each layer's vertical stack, (height k in_channels, 2 C), its bias, and (2 C, 2 C).
         matrices: of each layer's horizontal stack, (width in_channels, 2 C) and (C, C).
         head: of the last two layers, (C, C) and (C, O).
         done: values drawn.
-        above: of each layer the input rows of its vertical stack that lie above, (R, in_channels, height, W).
+        above: of each layer the input rows of its vertical stack that lie above, padded, (W + k - 1, R, in_channels).
         across: of each layer what its horizontal stack gets in this row, (W, R, 2 C).
         row: inputs (R, S) of this row's positions.
         left: of each layer the columns (R, in_channels) at the left, as many as it sees.
@@ -35,10 +36,11 @@ class PixelCNNCache:
 
     like: Tensor
     context: list[Tensor] | None
+    verticals: list[tuple[Tensor, Tensor, Tensor]]
     matrices: list[tuple[Tensor, Tensor]]
     head: tuple[Tensor, Tensor]
     done: int = 0
-    above: list[Tensor] = field(default_factory=list)
+    above: list[list[Tensor]] = field(default_factory=list)
     across: list[Tensor] = field(default_factory=list)
     row: list[Tensor] = field(default_factory=list)
     left: list[list[Tensor]] = field(default_factory=list)
@@ -53,12 +55,14 @@ def first_cache(network: "PixelCNN", num_rows: int, context: Tensor | None) -> P
     cache = PixelCNNCache(
         like,
         None if context is None else list(context.reshape(-1, *context.shape[-4:]).unbind(1)),
-        [(layer.kernel[:, :, 0].permute(2, 1, 0).flatten(0, 1), layer.out.matrix.t()) for layer in layers],
+        [_of_vertical(layer) for layer in layers],
+        [(_as_matrix(layer.kernel), layer.out.matrix.t()) for layer in layers],
         (network.hidden.matrix.t(), network.last.matrix.t()),
     )
     for layer in layers:
-        _, in_channels, height, _ = layer.vertical.weight.shape
-        cache.above.append(like.new_zeros(num_rows, in_channels, height - (not layer.first), network.grid[1]))
+        _, in_channels, height, width = layer.vertical.weight.shape
+        nothing = like.new_zeros(network.grid[1] + width - 1, num_rows, in_channels)
+        cache.above.append([nothing] * (height if layer.first else height - 1))
     return cache
 
 
@@ -93,25 +97,26 @@ def _take(cache: PixelCNNCache, before: Tensor, num_groups: int) -> None:
 
 def _start_row(cache: PixelCNNCache, layers: list[GatedLayer], i: int) -> None:
     """Run the vertical stack over row i, given the inputs of the row above it."""
-    if cache.row:
-        cache.above[0] = _shifted(cache.above[0], torch.stack(cache.row, -1).unsqueeze(2))
-        cache.row = []
-    cache.across, cache.left, cache.column = [], [], []
-    vertical: Tensor | None = None
+    vertical = torch.stack(cache.row) if cache.row else None  # (W, R, S)
+    cache.across, cache.left, cache.column, cache.row = [], [], [], []
     for n, layer in enumerate(layers):
-        seen = cache.above[n] if vertical is None else torch.cat([cache.above[n], vertical], 2)
-        if vertical is not None and layer.reach:
-            cache.above[n] = seen[:, :, 1:]
-        a = layer.vertical(pad(seen, (layer.reach, layer.reach)))  # (R, 2 C, 1, W)
-        across = layer.across(a)
+        matrix, bias, to_horizontal = cache.verticals[n]
+        rows = cache.above[n]
+        if vertical is not None:
+            rows = [*rows, pad(vertical, (0, 0, 0, 0, layer.reach, layer.reach))]
+            cache.above[n] = rows[1:]
+            rows = cache.above[n] if layer.first else rows
+        W = len(rows[0]) - 2 * layer.reach
+        seen = torch.cat([row[k : k + W] for row in rows for k in range(2 * layer.reach + 1)], -1)
+        above = seen @ matrix + bias  # (W, R, 2 C)
+        across = above @ to_horizontal + layer.bias
         if cache.context is not None:
             biases = cache.context[n]
-            of_above, of_beside = biases[:, :, min(i, biases.shape[2] - 1), None].chunk(2, 1)
-            a, across = a + of_above, across + of_beside
-        vertical = gated(a)
-        cache.across.append((across.squeeze(2) + layer.bias[:, None]).permute(2, 0, 1).contiguous())
-        zeros = cache.like.new_zeros(len(cache.like), layer.weight.shape[1])
-        cache.left.append([zeros] * layer.reach)
+            of_above, of_beside = biases[:, :, min(i, biases.shape[2] - 1)].movedim(-1, 0).chunk(2, -1)
+            above, across = above + of_above, across + of_beside
+        vertical = gated(above, -1)
+        cache.across.append(across)
+        cache.left.append([cache.like.new_zeros(len(cache.like), layer.weight.shape[1])] * layer.reach)
 
 
 def _of_column(network: "PixelCNN", cache: PixelCNNCache, layers: list[GatedLayer], j: int) -> Tensor:
@@ -131,6 +136,12 @@ def _of_column(network: "PixelCNN", cache: PixelCNNCache, layers: list[GatedLaye
     return torch.addmm(network.last.bias, relu(torch.addmm(network.hidden.bias, relu(h), hidden)), last)
 
 
-def _shifted(rows: Tensor, new: Tensor) -> Tensor:
-    """The rows (R, S, height, W) with a new one at the end and the first left out."""
-    return torch.cat([rows[:, :, 1:], new], 2)
+def _of_vertical(layer: GatedLayer) -> tuple[Tensor, Tensor, Tensor]:
+    bias = layer.vertical.bias
+    assert bias is not None
+    return _as_matrix(layer.vertical.weight), bias, layer.across.weight[:, :, 0, 0].t()
+
+
+def _as_matrix(kernel: Tensor) -> Tensor:
+    """A kernel (out, in, h, w) as the matrix (h w in, out) of a row of its inputs."""
+    return kernel.permute(2, 3, 1, 0).flatten(0, 2)
