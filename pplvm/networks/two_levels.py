@@ -52,7 +52,7 @@ class TwoLevelEncoder(nn.Module):
     """Images to features on the finer grid and vectors on the coarse one, by halving and residual blocks.
 
     Arguments:
-        data_shape: (C, H, W).
+        data_shape: (C, H, W), of data (B, C, H, W), or flattened (B, C H W).
         grid, top_grid: (h, w) of the finer and of the coarse grid.
         top_size: D of the vectors.
         channels: of both grids; half as many at each finer scale of the image.
@@ -77,6 +77,7 @@ class TwoLevelEncoder(nn.Module):
         num_blocks: int = 1,
     ) -> None:
         super().__init__()
+        self.data_shape = tuple(data_shape)
         to_grid = len(halvings(data_shape[1:], grid, "grid: an image")) - 1
         to_top = len(halvings(grid, top_grid, "top_grid: the grid")) - 1
         self.features = _Layers(*_downwards(data_shape[0], channels, to_grid), *_blocks(channels, num_blocks))
@@ -86,7 +87,7 @@ class TwoLevelEncoder(nn.Module):
         self.top = _Layers(*layers, *_blocks(channels, num_blocks), nn.SiLU(), last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(x)
+        features = self.features(x.reshape(len(x), *self.data_shape))
         return features, _as_vectors(self.top(features))
 
 
