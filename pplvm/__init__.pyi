@@ -21,6 +21,7 @@ from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .programs.delta_vae import DeltaVAE as DeltaVAE
 from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
+from .programs.vq_vae_2 import VQVAE2 as VQVAE2
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
@@ -79,6 +80,10 @@ from .evaluation.samples import (
     prior_samples as prior_samples,
     reconstructions as reconstructions,
     interpolations as interpolations,
+)
+from .evaluation.rejection import (
+    best_ranked_samples as best_ranked_samples,
+    rejection_samples as rejection_samples,
 )
 from .evaluation.traversals import traversals as traversals
 from .estimators.compare_gradients import compare_gradients as compare_gradients
