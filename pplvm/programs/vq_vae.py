@@ -3,6 +3,7 @@
 p(v) = prior over (N, K) one-hots,   p(x | v) = likelihood(decoder(v E)),   q(v_n | x) = posterior(encoder(x)_n, E)
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pplvm.distributions.nearest_code import NearestCode, nearest, rotation
 from pplvm.networks.codebook import Codebook
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
-from pplvm.programs.code_posteriors import StochasticCodes
+from pplvm.programs.code_posteriors import StochasticCodes, codes_by_distance
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.likelihoods import likelihood_named
@@ -104,7 +105,7 @@ class VQVAE(nn.Module):
     def model(self, x: Tensor, *conditions: Tensor) -> None:
         require_taken("VQVAE", conditions, (self.encoder, 1), (self.decoder, 1), (self.prior, 0))
         with pyro.plate("batch", len(x)):
-            v = pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self._auxiliary()))  # (K, B, N, K')
+            v = self.draw_codes(*conditions)  # (K, B, N, K')
             p_x = self.likelihood(given("VQVAE", self.decoder, (self.codebook.embed(v),), conditions))
             pyro.sample("x", p_x, obs=shaped("VQVAE", x, p_x.event_shape))
 
@@ -112,7 +113,7 @@ class VQVAE(nn.Module):
         z = given("VQVAE", self.encoder, (x,), conditions)  # (B, N, D)
         found = self.posterior(z, self.codebook.codes)
         with pyro.plate("batch", len(x)):
-            self._auxiliary()
+            self.draw_auxiliary()
             pyro.sample("codes", found.to_event(1))
             if isinstance(found, NearestCode):
                 self._declare_penalties(z, found.index)
@@ -120,8 +121,22 @@ class VQVAE(nn.Module):
             index = found.index if isinstance(found, NearestCode) else nearest(z, self.codebook.codes)
             self.codebook.observe(z.detach(), index)
 
-    def _auxiliary(self) -> dict[str, Tensor]:
-        """Draw what the prior needs beside the codes: an order, a time."""
+    def draw_codes(self, *conditions: Tensor) -> Tensor:
+        """Draw the codes from the prior, within the batch plate: the part of the model that stage two learns."""
+        return pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self.draw_auxiliary()))
+
+    def proposal(self, temperature: float) -> "VQVAE":
+        """The same program with a guide that gives every code a probability, by which `pplvm evaluate` draws.
+
+        Arguments:
+            temperature: T, of `codes_by_distance`.
+        """
+        found = copy.copy(self)
+        found.posterior = partial(codes_by_distance, temperature=temperature)
+        return found
+
+    def draw_auxiliary(self) -> dict[str, Tensor]:
+        """Draw what the prior needs beside the codes, within the batch plate: an order, a time."""
         needed = getattr(self.prior, "auxiliary", dict)()
         return {name: pyro.sample(name, fn) for name, fn in needed.items()}
 
