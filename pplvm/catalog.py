@@ -46,6 +46,7 @@ PROGRAMS = {
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
+    "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",
@@ -91,6 +92,9 @@ OBJECTIVES = {
     ),
     "biased-code-rotation": Entry(
         "pplvm.objectives.biased_codes:BiasedCodeRotation", "elbo, biased: VQ-VAE's with the rotation trick (codes)"
+    ),
+    "biased-pathwise": Entry(
+        "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
     ),
     "score-iwae": Entry("pplvm.objectives.presets:score_iwae", "iwae: REINFORCE, no baseline"),
     "vimco": Entry("pplvm.objectives.presets:vimco", "iwae: leave-one-out, geometric"),
