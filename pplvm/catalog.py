@@ -84,6 +84,16 @@ OBJECTIVES = {
         "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
     ),
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
+    "biased-gumbel-rao": Entry(
+        "pplvm.objectives.biased_gumbel_rao:BiasedGumbelRao", "elbo, biased: straight-through Gumbel, noise averaged out"
+    ),
+    "biased-reinmax": Entry("pplvm.objectives.biased_reinmax:BiasedReinMax", "elbo, biased: second order in f"),
+    "biased-code-st": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeStraightThrough", "elbo, biased: VQ-VAE's straight-through (codes)"
+    ),
+    "biased-code-rotation": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeRotation", "elbo, biased: VQ-VAE's with the rotation trick (codes)"
+    ),
     "biased-pathwise": Entry(
         "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
     ),
