@@ -50,6 +50,7 @@ PROGRAMS = {
     "vq-vae-2": Entry(
         "pplvm.programs.vq_vae_2:vq_vae_2", "codes of images on two grids, the finer given the coarse, by class or not"
     ),
+    "sq-vae": Entry("pplvm.programs.sq_vae:sq_vae", "grid of discrete codes, drawn by the distance of a noisy vector"),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",
@@ -86,6 +87,17 @@ OBJECTIVES = {
         "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
     ),
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
+    "biased-gumbel-rao": Entry(
+        "pplvm.objectives.biased_gumbel_rao:BiasedGumbelRao",
+        "elbo, biased: straight-through Gumbel, noise averaged out",
+    ),
+    "biased-reinmax": Entry("pplvm.objectives.biased_reinmax:BiasedReinMax", "elbo, biased: second order in f"),
+    "biased-code-st": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeStraightThrough", "elbo, biased: VQ-VAE's straight-through (codes)"
+    ),
+    "biased-code-rotation": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeRotation", "elbo, biased: VQ-VAE's with the rotation trick (codes)"
+    ),
     "biased-pathwise": Entry(
         "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
     ),
