@@ -21,8 +21,8 @@ from pplvm.objectives.exact import Exact
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.score_function import LeaveOneOut
-from pplvm.particles.enumeration import number_of_states
 from pplvm.particles.dependencies import another_value
+from pplvm.particles.enumeration import number_of_states
 from tests.noise import LIMIT, grouped_gradients, z_scores
 from tests.problems import exact_gradient, exact_mean
 
