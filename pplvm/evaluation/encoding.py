@@ -8,7 +8,7 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from pplvm.batch import Batch, as_tuple
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.particles.contract import coordinates, deterministic_sites, latents, sample_sites
 from pplvm.particles.enumeration import number_of_states
@@ -34,8 +34,19 @@ class Encoding:
         return self.index.nbytes + self.terms.nbytes
 
 
-def code_sites(model_trace: Trace) -> dict[str, tuple[int, int]]:
-    """The latent sites of a model that are one-hots, (N, K) of each; all dimensions but the last are positions."""
+def code_sites(program: nn.Module, x: Batch) -> dict[str, tuple[int, int]]:
+    """The latent sites of a program's model that are one-hots, (N, K) of each: positions and codes.
+
+    Arguments:
+        program: with methods model(x) and guide(x).
+        x: data, of which the first is run.
+    """
+    with evaluation_mode(program, x) as pair:
+        first = batch_rows(as_tuple(x), slice(1))
+        return _code_sites(pair.run_model(1, pair.run_guide(1, first, {}), first, {}))
+
+
+def _code_sites(model_trace: Trace) -> dict[str, tuple[int, int]]:
     found = {}
     for name, site in latents(model_trace).items():
         single, shape = coordinates(site["fn"]), site["fn"].event_shape
@@ -55,7 +66,7 @@ def why_not_encoded(program: nn.Module, x: Batch) -> str:
     args = as_tuple(x)
     with evaluation_mode(program, x) as pair:
         drawn = pair.run_guide(1, args, {})
-        sites = code_sites(pair.run_model(1, drawn, args, {}))
+        sites = _code_sites(pair.run_model(1, drawn, args, {}))
         stochastic = [name for name in sites if not is_point(drawn.nodes[name]["fn"])]
         if not sites or stochastic:
             return f"the guide draws {stochastic[0]!r} anew in every step" if stochastic else "there are no codes"
@@ -86,7 +97,7 @@ def encode(program: nn.Module, batches: Iterator[Batch]) -> Encoding:
         raise ValueError("there are no data to encode: give at least one batch")
     with evaluation_mode(program, first) as pair:
         drawn = pair.run_guide(1, as_tuple(first), {})
-        sites = code_sites(pair.run_model(1, drawn, as_tuple(first), {}))
+        sites = _code_sites(pair.run_model(1, drawn, as_tuple(first), {}))
         penalties = tuple(deterministic_sites(drawn))
         found = [_encoded(pair, as_tuple(x), sites) for x in chain([first], batches)]
     index, terms = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -104,4 +115,3 @@ def _encoded(pair: Pair, args: tuple[Tensor, ...], sites: dict[str, tuple[int, i
     log_p = torch.stack([pair.per_datum(log_density(site)) for site in observed]).sum(0)
     penalties = [site["value"].reshape(B) for site in deterministic_sites(drawn).values()]
     return index.to(kind), torch.stack([log_p, *penalties], 1)
-

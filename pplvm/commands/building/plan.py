@@ -174,7 +174,9 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     seed_all(seed_of_rank(arguments.seed))
-    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage, whole)
+    return Plan(
+        arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage, whole
+    )
 
 
 def _require_guide(arguments: argparse.Namespace, optimizers: dict[str, Optimizer]) -> None:
