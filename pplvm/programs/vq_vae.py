@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.nearest_code import NearestCode, nearest, rotation
-from pplvm.networks.codebook import Codebook
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
 from pplvm.programs.code_posteriors import StochasticCodes
 from pplvm.programs.code_priors import code_prior_named
+from pplvm.programs.codebooks import codebook_named, start_codes
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.likelihoods import likelihood_named
 from pplvm.programs.sizes import require_sizes
@@ -41,8 +41,8 @@ class VQVAE(nn.Module):
     Arguments:
         encoder: x (B, *shape) to z (B, N, D); it runs once a datum.
         codebook: has `codes` (K, D), `embed` from one-hots (..., N, K) to vectors (..., N, D), `has_loss`, and
-            `observe(z, index)`, which is called in every training run of the guide, as
-            `pplvm.networks.codebook.Codebook`.
+            `observe(z, index)`, which is called in every training run of the guide: one of
+            `pplvm.networks.codebook`.
         decoder: vectors (..., N, D) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
         likelihood: the decoder's output to a distribution whose event is one datum.
         prior: called, gives a distribution with event (N, K), as those of `pplvm.programs.code_priors`. If it has a
@@ -149,10 +149,14 @@ def vq_vae(
     prior: Literal["uniform", "pixelcnn", "transformer", "absorbing"] = "uniform",
     posterior: Literal["nearest", "rotation", "stochastic"] = "nearest",
     temperature: float = 0.5,
+    codebook: Literal["gradient", "moving-average"] = "gradient",
+    restart_below: float = 0.0,
+    initial_codes: Literal["normal", "data", "k-means"] = "normal",
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",
     levels: int | None = None,
     data_shape: Sequence[int] | None = None,
+    data_examples: Tensor | None = None,
     num_classes: int | None = None,
 ) -> VQVAE:
     """Make a vector-quantized autoencoder, dense, or convolutional if channels are given.
@@ -169,10 +173,14 @@ def vq_vae(
         posterior: "nearest" code, straight through; the same by the "rotation" trick; "stochastic", a categorical by
             distance at a learned temperature.
         temperature: of the stochastic posterior, at the start.
+        codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
+        restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
+        initial_codes: "normal" draws, or at vectors of the "data", or at centres of their clusters ("k-means").
         data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
         activation: of the dense hidden layers.
         levels: of grey data.
         data_shape: (C, H, W) of images; `channels` need it.
+        data_examples: (n, D), at whose vectors codes may start.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
@@ -196,9 +204,13 @@ def vq_vae(
         several = [channels] if isinstance(channels, int) else channels
         networks = convolutional_code_networks(named, data_shape, code_size, several, grid, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
+    codes = codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below)
+    if data_examples is not None and channels is not None and data_shape is not None:
+        data_examples = data_examples.reshape(-1, *data_shape)
+    start_codes(codes, networks.encoder, initial_codes, data_examples)
     return VQVAE(
         networks.encoder,
-        Codebook(num_codes, code_size, gradient),
+        codes,
         networks.decoder,
         networks.likelihood,
         code_prior_named(prior, networks.grid, num_codes, num_classes),
