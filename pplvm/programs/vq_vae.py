@@ -201,8 +201,7 @@ def vq_vae(
     if channels is None:
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
-        several = [channels] if isinstance(channels, int) else channels
-        networks = convolutional_code_networks(named, data_shape, code_size, several, grid, data_mean)
+        networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
     codes = codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below)
     if data_examples is not None and channels is not None and data_shape is not None:
