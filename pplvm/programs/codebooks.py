@@ -1,6 +1,6 @@
 """Codebooks of presets: made by name, and started at encoder outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,7 +50,11 @@ def codebook_named(name: str, num_codes: int, code_size: int, gradient: str, **s
 
 @torch.no_grad()
 def start_codes(
-    codebook: CountedCodes, encoder: Callable[[Tensor], Tensor], start: str, examples: Tensor | None
+    codebook: CountedCodes,
+    encoder: Callable[[Tensor], Tensor],
+    start: str,
+    examples: Tensor | None,
+    shape: Sequence[int] | None,
 ) -> None:
     """Start the codes of a codebook by name.
 
@@ -59,7 +63,7 @@ def start_codes(
         encoder: maps data to vectors (..., D).
         start: "normal" leaves them as they are; "data" takes vectors of some data, "k-means" the centres of their
             clusters.
-        examples: these data, in the encoder's shape.
+        examples: these data, (n, D), and `shape`, in which the encoder takes one of them.
 
     Raises:
         ValueError: there is no start of that name, no data, or more codes than vectors.
@@ -68,6 +72,6 @@ def start_codes(
         raise ValueError(f"vq_vae: initial_codes must be {' or '.join(map(repr, STARTS))}, got {start!r}")
     if (place := STARTS[start]) is None:
         return
-    if examples is None:
+    if examples is None or shape is None:
         raise ValueError(f"vq_vae: codes that start by {start!r} need data_examples, some of the training data")
-    codebook.place(place(encoder(examples), codebook.num_codes))
+    codebook.place(place(encoder(examples.reshape(-1, *shape)), codebook.num_codes))
