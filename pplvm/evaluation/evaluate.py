@@ -13,6 +13,7 @@ from pplvm.distributed.ranks import my_rows, size
 from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
+from pplvm.evaluation.code_usage import code_usage
 from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation, Rows
 from pplvm.evaluation.evidence import Evidence, has_discrete_data, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
@@ -142,6 +143,9 @@ class _Evaluator:
         if annealed_data:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
+        usage = self._shared("codes used", lambda x, seeds: code_usage(self.program, x, seed=seeds))
+        if usage.counts:
+            self.sections["code usage"] = usage.figures
         self._try("information", lambda: self._information(information_data))
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
 
