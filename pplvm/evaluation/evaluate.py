@@ -15,6 +15,7 @@ from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.code_rates import code_figures
+from pplvm.evaluation.code_usage import code_usage
 from pplvm.evaluation.encoding import code_sites
 from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation, Rows
 from pplvm.evaluation.evidence import Evidence, has_discrete_data, has_latents, log_evidence
@@ -139,14 +140,16 @@ class _Evaluator:
         levels: int | None,
     ) -> Evaluation:
         self._likelihood(ks, levels)
-        if not self._has_latents():
-            self._rates()
-            self.left_out.append(NO_LATENTS)
-            return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
-        if annealed_data:
+        latent = self._has_latents()
+        if annealed_data and latent:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
-        self._try("information", lambda: self._information(information_data))
+        if latent:
+            usage = self._shared("codes used", lambda x, seeds: code_usage(self.program, x, seed=seeds))
+            self.sections |= {"code usage": usage.figures} if usage.counts else {}
+            self._try("information", lambda: self._information(information_data))
+        else:
+            self.left_out.append(NO_LATENTS)
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:

@@ -65,7 +65,7 @@ def proposal_for(program: nn.Module, x: Batch, ks: Sequence[int], seed: int) -> 
     }
     best = max(found, key=lambda T: found[T])
     told = (
-        f"of {', '.join(f'{T:g}' for T in TEMPERATURES)} squared distances of neighbouring codes the one with the highest "
-        f"log p, k = {k}, of {len(as_tuple(few)[0])} data"
+        f"of {', '.join(f'{T:g}' for T in TEMPERATURES)} squared distances of neighbouring codes the one with the "
+        f"highest log p, k = {k}, of {len(as_tuple(few)[0])} data"
     )
     return Proposal(make(best), " of the proposal", (Figure("temperature of the proposal", best, None, "", told),))

@@ -117,7 +117,7 @@ def _observed_values(pair: Pair, parts: tuple[Tensor, ...]) -> dict[str, Tensor]
 
 
 def _with_states(drawn: Trace, sites: dict[str, Site], numbers: Tensor) -> Trace:
-    """The trace whose latents hold the joint states of these numbers, (S, 1, *event) each; the first site turns first."""
+    """The trace whose latents hold the joint states of these numbers, (S, 1, *event) each."""
     found = drawn.copy()
     for name, site in sites.items():
         values = support(site["fn"]).to(site["value"].device)
