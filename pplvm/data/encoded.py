@@ -22,7 +22,8 @@ class EncodedData(ImageData):
 
     Example:
         >>> data = ImageData(torch.rand(3, 2), "toy", levels=None)
-        >>> [tuple(part.shape) for part in EncodedData(data, torch.zeros(3, 5), torch.zeros(3)).batch(torch.tensor([1]))]
+        >>> encoded = EncodedData(data, torch.zeros(3, 5), torch.zeros(3))
+        >>> [tuple(part.shape) for part in encoded.batch(torch.tensor([1]))]
         [(1, 5), (1,)]
     """
 

@@ -1,4 +1,4 @@
-"""The one-hot of a code that was found before, as a point mass: what is left of a nearest code whose encoder is frozen."""
+"""The one-hot of a known code, as a point mass: what is left of a nearest code whose encoder is frozen."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -71,6 +71,6 @@ def _under_uniform(sites: Mapping[str, tuple[int, int]]) -> str:
 
 
 def own_bound(figures: list[Figure]) -> dict[str, float]:
-    """Codes, data given codes and both of `code_figures`, by name, in nats, and both in bits/dim where there are bits."""
+    """Codes, data given codes and both of `code_figures` by name, in nats, and both in bits/dim if there are bits."""
     names = ("codes", "data given codes", OWN_BOUND, f"{OWN_BOUND}, bits/dim")
     return {figure.name: figure.value for figure in figures if figure.name in names}

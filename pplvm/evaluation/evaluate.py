@@ -126,6 +126,7 @@ class _Evaluator:
         with evaluation_mode(program, self.x) as pair:
             self.names = likelihood_names(pair, self.x, names)
             self.observing = None if self.names.every else observing(pair, self.x)  # (N,)
+            self.has_latents = has_latents(pair, self.x)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -140,11 +141,10 @@ class _Evaluator:
         levels: int | None,
     ) -> Evaluation:
         self._likelihood(ks, levels)
-        latent = self._has_latents()
-        if annealed_data and latent:
+        if annealed_data and self.has_latents:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
-        if latent:
+        if self.has_latents:
             usage = self._shared("codes used", lambda x, seeds: code_usage(self.program, x, seed=seeds))
             self.sections |= {"code usage": usage.figures} if usage.counts else {}
             self._try("information", lambda: self._information(information_data))
@@ -235,7 +235,7 @@ class _Evaluator:
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
         if sites := {} if rates.fault else code_sites(self.program, self.x):
             self.sections["codes"] = code_figures(rates, sites, self.parts[0][0].numel(), self._is_discrete())
-        if self.N > 1 and self._has_latents():
+        if self.N > 1 and self.has_latents:
             units = self._shared("active units", lambda x, seeds: active_units(self.program, x, seed=seeds))
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
@@ -293,10 +293,6 @@ class _Evaluator:
             found.append(ask(without_conditions(batch_rows(mine, some)), seeds[some]))
             self.report(what, min(start + at_once, len(seeds)), len(seeds))
         return gather_results(concatenate_results(found), len(x[0]))
-
-    def _has_latents(self) -> bool:
-        with evaluation_mode(self.program, self.x) as pair:
-            return has_latents(pair, self.x)
 
     def _is_discrete(self) -> bool:
         with evaluation_mode(self.program, self.x) as pair:
