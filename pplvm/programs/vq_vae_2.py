@@ -153,6 +153,9 @@ def vq_vae_2(
     posterior: Literal["nearest", "rotation", "stochastic"] = "nearest",
     temperature: float = 0.5,
     num_blocks: int = 1,
+    prior_width: int = 64,
+    prior_layers: int = 4,
+    prior_dropout: float = 0.0,
     data_mean: Tensor | None = None,
     levels: int | None = None,
     num_classes: int | None = None,
@@ -161,15 +164,13 @@ def vq_vae_2(
 
     Arguments:
         data_shape: (C, H, W), of data (B, C, H, W).
-        grid: (h, w) of the finer codes: the image halved several times, rounded up.
-        top_grid: (h, w) of the coarse codes: the finer grid halved.
-        num_codes: K, of each level.
-        code_size: the length of a code's vector.
-        channels: of the networks on both grids, fewer nearer to the image.
+        grid, top_grid: (h, w) of the finer codes, the image halved several times, and of the coarse ones, that halved.
+        num_codes, code_size: K of each level, and the length of a code's vector.
+        channels, num_blocks: of the networks on both grids, fewer channels nearer to the image; residual blocks.
         likelihood: by name; "discretized-logistic" of three channels couples them, as `DiscretizedLogisticImages`.
-        prior: by name: "uniform"; "pixelcnn", gated PixelCNNs of both levels, class-conditional if there are classes.
+        prior: by name, of both levels, as for `two_level_prior_named`.
         posterior, temperature: as of `vq_vae`.
-        num_blocks: residual blocks of each network on each grid.
+        prior_width, prior_layers, prior_dropout: of the networks of a learned prior, one for each level.
         data_mean: (D,), D = C H W, the mean of the training data, from which the decoder's bias starts.
         levels: of grey or colour data, 256 of files.
         num_classes: of labels that the prior takes, as model(x, y).
@@ -192,15 +193,14 @@ def vq_vae_2(
     sizes = {"grid": grid, "top_grid": top_grid, "top_size": code_size, "channels": channels, "num_blocks": num_blocks}
     decoder = TwoLevelDecoder(output_shape(of_images, data_shape), code_size=code_size, **sizes)
     start_map_at(decoder.bias, of_images, data_shape, data_mean)
-    gradient = "decoder" if posterior == "stochastic" else "loss"
+    codebooks = [Codebook(num_codes, code_size, "decoder" if posterior == "stochastic" else "loss") for _ in range(2)]
     return VQVAE2(
         TwoLevelEncoder(data_shape, **sizes),
         TwoLevelRefinement(code_size=code_size, **sizes),
         decoder,
-        Codebook(num_codes, code_size, gradient),
-        Codebook(num_codes, code_size, gradient),
+        *codebooks,
         of_images,
-        two_level_prior_named(prior, grid, top_grid, num_codes, num_classes),
+        two_level_prior_named(prior, grid, top_grid, num_codes, num_classes, prior_width, prior_layers, prior_dropout),
         POSTERIORS[posterior](temperature),
     )
 

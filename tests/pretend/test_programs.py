@@ -7,8 +7,10 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
@@ -28,6 +30,7 @@ from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -76,6 +79,21 @@ PROGRAMS = {
         lambda: HypersphericalVAE(D, 4, (5,), "discretized-logistic", MEAN, 5, concentration=None),
         lambda: (torch.randint(5, (B, D)) / 4,),
         Pathwise(iwae, 2),
+    ),
+    "vq-vae-2": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, pixelcnn by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="pixelcnn", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, transformer by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="transformer", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
     ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "flow-prior-vae": (

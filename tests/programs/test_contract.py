@@ -8,8 +8,10 @@ from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
@@ -29,6 +31,7 @@ from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 
 B, D = 4, 6
 
@@ -67,6 +70,10 @@ def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
     encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
     return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, num_steps=2), **parts)
+
+
+def vector_quantized():
+    return Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0})
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -127,6 +134,7 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "vq-vae-2": (lambda: moved(vq_vae_2((1, 2, 3), (1, 2), (1, 1), 3, 2, 4)), binary, vector_quantized()),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
