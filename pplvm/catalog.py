@@ -47,6 +47,7 @@ PROGRAMS = {
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
     "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
+    "sq-vae": Entry("pplvm.programs.sq_vae:sq_vae", "grid of discrete codes, drawn by the distance of a noisy vector"),
     "vq-vae-2": Entry(
         "pplvm.programs.vq_vae_2:vq_vae_2", "codes of images on two grids, the finer given the coarse, by class or not"
     ),
@@ -86,6 +87,16 @@ OBJECTIVES = {
         "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
     ),
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
+    "biased-gumbel-rao": Entry(
+        "pplvm.objectives.biased_gumbel_rao:BiasedGumbelRao", "elbo, biased: straight-through Gumbel, noise averaged out"
+    ),
+    "biased-reinmax": Entry("pplvm.objectives.biased_reinmax:BiasedReinMax", "elbo, biased: second order in f"),
+    "biased-code-st": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeStraightThrough", "elbo, biased: VQ-VAE's straight-through (codes)"
+    ),
+    "biased-code-rotation": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeRotation", "elbo, biased: VQ-VAE's with the rotation trick (codes)"
+    ),
     "biased-pathwise": Entry(
         "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
     ),
