@@ -8,7 +8,7 @@ transformer   causal transformers, of the finer codes given that map, position b
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from pplvm.networks.causal_transformer import CausalTransformer
 from pplvm.networks.pixelcnn import PixelCNN
 from pplvm.networks.two_levels import CodesAbove
 from pplvm.programs.code_priors import UniformCodePrior, code_prior_named
+from pplvm.programs.pixelcnn_prior import codes_by
+from pplvm.programs.sizes import require_sizes
+from pplvm.programs.transformer_prior import codes_by_transformer
 
 __all__ = [
     "ClassConditionalBelow",
@@ -110,9 +113,7 @@ class PixelCNNBelow(CodesBelow):
         self.network = network
 
     def given_map(self, of_above: Tensor) -> CodePrior:
-        return _codes_by(
-            self.network, self.network.project(of_above), 4, self.network.last.weight.shape[0], prod(self.network.grid)
-        )
+        return codes_by(self.network, self.network.project(of_above))
 
 
 class TransformerBelow(CodesBelow):
@@ -138,13 +139,7 @@ class TransformerBelow(CodesBelow):
         self.network = network
 
     def given_map(self, of_above: Tensor) -> CodePrior:
-        return _codes_by(
-            self.network,
-            self.network.project(of_above.flatten(-2).mT),
-            2,
-            self.network.num_codes,
-            self.network.num_positions,
-        )
+        return codes_by_transformer(self.network, self.network.project(of_above.flatten(-2).mT))
 
 
 class ClassConditionalBelow(nn.Module):
@@ -165,7 +160,14 @@ class ClassConditionalBelow(nn.Module):
 
 
 def two_level_prior_named(
-    name: str, grid: Sequence[int], top_grid: Sequence[int], num_codes: int, num_classes: int | None = None
+    name: str,
+    grid: Sequence[int],
+    top_grid: Sequence[int],
+    num_codes: int,
+    num_classes: int | None = None,
+    width: int = 64,
+    num_layers: int = 4,
+    dropout: float = 0.0,
 ) -> TwoLevelPrior:
     """The prior over codes at two levels that has this name.
 
@@ -174,50 +176,57 @@ def two_level_prior_named(
         grid, top_grid: (h, w) of the finer and of the coarse codes.
         num_codes: K, of each level.
         num_classes: of labels that both levels take; None for a prior without.
+        width, num_layers, dropout: of the network of either level; width is that of all its layers.
 
     Raises:
-        ValueError: there is no such prior; the grid is not halved to the coarse one.
+        ValueError: there is no such prior, or it takes no labels; the grid is not halved to the coarse one; a size is
+            below 1.
 
     Example:
-        >>> two_level_prior_named("pixelcnn", (4, 4), (2, 2), num_codes=8).top().event_shape
+        >>> two_level_prior_named("pixelcnn", (4, 4), (2, 2), num_codes=8, width=16).top().event_shape
         torch.Size([4, 8])
     """
-    if name not in BELOW:
-        raise ValueError(f"prior must be {' or '.join(map(repr, BELOW))}, got {name!r}")
-    below = BELOW[name](num_codes, grid, top_grid)
-    if num_classes is not None and isinstance(below, CodesBelow):
+    if name not in NAMED:
+        raise ValueError(f"prior must be {' or '.join(map(repr, NAMED))}, got {name!r}")
+    for word, size in (("prior_width", width), ("prior_layers", num_layers)):
+        require_sizes("vq_vae_2", word, [size])
+    settings = NAMED[name].settings(width, num_layers, dropout)
+    top = code_prior_named(name, top_grid, num_codes, num_classes, **settings)
+    below = NAMED[name].below(num_codes, grid, CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS), settings)
+    if num_classes is not None:
         below = ClassConditionalBelow(below, num_classes, MAP_CHANNELS)
-    return TwoLevelPrior(code_prior_named(name, top_grid, num_codes, num_classes), below)
+    return TwoLevelPrior(top, below)
 
 
-def _codes_by(network: Any, context: Tensor, context_dims: int, num_codes: int, num_positions: int) -> CodePrior:
-    """The distribution over codes by a network given a context, all but whose last dimensions are of the batch."""
-    of_one = context.shape[-context_dims:]
-    return CodePrior(
-        lambda v: network(v, context),
-        lambda shape: network.init_cache(shape.numel(), context.expand(*shape, *of_one).reshape(-1, *of_one)),
-        network.step,
-        event_shape=(num_positions, num_codes),
-        batch_shape=context.shape[:-context_dims],
-    )
+class _Named(NamedTuple):
+    """A family of priors: what its networks are called with, and the distribution of the finer codes."""
+
+    settings: Callable[[int, int, float], dict[str, Any]]
+    below: Callable[[int, Sequence[int], CodesAbove, dict[str, Any]], nn.Module]
 
 
-def _pixelcnn(num_codes: int, grid: Sequence[int], top_grid: Sequence[int]) -> PixelCNNBelow:
-    network = PixelCNN(num_codes, num_codes, grid, context_channels=MAP_CHANNELS)
-    return PixelCNNBelow(network, CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS))
+def _pixelcnn(num_codes: int, grid: Sequence[int], above: CodesAbove, settings: dict[str, Any]) -> PixelCNNBelow:
+    return PixelCNNBelow(PixelCNN(num_codes, num_codes, grid, context_channels=MAP_CHANNELS, **settings), above)
 
 
-def _transformer(num_codes: int, grid: Sequence[int], top_grid: Sequence[int]) -> TransformerBelow:
-    network = CausalTransformer(num_codes, grid[0] * grid[1], context_size=MAP_CHANNELS)
-    return TransformerBelow(network, CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS))
+def _transformer(num_codes: int, grid: Sequence[int], above: CodesAbove, settings: dict[str, Any]) -> TransformerBelow:
+    network = CausalTransformer(num_codes, prod(grid), context_size=MAP_CHANNELS, **settings)
+    return TransformerBelow(network, above)
 
 
-def _uniform(num_codes: int, grid: Sequence[int], top_grid: Sequence[int]) -> UniformBelow:
-    return UniformBelow(num_codes, grid)
-
-
-BELOW: dict[str, Callable[[int, Sequence[int], Sequence[int]], Any]] = {
-    "uniform": _uniform,
-    "pixelcnn": _pixelcnn,
-    "transformer": _transformer,
+NAMED = {
+    "uniform": _Named(
+        lambda width, layers, dropout: {}, lambda num_codes, grid, *unused: UniformBelow(num_codes, grid)
+    ),
+    "pixelcnn": _Named(
+        lambda width, layers, dropout: {
+            "channels": width,
+            "kernel_sizes": (5, *[3] * (layers - 1)),
+            "dropout": dropout,
+        },
+        _pixelcnn,
+    ),
+    "transformer": _Named(
+        lambda width, layers, dropout: {"width": width, "num_layers": layers, "dropout": dropout}, _transformer
+    ),
 }

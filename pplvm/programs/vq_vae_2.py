@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.nearest_code import NearestCode, nearest
-from pplvm.networks.codebook import Codebook
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.networks.two_levels import TwoLevelDecoder, TwoLevelEncoder, TwoLevelRefinement
 from pplvm.programs.code_posteriors import codes_by_distance
+from pplvm.programs.codebooks import codebook_named, start_codes
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.image_likelihoods import image_likelihood_named, output_shape, start_map_at
 from pplvm.programs.sizes import require_sizes
@@ -68,8 +69,8 @@ class VQVAE2(nn.Module):
         encoder: Callable[..., tuple[Tensor, Tensor]],
         refinement: Callable[..., Tensor],
         decoder: Callable[..., Any],
-        top_codebook: nn.Module,
-        bottom_codebook: nn.Module,
+        top_codebook: CountedCodes,
+        bottom_codebook: CountedCodes,
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: TwoLevelPrior,
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = NearestCode,
@@ -169,31 +170,33 @@ def vq_vae_2(
     prior: Literal["uniform", "pixelcnn", "transformer"] = "uniform",
     posterior: Literal["nearest", "rotation", "stochastic"] = "nearest",
     temperature: float = 0.5,
+    codebook: Literal["gradient", "moving-average"] = "gradient",
+    restart_below: float = 0.0,
+    initial_codes: Literal["normal", "data", "k-means"] = "normal",
     num_blocks: int = 1,
+    prior_width: int = 64,
+    prior_layers: int = 4,
+    prior_dropout: float = 0.0,
     data_mean: Tensor | None = None,
+    data_examples: Tensor | None = None,
     levels: int | None = None,
     num_classes: int | None = None,
 ) -> VQVAE2:
     """Make a vector-quantized autoencoder of images with codes at two levels.
 
     Arguments:
-        data_shape: (C, H, W), of data (B, C, H, W).
-        grid: (h, w) of the finer codes: the image halved several times, rounded up.
-        top_grid: (h, w) of the coarse codes: the finer grid halved.
-        num_codes: K, of each level.
-        code_size: the length of a code's vector.
-        channels: of the networks on both grids, fewer nearer to the image.
+        data_shape, data_mean, levels: of the data: (C, H, W), their mean (D,), grey or colour levels (256 of files).
+        grid, top_grid: (h, w) of the finer codes, the image halved several times, and of the coarse ones, that halved.
+        num_codes, code_size: K of each level, and the length of a code's vector.
+        channels, num_blocks: of the networks on both grids, fewer channels nearer to the image; residual blocks.
         likelihood: by name; "discretized-logistic" of three channels couples them, as `DiscretizedLogisticImages`.
-        prior: by name: "uniform"; "pixelcnn", gated PixelCNNs of both levels, class-conditional if there are classes.
-        posterior, temperature: as of `vq_vae`.
-        num_blocks: residual blocks of each network on each grid.
-        data_mean: (D,), D = C H W, the mean of the training data, from which the decoder's bias starts.
-        levels: of grey or colour data, 256 of files.
+        prior: of both levels, by name, as for `two_level_prior_named`; prior_width and so on are of its networks.
+        posterior, temperature, codebook, restart_below, initial_codes, data_examples: of both levels, as of `vq_vae`.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
         ValueError: a size is below 1, or num_codes below 2; the image cannot be halved to the grid, or that to the
-            coarse one; there is no likelihood, prior or posterior of that name.
+            coarse one; there is no likelihood, prior, posterior, codebook or start of that name.
 
     Example:
         >>> program = vq_vae_2((1, 28, 28), grid=(7, 7), top_grid=(4, 4), channels=16)
@@ -202,28 +205,44 @@ def vq_vae_2(
     References:
         Razavi, van den Oord and Vinyals, Generating diverse high-fidelity images with VQ-VAE-2, 2019, arXiv:1906.00446
     """
-    _check(data_shape, grid, top_grid, code_size=code_size, channels=channels, num_blocks=num_blocks)
-    if posterior not in POSTERIORS:
-        raise ValueError(f"vq_vae_2: posterior must be {' or '.join(map(repr, POSTERIORS))}, got {posterior!r}")
+    _check(data_shape, grid, top_grid, posterior, code_size=code_size, channels=channels, num_blocks=num_blocks)
     of_images = image_likelihood_named(likelihood, data_shape, levels)
     sizes = {"grid": grid, "top_grid": top_grid, "top_size": code_size, "channels": channels, "num_blocks": num_blocks}
+    encoder, refinement = TwoLevelEncoder(data_shape, **sizes), TwoLevelRefinement(code_size=code_size, **sizes)
     decoder = TwoLevelDecoder(output_shape(of_images, data_shape), code_size=code_size, **sizes)
     start_map_at(decoder.bias, of_images, data_shape, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
-    return VQVAE2(
-        TwoLevelEncoder(data_shape, **sizes),
-        TwoLevelRefinement(code_size=code_size, **sizes),
-        decoder,
-        Codebook(num_codes, code_size, gradient),
-        Codebook(num_codes, code_size, gradient),
-        of_images,
-        two_level_prior_named(prior, grid, top_grid, num_codes, num_classes),
-        POSTERIORS[posterior](temperature),
+    codes = [codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below) for _ in "ab"]
+    _start(*codes, encoder, refinement, initial_codes, data_examples, data_shape)
+    of_codes = two_level_prior_named(
+        prior, grid, top_grid, num_codes, num_classes, prior_width, prior_layers, prior_dropout
     )
+    return VQVAE2(encoder, refinement, decoder, *codes, of_images, of_codes, POSTERIORS[posterior](temperature))
 
 
-def _check(data_shape: Sequence[int], grid: Sequence[int], top_grid: Sequence[int], **numbers: int) -> None:
-    """Refuse sizes that are none.
+def _start(
+    top: CountedCodes,
+    bottom: CountedCodes,
+    encoder: TwoLevelEncoder,
+    refinement: TwoLevelRefinement,
+    start: str,
+    examples: Tensor | None,
+    data_shape: Sequence[int],
+) -> None:
+    """Start the codes of both levels by name, the finer ones where the coarse ones are known."""
+
+    def of_bottom(x: Tensor) -> Tensor:
+        features, z_top = encoder(x)
+        return refinement(features, top.codes[nearest(z_top, top.codes)])
+
+    start_codes(top, lambda x: encoder(x)[1], start, examples, data_shape)
+    start_codes(bottom, of_bottom, start, examples, data_shape)
+
+
+def _check(
+    data_shape: Sequence[int], grid: Sequence[int], top_grid: Sequence[int], posterior: str, **numbers: int
+) -> None:
+    """Refuse sizes that are none, and posteriors that there are not.
 
     Raises:
         ValueError: with the argument's name.
@@ -237,3 +256,5 @@ def _check(data_shape: Sequence[int], grid: Sequence[int], top_grid: Sequence[in
             raise ValueError(f"vq_vae_2: {name} is (height, width) of the codes, such as 2,2, got {tuple(sizes)!r}")
     for name, number in numbers.items():
         require_sizes("vq_vae_2", name, [number])
+    if posterior not in POSTERIORS:
+        raise ValueError(f"vq_vae_2: posterior must be {' or '.join(map(repr, POSTERIORS))}, got {posterior!r}")

@@ -32,6 +32,7 @@ from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
 from pplvm.programs.vq_vae import vq_vae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -97,6 +98,21 @@ PROGRAMS = {
         BiasedPathwise(num_particles=2),
     ),
     "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
+    "vq-vae-2": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, pixelcnn by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="pixelcnn", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, transformer by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="transformer", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "flow-prior-vae": (
         lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, num_couplings=2, flow_hidden_sizes=(4,)),

@@ -33,6 +33,7 @@ from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
 from pplvm.programs.vq_vae import vq_vae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 
 B, D = 4, 6
 
@@ -71,6 +72,10 @@ def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
     encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
     return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, num_steps=2), **parts)
+
+
+def vector_quantized():
+    return Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0})
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -142,6 +147,7 @@ PROGRAMS = {
         LeaveOneOut(iwae, 3),
     ),
     "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
+    "vq-vae-2": (lambda: moved(vq_vae_2((1, 2, 3), (1, 2), (1, 1), 3, 2, 4)), binary, vector_quantized()),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
