@@ -26,6 +26,8 @@ from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
+from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
+from pplvm.programs.pixelcnn_prior import PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.sq_vae import sq_vae
@@ -76,6 +78,17 @@ def semi_amortized():
 
 def vector_quantized():
     return Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0})
+
+
+def under_pixelcnn():
+    program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
+    program.prior = PixelCNNPrior(3, (2, 2), channels=4, kernel_sizes=(3, 3))
+    return moved(program)
+
+
+def pixel_vae():
+    likelihood = PixelCNNLikelihood((2, 3), 3, 4, (3,))
+    return moved(VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3)))))
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -148,6 +161,8 @@ PROGRAMS = {
     ),
     "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
     "vq-vae-2": (lambda: moved(vq_vae_2((1, 2, 3), (1, 2), (1, 1), 3, 2, 4)), binary, vector_quantized()),
+    "vq-vae under a PixelCNN": (under_pixelcnn, binary, LeaveOneOut(elbo, 4)),
+    "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
