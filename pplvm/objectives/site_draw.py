@@ -141,7 +141,9 @@ class SiteDraw:
     def _unreached_softly(self) -> dict[str, str]:
         """Later sites that are neither reparameterized nor relaxable, and their kinds."""
         later = self._later_draws().items()
-        return {name: kind_of(site) for name, site in later if family_of(site) not in ("Bernoulli", "OneHotCategorical")}
+        return {
+            name: kind_of(site) for name, site in later if family_of(site) not in ("Bernoulli", "OneHotCategorical")
+        }
 
     def _changed(
         self, values: Tensor, soften: "_Soften | None" = None, soft: frozenset[str] = frozenset()
