@@ -3,7 +3,7 @@
 One program: an encoder, N = 4 codes of K = 16, a decoder. Straight-through and rotation train it with the nearest code
 as posterior, penalties .25 (commitment) and 1 (codebook); all others with codes drawn by distance, at a learned
 temperature. All 65,536 tuples of codes are decoded once, so log p(x) is exact, the same question to every rule,
-whatever its own bound is. Adam at 2e-3, batches of 50; a run is judged at its best look at the validation split.
+whatever its own bound is. Adam at 3e-3, batches of 50; a run is judged at its best look at the validation split.
 
     python examples/vq_estimators.py                          digits
     python examples/vq_estimators.py --data-root FOLDER       static binarized MNIST, binarized_mnist.npz or .amat files
@@ -12,7 +12,7 @@ whatever its own bound is. Adam at 2e-3, batches of 50; a run is judged at its b
 A run, one rule and one seed, ends after the steps and the seconds of both budgets; then its row is appended to
 runs/vq_estimators.jsonl, and it is not run again. The bias, the variance and the time of one gradient are a command:
 
-    pplvm compare --program vq-vae --set posterior=stochastic --set num_codes=8 --data binarized-mnist --data-root FOLDER
+    pplvm compare --program vq-vae --set posterior=stochastic --set num_codes=8
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 from torch.optim import Adam
 
@@ -39,7 +39,7 @@ from pplvm.data.images import binarized_mnist, digits
 from pplvm.objectives.objective import Loss
 from pplvm.programs.vq_vae import VQVAE, vq_vae
 
-BATCH, RATE, GRID, K, CODE_SIZE = 50, 2e-3, (2, 2), 16, 4
+BATCH, RATE, GRID, K, CODE_SIZE = 50, 3e-3, (2, 2), 16, 4
 PIECE, LOOK = 25, 1000
 
 

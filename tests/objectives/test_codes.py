@@ -79,6 +79,13 @@ def test_biased_relaxations(make):
     assert z_scores(grouped_gradients(make(), net, X, 20, 300), truth).abs().max() > LIMIT
 
 
+def shares(net):
+    """The guide's probabilities of the codes at each position, (N, K)."""
+    return (
+        pair_up(net.model, net.guide, (X,), {}).run_guide(1, (X,), {}).nodes["codes"]["fn"].base_dist.probs.detach()[0]
+    )
+
+
 def mean_with_noise(objective, net, z, v, probability, monkeypatch):
     """The mean gradient over draws z (T, N, K) and noise v, all rows of one batch."""
     pair = pair_up(net.model, net.guide, (X,), {})
@@ -91,14 +98,13 @@ def mean_with_noise(objective, net, z, v, probability, monkeypatch):
 def test_disarm_by_enumeration(monkeypatch):
     """Draws, and the pieces of the noise on which the partner stays the same."""
     net = program()
-    q = pair_up(net.model, net.guide, (X,), {}).run_guide(1, (X,), {}).nodes["codes"]["fn"].base_dist.probs.detach()[0]
+    q = shares(net)
     sticks = torch.stack([q[:, 0], q[:, 1] / (q[:, 1] + q[:, 2])], -1).tolist()
     rows = list(itertools.product(*[chain(p) for p in sticks]))
     probability = torch.tensor([a[2] * b[2] for a, b in rows])
     z = torch.nn.functional.one_hot(torch.tensor([[a[0], b[0]] for a, b in rows]), 3).double()
-    mean = mean_with_noise(
-        pplvm.DisARM(), net, z, torch.tensor([[a[1], b[1]] for a, b in rows]), probability, monkeypatch
-    )
+    v = torch.tensor([[a[1], b[1]] for a, b in rows])
+    mean = mean_with_noise(pplvm.DisARM(), net, z, v, probability, monkeypatch)
     truth, _ = exact_gradient(net, X, elbo, 1)
     assert (mean - truth).abs().max() < 1e-10
 
@@ -115,22 +121,14 @@ def tanh_sinh(nodes: int, width: float = 3.2) -> tuple[torch.Tensor, torch.Tenso
 def test_rebar_by_quadrature(coefficient, monkeypatch):
     """One code of three: the draw by enumeration, the three Gumbels given it by quadrature."""
     net = program((1, 1), 3)
-    u, weight = tanh_sinh(NODES)
+    u, weight = tanh_sinh(48)
     noise, mass = torch.cartesian_prod(u, u, u), torch.cartesian_prod(weight, weight, weight).prod(-1)
-    q = (
-        pair_up(net.model, net.guide, (X,), {})
-        .run_guide(1, (X,), {})
-        .nodes["codes"]["fn"]
-        .base_dist.probs.detach()[0, 0]
-    )
+    q = shares(net)[0]
     z = torch.eye(3).repeat_interleave(len(mass), 0).unsqueeze(1)
     v, probability = noise.repeat(3, 1).unsqueeze(1), q.repeat_interleave(len(mass)) * mass.repeat(3)
     truth, _ = exact_gradient(net, X, elbo, 1)
     objective = frozen(pplvm.REBAR(0.7, coefficient))
     assert (mean_with_noise(objective, net, z, v, probability, monkeypatch) - truth).abs().max() < 1e-10
-
-
-NODES = 48
 
 
 def test_rebar_on_two_codes():
