@@ -45,6 +45,9 @@ PROGRAMS = {
     "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "VAE whose posterior is an inverse autoregressive flow"),
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
+    "diffusion-prior": Entry(
+        "pplvm.programs.diffusion_prior:diffusion_prior", "VAE whose prior is a diffusion of its latents, T of them"
+    ),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
