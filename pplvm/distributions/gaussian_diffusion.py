@@ -6,7 +6,7 @@ reverse   p(u_1, ..., u_T)     = N(u_T; 0, v_T) prod_i p(u_{i-1} | u_i)
 Both have the event (T, Z), the least noisy latent first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -67,7 +67,7 @@ class ForwardDiffusion(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         start, alpha = self.start, torch.sigmoid(self.log_snr).sqrt()
         noise = torch.randn(self._extended_shape(torch.Size(sample_shape)), dtype=start.dtype, device=start.device)
         walk = (self._increments().sqrt().unsqueeze(-1) * noise).cumsum(-2)
@@ -144,7 +144,7 @@ class ReverseDiffusion(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         steps, (T, Z) = self.steps, self.event_shape
         shape = (T, *self._extended_shape(torch.Size(sample_shape))[:-2], Z)
         noise = torch.randn(shape, dtype=steps.alpha.dtype, device=steps.alpha.device)

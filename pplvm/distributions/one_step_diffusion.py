@@ -1,6 +1,7 @@
 """The variational lower bound of a Gaussian diffusion by one of its steps, for the elbo alone."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -86,7 +87,7 @@ class OneStepDiffusion(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         steps = self.steps
         shape = self._extended_shape(torch.Size(sample_shape))
         first = ReverseDiffusion(self.denoise, steps, shape[-1], validate_args=False).expand(shape[:-1]).rsample()
