@@ -1,7 +1,6 @@
 """Uniform numbers that are evenly spread over the batch, each of them uniform by itself."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch

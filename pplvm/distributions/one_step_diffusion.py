@@ -102,7 +102,8 @@ class OneStepDiffusion(dist.TorchDistribution):
         u = (value - self.loc) / self.scale
         index = (self.time * T).long().clamp(max=T - 1)  # (*batch_shape)
         noisy = steps.alpha[index].unsqueeze(-1) * u + steps.sigma[index].unsqueeze(-1) * self.noise
-        away = (u - self.denoise(noisy, steps.log_snr[index])).square().sum(-1)
+        estimate = self.denoise(noisy, steps.log_snr[index].expand(noisy.shape[:-1]))
+        away = (u - estimate).square().sum(-1)
         weight = (steps.pull.square() / steps.variance)[index]
         return self._known(u) - T / 2 * weight * away - self.scale.log().sum(-1)
 
