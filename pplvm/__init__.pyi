@@ -59,6 +59,12 @@ from .objectives.biased import (
     BiasedConcrete as BiasedConcrete,
     BiasedPathwise as BiasedPathwise,
 )
+from .objectives.biased_gumbel_rao import BiasedGumbelRao as BiasedGumbelRao
+from .objectives.biased_reinmax import BiasedReinMax as BiasedReinMax
+from .objectives.biased_codes import (
+    BiasedCodeStraightThrough as BiasedCodeStraightThrough,
+    BiasedCodeRotation as BiasedCodeRotation,
+)
 from .objectives.per_site import PerSite as PerSite
 from .objectives.pyro_objective import PyroObjective as PyroObjective
 from .graphs.compiled import compiled as compiled

@@ -49,6 +49,8 @@ PROGRAMS = {
         "pplvm.programs.diffusion_prior:diffusion_prior", "VAE whose prior is a diffusion of its latents, T of them"
     ),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
+    "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
+    "sq-vae": Entry("pplvm.programs.sq_vae:sq_vae", "grid of discrete codes, drawn by the distance of a noisy vector"),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",
@@ -85,6 +87,19 @@ OBJECTIVES = {
         "pplvm.objectives.biased:BiasedStraightThroughGumbel", "elbo, biased: straight-through Gumbel"
     ),
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
+    "biased-gumbel-rao": Entry(
+        "pplvm.objectives.biased_gumbel_rao:BiasedGumbelRao", "elbo, biased: straight-through Gumbel, noise averaged out"
+    ),
+    "biased-reinmax": Entry("pplvm.objectives.biased_reinmax:BiasedReinMax", "elbo, biased: second order in f"),
+    "biased-code-st": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeStraightThrough", "elbo, biased: VQ-VAE's straight-through (codes)"
+    ),
+    "biased-code-rotation": Entry(
+        "pplvm.objectives.biased_codes:BiasedCodeRotation", "elbo, biased: VQ-VAE's with the rotation trick (codes)"
+    ),
+    "biased-pathwise": Entry(
+        "pplvm.objectives.biased:BiasedPathwise", "elbo, biased: any slope that draws carry (vector quantization)"
+    ),
     "score-iwae": Entry("pplvm.objectives.presets:score_iwae", "iwae: REINFORCE, no baseline"),
     "vimco": Entry("pplvm.objectives.presets:vimco", "iwae: leave-one-out, geometric"),
     "vimco-arithmetic": Entry("pplvm.objectives.presets:vimco_arithmetic", "iwae: leave-one-out, arithmetic"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pplvm.networks.image_layers import Downsampling, ImageLayer, ResidualConvolution, Upsampling
 
-__all__ = ["ConvolutionalDecoder", "ConvolutionalEncoder", "scale_sizes"]
+__all__ = ["ConvolutionalDecoder", "ConvolutionalEncoder", "checked_sizes", "residual_blocks", "scale_sizes"]
 
 
 def scale_sizes(size: tuple[int, int], num_scales: int) -> list[tuple[int, int]]:
@@ -61,11 +61,11 @@ class ConvolutionalEncoder(ImageLayer):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        sizes = _checked("ConvolutionalEncoder", data_shape, channels, num_blocks)
+        sizes = checked_sizes("ConvolutionalEncoder", data_shape, channels, num_blocks)
         layers: list[nn.Module] = []
         for narrow, wide in zip([data_shape[0], *channels[:-1]], channels, strict=True):
             layers.append(Downsampling(narrow, wide, weight_norm))
-            layers += _blocks(wide, num_blocks, len(channels), squeeze_excitation, weight_norm)
+            layers += residual_blocks(wide, num_blocks, len(channels), squeeze_excitation, weight_norm)
         self.layers = nn.Sequential(*layers, nn.SiLU())
         self.last = nn.Linear(channels[-1] * math.prod(sizes[-1]), out_size)
 
@@ -102,13 +102,13 @@ class ConvolutionalDecoder(nn.Module):
         weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        sizes = _checked("ConvolutionalDecoder", out_shape, channels, num_blocks)
+        sizes = checked_sizes("ConvolutionalDecoder", out_shape, channels, num_blocks)
         self.first = nn.Linear(in_size, channels[-1] * math.prod(sizes[-1]))
         self.small_shape = (channels[-1], *sizes[-1])
         layers: list[nn.Module] = []
         wide_to_narrow = list(zip(channels[::-1], [*channels[-2::-1], out_shape[0]], strict=True))
         for (wide, narrow), size in zip(wide_to_narrow, sizes[-2::-1], strict=True):
-            layers += _blocks(wide, num_blocks, len(channels), squeeze_excitation, weight_norm)
+            layers += residual_blocks(wide, num_blocks, len(channels), squeeze_excitation, weight_norm)
             layers += [nn.SiLU()] if size == sizes[0] else []
             layers.append(Upsampling(wide, narrow, size, weight_norm))
         self.layers = _OfBatch(*layers)
@@ -129,16 +129,25 @@ class _OfBatch(ImageLayer):
         return self.layers(x)
 
 
-def _blocks(
+def residual_blocks(
     channels: int, count: int, num_scales: int, squeeze_excitation: bool, weight_norm: bool
 ) -> list[ResidualConvolution]:
+    """Residual blocks of one scale, whose last weights start the smaller the more blocks there are.
+
+    Arguments:
+        count: of blocks at each of the scales.
+    """
     scale = 1 / math.sqrt(count * num_scales) if count else 1.0
     kwargs = {"squeeze_excitation": squeeze_excitation, "weight_norm": weight_norm}
     return [ResidualConvolution(channels, scale=scale, **kwargs) for _ in range(count)]
 
 
-def _checked(name: str, shape: Sequence[int], channels: Sequence[int], num_blocks: int) -> list[tuple[int, int]]:
-    """Height and width at each scale.
+def checked_sizes(name: str, shape: Sequence[int], channels: Sequence[int], num_blocks: int) -> list[tuple[int, int]]:
+    """Height and width at each scale, the finest first.
+
+    Arguments:
+        name: of the network, in messages.
+        shape: (C, H, W) of the image.
 
     Raises:
         ValueError: the arguments fit no network.

@@ -16,7 +16,7 @@ from torch import Tensor
 from pplvm.bounds import Bound, elbo
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.estimate import ObjectiveError
-from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_draw import SiteDraw, family_of
 from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import OfRule, Sitewise
 from pplvm.particles.contract import Site
@@ -211,9 +211,9 @@ def _first(sticks: Tensor) -> Tensor:
 
 
 def _bernoulli_only(site: Site) -> str | None:
-    return None if kind_of(site) == "Bernoulli" else "it pairs yes with no, so it is for Bernoulli sites"
+    return None if family_of(site) == "Bernoulli" else "it pairs yes with no, so it is for Bernoulli sites"
 
 
 def _discrete_only(site: Site) -> str | None:
     known = ("Bernoulli", "OneHotCategorical", "Categorical")
-    return None if kind_of(site) in known else "it is for Bernoulli and categorical sites"
+    return None if family_of(site) in known else "it is for Bernoulli and categorical sites"

@@ -29,6 +29,7 @@ from pplvm.particles.pair import Pair, Particles, cuda_devices
 from pplvm.particles.reparameterized_sites import is_reparameterized
 
 __all__ = [
+    "AsIfItMoved",
     "BiasedConcrete",
     "BiasedConcreteRule",
     "BiasedPathwise",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-class _AsIfItMoved(SiteRule):
+class AsIfItMoved(SiteRule):
     """Differentiate f along surrogate values that depend smoothly on the logits."""
 
     credits_each_datum = False  # the slope is that of all data's terms
@@ -50,10 +51,15 @@ class _AsIfItMoved(SiteRule):
     def surrogate(self, site: SiteDraw) -> Tensor:
         moving = self._moving(site, Discrete(site.fn), site.value)
         place = (moving if self._leaves_the_draw else site.value).detach().expand_as(site.value).requires_grad_()
-        (slope,) = torch.autograd.grad(site.f_relaxed(place, lambda o, draw: self._later(site, o, draw)).sum(), place)
+        f = self._f(site, place, lambda later, draw: self._later(site, later, draw))
+        (slope,) = torch.autograd.grad(f.sum(), place)
         return site.per_datum(slope * moving).mean(0)
 
     _leaves_the_draw = False
+
+    def _f(self, site: SiteDraw, place: Tensor, later: Callable[[Discrete, Tensor], Tensor]) -> Tensor:
+        """f at values of the site (K, ...), differentiable by them: (K, B)."""
+        return site.f_relaxed(place, later)
 
     @abstractmethod
     def _moving(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
@@ -82,14 +88,14 @@ class BiasedStraightThrough(Sitewise):
         super().__init__(BiasedStraightThroughRule(), elbo, num_particles)
 
 
-class BiasedStraightThroughRule(_AsIfItMoved):
+class BiasedStraightThroughRule(AsIfItMoved):
     """The slope at the draw, as if the draw moved like its mean."""
 
     def _moving(self, site: SiteDraw, family: Discrete, draw: Tensor) -> Tensor:
         return family.mean
 
 
-class BiasedStraightThroughGumbelRule(_AsIfItMoved):
+class BiasedStraightThroughGumbelRule(AsIfItMoved):
     """The slope at the draw, as if the draw moved like its relaxation."""
 
     def __init__(self, temperature: float = 0.5) -> None:

@@ -15,7 +15,7 @@ from pplvm.bounds import elbo
 from pplvm.objectives.continuity import require_continuous
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.estimate import ObjectiveError
-from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_draw import SiteDraw, family_of
 from pplvm.objectives.site_rule import SiteRule, is_learning, less_variance
 from pplvm.objectives.sitewise import OfRule, Sitewise
 from pplvm.particles.contract import Site
@@ -268,7 +268,7 @@ def _control_variate(site: SiteDraw, family: Discrete, control: _Relaxation, noi
 
 
 def relaxable_only(site: Site) -> str | None:
-    if kind_of(site) == "Categorical":
+    if family_of(site) == "Categorical":
         return "it reads f between the states, of which an index has none: draw a OneHotCategorical"
     known = ("Bernoulli", "OneHotCategorical")
-    return None if kind_of(site) in known else "it is for Bernoulli and OneHotCategorical sites"
+    return None if family_of(site) in known else "it is for Bernoulli and OneHotCategorical sites"

@@ -37,6 +37,7 @@ class Discrete:
         logits: of ones for a Bernoulli (..., n), normalized log-probabilities otherwise (..., C); they carry the
             gradient of the guide's parameters.
         own: dimensions at the right that belong to one coordinate: 0, or 1 for categories.
+        single: the distribution of one coordinate.
 
     Raises:
         TypeError: the distribution is of another kind.
@@ -46,6 +47,7 @@ class Discrete:
         single = coordinates(fn)
         if not isinstance(single, Bernoulli | OneHotCategorical | Categorical):
             raise TypeError(f"{type(single).__name__} is neither Bernoulli nor categorical")
+        self.single: Distribution = single
         self.is_binary = isinstance(single, Bernoulli)
         self.is_index = isinstance(single, Categorical)
         self.logits: Tensor = single.logits if self.is_binary else single.logits.clamp(min=IMPOSSIBLE)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pplvm.bounds import elbo
 from pplvm.objectives.discrete import Discrete
-from pplvm.objectives.site_draw import SiteDraw, kind_of
+from pplvm.objectives.site_draw import SiteDraw, family_of
 from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.contract import Site
@@ -63,14 +63,14 @@ class MeasureValuedRule(SiteRule):
     many_at_once = True
 
     def claims(self, site: Site) -> bool:
-        return kind_of(site) in RULES or not is_reparameterized(site["fn"])
+        return family_of(site) in RULES or not is_reparameterized(site["fn"])
 
     def refusal(self, site: Site) -> str | None:
         known = ", ".join(RULES)
-        return None if kind_of(site) in RULES else f"its derivative is known for {known} sites only"
+        return None if family_of(site) in RULES else f"its derivative is known for {known} sites only"
 
     def surrogate(self, site: SiteDraw) -> Tensor:
-        return RULES[kind_of(site.site)](site).mean(0)
+        return RULES[family_of(site.site)](site).mean(0)
 
 
 def _normal(site: SiteDraw) -> Tensor:

@@ -2,6 +2,7 @@
 
 f_at         the site at other values, what is drawn given it drawn anew
 f_relaxed    the site and what is drawn given it at values between the states, differentiable in them
+f_moved      the site and what is drawn given it at states, differentiable in them but for their densities
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 
 from pplvm.bounds import Bound
 from pplvm.objectives.discrete import Discrete, softened
@@ -24,7 +26,7 @@ from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair, Particles, draw_from_pair
 from pplvm.particles.reparameterized_sites import is_reparameterized
 
-__all__ = ["SiteDraw", "kind_of"]
+__all__ = ["SiteDraw", "family_of", "kind_of"]
 
 
 class SiteDraw:
@@ -77,7 +79,16 @@ class SiteDraw:
                 f"it from Bernoulli or OneHotCategorical, or give {self.name!r} a rule without a slope, such as DisARM"
             )
         soften = _Soften(self.dependent.redrawn, later)
-        return self.dependent.signal(self._changed(values.unsqueeze(0), soften))
+        return self.dependent.signal(self._changed(values.unsqueeze(0), soften, frozenset({self.name}) | soften.names))
+
+    def f_moved(self, values: Tensor, later: Callable[[Discrete, Tensor], Tensor]) -> Tensor:
+        """f at states (K, ...) of the site, differentiable by them: (K, B); densities of states have no slope in them.
+
+        Arguments:
+            values: of the site.
+            later: what a discrete latent that is drawn given the site becomes, a state, from its family and its draw.
+        """
+        return self.dependent.signal(self._changed(values.unsqueeze(0), _Soften(self.dependent.redrawn, later)))
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform noise strictly inside (0, 1), since `torch.rand` may be 0."""
@@ -129,11 +140,18 @@ class SiteDraw:
     @property
     def _unreached_softly(self) -> dict[str, str]:
         """Later sites that are neither reparameterized nor relaxable, and their kinds."""
-        kinds = {name: kind_of(site) for name, site in self._later_draws().items()}
-        return {name: kind for name, kind in kinds.items() if kind not in ("Bernoulli", "OneHotCategorical")}
+        later = self._later_draws().items()
+        return {name: kind_of(site) for name, site in later if family_of(site) not in ("Bernoulli", "OneHotCategorical")}
 
-    def _changed(self, values: Tensor, soften: "_Soften | None" = None) -> Particles:
-        """Run the program with the site at values (R, K, ...) and sites that depend on it redrawn."""
+    def _changed(
+        self, values: Tensor, soften: "_Soften | None" = None, soft: frozenset[str] = frozenset()
+    ) -> Particles:
+        """Run the program with the site at values (R, K, ...) and sites that depend on it redrawn.
+
+        Arguments:
+            soften: gives discrete ones among them their values.
+            soft: sites whose densities are extended to values between the states.
+        """
         R, K = values.shape[:2]
         fixed = Trace()
         fixed.nodes.update({n: s for n, s in self.drawn.guide_trace.nodes.items() if site_is_subsample(s)})
@@ -150,7 +168,7 @@ class SiteDraw:
         pair = replace(self._pair.again, guide=guide)
         if soften is not None:
             soften.draws = {n: self._padded(v["value"], v["fn"].event_dim) for n, v in self._later_draws().items()}
-            pair = _SoftPair(**vars(pair) | {"guide": soften(guide), "soft": frozenset({self.name, *soften.draws})})
+            pair = _SoftPair(**vars(pair) | {"guide": soften(guide), "soft": soft & {self.name, *soften.draws}})
         return draw_from_pair(pair, R * K, self._args, self._kwargs)
 
     def _later_draws(self) -> dict[str, Site]:
@@ -198,3 +216,13 @@ class _Soften(Messenger):
 def kind_of(site: Site) -> str:
     """The name of a site's distribution."""
     return type(coordinates(site["fn"])).__name__
+
+
+def family_of(site: Site) -> str:
+    """The name of a site's distribution, or of the discrete one that it is a child of and draws as."""
+    single = coordinates(site["fn"])
+    if not single.has_rsample:
+        for family in (Bernoulli, OneHotCategorical, Categorical):
+            if isinstance(single, family):
+                return family.__name__
+    return type(single).__name__

@@ -3,9 +3,7 @@
 p(z) = prior,   p(x | z) = likelihood(decoder(z)),   q(z | x) = encoder(x)
 """
 
-import inspect
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import Any, Literal
 
 import pyro
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.networks.dense import MLP, activation_named
-from pplvm.networks.leading_dims import LeadingDims
+from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.likelihoods import BernoulliOutputs, GaussianOutputs, Likelihood, likelihood_named, start_at
 from pplvm.programs.parts import bernoulli, diagonal_normal, gaussian
 from pplvm.programs.sizes import require_dense_sizes
@@ -107,14 +105,14 @@ class VAE(nn.Module):
                 raise TypeError(f"VAE: {name} must be a module or a function, got {part!r}")
 
     def model(self, x: Tensor, *conditions: Tensor) -> None:
-        self._require_used(conditions)
+        require_taken("VAE", conditions, (self.encoder, 1), (self.decoder, 1), (self.prior, 0))
         with pyro.plate("batch", len(x)):
-            z = pyro.sample("z", _given(self.prior, (), conditions))  # (K, B, *event)
-            p_x = self.likelihood(_given(self.decoder, (z,), conditions))
-            pyro.sample("x", p_x, obs=self._shaped(x, p_x.event_shape))
+            z = pyro.sample("z", given("VAE", self.prior, (), conditions))  # (K, B, *event)
+            p_x = self.likelihood(given("VAE", self.decoder, (z,), conditions))
+            pyro.sample("x", p_x, obs=shaped("VAE", x, p_x.event_shape))
 
     def guide(self, x: Tensor, *conditions: Tensor) -> None:
-        found = _given(self.encoder, (x.flatten(1) if self._flattens else x,), conditions)
+        found = given("VAE", self.encoder, (x.flatten(1) if self._flattens else x,), conditions)
         q_z = diagonal_normal(found) if isinstance(found, Tensor) else found
         with pyro.plate("batch", len(x)):
             pyro.sample("z", q_z)
@@ -131,57 +129,3 @@ class VAE(nn.Module):
 
     def _gaussian(self, mean: Tensor) -> dist.TorchDistribution:
         return gaussian(mean, self.log_scale)
-
-    def _require_used(self, conditions: tuple[Tensor, ...]) -> None:
-        takers = ((self.encoder, 1), (self.decoder, 1), (self.prior, 0))
-        if conditions and not any(_places(part) > own for part, own in takers):
-            raise ValueError(
-                "VAE: the data have conditions, and no part takes them: leave them out, or let the encoder, the "
-                "decoder or the prior have a further argument, such as forward(self, z, y)"
-            )
-
-    def _shaped(self, x: Tensor, shape: torch.Size) -> Tensor:
-        """The data in the likelihood's shape: flattened, or with a channel."""
-        if x[:1].numel() != len(x[:1]) * shape.numel():
-            raise ValueError(
-                f"VAE: the likelihood is one of data of shape {tuple(shape)}, and these have shape "
-                f"{tuple(x.shape[1:])}: give it a decoder of their size, and its event as many dimensions (.to_event)"
-            )
-        return x.reshape(len(x), *shape)
-
-
-def _given(part: Callable[..., Any], inputs: tuple[Tensor, ...], conditions: tuple[Tensor, ...]) -> Any:
-    """Call a module with its inputs and as many conditions as it takes."""
-    taken = conditions[: max(0, _places(part) - len(inputs))] if conditions else ()
-    try:
-        return part(*inputs, *taken)
-    except TypeError as error:
-        if (needed := _needed(part) - len(inputs)) <= len(taken):
-            raise
-        raise ValueError(
-            f"VAE: a part, {getattr(part, '__name__', type(part).__name__)}, needs {needed} of the data's conditions, "
-            f"and there {'is' if len(taken) == 1 else 'are'} {len(taken) or 'none'}: give data that have them, as "
-            "data.conditioned('labels') or --condition labels"
-        ) from error
-
-
-def _places(part: Callable[..., Any]) -> int:
-    """The number of inputs that a module or callable takes: positional, and optional where None is the default."""
-    if isinstance(part, LeadingDims):
-        return _places(part.layer)
-    taken = _positional(part)
-    if any(p.kind is p.VAR_POSITIONAL for p in taken):
-        return 2**31
-    return sum(1 for _ in takewhile(lambda p: p.default is p.empty or p.default is None, taken))
-
-
-def _needed(part: Callable[..., Any]) -> int:
-    """The number of inputs without a default that a module or callable has."""
-    if isinstance(part, LeadingDims):
-        return _needed(part.layer)
-    return sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _positional(part))
-
-
-def _positional(part: Callable[..., Any]) -> list[inspect.Parameter]:
-    every = inspect.signature(part.forward if isinstance(part, nn.Module) else part).parameters.values()
-    return [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]

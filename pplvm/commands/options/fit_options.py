@@ -2,7 +2,7 @@
 
 import argparse
 
-from pplvm.commands.options.option_types import at_least, fraction, not_negative, positive
+from pplvm.commands.options.option_types import at_least, fraction, not_negative, penalty, positive
 from pplvm.commands.options.parser import Parser
 from pplvm.commands.options.shared_options import (
     add_data,
@@ -61,7 +61,9 @@ def _add_stage(group: argparse._ActionsContainer) -> None:
 
 def _add_objective(group: argparse._ActionsContainer) -> None:
     group.add_argument(
-        "--objective", help="name or module:Name, NAME@setting=value@...; default: pathwise where legal, else rloo"
+        "--objective",
+        help="name or module:Name, NAME@setting=value@...; default: the program's own, or pathwise where "
+        "legal, else rloo",
     )
     group.add_argument("--particles", type=at_least(1), metavar="K", help="number of particles [the objective's own]")
     group.add_argument("--beta", type=not_negative, help="weight of the KL terms [1]")
@@ -72,6 +74,10 @@ def _add_objective(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--balance-kl", action="store_true", help="while --warmup lasts, weigh latents by their share of the KL"
     )
+    group.add_argument(
+        "--penalty", action="append", default=[], type=penalty, metavar="NAME=WEIGHT",
+        help="minimise this deterministic site of the guide too, beside or in place of the program's own; may repeat",
+    )  # fmt: skip
     group.add_argument(
         "--aggressive",
         action="store_true",

@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["at_least", "fraction", "names", "not_negative", "positive"]
+__all__ = ["at_least", "fraction", "names", "not_negative", "penalty", "positive"]
 
 
 def at_least(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
@@ -52,6 +52,19 @@ def fraction(text: str) -> float:
     if not 0 < (value := _number(text)) < 1:
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, as 0.999, got {text}")
     return value
+
+
+def penalty(text: str) -> str:
+    """The name and weight of a penalty, NAME=WEIGHT.
+
+    Example:
+        >>> penalty("commitment=0.25")
+        'commitment=0.25'
+    """
+    name, _, weight = text.partition("=")
+    if not name or not weight:
+        raise argparse.ArgumentTypeError(f"must read NAME=WEIGHT, as commitment=0.25, got {text!r}")
+    return f"{name}={_number(weight):g}"
 
 
 def names(text: str) -> str:

@@ -49,8 +49,9 @@ def with_config(
     """
     path = Path(arguments.config) if arguments.resume is None else _config_of_run(arguments)
     config = trusted_config(path, words, arguments.trust)
-    if getattr(arguments, "train", None):
-        config.pop("train", None)  # what is typed is another choice, and no part more
+    for option in ("train", "penalty"):
+        if getattr(arguments, option, None):
+            config.pop(option, None)  # what is typed is another choice, and no part more
     typed = list(words)[list(words).index(arguments.command) + 1 :]
     return parser.parse_args([arguments.command, *as_argv(config, settings_of(arguments), path), *typed])
 

@@ -9,6 +9,9 @@ from pplvm.objectives.biased import (
     BiasedStraightThrough,
     BiasedStraightThroughGumbel,
 )
+from pplvm.objectives.biased_codes import BiasedCodeRotation, BiasedCodeStraightThrough
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
@@ -28,7 +31,16 @@ from pplvm.objectives.wake_sleep import ReweightedWakeSleep, WakeSleep
 __all__ = ["RULES", "rule_of"]
 
 RULES: dict[str, tuple[type, ...]] = {
-    "biased relaxation": (BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel, BiasedPathwise),
+    "biased relaxation": (
+        BiasedConcrete,
+        BiasedStraightThrough,
+        BiasedStraightThroughGumbel,
+        BiasedGumbelRao,
+        BiasedReinMax,
+        BiasedCodeStraightThrough,
+        BiasedCodeRotation,
+        BiasedPathwise,
+    ),
     "pathwise": (
         Pathwise,
         AnalyticKL,
