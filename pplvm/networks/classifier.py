@@ -18,7 +18,8 @@ class ImageClassifier(nn.Module):
     dropout and no batch normalization: training and evaluation mode compute the same.
 
     Arguments:
-        data_shape: (C, H, W); images come as (..., C, H, W), grey ones as (..., H, W) too, or flattened, (..., C H W).
+        data_shape: (C, H, W); images come as (..., C, H, W), grey ones as (..., H, W) too, or flattened, (..., C H W);
+            a grey one (1, H, W) is one image with a channel, so that batches that may be of one are best flattened.
         num_classes: at least 2.
         channels: of each scale, the first at full size.
         hidden_size: width of the hidden layer.
@@ -91,7 +92,7 @@ class CrossEntropy(nn.Module):
     """The mean cross-entropy of a classifier's logits, a loss to train by `pplvm.fit` on data with labels.
 
     Arguments:
-        classifier: x (B, ...) to logits (B, classes).
+        classifier: flattened images (B, D) to logits (B, classes).
 
     Example:
         >>> import torch
@@ -106,7 +107,7 @@ class CrossEntropy(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """The mean over data whose label is known, in nats, (); labels of -1 are of no class."""
-        each = cross_entropy(self.classifier(x), labels, ignore_index=-1, reduction="sum")
+        each = cross_entropy(self.classifier(x.flatten(1)), labels, ignore_index=-1, reduction="sum")
         return each / (labels >= 0).sum().clamp(min=1)
 
 
@@ -114,7 +115,8 @@ def accuracy(classifier: nn.Module, x: Tensor, labels: Tensor) -> float:
     """The share of data of which a classifier gives the right class the highest logit.
 
     Arguments:
-        classifier: x (N, ...) to logits (N, classes).
+        classifier: flattened images (N, D) to logits (N, classes).
+        x: (N, ...).
         labels: (N,) integers.
     """
-    return float((classifier(x).argmax(-1) == labels).double().mean())
+    return float((classifier(x.flatten(1)).argmax(-1) == labels).double().mean())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pplvm.distributions.low_discrepancy_uniform import LowDiscrepancyUniform
 from pplvm.networks.denoising_mlp import DenoisingMLP
 from pplvm.networks.dense import MLP, activation_named
+from pplvm.programs.conditions import shaped
 from pplvm.programs.dense_networks import dense_decoder
 from pplvm.programs.latent_diffusion import LatentDiffusion
 from pplvm.programs.likelihoods import GaussianOutputs, likelihood_named
@@ -84,7 +85,7 @@ class DiffusionPrior(nn.Module):
                 chain = pyro.sample("chain", self.prior.reverse_chain())  # (K, B, T, Z)
                 z = pyro.sample("z", self.prior.given_chain(chain))
             p_x = self.likelihood(self.decoder(z))
-            pyro.sample("x", p_x, obs=_shaped(x, p_x.event_shape))
+            pyro.sample("x", p_x, obs=shaped("DiffusionPrior", x, p_x.event_shape))
 
     def guide(self, x: Tensor) -> None:
         found = self.encoder(x.flatten(1) if self.flatten else x)
@@ -166,13 +167,3 @@ def diffusion_prior(
     if isinstance(outputs, GaussianOutputs):
         program.log_scale = outputs.log_scale  # the name that it has in a VAE
     return program
-
-
-def _shaped(x: Tensor, shape: torch.Size) -> Tensor:
-    """The data in the likelihood's shape."""
-    if x[:1].numel() != len(x[:1]) * shape.numel():
-        raise ValueError(
-            f"DiffusionPrior: the likelihood is one of data of shape {tuple(shape)}, and these have shape "
-            f"{tuple(x.shape[1:])}: give it a decoder of their size, and its event as many dimensions (.to_event)"
-        )
-    return x.reshape(len(x), *shape)
