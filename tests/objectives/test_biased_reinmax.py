@@ -10,8 +10,8 @@ from torch import nn
 
 import pplvm
 from pplvm.bounds import elbo
-from tests.problems import BernoulliToy, entries, exact_gradient, exact_moments
 from tests.objectives.test_sitewise_categorical import TwoDice, X
+from tests.problems import BernoulliToy, entries, exact_gradient, exact_moments
 
 
 class Smooth(nn.Module):
