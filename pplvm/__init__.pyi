@@ -12,6 +12,8 @@ from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
+from .distributions.nearest_code import NearestCode as NearestCode
+from .distributions.code_categorical import CodeCategorical as CodeCategorical
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
@@ -21,6 +23,8 @@ from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .programs.delta_vae import DeltaVAE as DeltaVAE
 from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
+from .programs.vq_vae import VQVAE as VQVAE, vq_vae as vq_vae
+from .programs.sq_vae import SQVAE as SQVAE, sq_vae as sq_vae
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife

@@ -12,6 +12,7 @@ from pplvm.distributed.ranks import my_rows, rank, size
 
 __all__ = [
     "all_gather_rows",
+    "all_gather_shares",
     "all_reduce_mean",
     "all_reduce_sum",
     "any_rank",
@@ -73,6 +74,25 @@ def all_gather_rows(mine: Tensor, n: int) -> Tensor:
     parts = [torch.empty_like(padded) for _ in range(size())]
     distributed.all_gather(parts, padded)
     return torch.stack(parts, 1).flatten(0, 1)[:n].to(mine.device)
+
+
+def all_gather_shares(mine: Tensor) -> Tensor:
+    """All rows (R n, ...) on each rank, rank after rank, from the n rows of each, as `my_share` gave them.
+
+    Raises:
+        ValueError: a rank has another number of rows than the first.
+    """
+    if size() == 1:
+        return mine.detach()
+    there = on_backend_device(mine)
+    counts = torch.zeros(size(), dtype=torch.long, device=there.device)
+    counts[rank()] = len(mine)
+    distributed.all_reduce(counts)
+    if len(set(found := counts.tolist())) > 1:
+        raise ValueError(f"all_gather_shares: the ranks have {found} rows: give each the same number")
+    parts = [torch.empty_like(there) for _ in range(size())]
+    distributed.all_gather(parts, there)
+    return torch.cat(parts).to(mine.device)
 
 
 def broadcast_object(value: Any) -> Any:

@@ -33,7 +33,8 @@ def require_equal(module: nn.Module, when: str = "now", cure: str = DRIFT) -> No
     """Raise RuntimeError on every rank if a parameter or buffer differs between ranks; broadcasts all of them."""
     if size() == 1:
         return
-    held = _held(module)
+    own = _rank_buffers(module)
+    held = {name: tensor for name, tensor in _held(module).items() if name not in own}
     of_first = [on_backend_device(tensor) for tensor in held.values()]
     for tensor in of_first:
         distributed.broadcast(tensor, src=0)
@@ -48,7 +49,8 @@ def parallel(loss: nn.Module, batch: Batch, find_unused: bool | None = None) -> 
     The loss is tried once on the first rank's batch, the random state set aside and all that it counts put back: what
     is made on first use exists then, and all start equal. After each step, floating-point buffers that steps move are
     averaged over ranks: exact for averages of batch means, such as a `MovingAverage` or the running mean of batch norm
-    (which normalizes by its own share, here as in any DDP).
+    (which normalizes by its own share, here as in any DDP). Buffers that a module names in an attribute `rank_buffers`
+    are each rank's own: neither averaged nor compared.
 
     Arguments:
         loss: maps a batch to the mean over its data, (); in train mode.
@@ -127,6 +129,7 @@ def _trial(loss: nn.Module, parts: Sequence[Tensor]) -> tuple[bool, list[str]]:
     moved = [name for name, tensor in after.items() if not _same(before[name], tensor)]
     for name in moved:
         after[name].detach().copy_(before[name])
+    moved = [name for name in moved if name not in _rank_buffers(loss)]
     averages = [name for name, buffer in loss.named_buffers() if name in moved and buffer.is_floating_point()]
     return any(gradient is None for gradient in found), averages
 
@@ -135,6 +138,12 @@ def _held(module: nn.Module) -> dict[str, Tensor]:
     """The parameters and buffers of a module, without uninitialized (lazy) ones."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     return {name: tensor for name, tensor in tensors.items() if not is_lazy(tensor)}
+
+
+def _rank_buffers(module: nn.Module) -> set[str]:
+    """Names of the buffers that are each rank's own."""
+    named = module.named_modules(remove_duplicate=False)
+    return {f"{name}.{own}" if name else own for name, each in named for own in getattr(each, "rank_buffers", ())}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

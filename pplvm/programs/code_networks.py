@@ -88,6 +88,7 @@ def convolutional_code_networks(
     """
     if data_shape is None:
         raise ValueError("vq_vae: channels are of convolutions, and the data are no images: leave channels out")
+    channels = [channels] if isinstance(channels, int) else channels  # as a setting gives one scale
     encoder = CodeMapEncoder(data_shape, code_size, channels)
     if grid is not None and _require_grid(grid) != encoder.grid:
         raise ValueError(

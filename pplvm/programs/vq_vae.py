@@ -193,8 +193,7 @@ def vq_vae(
     if channels is None:
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
-        several = [channels] if isinstance(channels, int) else channels
-        networks = convolutional_code_networks(named, data_shape, code_size, several, grid, data_mean)
+        networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
     return VQVAE(
         networks.encoder,

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from pplvm.batch import Batch
-from pplvm.distributed.collectives import any_rank
+from pplvm.distributed.collectives import all_gather_shares, any_rank
 from pplvm.distributed.ranks import size
 from pplvm.graphs.compiled import Compiled
 from pplvm.training.batch_arguments import arguments_of, number_refused
@@ -41,6 +41,14 @@ class Step:
 
 class Stepper:
     """Takes training steps: loss, gradient, clipping, optimizers, schedulers, averages.
+
+    Modules may change between steps. One that has a method `after_step(all_rows)` has it called once after each step,
+    when the optimizers have moved and before the running average is updated: there a codebook takes up the counts of
+    the batch, or gives unused codes another place. `all_rows(tensor)` is the tensor's rows on all ranks, rank after
+    rank, (R n, ...) from (n, ...), alike on every rank; with one process it is the tensor. All ranks make the same
+    calls of it, and change their modules alike: by what it gives, buffers that `parallel` averages, and equal seeds.
+    A training loop without this class calls it itself: `for module in loss.modules(): module.after_step(lambda x: x)`
+    where there is one.
 
     Arguments:
         loss: a module that maps a batch to a scalar, `compiled` or not, wrapped for data parallelism or not.
@@ -118,8 +126,11 @@ class Stepper:
         return Step(loss, norm)
 
     def end_step(self) -> None:
-        """Update schedulers and averages, once a step."""
+        """Update modules that change between steps, schedulers and averages, once a step."""
         self._has_moved = True
+        for module in self.plain.modules():  # each once, whatever its names
+            if callable(after_step := getattr(module, "after_step", None)):
+                after_step(all_gather_shares)
         for scheduler in self.schedulers:
             scheduler.step()
         if self.averaged is not None:

@@ -198,6 +198,8 @@ def test_11_only_the_first_writes_and_all_read(of):
         assert case["total"].tolist() == [2.0, 1.0] and case["mean"].tolist() == [1.0, 0.5]
         assert case["any"] == [True, False]
         assert "batch size 3 is not divisible by 2 ranks" in case["uneven"]
+        assert torch.equal(case["shares"], torch.arange(8).reshape(4, 2))
+        assert "the ranks have [2, 3] rows" in case["unequal"]
     assert [int(case["outside of a step"]) for case in (first, second)] == [0, 1]
     assert [case["share"].tolist() for case in (first, second)] == [[0, 1], [2, 3]]
 
@@ -218,6 +220,26 @@ def test_a_loss_is_made_parallel_again_for_a_second_fit(of):
     for case in of("a_second_fit"):
         assert case["complaints"] == ["no complaint"] * 2
         assert "eval mode" in case["in eval mode"]
+
+
+def test_codebooks_of_two_ranks_are_those_of_one_process(of):
+    """By gradient and as a moving average, with the usage of the epoch; the trial before leaves no trace."""
+    first, second = of("codebooks")
+    assert len(first) == 8
+    for name, case in first.items():
+        assert case["trial left no trace"] and torch.equal(case["usage"], second[name]["usage"])
+        assert all(torch.equal(a, b) for a, b in zip(case["codes"], second[name]["codes"], strict=True))
+        if name.endswith(" 0.0"):
+            assert len(case["apart"]) >= 6 and max(case["apart"].values()) < 1e-9, case["apart"]
+
+
+def test_ranks_restart_dead_codes_alike(of):
+    """The restarts happen, and both ranks (which have compared all they hold after each step) agree on them."""
+    for case in of("codebooks"):
+        for tier in ("off", "graph"):
+            for kind in ("Codebook", "MovingAverageCodebook"):
+                with_restarts, without = (case[f"{kind}, {tier}, {below}"]["codes"][-1] for below in (0.5, 0.0))
+                assert not torch.allclose(with_restarts, without)
 
 
 @pytest.fixture
@@ -254,6 +276,7 @@ def everything_alone():
     for same in (
         collectives.all_reduce_sum,
         collectives.all_reduce_mean,
+        collectives.all_gather_shares,
         collectives.shared_mean,
         ranks.my_share,
         collectives.broadcast_object,

@@ -7,6 +7,7 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.code_categorical import CodeCategorical
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
@@ -14,6 +15,7 @@ from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
 from pplvm.distributions.logistic import Logistic
 from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.nearest_code import NearestCode, rotation
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
@@ -58,6 +60,10 @@ def colours(a):
     """Images of one pixel, a batch of two, three components."""
     of_channels = a[..., None, None, None] * a.new_tensor([1.0, 2.0, 3.0])[:, None, None]
     return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
+
+
+def four_codes(a):
+    return torch.linspace(-1, 1, 12, device=a.device, dtype=a.dtype).cos().reshape(4, 3)
 
 
 def coupled(a):
@@ -110,6 +116,9 @@ DISTRIBUTIONS = {
     "DiscretizedLogisticMixtureRGB": colours,
     "PowerSpherical": lambda a: PowerSpherical(direction(a), a.exp().sum(-1)),
     "VonMisesFisher": lambda a: VonMisesFisher(direction(a), a.exp().sum(-1)),
+    "NearestCode": lambda a: NearestCode(a, four_codes(a)),
+    "NearestCode, rotated": lambda a: NearestCode(a, four_codes(a), rotation),
+    "CodeCategorical": lambda a: CodeCategorical(a, four_codes(a), a.exp().sum(-1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
@@ -158,6 +167,20 @@ def test_divergences_of_ours(accelerator, name):
         fn = DISTRIBUTIONS[name](a)
         other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
         return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["NearestCode", "CodeCategorical"])
+def test_divergences_of_codes(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        fn = DISTRIBUTIONS[name](a)
+        of_codes = fn.index if name == "NearestCode" else fn.temperature
+        other = dist.OneHotCategorical(logits=torch.ones(4, device=device, requires_grad=True))
+        divergence = kl_divergence(fn, other)
+        divergence.sum().backward()
+        return divergence, of_codes, fn.codes, a.grad
 
     accelerator.same(on)
 

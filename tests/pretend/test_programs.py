@@ -7,8 +7,10 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
@@ -25,9 +27,11 @@ from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.sq_vae import sq_vae
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae import vq_vae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -77,6 +81,22 @@ PROGRAMS = {
         lambda: (torch.randint(5, (B, D)) / 4,),
         Pathwise(iwae, 2),
     ),
+    "vq-vae": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, stochastic": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), posterior="stochastic"),
+        binary,
+        LeaveOneOut(iwae, 2),
+    ),
+    "vq-vae of maps": (
+        lambda: vq_vae(64, channels=(4, 6), data_shape=(1, 8, 8), posterior="rotation", data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        BiasedPathwise(num_particles=2),
+    ),
+    "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "flow-prior-vae": (
         lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, num_couplings=2, flow_hidden_sizes=(4,)),
@@ -148,6 +168,8 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("flow-prior-vae", marks=pytest.mark.slow),
         pytest.param("dequantized-flow", marks=pytest.mark.slow),
+        pytest.param("vq-vae", marks=pytest.mark.slow),
+        pytest.param("vq-vae of maps", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

@@ -8,8 +8,10 @@ from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
@@ -26,9 +28,11 @@ from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.sq_vae import sq_vae
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae import vq_vae
 
 B, D = 4, 6
 
@@ -127,6 +131,17 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "vq-vae": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, stochastic": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), likelihood="gaussian", posterior="stochastic"),
+        real,
+        LeaveOneOut(iwae, 3),
+    ),
+    "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 

@@ -395,6 +395,32 @@ def test_clipping_schedules_and_averages_are_those_of_torch():
         fit(loss, [], optimizer, clip=0.0)
 
 
+def test_a_module_that_changes_between_steps_is_told_once_a_step_before_the_average():
+    """Though two names lead to it, and before `averaged` sees it: its buffer counts the steps that have moved it."""
+
+    class Counting(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 1)
+            self.register_buffer("steps", torch.zeros(()))
+
+        @torch.no_grad()
+        def after_step(self, all_rows):
+            moved.append(not torch.equal(self.weight, weights[-1]))
+            weights.append(self.weight.clone())
+            assert torch.equal(all_rows(self.weight), self.weight)
+            self.steps += 1
+
+    net = Counting()
+    weights, moved = [net.weight.detach().clone()], []
+    loss = Squares(torch.nn.ModuleDict({"one": net, "two": net})["one"])
+    loss.again = net
+    averaged = AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    fit(loss, 3 * [torch.randn(4, 3)], optimizer, averaged=averaged, compile="graph").run()
+    assert float(net.steps) == 3 and moved == 3 * [True]
+    assert float(averaged.module.net.steps) == 0.25 * 1 + 0.25 * 2 + 0.5 * 3
+
+
 def test_the_aggressive_rule_steps_the_guide_until_its_loss_rises_and_the_model_once():
     parts = torch.nn.ModuleDict({"model": torch.nn.Linear(1, 1), "guide": torch.nn.Linear(1, 1)})
     losses = iter([4.0, 3.0, 2.0, 2.0, 5.0, 5.0, 9.0] + 20 * [1.0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from pplvm.distributed.ranks import join, rank
-from tests.distributed.ranks import gradients, pitfalls
+from tests.distributed.ranks import codebooks, gradients, pitfalls
 
 CASES = (
     gradients.gradients,
@@ -29,6 +29,7 @@ CASES = (
     pitfalls.small_things,
     pitfalls.nan_on_one_rank,
     pitfalls.a_second_fit,
+    codebooks.codebooks,
 )
 
 if __name__ == "__main__":

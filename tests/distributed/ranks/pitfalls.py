@@ -193,6 +193,8 @@ def small_things():
         "any": [collectives.any_rank(ranks.rank() == 1), collectives.any_rank(False)],
         "outside of a step": collectives.shared_mean(torch.tensor(float(ranks.rank()))),
         "share": ranks.my_share(torch.arange(4)),
+        "shares": collectives.all_gather_shares(ranks.my_share(torch.arange(8).reshape(4, 2))),
+        "unequal": refusal(lambda: collectives.all_gather_shares(torch.zeros(2 + ranks.rank()))),
         "uneven": refusal(lambda: ranks.my_share(torch.zeros(3))),
     }
 
