@@ -7,6 +7,7 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.score_function import LeaveOneOut
@@ -23,11 +24,14 @@ from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
+from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
+from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae import vq_vae
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -51,6 +55,18 @@ def full_covariance():
 def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
     return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, num_steps=2), **parts)
+
+
+def under_pixelcnn(num_classes=None):
+    program, sizes = vq_vae(D, (1, 2), 3, 2, (5,)), {"channels": 4, "kernel_sizes": (3, 3)}
+    of_classes = lambda: ClassConditionalPixelCNNPrior(3, (1, 2), num_classes, **sizes)
+    program.prior = of_classes() if num_classes else PixelCNNPrior(3, (1, 2), **sizes)
+    return program
+
+
+def pixel_vae():
+    likelihood = PixelCNNLikelihood((2, 3), 3, 4, (3,), pixel_dropout=0.3)
+    return VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3))))
 
 
 PROGRAMS = {
@@ -98,6 +114,13 @@ PROGRAMS = {
     "delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2, data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
     "semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
+    "vq-vae under a PixelCNN": (under_pixelcnn, binary, BiasedPathwise(iwae, 2)),
+    "vq-vae under a PixelCNN, with labels": (
+        lambda: under_pixelcnn(3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(iwae, 2),
+    ),
+    "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),
@@ -148,6 +171,7 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("flow-prior-vae", marks=pytest.mark.slow),
         pytest.param("dequantized-flow", marks=pytest.mark.slow),
+        pytest.param("vq-vae under a PixelCNN", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

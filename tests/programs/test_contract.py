@@ -24,11 +24,14 @@ from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
+from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
+from pplvm.programs.pixelcnn_prior import PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae import vq_vae
 
 B, D = 4, 6
 
@@ -67,6 +70,17 @@ def semi_amortized():
     parts = {"decoder": MLP(2, D), "likelihood": bernoulli, "prior": StandardNormal(2)}
     encoder = nn.Sequential(nn.Flatten(1), MLP(D, 4))
     return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, num_steps=2), **parts)
+
+
+def under_pixelcnn():
+    program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
+    program.prior = PixelCNNPrior(3, (2, 2), channels=4, kernel_sizes=(3, 3))
+    return moved(program)
+
+
+def pixel_vae():
+    likelihood = PixelCNNLikelihood((2, 3), 3, 4, (3,))
+    return moved(VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3)))))
 
 
 MEAN = torch.linspace(0, 1, D, dtype=torch.float64)
@@ -127,6 +141,8 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "vq-vae under a PixelCNN": (under_pixelcnn, binary, LeaveOneOut(elbo, 4)),
+    "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }
 
