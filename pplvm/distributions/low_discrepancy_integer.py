@@ -70,6 +70,10 @@ class LowDiscrepancyInteger(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
+    def at_temperature(self, temperature: float) -> "LowDiscrepancyInteger":
+        """The same: it has no parameters, and stays uniform at any temperature."""
+        return self
+
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         size = shape[-1] if shape else 1

@@ -93,6 +93,10 @@ class UniformPermutation(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
+    def at_temperature(self, temperature: float) -> "UniformPermutation":
+        """The same: it has no parameters, and stays uniform at any temperature."""
+        return self
+
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return torch.rand(shape, device=self._zero.device).argsort(-1)

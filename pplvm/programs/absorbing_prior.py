@@ -82,7 +82,7 @@ class AbsorbingPrior(_AbsorbingPrior):
         width: int = 64,
         num_layers: int = 3,
         num_heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         one_step: bool = True,
     ) -> None:
         num_positions = require_grid(type(self).__name__, num_codes, grid)
@@ -122,7 +122,7 @@ class ClassConditionalAbsorbingPrior(_AbsorbingPrior):
         width: int = 64,
         num_layers: int = 3,
         num_heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         one_step: bool = True,
     ) -> None:
         num_positions = require_grid(type(self).__name__, num_codes, grid)

@@ -30,6 +30,9 @@ POSTERIORS: dict[str, Callable[[float], Callable[[Tensor, Tensor], dist.TorchDis
     "stochastic": StochasticCodes,
 }
 
+COMMITMENT = 0.25
+"""The weight of van den Oord et al., for means over values of the data and of the vectors."""
+
 
 class VQVAE(nn.Module):
     """A variational autoencoder whose latents are N codes of a codebook of K vectors E of length D.
@@ -50,6 +53,8 @@ class VQVAE(nn.Module):
             method `auxiliary()`, a dictionary of distributions by name, these are drawn before the codes in both roles
             and given to it by name.
         posterior: z (B, N, D) and codes (K, D) to the distribution of one code, with event (K,).
+        commitment: the default weight of that penalty. The bound sums over all values of a datum, in nats, as losses of
+            means over values do not: their .25 is .25 values / D here.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(e, y) and prior(y) which take y are
     given it.
@@ -82,8 +87,10 @@ class VQVAE(nn.Module):
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: Callable[..., dist.TorchDistribution],
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = NearestCode,
+        commitment: float = 0.25,
     ) -> None:
         super().__init__()
+        self.commitment = commitment
         self.encoder, self.codebook, self.decoder = encoder, codebook, decoder
         self.likelihood, self.prior, self.posterior = likelihood, prior, posterior
         for name in ("encoder", "decoder", "likelihood", "prior", "posterior"):
@@ -100,7 +107,7 @@ class VQVAE(nn.Module):
         """The weights of penalties that `pplvm fit` takes unless told."""
         if not self._is_nearest:
             return {}
-        return {"commitment": 0.25} | ({"codebook": 1.0} if self.codebook.has_loss else {})
+        return {"commitment": self.commitment} | ({"codebook": 1.0} if self.codebook.has_loss else {})
 
     def model(self, x: Tensor, *conditions: Tensor) -> None:
         require_taken("VQVAE", conditions, (self.encoder, 1), (self.decoder, 1), (self.prior, 0))
@@ -210,4 +217,5 @@ def vq_vae(
     start_codes(codes, networks.encoder, initial_codes, data_examples, shape)
     prior_of_codes = code_prior_named(prior, networks.grid, num_codes, num_classes)
     stated = POSTERIORS[posterior](temperature)
-    return VQVAE(networks.encoder, codes, networks.decoder, networks.likelihood, prior_of_codes, stated)
+    parts = networks.encoder, codes, networks.decoder, networks.likelihood
+    return VQVAE(*parts, prior_of_codes, stated, COMMITMENT * data_size / code_size)

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from pplvm.distributions.low_discrepancy_integer import LowDiscrepancyInteger
+from pplvm.distributions.temperature import at_temperature
 from pplvm.particles.enumeration import number_of_states, support
 
 
@@ -35,6 +36,11 @@ def test_shapes_support_and_states():
         kl_divergence(fn, LowDiscrepancyInteger(5))
     with pytest.raises(ValueError, match="high must be at least 1, got 0"):
         LowDiscrepancyInteger(0)
+
+
+def test_a_temperature_leaves_it_as_it_is():
+    fn = LowDiscrepancyInteger(3)
+    assert at_temperature(fn, 0.5) is fn
 
 
 def test_vmap():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
+from pplvm.distributions.temperature import at_temperature
 from pplvm.distributions.uniform_permutation import UniformPermutation
 from pplvm.particles.dependencies import another_value
 from pplvm.particles.enumeration import number_of_states
@@ -40,6 +41,11 @@ def test_shapes_support_and_states():
     assert torch.equal(kl_divergence(fn, UniformPermutation(3)), torch.zeros(2, 5))
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         UniformPermutation(0)
+
+
+def test_a_temperature_leaves_it_as_it_is():
+    fn = UniformPermutation(3)
+    assert at_temperature(fn, 0.5) is fn
 
 
 def test_vmap():
