@@ -75,7 +75,7 @@ def log_p_of_all(pair: Pair, parts: tuple[Tensor, ...], count: int, report: Repo
             model = pair.run(replayed(pair.model, trace=trace), len(states), tuple(part[:1] for part in some), {})
             if start == 0:
                 _require_little_work(model, values, count)
-            found[rows] = torch.logaddexp(found[rows], _joint(model, values, len(rows)).logsumexp(0))
+            found[rows] = torch.logaddexp(found[rows], _summed(model, values)[: len(rows)])
             done += len(states)
             report(done, total)
     return found
@@ -132,20 +132,15 @@ def _with_states(drawn: Trace, sites: dict[str, Site], numbers: Tensor) -> Trace
     return found
 
 
-def _joint(model: Trace, values: dict[str, Tensor], count: int) -> Tensor:
-    """Log p(s, x) of each state and datum, (S, N), float64."""
-    total: Tensor | None = None
-    for name, site in sample_sites(model).items():
-        term = _scores(site["fn"], values[name]) if name in values else log_density(site)  # (S, N) or (S, 1)
-        total = term.double().cpu() if total is None else total + term.double().cpu()
-    assert total is not None
-    return total.expand(-1, count)
-
-
-def _scores(fn: Distribution, values: Tensor) -> Tensor:
-    """Log p(x | s) of each state s and datum x, (S, N)."""
-    scores = torch.cat([_scores_of_block(fn, block) for block in _blocks(values)], 1)
-    return scores[:, : len(values)]
+def _summed(model: Trace, values: dict[str, Tensor]) -> Tensor:
+    """Log sum_s p(s, x) of the states of a trace and each datum, filled up to whole blocks."""
+    sites = sample_sites(model)
+    log_p_states = torch.stack([log_density(site).double() for name, site in sites.items() if name not in values]).sum(0)
+    found = []
+    for blocks in zip(*(_blocks(value) for value in values.values()), strict=True):
+        terms = [_scores(sites[name]["fn"], block).double() for name, block in zip(values, blocks, strict=True)]
+        found.append((log_p_states + torch.stack(terms).sum(0)).logsumexp(0).cpu())
+    return torch.cat(found)
 
 
 def _blocks(values: Tensor) -> Iterator[Tensor]:
@@ -155,7 +150,8 @@ def _blocks(values: Tensor) -> Iterator[Tensor]:
         yield torch.cat([block, block[-1:].expand(DATA - len(block), *block.shape[1:])])
 
 
-def _scores_of_block(fn: Distribution, block: Tensor) -> Tensor:
+def _scores(fn: Distribution, block: Tensor) -> Tensor:
+    """Log p(x | s) of each state s and datum x of a block, (S, DATA)."""
     if (logits := _bernoulli_logits(fn)) is not None:
         x = block.flatten(1).to(logits.dtype)
         return logits @ x.T - torch.nn.functional.softplus(logits).sum(1, keepdim=True)
