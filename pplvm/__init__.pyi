@@ -11,6 +11,7 @@ from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
+from .networks.classifier import ImageClassifier as ImageClassifier
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
@@ -19,6 +20,8 @@ from .programs.vae import VAE as VAE
 from .programs.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
 from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .programs.delta_vae import DeltaVAE as DeltaVAE
+from .programs.diffusion_prior import DiffusionPrior as DiffusionPrior, diffusion_prior as diffusion_prior
+from .programs.latent_diffusion import LatentDiffusion as LatentDiffusion
 from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized

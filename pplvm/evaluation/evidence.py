@@ -16,6 +16,7 @@ from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
+from pplvm.particles.random_lower_bounds import require_exact_densities
 from pplvm.particles.vectorization_check import raise_program_error, why_states_interact
 
 __all__ = ["Evidence", "has_discrete_data", "has_latents", "log_evidence"]
@@ -69,6 +70,7 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
     parts = as_tuple(x)
     with evaluation_mode(program, x) as pair:
         first, names = batch_rows(parts, slice(1)), likelihood_names(pair, x)
+        require_exact_densities(pair, first, {}, "log p(x)")
         known = getattr(program, "log_evidence", None)
         if callable(known):
             how, log_p = "in closed form", _by_method(known, parts)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
 from pplvm.evaluation.evidence import has_latents
@@ -25,6 +25,7 @@ from pplvm.evaluation.proper_weighting import figure_name, why_never_tight, why_
 from pplvm.evaluation.weight_diagnostics import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.pair import Particles
+from pplvm.particles.random_lower_bounds import require_exact_densities
 
 __all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
 
@@ -140,6 +141,7 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with evaluation_mode(program, x, ks[-1]) as pair:
+        require_exact_densities(pair, batch_rows(as_tuple(x), slice(1)), {}, "importance sampling")
         fault, exact, names = why_no_bound_per_datum(pair, x), not has_latents(pair, x), likelihood_names(pair, x)
         short = "" if fault else why_never_tight(pair, x)
         terms, found = ParticleTerms(pair, x, 1 if exact else ks[-1], _weights, compile), []

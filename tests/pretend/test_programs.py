@@ -16,6 +16,7 @@ from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.diffusion_prior import diffusion_prior
 from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
@@ -99,6 +100,12 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "diffusion-prior": (lambda: diffusion_prior(D, 2, (5,), data_mean=MEAN, num_steps=3), binary, Pathwise(elbo, 2)),
+    "diffusion-prior, chain": (
+        lambda: diffusion_prior(D, 2, (5,), "gaussian", MEAN, num_steps=3, estimate="chain"),
+        real,
+        Pathwise(iwae, 2),
+    ),
     "dequantized-flow": (
         lambda: dequantized_flow(D, 2, None, torch.rand(5, D).round(), "variational", 2, 2, 4),
         binary,
@@ -172,6 +179,7 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("flow-prior-vae", marks=pytest.mark.slow),
         pytest.param("dequantized-flow", marks=pytest.mark.slow),
         pytest.param("vq-vae under a PixelCNN", marks=pytest.mark.slow),
+        pytest.param("diffusion-prior", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

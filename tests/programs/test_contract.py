@@ -16,6 +16,7 @@ from pplvm.particles.pair import inspect_pair
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.diffusion_prior import diffusion_prior
 from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
@@ -134,6 +135,12 @@ PROGRAMS = {
     "flow-prior-vae": (
         lambda: moved(flow_prior_vae(D, 2, (5,), num_couplings=2, flow_hidden_sizes=(4,))),
         binary,
+        Pathwise(iwae, 2),
+    ),
+    "diffusion-prior": (lambda: moved(diffusion_prior(D, 2, (5,), num_steps=3)), binary, Pathwise(elbo, 2)),
+    "diffusion-prior, chain": (
+        lambda: moved(diffusion_prior(D, 2, (5,), "gaussian", num_steps=3, estimate="chain")),
+        real,
         Pathwise(iwae, 2),
     ),
     "dequantized-flow": (
