@@ -85,7 +85,7 @@ def main(
                 found += [known | row for row in new]
                 with Path(path).open("a") as file:
                     file.writelines(json.dumps(known | row) + "\n" for row in new)
-    print(table(found))
+        print(f"\nto seed {seed}\n{table(found)}", flush=True)
     return found
 
 

@@ -92,7 +92,7 @@ OBJECTIVES = {
     "biased-concrete": Entry("pplvm.objectives.biased:BiasedConcrete", "elbo, biased: Concrete, Gumbel-softmax"),
     "biased-gumbel-rao": Entry(
         "pplvm.objectives.biased_gumbel_rao:BiasedGumbelRao",
-        "elbo, biased: the same, noise averaged out",
+        "elbo, biased: straight-through Gumbel, noise averaged out",
     ),
     "biased-reinmax": Entry("pplvm.objectives.biased_reinmax:BiasedReinMax", "elbo, biased: second order in f"),
     "biased-code-st": Entry(

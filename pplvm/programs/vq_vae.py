@@ -31,7 +31,7 @@ POSTERIORS: dict[str, Callable[[float], Callable[[Tensor, Tensor], dist.TorchDis
 }
 
 COMMITMENT = 0.25
-"""The weight of van den Oord et al., for means over values of the data and of the vectors."""
+"""The weight of van den Oord et al., for each code."""
 
 
 class VQVAE(nn.Module):
@@ -53,8 +53,8 @@ class VQVAE(nn.Module):
             method `auxiliary()`, a dictionary of distributions by name, these are drawn before the codes in both roles
             and given to it by name.
         posterior: z (B, N, D) and codes (K, D) to the distribution of one code, with event (K,).
-        commitment: the default weight of that penalty. The bound sums over all values of a datum, in nats, as losses of
-            means over values do not: their .25 is .25 values / D here.
+        commitment: the default weight of that penalty, a mean over N beside a bound that sums over all of a datum:
+            0.25 N weighs each code by 0.25. Too low, and vectors run away from their codes.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(e, y) and prior(y) which take y are
     given it.
@@ -173,7 +173,7 @@ def vq_vae(
     temperature: float = 0.5,
     codebook: Literal["gradient", "moving-average"] = "gradient",
     restart_below: float = 0.0,
-    initial_codes: Literal["normal", "data", "k-means"] = "normal",
+    initial_codes: Literal["normal", "data", "k-means"] | None = None,
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",
     levels: int | None = None,
@@ -194,8 +194,8 @@ def vq_vae(
             distance at a learned temperature, which starts at `temperature`.
         codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
         restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
-        initial_codes: "normal" draws, or vectors of the "data", or centres of their clusters ("k-means").
-        data_examples: (n, D), of which these are the vectors.
+        initial_codes: vectors of the "data", where there are data_examples (n, D), or centres of their clusters
+            ("k-means"), or "normal" draws, of which few may come into use.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
@@ -214,8 +214,9 @@ def vq_vae(
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
-    start_codes(codes, networks.encoder, initial_codes, data_examples, shape)
+    start = initial_codes or ("normal" if data_examples is None else "data")
+    start_codes(codes, networks.encoder, start, data_examples, shape)
     prior_of_codes = code_prior_named(prior, networks.grid, num_codes, num_classes)
     stated = POSTERIORS[posterior](temperature)
     parts = networks.encoder, codes, networks.decoder, networks.likelihood
-    return VQVAE(*parts, prior_of_codes, stated, COMMITMENT * data_size / code_size)
+    return VQVAE(*parts, prior_of_codes, stated, COMMITMENT * networks.grid[0] * networks.grid[1])
