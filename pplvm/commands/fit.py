@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         if found is not None and (reason := why_another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
         plan = build_plan(arguments, device, found)
-        manifest = with_stage(manifest_of(arguments, plan.loss, plan.epochs.data, size()), plan.stage)
+        manifest = with_stage(manifest_of(arguments, plan.named, plan.epochs.data, size()), plan.stage)
         if found is not None:
             restore(plan, found, manifest)
         if any_rank(request.received is not None):
