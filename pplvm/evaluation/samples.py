@@ -41,12 +41,13 @@ def prior_samples(program: nn.Module, like: Batch, count: int, seed: int = 0, te
             turn: sample n has those of row n, counted on from the first again.
         count: N.
         seed: of the draws; another count is another set of draws.
-        temperature: T, by which the standard deviation of each normal latent is multiplied, a flow's base included;
-            running statistics of batch normalization are those of samples at T, in a copy of the program.
+        temperature: T, by which the standard deviation of each normal latent is multiplied, a flow's base included, and
+            the logits of each categorical one, or code, are divided; running statistics of batch normalization are
+            those of samples at T, in a copy of the program.
 
     Raises:
         ProgramError: no observed site, or more than one, is the data, or the model reads them before it draws them.
-        ValueError: count or temperature is not positive; a latent has no temperature (a discrete one, say).
+        ValueError: count or temperature is not positive; a latent has no temperature (one of bits, say).
 
     Example:
         >>> from pplvm.programs.vae import VAE

@@ -1,4 +1,4 @@
-"""Runs a model at a temperature: the standard deviations of its normal latents scaled, the data's likelihood as it is.
+"""Runs a model at a temperature: the noise of normal and categorical latents scaled, the likelihood as it is.
 
 Batch normalization has seen latents at temperature one; its running statistics are computed anew for another.
 """
@@ -27,7 +27,7 @@ BATCHES, BATCH = 10, 100
 
 
 class AtTemperature(Messenger):
-    """A Pyro messenger that scales the standard deviation of every latent.
+    """A Pyro messenger that scales the noise of every latent, by `at_temperature`.
 
     Arguments:
         temperature: T.
@@ -47,7 +47,7 @@ def require_temperature(pair: Pair, like: Batch, temperature: float) -> None:
     """Refuse a temperature that is not defined for a latent of the model.
 
     Raises:
-        ValueError: temperature is not above 0 or not finite; a latent is discrete, on a sphere, a mixture.
+        ValueError: temperature is not above 0 or not finite; a latent is of bits or counts, on a sphere, a mixture.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature must be a finite number above 0, got {temperature}")

@@ -18,7 +18,7 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.decoding import Decoder, named, posterior, values_of
 from pplvm.evaluation.per_datum import each_datum, evaluation_mode
 from pplvm.particles.contract import Site
-from pplvm.particles.enumeration import coordinates, support
+from pplvm.particles.enumeration import coordinates, one_coordinate, support
 from pplvm.particles.supports import support_in_words
 
 __all__ = ["Traversals", "traversals"]
@@ -92,8 +92,9 @@ def traversals(
 def _places(site: Site, units: Sequence[int], values: Sequence[float] | None) -> tuple[Tensor, Tensor]:
     """The values of each unit, as reported (U, V), and as set, (U, V, own...): a one-hot unit is a vector."""
     distribution, name, value = site["fn"], site["name"], site["value"]
-    finite = coordinates(distribution).has_enumerate_support
-    own = coordinates(distribution).event_shape if finite else torch.Size()
+    single = one_coordinate(distribution)
+    finite = single.has_enumerate_support
+    own = single.event_shape if finite else torch.Size()
     size = value.numel() // own.numel()
     if not units or not all(0 <= unit < size for unit in units):
         raise ValueError(f"traversals: site {name!r} has the units 0 to {size - 1}, and units is {list(units)}")

@@ -10,6 +10,7 @@ References:
 """
 
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,10 +116,14 @@ class _SoftBernoulli(Bernoulli):
 def softened(fn: Distribution) -> Distribution:
     """A site's distribution with its log-mass extended to values between the states.
 
+    Another distribution takes part by a method `softened()`, without arguments, that returns it so extended.
+
     Raises:
         TypeError: the site is a Categorical, whose index has nothing in between.
     """
-    single = coordinates(fn)
+    single: Any = coordinates(fn)
+    if hasattr(single, "softened"):
+        return single.softened()
     if isinstance(single, Bernoulli):
         soft: Distribution = _SoftBernoulli(logits=single.logits, validate_args=False)
     elif isinstance(single, OneHotCategorical):

@@ -15,7 +15,14 @@ from pplvm.objectives.site_rule import SiteRule
 from pplvm.objectives.sitewise import Sitewise
 from pplvm.particles.categorical_log_prob import gathering_log_prob, is_categorical
 from pplvm.particles.contract import Site
-from pplvm.particles.enumeration import MOST_BYTES, coordinates, is_enumerable, number_of_states, support
+from pplvm.particles.enumeration import (
+    MOST_BYTES,
+    coordinates,
+    is_enumerable,
+    number_of_states,
+    one_coordinate,
+    support,
+)
 
 __all__ = ["LocalExpectation", "LocalExpectationRule"]
 
@@ -49,6 +56,8 @@ class LocalExpectationRule(SiteRule):
         if not is_enumerable(site):
             return "it has no finite number of states"
         fn, single = site["fn"], coordinates(site["fn"])
+        if one_coordinate(fn) is not single:
+            return "its coordinates are not drawn independently of each other, so that none is summed out alone"
         S, size = number_of_states(single), prod(fn.batch_shape) * prod(fn.event_shape)
         n = size // fn.batch_shape[-1] // prod(single.event_shape)  # coordinates of a datum
         needed = n * S * size * torch.get_default_dtype().itemsize

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from pplvm.particles.contract import Site, deterministic_sites, latents, sample_sites
-from pplvm.particles.enumeration import coordinates, next_state
+from pplvm.particles.enumeration import next_state, one_coordinate
 from pplvm.particles.flows import log_density
 from pplvm.particles.pair import Pair, Particles, cuda_devices, sum_sites
 from pplvm.particles.structure import Structure, structure
@@ -234,4 +234,4 @@ def _moved(pair: Pair, drawn: Trace, name: str, args: tuple, kwargs: dict) -> tu
 
 def another_value(fn: Distribution, value: Tensor) -> Tensor:
     """Another value of a latent: the next state of a finite distribution, else a new draw."""
-    return next_state(fn, value) if coordinates(fn).has_enumerate_support else fn.sample()
+    return next_state(fn, value) if one_coordinate(fn).has_enumerate_support else fn.sample()

@@ -34,6 +34,7 @@ __all__ = [
     "latent_states",
     "next_state",
     "number_of_states",
+    "one_coordinate",
     "support",
 ]
 
@@ -49,7 +50,17 @@ class TooManyStates(ProgramError):
 
 def is_enumerable(site: Site) -> bool:
     """Whether a site has a finite support."""
-    return bool(coordinates(site["fn"]).has_enumerate_support)
+    return bool(one_coordinate(site["fn"]).has_enumerate_support)
+
+
+def one_coordinate(fn: Distribution) -> Distribution:
+    """A distribution on the states of a single coordinate: that of each, unless they are drawn jointly.
+
+    A joint distribution of finitely many coordinates takes part by an attribute `coordinate`, a distribution with the
+    states of one of them; its event shape is that of a coordinate at the right.
+    """
+    single: Any = coordinates(fn)
+    return getattr(single, "coordinate", single)
 
 
 def latent_states(trace: Trace) -> int | None:
@@ -219,21 +230,21 @@ def _table_size(site: Site, dim: int) -> int:
 
 def number_of_states(fn: Distribution) -> int:
     """The number of states of a single coordinate, without enumerating them."""
-    single = coordinates(fn)
+    single = one_coordinate(fn)
     return single.event_shape[0] if isinstance(single, OneHotCategorical) else len(support(single))
 
 
 def support(fn: Distribution) -> Tensor:
     """The states of a single coordinate, (S, event of the coordinate...)."""
-    single = coordinates(fn)
+    single = one_coordinate(fn)
     return single.enumerate_support(expand=False).reshape(-1, *single.event_shape)
 
 
 def next_state(fn: Distribution, value: Tensor) -> Tensor:
     """The state after a value, cyclically, of each coordinate."""
-    if isinstance(coordinates(fn), OneHotCategorical):
+    if isinstance(one_coordinate(fn), OneHotCategorical):
         return value.roll(1, -1)
-    states, own = support(fn), len(coordinates(fn).event_shape)  # (S, own...)
+    states, own = support(fn), len(one_coordinate(fn).event_shape)  # (S, own...)
     here = value.reshape(*value.shape[: value.dim() - own], 1, *states.shape[1:]) == states
     place = (here.flatten(-own) if own else here.unsqueeze(-1)).all(-1).long().argmax(-1)
     return states[(place + 1) % len(states)]
@@ -247,5 +258,5 @@ def _nested_sizes(site: Site) -> list[int]:
 
 def _grid_shape(site: Site) -> list[int]:
     fn = site["fn"]
-    own = len(coordinates(fn).event_shape)
+    own = len(one_coordinate(fn).event_shape)
     return [*_nested_sizes(site), *fn.event_shape[: len(fn.event_shape) - own]]

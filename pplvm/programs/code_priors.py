@@ -1,17 +1,25 @@
 """Priors over grids of discrete codes: modules that, called, give a distribution over (N, K) one-hots.
 
-uniform   N log K nats for any codes
+uniform           N log K nats for any codes
+pixelcnn          each code given those before it, by masked convolutions
+transformer       each code given those before it, by attention
+absorbing         each code given those revealed before it in a random order, trained at one time of each datum
+absorbing-exact   the same trained at all times, which bounds other than the elbo need
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pplvm.programs.absorbing_prior import AbsorbingPrior, ClassConditionalAbsorbingPrior
+from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.sizes import require_sizes
+from pplvm.programs.transformer_prior import ClassConditionalTransformerPrior, TransformerPrior
 
 __all__ = ["UniformCodePrior", "code_prior_named"]
 
@@ -45,13 +53,26 @@ class UniformCodePrior(nn.Module):
         return dist.OneHotCategorical(logits=logits).to_event(1)
 
 
+NAMED: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module] | None]] = {
+    "uniform": (UniformCodePrior, None),
+    "pixelcnn": (PixelCNNPrior, ClassConditionalPixelCNNPrior),
+    "transformer": (TransformerPrior, ClassConditionalTransformerPrior),
+    "absorbing": (AbsorbingPrior, ClassConditionalAbsorbingPrior),
+    "absorbing-exact": (
+        partial(AbsorbingPrior, one_step=False),
+        partial(ClassConditionalAbsorbingPrior, one_step=False),
+    ),
+}
+"""By name: the prior, and the one that takes labels."""
+
+
 def code_prior_named(
     name: str, grid: Sequence[int], num_codes: int, num_classes: int | None = None, **settings: Any
 ) -> nn.Module:
     """The prior over codes that has this name.
 
     Arguments:
-        name: "uniform".
+        name: one of the above.
         grid: (h, w) of the codes' positions.
         num_codes: K.
         num_classes: of labels that the prior takes; None for a prior without.
@@ -59,7 +80,17 @@ def code_prior_named(
 
     Raises:
         ValueError: there is no such prior, or it takes no labels.
+
+    Example:
+        >>> code_prior_named("transformer", (2, 2), num_codes=8, width=16)().event_shape
+        torch.Size([4, 8])
     """
-    if name != "uniform":
-        raise ValueError(f"prior must be 'uniform', got {name!r}")
-    return UniformCodePrior(num_codes, grid, **settings)
+    if name not in NAMED:
+        raise ValueError(f"prior must be {' or '.join(map(repr, NAMED))}, got {name!r}")
+    plain, of_classes = NAMED[name]
+    if num_classes is None:
+        return plain(num_codes, grid, **settings)
+    if of_classes is None:
+        told = " or ".join(repr(other) for other, (_, takes) in NAMED.items() if takes is not None)
+        raise ValueError(f"the {name!r} prior takes no labels: leave them out, or let prior be {told}")
+    return of_classes(num_codes, grid, num_classes, **settings)

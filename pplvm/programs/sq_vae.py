@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pplvm.distributions.code_categorical import CodeCategorical
 from pplvm.distributions.nearest_code import nearest
 from pplvm.networks.codebook import Codebook
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conditions import given, require_taken, shaped
@@ -63,7 +64,7 @@ class SQVAE(nn.Module):
     def __init__(
         self,
         encoder: Callable[..., Tensor],
-        codebook: nn.Module,
+        codebook: CountedCodes,
         decoder: Callable[..., Any],
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: Callable[..., dist.TorchDistribution],

@@ -83,6 +83,20 @@ def test_an_autoregression_keeps_its_correlations():
     assert at_temperature(fn.to_event(1), 0.5).event_shape == (5, 4, 2)
 
 
+@pytest.mark.parametrize("kind", [dist.Categorical, dist.OneHotCategorical])
+def test_categories_have_their_logits_divided(kind):
+    fn = kind(logits=loc).expand([4])
+    found = at_temperature(fn, 0.5)
+    assert (found.batch_shape, found.event_shape) == (fn.batch_shape, fn.event_shape)
+    states = fn.enumerate_support()
+    torch.testing.assert_close(found.log_prob(states).exp().T, (2 * loc).softmax(-1).expand(4, 3))
+    torch.testing.assert_close(at_temperature(found, 2.0).log_prob(states), fn.log_prob(states))
+    positions = kind(logits=tril).to_event(1)
+    each = positions.sample((5,))
+    at_parts = kind(logits=tril / 0.3).log_prob(each).sum(-1)
+    torch.testing.assert_close(at_temperature(positions, 0.3).log_prob(each), at_parts)
+
+
 def test_a_point_stays_and_another_distribution_says_itself_what_it_is():
     point = dist.Delta(loc)
     assert at_temperature(point, 0.5) is point
@@ -97,21 +111,21 @@ def test_a_point_stays_and_another_distribution_says_itself_what_it_is():
 @pytest.mark.parametrize(
     "fn, named",
     [
-        (dist.Bernoulli(logits=loc).to_event(1), "and Bernoulli is none"),
-        (dist.OneHotCategorical(logits=loc), "and OneHotCategorical is none"),
-        (dist.Gamma(scale, 1.0), "and Gamma is none"),
-        (dist.VonMises(loc, scale), "and VonMises is none"),
-        (dist.TransformedDistribution(dist.Uniform(loc, loc + 1), [T.SigmoidTransform()]), "and Uniform is none"),
+        (dist.Bernoulli(logits=loc).to_event(1), "and Bernoulli is neither"),
+        (dist.Poisson(scale), "and Poisson is neither"),
+        (dist.Gamma(scale, 1.0), "and Gamma is neither"),
+        (dist.VonMises(loc, scale), "and VonMises is neither"),
+        (dist.TransformedDistribution(dist.Uniform(loc, loc + 1), [T.SigmoidTransform()]), "and Uniform is neither"),
         (
             dist.MixtureSameFamily(dist.Categorical(logits=loc), dist.Normal(loc, scale)),
-            "and MixtureSameFamily is none",
+            "and MixtureSameFamily is neither",
         ),
-        (dist.Exponential(scale), "and Exponential is none"),
-        (MixturePrior(dist.Normal(tril, 1.0).to_event(1)), "and MixturePrior is none"),
-        (PowerSpherical(torch.eye(3), torch.ones(3)), "and PowerSpherical is none"),
-        (SphericalUniform(3), "and SphericalUniform is none"),
-        (Logistic(loc, scale).to_event(1), "and Logistic is none"),
-        (Floor(scale, levels=4), "and Floor is none"),
+        (dist.Exponential(scale), "and Exponential is neither"),
+        (MixturePrior(dist.Normal(tril, 1.0).to_event(1)), "and MixturePrior is neither"),
+        (PowerSpherical(torch.eye(3), torch.ones(3)), "and PowerSpherical is neither"),
+        (SphericalUniform(3), "and SphericalUniform is neither"),
+        (Logistic(loc, scale).to_event(1), "and Logistic is neither"),
+        (Floor(scale, levels=4), "and Floor is neither"),
     ],
 )
 def test_what_has_none_is_refused(fn, named):

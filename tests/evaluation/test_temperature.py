@@ -11,6 +11,7 @@ from torch import nn
 from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.evaluation.samples import prior_samples
 from pplvm.evaluation.temperature import BATCH, BATCHES, recompute_statistics
+from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.vae import VAE
 from tests.problems import linear_gaussian, small_net
@@ -60,6 +61,16 @@ class Chain(nn.Module):
 def test_every_latent_of_a_hierarchy_is_scaled():
     found = prior_samples(Chain(), torch.zeros(1, 1), COUNT, temperature=0.5)
     assert standard_errors(found.draw, torch.tensor([[2 * 0.25 + 0.01]])).max() < 4.5
+
+
+@torch.no_grad()
+def test_a_mixture_has_its_weights_to_the_power():
+    program = MixtureOfGaussians(1, 2)
+    program.weight_logits.copy_(torch.tensor([0.8, 0.2]).log())
+    program.locs.copy_(torch.tensor([[-9.0], [9.0]]))
+    found = prior_samples(program, torch.zeros(1, 1), COUNT, temperature=0.5)
+    second = 1 / 17  # 0.2^2 to 0.8^2
+    assert abs((found.draw > 0).double().mean() - second) < 4.5 * (second * (1 - second) / COUNT) ** 0.5
 
 
 GIVEN = []
@@ -147,8 +158,8 @@ def test_a_temperature_that_is_none_is_refused(temperature):
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda: small_net((2, 3), 3), "latent 'z_1': .* and Bernoulli is none: leave it out"),
-        (lambda: MixtureOfGaussians(3, 2), "latent 'z': .* and (OneHot)?Categorical is none"),
+        (lambda: small_net((2, 3), 3), "latent 'z_1': .* and Bernoulli is neither: leave it out"),
+        (lambda: HypersphericalVAE(3, 3, (5,)), "latent 'z': .* and SphericalUniform is neither"),
     ],
 )
 def test_a_latent_that_has_none_is_refused_by_name(make, told):

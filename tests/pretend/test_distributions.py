@@ -9,13 +9,17 @@ from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
 from pplvm.distributions.code_categorical import CodeCategorical
 from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.diffusion_steps import datum_variance, diffusion_steps
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
 from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.gaussian_diffusion import ForwardDiffusion, ReverseDiffusion
 from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.low_discrepancy_uniform import LowDiscrepancyUniform
 from pplvm.distributions.mixture_prior import MixturePrior
 from pplvm.distributions.nearest_code import NearestCode, rotation
+from pplvm.distributions.one_step_diffusion import OneStepDiffusion
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
@@ -79,7 +83,23 @@ def coupled(a):
     return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
 
 
+def steps_of(a):
+    """Of a diffusion with three noisy latents."""
+    log_snr = 4 * a.sum() + torch.linspace(4, -4, 3, device=a.device, dtype=a.dtype)
+    return diffusion_steps(log_snr, datum_variance(log_snr))
+
+
+def denoise(u, log_snr):
+    return log_snr.sigmoid().unsqueeze(-1) * u.sin()
+
+
 DISTRIBUTIONS = {
+    "ForwardDiffusion": lambda a: ForwardDiffusion(a, steps_of(a).log_snr),
+    "ReverseDiffusion": lambda a: ReverseDiffusion(denoise, steps_of(a), 2),
+    "OneStepDiffusion": lambda a: OneStepDiffusion(
+        denoise, steps_of(a), a[:, 0].detach().sigmoid(), a.sin(), a[0], a[0].exp()
+    ),
+    "LowDiscrepancyUniform": lambda a: LowDiscrepancyUniform(a, a + a.exp()),
     "Logistic": lambda a: Logistic(a, a.exp()),
     "couplings": coupled,
     "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
@@ -126,7 +146,7 @@ DISTRIBUTIONS = {
 
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
 NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
-NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
+NO_MOMENTS += ("DiscretizedLogisticMixtureRGB", "ForwardDiffusion", "ReverseDiffusion", "OneStepDiffusion")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)

@@ -68,7 +68,7 @@ def test_the_bound_and_the_gradient_are_those_written_by_hand():
     outputs = parts[2](z + (e - z).detach())
     bound = -binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(-1) - N * math.log(K)
     squared = lambda d: d.square().sum(-1).mean()
-    (-bound.mean() + 0.25 * squared(z - e.detach()) + squared(z.detach() - e)).backward()
+    (-bound.mean() + 0.25 * N * squared(z - e.detach()) + squared(z.detach() - e)).backward()
     torch.testing.assert_close(value, -bound.mean(), rtol=1e-6, atol=1e-6)
     by_hand = {f"program.{name}": p.grad for name, p in program.named_parameters()}
     assert found.keys() == by_hand.keys()
@@ -287,7 +287,7 @@ def test_labels_reach_the_part_that_takes_them(taker):
 def test_what_fit_takes_unless_told():
     program = made()
     assert program.default_objective == "biased-pathwise"
-    assert program.default_penalties == {"commitment": 0.25, "codebook": 1.0}
+    assert program.default_penalties == {"commitment": 0.25 * N, "codebook": 1.0}
     assert made(posterior="rotation").default_objective == "biased-pathwise"
     stochastic = made(posterior="stochastic")
     assert stochastic.default_objective == "rloo" and stochastic.default_penalties == {}

@@ -91,7 +91,7 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     sample.add_argument(
         "--temperature", type=positive, default=1.0, metavar="T",
-        help="multiply the standard deviation of normal latents [%(default)s]",
+        help="multiply the standard deviation of normal latents, divide the logits of codes [%(default)s]",
     )  # fmt: skip
     sample.add_argument("--data-root", metavar="DIR", help="where the data lie, if elsewhere than in training")
     add_seed(sample)

@@ -14,7 +14,7 @@ from pplvm.evaluation.per_datum import evaluation_mode
 from pplvm.evaluation.samples import interpolations, reconstructions
 from pplvm.evaluation.traversals import traversals
 from pplvm.particles.contract import latents
-from pplvm.particles.enumeration import coordinates, is_enumerable
+from pplvm.particles.enumeration import is_enumerable, one_coordinate
 from pplvm.plots.images import save_grid
 
 __all__ = ["Pictures"]
@@ -112,7 +112,7 @@ class Pictures:
         with evaluation_mode(self._program, self._batch) as pair:
             drawn = latents(pair.run_guide(1, batch_rows(self._batch, slice(1)), {}))
         for name, site in drawn.items():
-            own = coordinates(site["fn"]).event_shape if is_enumerable(site) else torch.Size()
+            own = one_coordinate(site["fn"]).event_shape if is_enumerable(site) else torch.Size()
             yield name, site["value"].numel() // own.numel()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.particles.contract import sample_sites
-from pplvm.particles.enumeration import coordinates, is_enumerable, support
+from pplvm.particles.enumeration import coordinates, is_enumerable, one_coordinate, support
 from pplvm.particles.pair import pair_up, sum_sites
 from pplvm.particles.tempering import Tempering, latent_terms
 
@@ -198,7 +198,7 @@ class _Grid(Messenger):
             return
         fn, single = msg["fn"], coordinates(msg["fn"])
         if is_enumerable(msg):
-            own = len(single.event_shape)
+            own = len(one_coordinate(fn).event_shape)
             states = support(fn)
             count = torch.Size(fn.event_shape[: len(fn.event_shape) - own]).numel()
             rows = torch.cartesian_prod(*[torch.arange(len(states))] * count).reshape(-1, count)
