@@ -51,6 +51,9 @@ PROGRAMS = {
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
     "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
     "sq-vae": Entry("pplvm.programs.sq_vae:sq_vae", "grid of discrete codes, drawn by the distance of a noisy vector"),
+    "vq-vae-2": Entry(
+        "pplvm.programs.vq_vae_2:vq_vae_2", "codes of images on two grids, the finer given the coarse, by class or not"
+    ),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",

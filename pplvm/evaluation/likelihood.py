@@ -54,6 +54,7 @@ class ImportanceSampled:
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
     names: LikelihoodNames = LikelihoodNames()  # what log_p is of
     short: str = ""  # what keeps log_p below the truth however many draws there are
+    of: str = ""  # whose draws they are, " of the proposal" where not the program's own guide's
 
     @property
     def unreliable(self) -> float:
@@ -69,7 +70,9 @@ class ImportanceSampled:
         log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
-        elbo = [] if self.ks[0] == 1 else [mean_of(figure_name("elbo", self.fault), self.elbo, note=self.fault)]
+        elbo = (
+            [] if self.ks[0] == 1 else [mean_of(figure_name(f"elbo{self.of}", self.fault), self.elbo, note=self.fault)]
+        )
         return [*elbo, *log_p, ess, *([share] if K >= FEWEST else [])]
 
     @property
@@ -82,7 +85,7 @@ class ImportanceSampled:
 
     def _note(self, i: int) -> str:
         own, behind = self._draws_error(i), float(effective_size(2 * self.error[:, i].log()))
-        kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
+        kind = self.fault or (f"the elbo{self.of}" if self.ks[i] == 1 else "lower bound on average")
         notes = [f"{kind}, +- {own:.2g} by its draws"]
         if self.short:
             notes += [f"it stays below {self.names.log_p} however large k is: {self.short}"]
