@@ -10,7 +10,14 @@ program has met, tells how many test digits keep their class in reconstruction.
 
 Expected (1,500 steps, Adam at 2e-3 falling to 0 along a cosine), 300 test digits:
 
-    FIGURES
+    penalty             -log p(x), k = 1000    distance    kept classes
+    none                   18.55 +- 0.22         0.457        75.7 %
+    trained features       18.37 +- 0.22         0.339        83.0 %
+    random features        18.30 +- 0.22         0.372        84.0 %
+
+(38 s of a core; the classifier has 94.0 % of held-out digits right, the judge 93.7 %). Either penalty keeps more classes
+at no cost in likelihood here, where the elbo's own training uses the latents late, and random features do as well as
+trained ones: at this size what helps is the penalty, not the labels.
 """
 
 import argparse

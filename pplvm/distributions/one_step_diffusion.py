@@ -59,6 +59,9 @@ class OneStepDiffusion(dist.TorchDistribution):
     support: Any = constraints.real_vector
     has_rsample = True
     is_random_lower_bound = True
+    exact_instead = (
+        "all T noisy latents, of ForwardDiffusion and ReverseDiffusion (estimate='chain' of diffusion_prior)"
+    )
 
     def __init__(
         self,
