@@ -15,8 +15,7 @@ Expected (2,000 steps a stage, Adam at 2e-3 falling to 0 along a cosine), 300 te
     diffusion, stage two    19.01       18.56 +- 0.22       4.37
     diffusion, jointly      19.22       18.53 +- 0.24       4.07
 
-(48 s of a core in all). Errors are over data, which all three share. 1,297 images leave little to learn beyond N(0, I):
-the aggregate posterior is one nat from it, of which a tenth is gained.
+(48 s of a core in all). Errors are over the data, which all three share; one seed.
 """
 
 import argparse

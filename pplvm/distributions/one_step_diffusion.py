@@ -60,7 +60,7 @@ class OneStepDiffusion(dist.TorchDistribution):
     has_rsample = True
     is_random_lower_bound = True
     exact_instead = (
-        "all T noisy latents, of ForwardDiffusion and ReverseDiffusion (estimate='chain' of diffusion_prior)"
+        "all T noisy latents (diffusion_prior's estimate='chain')"
     )
 
     def __init__(
