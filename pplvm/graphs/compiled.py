@@ -111,7 +111,7 @@ class Compiled(nn.Module):
         value, gradients = run(args)
         for parameter, gradient in zip(run.graph.parameters, gradients, strict=True):
             if parameter.grad is None:
-                parameter.grad = gradient
+                parameter.grad = _laid_out_as(gradient, parameter)
             else:
                 parameter.grad.add_(gradient)
         return value
@@ -230,6 +230,16 @@ class _Run:
         runner = inductor(self.graph.traced.graph, inputs)
         runner(inputs)
         self.graph.runner, self.tier = runner, "inductor"
+
+
+def _laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient with the parameter's strides, as autograd has it: fused optimizers read both element by element.
+
+    That of a convolution's weight comes with channels last where what the convolution gives is read so.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 class _PrecomputedGradients(torch.autograd.Function):
