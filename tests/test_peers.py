@@ -10,13 +10,14 @@ from torch.distributions import Distribution
 
 from benchmarks.contestants import by_hand, images, seeded
 from benchmarks.handwritten import vae_elbo
-from benchmarks.peers import belief_net_step, iwae_step, likelihood, replicates, vae_step
+from benchmarks.peers import belief_net_step, iwae_step, likelihood, replicates, sampling, vae_step
 from benchmarks.peers.agreement import Verdict
 from benchmarks.peers.ceilings import Ceilings, Work, count
 from benchmarks.peers.measures import draws, threshold, trace_of_covariance, worst_z
 from benchmarks.peers.problems import PROBLEMS, Problem, belief_net, exact_gradient, toy_variances
 from benchmarks.peers.results import markdown
 from benchmarks.peers.tables import Section, Target, measure
+from pplvm.programs.pixelcnn_prior import PixelCNNPrior
 from pplvm.programs.vae import VAE
 
 LIBRARIES = ("pplvm", "pyro", "storchastic", "numpyro")
@@ -90,6 +91,10 @@ def tiny(build, K):
     return Problem(partial(seeded, build), images(6)[:, :12].contiguous(), K)
 
 
+def few_codes(prior):
+    return sampling.Problem(partial(prior, 5, (2, 3), channels=8), 10)
+
+
 @cache
 def tables():
     """Every section of contestants, at a size at which a step is nothing."""
@@ -106,6 +111,7 @@ def tables():
         "replicates, score function": replicates.section("", replace(net, particles=1), methods["score function"]),
         "replicates, leave-one-out": replicates.section("", net, methods["leave-one-out"]),
         "likelihood": likelihood.section("", Problem(deep.build, images(60)[:, :12].contiguous(), 100)),
+        "sampling, PixelCNN": sampling.section("", few_codes(PixelCNNPrior)),
     }
 
 
@@ -183,6 +189,13 @@ def test_moments_and_likelihoods_that_are_wrong_are_seen():
     section = tables()["likelihood"]
     right = section.contestants["hand-written, eager"]()
     assert not section.judge("", likelihood.Pass(lambda: right.step() + 0.5)).agrees
+
+
+def test_draws_that_are_wrong_are_seen():
+    problem = few_codes(PixelCNNPrior)
+    wrong = sampling.Draws(partial(problem.prior()().at_temperature(2.0).sample, (10,)))
+    assert "% of codes the same" in (verdict := sampling.section("", problem).judge("", wrong)).text
+    assert not verdict.agrees
 
 
 @dataclass

@@ -113,7 +113,10 @@ def _target(outcome: Outcome, sign: str, reference: str) -> str:
 
 
 def _quartiles(found: Quartiles | None) -> str:
-    return "" if found is None else f"{found[1]:.2f} [{found[0]:.2f}, {found[2]:.2f}]"
+    if found is None:
+        return ""
+    low, median, high = (f"{each:.{3 if found[1] < 0.1 else 2}f}" for each in found)
+    return f"{median} [{low}, {high}]"
 
 
 def _shares(work: Work, seconds: float, ceiling: Ceilings) -> tuple[float, float]:

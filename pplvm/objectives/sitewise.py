@@ -99,21 +99,21 @@ class Sitewise(Objective):
         with torch.random.fork_rng(cuda_devices(args)):
             drawn = pair.run_guide(1, args, kwargs)
             require_replayable(self, pair, drawn, args, kwargs)
-        for site in latents(drawn).values():
-            if (rule := self.rule_of(site)) is not None:
+        learning = learning_latents(pair, args, kwargs)
+        for name, site in latents(drawn).items():  # of what learns nothing, an order say, no rule is asked for
+            if (rule := self.rule_of(site)) is not None and (name in learning or self.named(site) is not None):
                 self._require(rule, site)
-        self._require_agreement(pair, args, kwargs)
+        self._require_agreement(pair, learning, args, kwargs)
         with torch.random.fork_rng(cuda_devices(args)):
             particles = draw_from_pair(pair, 1, args, kwargs)
             dependent = dependents_of(pair, particles, args, kwargs)
             for name, site in latents(particles.guide_trace).items():
-                if (rule := self.rule_of(site)) is not None:
+                if (rule := self.rule_of(site)) is not None and name in learning:
                     rule.inspect(SiteDraw(name, self.bound, pair, particles, dependent[name], args, kwargs))
         return pair
 
-    def _require_agreement(self, pair: Pair, args: tuple, kwargs: dict) -> None:
+    def _require_agreement(self, pair: Pair, learning: Mapping[str, Site], args: tuple, kwargs: dict) -> None:
         """Refuse a program in which the values that a rule tries at once, or data, interact."""
-        learning = learning_latents(pair, args, kwargs)
         rules = {name: rule for name, site in learning.items() if (rule := self.rule_of(site)) is not None}
         if self.num_particles == 1 and any(rule.many_at_once for rule in rules.values()):
             raise_program_error(why_particles_interact(pair, args, kwargs))

@@ -1,18 +1,22 @@
 """Priors over grids of discrete codes: modules that, called, give a distribution over (N, K) one-hots.
 
-uniform       N log K nats for any codes
-pixelcnn      each code given those before it, by masked convolutions
-transformer   each code given those before it, by attention
+uniform           N log K nats for any codes
+pixelcnn          each code given those before it, by masked convolutions
+transformer       each code given those before it, by attention
+absorbing         each code given those revealed before it in a random order, trained at one time of each datum
+absorbing-exact   the same trained at all times, which bounds other than the elbo need
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pplvm.programs.absorbing_prior import AbsorbingPrior, ClassConditionalAbsorbingPrior
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.sizes import require_sizes
 from pplvm.programs.transformer_prior import ClassConditionalTransformerPrior, TransformerPrior
@@ -53,6 +57,11 @@ NAMED: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module] | None
     "uniform": (UniformCodePrior, None),
     "pixelcnn": (PixelCNNPrior, ClassConditionalPixelCNNPrior),
     "transformer": (TransformerPrior, ClassConditionalTransformerPrior),
+    "absorbing": (AbsorbingPrior, ClassConditionalAbsorbingPrior),
+    "absorbing-exact": (
+        partial(AbsorbingPrior, one_step=False),
+        partial(ClassConditionalAbsorbingPrior, one_step=False),
+    ),
 }
 """By name: the prior, and the one that takes labels."""
 
@@ -63,7 +72,7 @@ def code_prior_named(
     """The prior over codes that has this name.
 
     Arguments:
-        name: "uniform", "pixelcnn" or "transformer".
+        name: one of the above.
         grid: (h, w) of the codes' positions.
         num_codes: K.
         num_classes: of labels that the prior takes; None for a prior without.

@@ -70,7 +70,7 @@ def start_codes(
     """
     if start not in STARTS:
         raise ValueError(f"vq_vae: initial_codes must be {' or '.join(map(repr, STARTS))}, got {start!r}")
-    if (place := STARTS[start]) is None:
+    if (place := STARTS[start]) is None or codebook.epoch.is_meta:  # of a program that is given its weights
         return
     if examples is None or shape is None:
         raise ValueError(f"vq_vae: codes that start by {start!r} need data_examples, some of the training data")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.code_categorical import CodeCategorical
+from pplvm.distributions.nearest_code import nearest
 from pplvm.networks.codebook import Codebook
 from pplvm.networks.counted_codes import CountedCodes
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
@@ -94,6 +95,8 @@ class SQVAE(nn.Module):
             self._auxiliary()
             y = pyro.sample("vectors", self._around(z))  # (K, B, N, D)
             pyro.sample("codes", CodeCategorical(y, self.codebook.codes, self.log_variance.exp()).to_event(1))
+        if self.training and torch.is_grad_enabled():
+            self.codebook.observe(z.detach(), nearest(z, self.codebook.codes))
 
     def _around(self, vectors: Tensor) -> dist.TorchDistribution:
         return dist.Normal(vectors, (self.log_variance / 2).exp()).to_event(2)

@@ -47,7 +47,7 @@ class TransformerPrior(nn.Module):
         width: int = 64,
         num_layers: int = 3,
         num_heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         num_positions = require_grid(type(self).__name__, num_codes, grid)
@@ -86,7 +86,7 @@ class ClassConditionalTransformerPrior(nn.Module):
         width: int = 64,
         num_layers: int = 3,
         num_heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         num_positions = require_grid(type(self).__name__, num_codes, grid)

@@ -3,6 +3,7 @@
 p(v) = prior over (N, K) one-hots,   p(x | v) = likelihood(decoder(v E)),   q(v_n | x) = posterior(encoder(x)_n, E)
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pplvm.distributions.nearest_code import NearestCode, nearest, rotation
 from pplvm.networks.counted_codes import CountedCodes
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
-from pplvm.programs.code_posteriors import StochasticCodes
+from pplvm.programs.code_posteriors import StochasticCodes, codes_by_distance
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.codebooks import codebook_named, start_codes
 from pplvm.programs.conditions import given, require_taken, shaped
@@ -28,6 +29,9 @@ POSTERIORS: dict[str, Callable[[float], Callable[[Tensor, Tensor], dist.TorchDis
     "rotation": lambda temperature: partial(NearestCode, path=rotation),
     "stochastic": StochasticCodes,
 }
+
+COMMITMENT = 0.25
+"""The weight of van den Oord et al., for each code."""
 
 
 class VQVAE(nn.Module):
@@ -49,6 +53,8 @@ class VQVAE(nn.Module):
             method `auxiliary()`, a dictionary of distributions by name, these are drawn before the codes in both roles
             and given to it by name.
         posterior: z (B, N, D) and codes (K, D) to the distribution of one code, with event (K,).
+        commitment: the default weight of that penalty, a mean over N beside a bound that sums over all of a datum:
+            0.25 N weighs each code by 0.25. Too low, and vectors run away from their codes.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(e, y) and prior(y) which take y are
     given it.
@@ -81,8 +87,10 @@ class VQVAE(nn.Module):
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: Callable[..., dist.TorchDistribution],
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = NearestCode,
+        commitment: float = 0.25,
     ) -> None:
         super().__init__()
+        self.commitment = commitment
         self.encoder, self.codebook, self.decoder = encoder, codebook, decoder
         self.likelihood, self.prior, self.posterior = likelihood, prior, posterior
         for name in ("encoder", "decoder", "likelihood", "prior", "posterior"):
@@ -99,12 +107,12 @@ class VQVAE(nn.Module):
         """The weights of penalties that `pplvm fit` takes unless told."""
         if not self._is_nearest:
             return {}
-        return {"commitment": 0.25} | ({"codebook": 1.0} if self.codebook.has_loss else {})
+        return {"commitment": self.commitment} | ({"codebook": 1.0} if self.codebook.has_loss else {})
 
     def model(self, x: Tensor, *conditions: Tensor) -> None:
         require_taken("VQVAE", conditions, (self.encoder, 1), (self.decoder, 1), (self.prior, 0))
         with pyro.plate("batch", len(x)):
-            v = pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self._auxiliary()))  # (K, B, N, K')
+            v = self.draw_codes(*conditions)  # (K, B, N, K')
             p_x = self.likelihood(given("VQVAE", self.decoder, (self.codebook.embed(v),), conditions))
             pyro.sample("x", p_x, obs=shaped("VQVAE", x, p_x.event_shape))
 
@@ -112,7 +120,7 @@ class VQVAE(nn.Module):
         z = given("VQVAE", self.encoder, (x,), conditions)  # (B, N, D)
         found = self.posterior(z, self.codebook.codes)
         with pyro.plate("batch", len(x)):
-            self._auxiliary()
+            self.draw_auxiliary()
             pyro.sample("codes", found.to_event(1))
             if isinstance(found, NearestCode):
                 self._declare_penalties(z, found.index)
@@ -120,8 +128,22 @@ class VQVAE(nn.Module):
             index = found.index if isinstance(found, NearestCode) else nearest(z, self.codebook.codes)
             self.codebook.observe(z.detach(), index)
 
-    def _auxiliary(self) -> dict[str, Tensor]:
-        """Draw what the prior needs beside the codes: an order, a time."""
+    def draw_codes(self, *conditions: Tensor) -> Tensor:
+        """Draw the codes from the prior, within the batch plate: the part of the model that stage two learns."""
+        return pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self.draw_auxiliary()))
+
+    def proposal(self, temperature: float) -> "VQVAE":
+        """The same program with a guide that gives every code a probability, by which `pplvm evaluate` draws.
+
+        Arguments:
+            temperature: T, of `codes_by_distance`.
+        """
+        found = copy.copy(self)
+        found.posterior = partial(codes_by_distance, temperature=temperature)
+        return found
+
+    def draw_auxiliary(self) -> dict[str, Tensor]:
+        """Draw what the prior needs beside the codes, within the batch plate: an order, a time."""
         needed = getattr(self.prior, "auxiliary", dict)()
         return {name: pyro.sample(name, fn) for name, fn in needed.items()}
 
@@ -151,7 +173,7 @@ def vq_vae(
     temperature: float = 0.5,
     codebook: Literal["gradient", "moving-average"] = "gradient",
     restart_below: float = 0.0,
-    initial_codes: Literal["normal", "data", "k-means"] = "normal",
+    initial_codes: Literal["normal", "data", "k-means"] | None = None,
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",
     levels: int | None = None,
@@ -172,8 +194,8 @@ def vq_vae(
             distance at a learned temperature, which starts at `temperature`.
         codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
         restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
-        initial_codes: "normal" draws, or vectors of the "data", or centres of their clusters ("k-means").
-        data_examples: (n, D), of which these are the vectors.
+        initial_codes: vectors of the "data", where there are data_examples (n, D), or centres of their clusters
+            ("k-means"), or "normal" draws, of which few may come into use.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
@@ -192,7 +214,9 @@ def vq_vae(
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
-    start_codes(codes, networks.encoder, initial_codes, data_examples, shape)
+    start = initial_codes or ("normal" if data_examples is None else "data")
+    start_codes(codes, networks.encoder, start, data_examples, shape)
     prior_of_codes = code_prior_named(prior, networks.grid, num_codes, num_classes)
     stated = POSTERIORS[posterior](temperature)
-    return VQVAE(networks.encoder, codes, networks.decoder, networks.likelihood, prior_of_codes, stated)
+    parts = networks.encoder, codes, networks.decoder, networks.likelihood
+    return VQVAE(*parts, prior_of_codes, stated, COMMITMENT * networks.grid[0] * networks.grid[1])

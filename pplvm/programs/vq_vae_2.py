@@ -4,7 +4,9 @@ p(t) = prior.top,   p(b | t) = prior.bottom(t),   p(x | t, b) = likelihood(decod
 q(t | x) = posterior(encoder(x), E_top),   q(b | x, t) = posterior(refinement(encoder(x), t E_top), E_bottom)
 """
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from pplvm.distributions.nearest_code import NearestCode, nearest
 from pplvm.networks.counted_codes import CountedCodes
 from pplvm.networks.two_levels import TwoLevelDecoder, TwoLevelEncoder, TwoLevelRefinement
+from pplvm.programs.code_posteriors import codes_by_distance
 from pplvm.programs.codebooks import codebook_named, start_codes
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.image_likelihoods import image_likelihood_named, output_shape, start_map_at
@@ -96,8 +99,7 @@ class VQVAE2(nn.Module):
         parts = (self.encoder, 1), (self.refinement, 2), (self.decoder, 2), (self.prior.top, 0), (self.prior.bottom, 1)
         require_taken("VQVAE2", conditions, *parts)
         with pyro.plate("batch", len(x)):
-            top = pyro.sample("top", given("VQVAE2", self.prior.top, (), conditions))  # (K, B, N, C)
-            bottom = pyro.sample("bottom", given("VQVAE2", self.prior.bottom, (top,), conditions))
+            top, bottom = self.draw_codes(*conditions)  # (K, B, N, C)
             vectors = self.top_codebook.embed(top), self.bottom_codebook.embed(bottom)
             p_x = self.likelihood(given("VQVAE2", self.decoder, vectors, conditions))
             pyro.sample("x", p_x, obs=shaped("VQVAE2", x, p_x.event_shape))
@@ -118,6 +120,21 @@ class VQVAE2(nn.Module):
             for codebook, z, found in levels:
                 index = found.index if isinstance(found, NearestCode) else nearest(z, codebook.codes)
                 codebook.observe(z.detach(), index)
+
+    def draw_codes(self, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw both levels from the prior, within the batch plate: the part of the model that stage two learns."""
+        top = pyro.sample("top", given("VQVAE2", self.prior.top, (), conditions))
+        return top, pyro.sample("bottom", given("VQVAE2", self.prior.bottom, (top,), conditions))
+
+    def proposal(self, temperature: float) -> "VQVAE2":
+        """The same program with a guide that gives every code a probability, by which `pplvm evaluate` draws.
+
+        Arguments:
+            temperature: T, of `codes_by_distance`.
+        """
+        found = copy.copy(self)
+        found.posterior = partial(codes_by_distance, temperature=temperature)
+        return found
 
     def _declare_penalties(self, *levels: tuple[Any, Tensor, Any]) -> None:
         """One value a datum each: summed over D and the levels, averaged over positions."""

@@ -10,8 +10,8 @@ from torch import nn
 
 import pplvm
 from pplvm.bounds import elbo
-from tests.problems import BernoulliToy, entries, exact_gradient, exact_moments
 from tests.objectives.test_sitewise_categorical import TwoDice, X
+from tests.problems import BernoulliToy, entries, exact_gradient, exact_moments
 
 
 class Smooth(nn.Module):
@@ -32,7 +32,8 @@ class Smooth(nn.Module):
             pyro.sample("v", dist.OneHotCategorical(logits=self.logits))
 
 
-def bias(objective, program, x=torch.zeros(1, 1)) -> float:
+def bias(objective, program) -> float:
+    x = torch.zeros(1, 1)
     truth, _ = exact_gradient(program, x, elbo, 1)
     return float((exact_moments(objective, program, x)[0] - truth).norm())
 

@@ -7,13 +7,19 @@ from torch.distributions import constraints, kl_divergence
 
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.code_categorical import CodeCategorical
 from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.diffusion_steps import datum_variance, diffusion_steps
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
 from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.gaussian_diffusion import ForwardDiffusion, ReverseDiffusion
 from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.low_discrepancy_uniform import LowDiscrepancyUniform
 from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.nearest_code import NearestCode, rotation
+from pplvm.distributions.one_step_diffusion import OneStepDiffusion
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
@@ -60,6 +66,10 @@ def colours(a):
     return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
 
 
+def four_codes(a):
+    return torch.linspace(-1, 1, 12, device=a.device, dtype=a.dtype).cos().reshape(4, 3)
+
+
 def coupled(a):
     """All transforms of vectors, of which the couplings read the first coordinate."""
     numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)
@@ -73,7 +83,23 @@ def coupled(a):
     return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
 
 
+def steps_of(a):
+    """Of a diffusion with three noisy latents."""
+    log_snr = 4 * a.sum() + torch.linspace(4, -4, 3, device=a.device, dtype=a.dtype)
+    return diffusion_steps(log_snr, datum_variance(log_snr))
+
+
+def denoise(u, log_snr):
+    return log_snr.sigmoid().unsqueeze(-1) * u.sin()
+
+
 DISTRIBUTIONS = {
+    "ForwardDiffusion": lambda a: ForwardDiffusion(a, steps_of(a).log_snr),
+    "ReverseDiffusion": lambda a: ReverseDiffusion(denoise, steps_of(a), 2),
+    "OneStepDiffusion": lambda a: OneStepDiffusion(
+        denoise, steps_of(a), a[:, 0].detach().sigmoid(), a.sin(), a[0], a[0].exp()
+    ),
+    "LowDiscrepancyUniform": lambda a: LowDiscrepancyUniform(a, a + a.exp()),
     "Logistic": lambda a: Logistic(a, a.exp()),
     "couplings": coupled,
     "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
@@ -110,6 +136,9 @@ DISTRIBUTIONS = {
     "DiscretizedLogisticMixtureRGB": colours,
     "PowerSpherical": lambda a: PowerSpherical(direction(a), a.exp().sum(-1)),
     "VonMisesFisher": lambda a: VonMisesFisher(direction(a), a.exp().sum(-1)),
+    "NearestCode": lambda a: NearestCode(a, four_codes(a)),
+    "NearestCode, rotated": lambda a: NearestCode(a, four_codes(a), rotation),
+    "CodeCategorical": lambda a: CodeCategorical(a, four_codes(a), a.exp().sum(-1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
@@ -117,7 +146,7 @@ DISTRIBUTIONS = {
 
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
 NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
-NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
+NO_MOMENTS += ("DiscretizedLogisticMixtureRGB", "ForwardDiffusion", "ReverseDiffusion", "OneStepDiffusion")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -158,6 +187,20 @@ def test_divergences_of_ours(accelerator, name):
         fn = DISTRIBUTIONS[name](a)
         other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
         return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["NearestCode", "CodeCategorical"])
+def test_divergences_of_codes(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        fn = DISTRIBUTIONS[name](a)
+        of_codes = fn.index if name == "NearestCode" else fn.temperature
+        other = dist.OneHotCategorical(logits=torch.ones(4, device=device, requires_grad=True))
+        divergence = kl_divergence(fn, other)
+        divergence.sum().backward()
+        return divergence, of_codes, fn.codes, a.grad
 
     accelerator.same(on)
 

@@ -17,6 +17,7 @@ from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.diffusion_prior import diffusion_prior
 from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
@@ -25,11 +26,15 @@ from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
+from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
+from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.sq_vae import sq_vae
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
+from pplvm.programs.vq_vae import vq_vae
 from pplvm.programs.vq_vae_2 import vq_vae_2
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
@@ -56,6 +61,18 @@ def semi_amortized():
     return VAE(encoder=SemiAmortized(MLP(D, 4), **parts, latent_size=2, num_steps=2), **parts)
 
 
+def under_pixelcnn(num_classes=None):
+    program, sizes = vq_vae(D, (1, 2), 3, 2, (5,)), {"channels": 4, "kernel_sizes": (3, 3)}
+    of_classes = lambda: ClassConditionalPixelCNNPrior(3, (1, 2), num_classes, **sizes)
+    program.prior = of_classes() if num_classes else PixelCNNPrior(3, (1, 2), **sizes)
+    return program
+
+
+def pixel_vae():
+    likelihood = PixelCNNLikelihood((2, 3), 3, 4, (3,), pixel_dropout=0.3)
+    return VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3))))
+
+
 PROGRAMS = {
     "belief net": (lambda: SigmoidBeliefNet(D, (2, 3), (5,), MEAN), binary, LeaveOneOut(iwae, 2)),
     "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
@@ -80,6 +97,22 @@ PROGRAMS = {
         lambda: (torch.randint(5, (B, D)) / 4,),
         Pathwise(iwae, 2),
     ),
+    "vq-vae": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, stochastic": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), posterior="stochastic"),
+        binary,
+        LeaveOneOut(iwae, 2),
+    ),
+    "vq-vae of maps": (
+        lambda: vq_vae(64, channels=(4, 6), data_shape=(1, 8, 8), posterior="rotation", data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        BiasedPathwise(num_particles=2),
+    ),
+    "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
     "vq-vae-2": (
         lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, data_mean=torch.rand(64)),
         lambda: (images(B),),
@@ -101,6 +134,12 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "diffusion-prior": (lambda: diffusion_prior(D, 2, (5,), data_mean=MEAN, num_steps=3), binary, Pathwise(elbo, 2)),
+    "diffusion-prior, chain": (
+        lambda: diffusion_prior(D, 2, (5,), "gaussian", MEAN, num_steps=3, estimate="chain"),
+        real,
+        Pathwise(iwae, 2),
+    ),
     "dequantized-flow": (
         lambda: dequantized_flow(D, 2, None, torch.rand(5, D).round(), "variational", 2, 2, 4),
         binary,
@@ -116,6 +155,13 @@ PROGRAMS = {
     "delta": (lambda: DeltaVAE(D, 4, (5,), alpha=0.5, length=2, data_mean=MEAN), binary, Pathwise(iwae, 2)),
     "full covariance": (full_covariance, binary, Pathwise(iwae, 2)),
     "semi-amortized": (semi_amortized, binary, Pathwise(iwae, 2)),
+    "vq-vae under a PixelCNN": (under_pixelcnn, binary, BiasedPathwise(iwae, 2)),
+    "vq-vae under a PixelCNN, with labels": (
+        lambda: under_pixelcnn(3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(iwae, 2),
+    ),
+    "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
     "convolutional, with labels": (
         lambda: convolutional(num_classes=3),
@@ -166,6 +212,10 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("flow-prior-vae", marks=pytest.mark.slow),
         pytest.param("dequantized-flow", marks=pytest.mark.slow),
+        pytest.param("vq-vae", marks=pytest.mark.slow),
+        pytest.param("vq-vae of maps", marks=pytest.mark.slow),
+        pytest.param("vq-vae under a PixelCNN", marks=pytest.mark.slow),
+        pytest.param("diffusion-prior", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

@@ -1,17 +1,25 @@
-"""The PixelCNN as a prior over codes: it sums to one, starts uniform, learns, and draws what it says."""
+"""The PixelCNN as a prior over codes, what it shares with others in test_code_priors.py: sums, maps, programs."""
 
 import itertools
 import math
 
-import pyro
 import pytest
 import torch
-from pyro import poutine
 from torch import nn
+from torch.distributions import OneHotCategorical
 from torch.nn.functional import one_hot
 
+from pplvm.bounds import elbo, iwae
+from pplvm.evaluation.evidence import log_evidence
+from pplvm.graphs.compiled import compiled
 from pplvm.networks.pixelcnn import PixelCNN
+from pplvm.objectives.biased import BiasedPathwise
+from pplvm.objectives.control_variates import REBAR
+from pplvm.objectives.objective import Loss
+from pplvm.objectives.score_function import LeaveOneOut
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior, codes_by
+from pplvm.programs.vq_vae import vq_vae
 
 
 def every_grid(N, K):
@@ -65,52 +73,72 @@ def test_it_starts_at_n_log_k_nats():
         )
 
 
-def test_draws_have_its_frequencies_also_of_classes():
-    prior = awake(ClassConditionalPixelCNNPrior(2, (2, 2), 2, **SMALL), 0.6)
-    given, n = prior(torch.arange(2)), 3000
-    values = every_grid(4, 2)
-    probability = given.log_prob(values[:, None]).exp().detach()  # (16, 2)
-    draws = given.sample((n,))
-    assert draws.shape == (n, 2, 4, 2) and not draws.requires_grad
-    index = (draws.argmax(-1) * torch.tensor([8, 4, 2, 1])).sum(-1)  # (n, 2)
-    counts = torch.stack([torch.bincount(each, minlength=16) for each in index.unbind(1)], 1)
-    error = (probability * (1 - probability) / n).sqrt()
-    assert ((counts / n - probability) / error).abs().max() < 4.5
-    assert ((counts.flip(1) / n - probability) / error).abs().max() > 4.5, "the classes differ"
+def test_a_map_is_a_condition_as_well_in_its_place():
+    """Of the bottom grid given the top one, say."""
+    network = awake(PixelCNN(3, 3, (2, 2), 8, (3, 3), context_channels=2))
+    maps = torch.randn(5, 2, 2, 2)
+    given = codes_by(network, network.project(maps))
+    assert given.batch_shape == (5,)
+    values = every_grid(4, 3)
+    log_prob = given.log_prob(values[:, None]).detach()  # (81, 5)
+    torch.testing.assert_close(log_prob.exp().sum(0), torch.ones(5), rtol=0, atol=1e-6)
+    turned = codes_by(network, network.project(maps.flip(-1))).log_prob(values[:, None]).detach()
+    assert (turned - log_prob).abs().max() > 0.1
+    torch.manual_seed(1)
+    v = given.sample((7,))
+    torch.manual_seed(1)
+    naive = torch.zeros(7, 5, 4, 3)
+    for n in range(4):
+        naive[..., n, :] = OneHotCategorical(logits=given.logits(naive)[..., n, :]).sample()
+    assert torch.equal(v, naive)
 
 
-def test_it_stands_in_plates_and_under_particles():
-    prior = awake(ClassConditionalPixelCNNPrior(3, (2, 2), 4, **SMALL))
-    labels = torch.tensor([0, 3, 1])
-
-    def model():
-        with pyro.plate("batch", 3):
-            return pyro.sample("codes", prior(labels))
-
-    with pyro.plate("particles", 5, dim=-2):
-        trace = poutine.trace(model).get_trace()
-    trace.compute_log_prob()
-    site = trace.nodes["codes"]
-    assert site["value"].shape == (5, 3, 4, 3) and site["log_prob"].shape == (5, 3)
-    one_by_one = [prior(y).log_prob(v) for v, y in zip(site["value"].unbind(1), labels, strict=True)]
-    torch.testing.assert_close(site["log_prob"], torch.stack(one_by_one, 1))
-    alone = awake(PixelCNNPrior(3, (2, 2), **SMALL))().expand([5, 3])
-    assert alone.sample().shape == (5, 3, 4, 3) and alone.log_prob(site["value"]).shape == (5, 3)
+D, N, K = 6, 4, 3
 
 
-def test_it_learns_codes_that_hang_together():
-    """All positions alike: log 3 nats instead of 4 log 3."""
-    values = one_hot(torch.arange(3)[:, None].expand(3, 4), 3).double()
-    prior = PixelCNNPrior(3, (2, 2), **SMALL)
-    optimizer = torch.optim.Adam(prior.parameters(), 2e-2)
-    for _ in range(80):
-        optimizer.zero_grad()
-        loss = -prior().log_prob(values).mean()
-        loss.backward()
-        optimizer.step()
-    assert float(loss.detach()) == pytest.approx(math.log(3), abs=0.02)
-    drawn = prior.eval()().sample((50,)).argmax(-1)
-    assert (drawn == drawn[:, :1]).all(1).double().mean() > 0.9
+def program(posterior="nearest", classes=None):
+    """A VQ program under this prior, of weights drawn."""
+    torch.manual_seed(2)
+    made = vq_vae(D, grid=(2, 2), num_codes=K, code_size=2, hidden_sizes=(5,), posterior=posterior)
+    made.prior = PixelCNNPrior(K, (2, 2), **SMALL)
+    if classes is not None:
+        made.prior = ClassConditionalPixelCNNPrior(K, (2, 2), classes, **SMALL)
+    return awake(made)
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_log_p_of_x_is_the_sum_over_all_codes_and_the_bound_is_below(classes):
+    of_codes, x, values = program(classes=classes), torch.bernoulli(torch.full((5, D), 0.5)), every_grid(N, K)
+    labels = () if classes is None else (torch.tensor([0, 1, 1, 0, 1]),)
+    with torch.no_grad():
+        log_p_x = of_codes.likelihood(of_codes.decoder(of_codes.codebook.embed(values))).log_prob(x[:, None])  # (5, 81)
+        log_p_v = torch.stack([of_codes.prior(*[y[n] for y in labels]).log_prob(values) for n in range(5)])
+    expected = (log_p_x + log_p_v).logsumexp(1)
+    found = log_evidence(of_codes, (x, *labels) if labels else x)
+    assert found is not None
+    torch.testing.assert_close(found.log_p, expected, rtol=0, atol=1e-10)
+    drawn = draw_particles(of_codes.model, of_codes.guide, x, *labels, num_particles=3)
+    assert drawn.log_weights.shape == (3, 5) and (drawn.log_weights < expected).all()
+
+
+@pytest.mark.parametrize(
+    "posterior, objective",
+    [("nearest", BiasedPathwise(iwae, 3)), ("stochastic", LeaveOneOut(elbo, 3)), ("stochastic", REBAR())],
+    ids=["straight-through", "leave-one-out", "REBAR"],
+)
+def test_as_one_graph_it_is_the_same(posterior, objective):
+    found, x = [], torch.bernoulli(torch.full((5, D), 0.5))
+    for tier in ("off", "graph"):
+        loss = compiled(Loss(objective, program(posterior)), tier)
+        for batch in (x, x.flip(1)):
+            torch.manual_seed(3)
+            loss.zero_grad()
+            value = loss(batch)
+            value.backward()
+        found.append([value.detach(), *[p.grad for p in loss.parameters() if p.grad is not None]])
+    assert len(found[0]) > 20
+    for eager, graph in zip(*found, strict=True):
+        torch.testing.assert_close(graph, eager)
 
 
 @pytest.mark.parametrize(
