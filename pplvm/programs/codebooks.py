@@ -74,4 +74,6 @@ def start_codes(
         return
     if examples is None or shape is None:
         raise ValueError(f"vq_vae: codes that start by {start!r} need data_examples, some of the training data")
-    codebook.place(place(encoder(examples.reshape(-1, *shape)), codebook.num_codes))
+    there = codebook.codes
+    if not there.is_meta:  # of which only the shapes are asked
+        codebook.place(place(encoder(examples.to(there).reshape(-1, *shape)), codebook.num_codes))
