@@ -47,5 +47,3 @@ def test_what_is_drawn_anew_in_every_step_is_no_constant():
     noisy = vq_vae(D, code_size=4)
     noisy.encoder = Noisy()
     assert why_not_encoded(noisy, data()) == "encoder or decoder are random"
-
-
