@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from pyro.poutine import Trace
@@ -108,7 +109,8 @@ def _encoded(pair: Pair, args: tuple[Tensor, ...], sites: dict[str, tuple[int, i
     drawn = pair.run_guide(1, args, {})
     model = pair.run_model(1, drawn, args, {})
     B = len(args[0])
-    index = torch.cat([drawn.nodes[name]["value"].argmax(-1).reshape(B, -1) for name in sites], 1)
+    values: list[Any] = [drawn.nodes[name]["value"] for name in sites]
+    index = torch.cat([value.argmax(-1).reshape(B, -1) for value in values], 1)
     most = max(codes for _, codes in sites.values()) - 1
     kind = next(kind for kind in (torch.uint8, torch.int16, torch.int32) if most <= torch.iinfo(kind).max)
     observed = [site for site in sample_sites(model).values() if site["is_observed"]]

@@ -135,7 +135,9 @@ def _with_states(drawn: Trace, sites: dict[str, Site], numbers: Tensor) -> Trace
 def _summed(model: Trace, values: dict[str, Tensor]) -> Tensor:
     """Log sum_s p(s, x) of the states of a trace and each datum, filled up to whole blocks."""
     sites = sample_sites(model)
-    log_p_states = torch.stack([log_density(site).double() for name, site in sites.items() if name not in values]).sum(0)
+    log_p_states = torch.stack([log_density(site).double() for name, site in sites.items() if name not in values]).sum(
+        0
+    )
     found = []
     for blocks in zip(*(_blocks(value) for value in values.values()), strict=True):
         terms = [_scores(sites[name]["fn"], block).double() for name, block in zip(values, blocks, strict=True)]

@@ -111,7 +111,7 @@ class Compiled(nn.Module):
         value, gradients = run(args)
         for parameter, gradient in zip(run.graph.parameters, gradients, strict=True):
             if parameter.grad is None:
-                parameter.grad = gradient
+                parameter.grad = _laid_out_as(parameter, gradient)
             else:
                 parameter.grad.add_(gradient)
         return value
@@ -203,6 +203,16 @@ class _GraphKeys:
         if key[-1] == now:
             return "shape, type or mode of its arguments: give batches of one size (drop_last)"
         return f"value of {self.watch.changed(key[-1], now)}: make that a buffer (register_buffer), which is read anew"
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's own strides, as `backward` leaves it: fused optimizers pair them by address.
+
+    Convolutions give theirs with the channels last.
+    """
+    if gradient.stride() == parameter.stride() or (gradient.is_contiguous() and parameter.is_contiguous()):
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 @dataclass

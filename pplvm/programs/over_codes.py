@@ -40,13 +40,15 @@ class OverCodes(nn.Module):
         True
     """
 
+    whole: Any
+    sites: dict[str, tuple[int, int]]
+    penalties: tuple[str, ...]
+
     def __init__(self, program: nn.Module, sites: Mapping[str, tuple[int, int]], penalties: tuple[str, ...]) -> None:
         super().__init__()
         vars(self).update(_modules=program._modules, _parameters=program._parameters, _buffers=program._buffers)
         vars(self).update(whole=program, sites=dict(sites), penalties=penalties)  # no module of its own: a view
         self._non_persistent_buffers_set = program._non_persistent_buffers_set
-
-    whole: Any
 
     @property
     def default_objective(self) -> str | None:

@@ -1,10 +1,11 @@
 """Stage two on codes that are computed once, where only the prior of a program of codes learns."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pplvm.batch import Batch, to_device, without_conditions
 from pplvm.commands.output.status_output import print_status
@@ -15,7 +16,7 @@ from pplvm.distributed.ranks import my_rows
 from pplvm.evaluation.encoding import Encoding, encode, why_not_encoded
 from pplvm.programs.over_codes import OverCodes
 
-__all__ = ["MOST_BYTES", "encoded_stage"]
+__all__ = ["MOST_BYTES", "encoded_stage", "load_what_fits"]
 
 MOST_BYTES = 2**30
 """Of codes and their terms that are held in memory: 16 million data of 4 x 4 codes."""
@@ -52,6 +53,13 @@ def encoded_stage(
     return over, encoded, None if held is None or valid is None else EncodedData(valid, held.index, held.terms)
 
 
+def load_what_fits(program: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load the weights of a run that goes on, by which its data are encoded; what does not fit is refused later."""
+    own = {name: value for name, value in program.state_dict().items() if isinstance(value, Tensor)}
+    fitting = {n: w for n, w in weights.items() if n in own and not is_lazy(own[n]) and own[n].shape == w.shape}
+    program.load_state_dict(fitting, strict=False)
+
+
 def _only_prior_learns(program: nn.Module) -> bool:
     prior = getattr(program, "prior", None)
     own = {id(p) for p in prior.parameters()} if isinstance(prior, nn.Module) else set[int]()
@@ -81,6 +89,6 @@ def _encode(program: nn.Module, data: ImageData) -> Encoding:
     )
 
 
-def _rows(data: ImageData, numbers: torch.Tensor, device: torch.device) -> Iterator[Batch]:
+def _rows(data: ImageData, numbers: Tensor, device: torch.device) -> Iterator[Batch]:
     for some in numbers.split(AT_ONCE):
         yield without_conditions(to_device(data.batch(some), device))

@@ -14,8 +14,8 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.commands.building.builders import build_program
 from pplvm.commands.building.data import build_data
 from pplvm.commands.building.default_data_hint import default_data_hint, with_default_data_hint
-from pplvm.commands.building.encoded_stage import encoded_stage
-from pplvm.commands.building.program_checks import check_data
+from pplvm.commands.building.encoded_stage import encoded_stage, load_what_fits
+from pplvm.commands.building.program_checks import check_codes, check_data
 from pplvm.commands.building.stages import begin_stage, require_effect, with_initial_settings
 from pplvm.commands.building.training_builders import (
     build_averaged,
@@ -149,7 +149,9 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     x = _first_batch(epochs)
     with default_data_hint(arguments, arguments.program):
         check_data(program, data, x)
-    stage = begin_stage(arguments, program, None if found is None else found.manifest)
+        check_codes(program, data)
+    stage = begin_stage(arguments, program, data, None if found is None else found.manifest)
+    load_what_fits(program, weights or {})
     whole, (program, data, valid) = program, encoded_stage(arguments, program, data, valid, x)
     if program is not whole:
         epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)

@@ -12,10 +12,11 @@ from pplvm.batch import Batch, as_tuple, to_device
 from pplvm.data.array_splits import NOT_KNOWN
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import check_site, first_outside, refuse_condition, refuse_row
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.particles.contract import ProgramError, sample_sites
 from pplvm.particles.pair import inspect_pair
 
-__all__ = ["ConditionsError", "check_data", "run_once"]
+__all__ = ["ConditionsError", "check_codes", "check_data", "run_once"]
 
 
 class ConditionsError(ValueError):
@@ -60,6 +61,20 @@ def check_data(program: nn.Module, data: ImageData, batch: Batch) -> None:
             check_site(spec, name, _kind(site), site["fn"].support, site["value"].device)
         if which is not None and (which > 0 or spec.levels is None):
             _check_rows(program, data, parts, which, name, site)
+
+
+def check_codes(program: nn.Module, data: ImageData) -> None:
+    """Refuse a codebook with more codes than there are data to train them.
+
+    Raises:
+        ValueError: of the first such codebook.
+    """
+    for name, part in program.named_modules():
+        if isinstance(part, CountedCodes) and part.num_codes > len(data):
+            raise ValueError(
+                f"{type(program).__name__}.{name} has {part.num_codes:,} codes, more than the {len(data):,} data of "
+                f"data set {data.spec.name!r}: take at most as many, num_codes={len(data)}"
+            )
 
 
 def _require_call(program: nn.Module, data: ImageData, count: int) -> None:

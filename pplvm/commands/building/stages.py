@@ -13,6 +13,7 @@ from pplvm.commands.options.settings import split_settings
 from pplvm.commands.output.status_output import print_status
 from pplvm.commands.runs.config import read_config, run_of
 from pplvm.commands.runs.manifest import run_of_manifest
+from pplvm.data.image_data import ImageData
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import without_side_effects
@@ -52,29 +53,36 @@ def _config(directory: str) -> Path | None:
 
 
 def begin_stage(
-    arguments: argparse.Namespace, program: nn.Module, resumed: Mapping[str, Any] | None = None
+    arguments: argparse.Namespace, program: nn.Module, data: ImageData, resumed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Load the weights of --initial and freeze all but --train; returns both for the manifest.
 
     Arguments:
         program: that has run on a batch, so that all its parameters are there.
+        data: of the training; other data than those of --initial are told.
         resumed: the manifest of the checkpoint from which the run goes on, whose weights are its own.
 
     Raises:
-        FileNotFoundError, ValueError, LookupError: there is no such run, or none of its weights fits, or no such part.
+        FileNotFoundError, ValueError, LookupError: there is no such run, or none of its weights fits, or no such part,
+            or what is frozen has no weights there.
     """
     stage: dict[str, Any] = {}
+    told = Initialized((), (), ())
     if arguments.initial is not None and resumed is not None:
         stage |= {name: resumed[name] for name in ("initial",) if name in resumed}
     elif arguments.initial is not None:
         with errors_on_all_ranks():
             found = _initial(arguments.initial)
-            told = _initialized(program, found, arguments.initial)
+            told = _initialized(program, found, arguments)
             checksum = hashlib.sha256(Path(found.path, WEIGHTS).read_bytes()).hexdigest()
         stage["initial"] = {"run": found.manifest.get("run"), "step": found.step, "sha256": checksum}
         print_status("; ".join([*found.skipped, f"--initial {arguments.initial}, step {found.step}: {told}"]))
+        if other := _other_data(found, data):
+            print_status(f"--initial {arguments.initial} was trained on {other}")
     if arguments.train:
         train_only(program, *arguments.train)
+        if arguments.initial is not None and resumed is None:
+            _require_trained(arguments, program, told)
         learning = sum(p.numel() for p in program.parameters() if p.requires_grad)
         every = sum(p.numel() for p in program.parameters())
         print_status(
@@ -84,11 +92,51 @@ def begin_stage(
     return stage
 
 
-def _initialized(program: nn.Module, found: Checkpoint, directory: str) -> Initialized:
+def _initialized(program: nn.Module, found: Checkpoint, arguments: argparse.Namespace) -> Initialized:
     try:
         return initialize(program, found.weights)
     except ValueError as error:
-        raise ValueError(f"--initial {directory}: {error}") from error
+        there, here = split_settings(_settings_there(arguments)), split_settings(arguments.set)
+        differ = [
+            f"{name} is {_setting(there, name)} there and {_setting(here, name)} here"
+            for name in dict.fromkeys([*there, *here])
+            if there.get(name) != here.get(name)
+        ]
+        settings = f"; of --set, {', '.join(differ)}" if differ else ""
+        raise ValueError(f"--initial {arguments.initial}: {error}{settings}") from error
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> str:
+    value = settings.get(name, "not given")
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _require_trained(arguments: argparse.Namespace, program: nn.Module, told: Initialized) -> None:
+    """Refuse to freeze encoder or decoder of a program of codes at their random start, as --initial has none of them.
+
+    Others may freeze what is new: random features, a prior that is still the uniform one.
+
+    Raises:
+        ValueError: of the first such parameter.
+    """
+    frozen = {n for n, p in program.named_parameters() if not p.requires_grad and not n.startswith("prior.")}
+    if not callable(getattr(program, "draw_codes", None)):
+        return
+    if untrained := [name for name in told.new if name in frozen]:
+        raise ValueError(
+            f"--initial {arguments.initial} has no weights of {untrained[0]!r}, and --train "
+            f"{' '.join(arguments.train)} would freeze it at its random start: name a run of the same architecture, or "
+            "train that part too"
+        )
+
+
+def _other_data(found: Checkpoint, data: ImageData) -> str:
+    """The data of a checkpoint, where they are other ones, or binarized otherwise, and what these are."""
+    there, here = found.manifest.get("data", {}), {"name": data.spec.name, "binarization": data.spec.binarization}
+    if all(there.get(field, value) == value for field, value in here.items()):
+        return ""
+    told = [f"{of['name']} (binarization: {of['binarization']})" for of in (here | there, here)]
+    return f"{told[0]}, and this run reads {told[1]}"
 
 
 def _initial(directory: str) -> Checkpoint:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -169,4 +169,19 @@ def _milestones(settings: dict[str, Any]) -> dict[str, Any]:
 
 def build_averaged(decay: float | None, loss: Loss) -> AveragedModel | None:
     """Build the exponential moving average of a loss with its buffers; `decay` lies between 0 and 1."""
-    return None if decay is None else AveragedModel(loss, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return None if decay is None else AveragedModel(loss, multi_avg_fn=_moving_average(decay), use_buffers=True)
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """torch's, but a counter is that of the last step: an average of integers is rounded down."""
+    of_floats = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], count: Any) -> None:
+        if averages[0].is_floating_point():
+            of_floats(averages, current, count)
+            return
+        for average, value in zip(averages, current, strict=True):
+            average.copy_(value)
+
+    return update
