@@ -11,16 +11,43 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vq_vae import VQVAE
 
-__all__ = ["draw", "net_leave_one_out", "net_score_function", "net_vimco", "vae_elbo", "vae_iwae", "vae_log_weights"]
+__all__ = [
+    "draw",
+    "net_leave_one_out",
+    "net_score_function",
+    "net_vimco",
+    "vae_elbo",
+    "vae_iwae",
+    "vae_log_weights",
+    "vq_vae_elbo",
+]
 
 
 def draw(program: nn.Module, x: Tensor, K: int) -> list[Tensor]:
     """One tensor (K, B, Z) a latent layer: normal for a VAE, uniform for a belief net."""
     if isinstance(program, VAE):
         return [torch.randn(K, len(x), len(program.zeros), device=x.device)]
+    if isinstance(program, VQVAE):
+        return []
     sizes = [len(encoder.last.bias) for encoder in reversed(program.encoders)]
     return [torch.rand(K, len(x), size, device=x.device) for size in sizes]
+
+
+def vq_vae_elbo(program: VQVAE, x: Tensor, noise: list[Tensor]) -> Tensor:
+    """Straight through, with commitment .25 and the codebook loss; a uniform prior, and no noise."""
+    z, codes = program.encoder(x), program.codebook.codes  # (B, N, D), (K, D)
+    with torch.no_grad():
+        index = (codes.square().sum(-1) - 2 * z @ codes.T).argmin(-1)
+    e = codes[index]
+    logits = program.decoder(z + (e - z).detach())
+    error = binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    N = z.shape[1]
+    penalty = 0.25 * (z - e.detach()).square().sum() + (z.detach() - e).square().sum()
+    value = error + N * math.log(len(codes))
+    penalty = penalty / (N * len(x))
+    return value + (penalty - penalty.detach())
 
 
 def vae_elbo(vae: VAE, x: Tensor, noise: list[Tensor]) -> Tensor:
