@@ -11,6 +11,8 @@ from pplvm.bounds import elbo, iwae, jackknife, renyi, tvo
 from pplvm.objectives.antithetic import ARM, ARMS, DisARM
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.exact import Exact, PriorSampling
 from pplvm.objectives.generalized_dreg import GeneralizedDoublyReparameterized
@@ -60,6 +62,8 @@ ON_BELIEF_NET = {
     "straight-through": lambda: BiasedStraightThrough(),
     "straight-through Gumbel": lambda: BiasedStraightThroughGumbel(num_particles=2),
     "Concrete": lambda: BiasedConcrete(),
+    "Gumbel-Rao": lambda: BiasedGumbelRao(num_particles=2),
+    "ReinMax": lambda: BiasedReinMax(),
 }
 ON_VAE = {
     "pathwise": lambda: Pathwise(),

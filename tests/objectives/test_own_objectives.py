@@ -10,6 +10,7 @@ from torch import nn
 from pplvm.bounds import elbo
 from pplvm.objectives.antithetic import ARMS, DisARM
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThroughGumbel
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
 from pplvm.objectives.control_variates import MuProp
 from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.objective import Loss, Objective
@@ -83,6 +84,7 @@ def test_a_loss_of_its_own_is_taken(num_data):
 ATTRIBUTES = {
     BiasedConcrete: ("temperature", 0.5, 2.0),
     BiasedStraightThroughGumbel: ("temperature", 0.5, 2.0),
+    BiasedGumbelRao: ("noise_draws", 2, 5),
     MuProp: ("linear", True, False),
     ARMS: ("draws", 4, 3),
 }

@@ -8,6 +8,8 @@ from pplvm.bounds import elbo, iwae
 from pplvm.objectives.antithetic import ARM, DisARM
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.biased import BiasedConcrete
+from pplvm.objectives.biased_codes import BiasedCodeStraightThrough
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
@@ -27,7 +29,8 @@ K = 3
 MANY = {"num_particles": K, "vectorize_particles": True}
 REPEATING = {
     "arm": ARM(num_particles=K), "disarm": DisARM(elbo, K), "disarm-iwae": DisARM(iwae, K), "rebar": REBAR(K),
-    "concrete": BiasedConcrete(num_particles=K), "per-site": PerSite(num_particles=K),
+    "concrete": BiasedConcrete(num_particles=K), "reinmax": BiasedReinMax(K), "codes": BiasedCodeStraightThrough(K),
+    "per-site": PerSite(num_particles=K),
     "local": LocalExpectation(), "score": ScoreFunction(elbo, K), "rloo": LeaveOneOut(elbo, K),
     "average": ScoreFunction(elbo, K, MovingAverage()), "vimco": LeaveOneOut(iwae, K),
     "beta": Beta(LeaveOneOut(elbo, K), 0.5), "warmup": Warmup(ARM(num_particles=K), 10),

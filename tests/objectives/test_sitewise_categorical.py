@@ -11,6 +11,8 @@ from torch import nn
 from pplvm.bounds import elbo
 from pplvm.objectives.antithetic import ARM, ARMS, DisARM
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.discrete import Discrete
 from pplvm.objectives.local_expectation import LocalExpectation
@@ -157,7 +159,10 @@ def test_noise_given_the_draw_leads_to_that_draw():
             assert ((a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / len(a)).sqrt()).abs().max() < 4.5
 
 
-@pytest.mark.parametrize("rule", [MuProp, REBAR, RELAX, DoubleControlVariate, BiasedStraightThrough, BiasedConcrete])
+@pytest.mark.parametrize(
+    "rule",
+    [MuProp, REBAR, RELAX, DoubleControlVariate, BiasedStraightThrough, BiasedConcrete, BiasedGumbelRao, BiasedReinMax],
+)
 def test_an_index_has_nothing_between_its_states(rule):
     with pytest.raises(ObjectiveError, match=r"'z' \(Categorical\).*draw a OneHotCategorical"):
         Loss(rule(), TwoDice("index"))(X)
@@ -170,7 +175,9 @@ def test_yes_is_paired_with_no(rule, kind):
         Loss(rule(), TwoDice(kind))(X)
 
 
-@pytest.mark.parametrize("rule", [BiasedStraightThrough(), BiasedStraightThroughGumbel(), BiasedConcrete(0.5)])
+@pytest.mark.parametrize(
+    "rule", [BiasedStraightThrough(), BiasedStraightThroughGumbel(), BiasedConcrete(0.5), BiasedGumbelRao()]
+)
 def test_biased_rules_are_biased_and_report_the_bound_of_hard_draws(rule):
     program = TwoDice("one-hot")
     truth, bound = exact_gradient(program, X, elbo, 1)

@@ -11,6 +11,8 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.objectives.antithetic import ARM, ARMS, ARMSRule, DisARM, DisARMRule
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import (
     REBAR,
     RELAX,
@@ -42,9 +44,14 @@ RULES = {
     "straight-through": lambda: BiasedStraightThrough(),
     "straight-through Gumbel": lambda: BiasedStraightThroughGumbel(0.3),
     "Concrete": lambda: BiasedConcrete(0.3),
+    "Gumbel-Rao": lambda: BiasedGumbelRao(0.3, 4),
+    "ReinMax": lambda: BiasedReinMax(),
     "per site": lambda: PerSite(num_particles=3),
 }
-ON_ONE_HOT = ("DisARM", "MuProp", "REBAR", "RELAX", "double", "measure-valued", "local", "straight-through", "Concrete")
+ON_ONE_HOT = (
+    *("DisARM", "MuProp", "REBAR", "RELAX", "double", "measure-valued", "local", "straight-through", "Concrete"),
+    *("Gumbel-Rao", "ReinMax"),
+)
 
 
 class OneSite(nn.Module):
@@ -112,7 +119,9 @@ def test_extreme_logits_of_categories(name, size):
     assert value.isfinite() and all(g.isfinite().all() for g in found)
 
 
-@pytest.mark.parametrize("name", ["ARM", "ARMS", "DisARM", "REBAR", "RELAX", "Concrete", "straight-through Gumbel"])
+@pytest.mark.parametrize(
+    "name", ["ARM", "ARMS", "DisARM", "REBAR", "RELAX", "Concrete", "straight-through Gumbel", "Gumbel-Rao"]
+)
 @pytest.mark.parametrize("logit", [-40.0, -1.0, 0.0, 40.0])
 def test_noise_at_its_ends(name, logit, monkeypatch):
     """The smallest and the largest uniform numbers that float32 knows."""

@@ -10,6 +10,8 @@ from torch import nn
 
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.biased import BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR, RELAX, DoubleControlVariate, MuProp
 from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.measure_valued import MeasureValued
@@ -17,7 +19,7 @@ from pplvm.objectives.objective import Loss
 
 ON_INDICES = {"DisARM": DisARM, "local": LocalExpectation, "measure-valued": MeasureValued}
 RULES = ON_INDICES | {"REBAR": REBAR, "RELAX": RELAX, "MuProp": MuProp, "double": DoubleControlVariate}
-BIASED = (BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel)
+BIASED = (BiasedConcrete, BiasedStraightThrough, BiasedStraightThroughGumbel, BiasedGumbelRao, BiasedReinMax)
 
 
 class RuledOut(nn.Module):

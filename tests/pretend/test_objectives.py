@@ -13,12 +13,18 @@ from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.particles.contract import ProgramError
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vq_vae import vq_vae
 from tests.pretend.accelerator import gradients
 
 B, D = 4, 6
 
 
-MADE = (lambda: SigmoidBeliefNet(D, (2, 3)), lambda: VAE(D, 2, (5,)))
+MADE = (
+    lambda: SigmoidBeliefNet(D, (2, 3)),
+    lambda: VAE(D, 2, (5,)),
+    lambda: vq_vae(D, (1, 2), 3, 2, (5,), posterior="stochastic"),
+    lambda: vq_vae(D, (1, 2), 3, 2, (5,)),
+)
 
 
 def built(name):
@@ -33,7 +39,7 @@ def program_of(name):
         with contextlib.suppress(ObjectiveError, ProgramError, UserWarning):
             Loss(built(name), make())(torch.ones(B, D))
             return make
-    raise AssertionError(f"{name} runs on neither program")
+    raise AssertionError(f"{name} runs on none of the programs")
 
 
 SLOW = ("relax",)  # as REBAR, with a network beside it

@@ -17,6 +17,7 @@ from pplvm.graphs.gradient_graph import GradientGraph, gradient_graph
 from pplvm.graphs.nodes import is_view
 from pplvm.graphs.noise import reseed
 from pplvm.graphs.tracing import NotOneGraph, operations
+from pplvm.graphs.unread_writes import drop_unread_writes
 from pplvm.particles.side_effects import buffers_restored, without_side_effects
 
 __all__ = ["Replicated", "Replicates"]
@@ -108,6 +109,8 @@ class Replicates:
             self.plan = f"one by one, as its graph fails: {' '.join(str(error).split())}"
             return
         self._graph, self._chosen = graph, [False] * len(graph.learned)
+        if drop_unread_writes(graph.traced.graph):  # what is counted in training is no part of a gradient
+            graph.runner = replay(graph.traced.graph, graph.inputs(self.args))
         if not graph.traced.is_pure:
             self.plan = "one by one, as not all that it draws or changes is an input of its graph"
             return

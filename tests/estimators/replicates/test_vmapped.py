@@ -13,6 +13,9 @@ from pplvm.estimators.replicates.vmapped import Replicates
 from pplvm.objectives.antithetic import DisARM
 from pplvm.objectives.baselines import MovingAverage
 from pplvm.objectives.biased import BiasedConcrete
+from pplvm.objectives.biased_codes import BiasedCodeRotation, BiasedCodeStraightThrough
+from pplvm.objectives.biased_gumbel_rao import BiasedGumbelRao
+from pplvm.objectives.biased_reinmax import BiasedReinMax
 from pplvm.objectives.control_variates import REBAR
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import Pathwise
@@ -31,6 +34,10 @@ LOSSES = {
     "DisARM": lambda: Loss(DisARM(), SigmoidBeliefNet(40, (20,))),
     "REBAR": lambda: Loss(REBAR(), SigmoidBeliefNet(40, (20,))),
     "Concrete": lambda: Loss(BiasedConcrete(), SigmoidBeliefNet(40, (20, 3))),
+    "Gumbel-Rao": lambda: Loss(BiasedGumbelRao(0.5, 3), SigmoidBeliefNet(40, (20, 3))),
+    "ReinMax": lambda: Loss(BiasedReinMax(2), codes()),
+    "codes": lambda: Loss(BiasedCodeStraightThrough(2), codes()),
+    "codes, rotated": lambda: Loss(BiasedCodeRotation(), codes()),
     "dropout": lambda: Loss(Pathwise(), Modes()),
     "tied": lambda: Loss(Pathwise(), Tied()),
 }
@@ -57,6 +64,12 @@ class Tied(nn.Module):
     def guide(self, x: Tensor) -> None:
         with pyro.plate("batch", len(x), dim=-1):
             pyro.sample("z", Normal(nn.functional.linear(x, self.weight), 0.5).to_event(1))
+
+
+def codes():
+    from pplvm.programs.vq_vae import vq_vae
+
+    return vq_vae(40, (1, 3), 5, 4, (20,), posterior="stochastic")  # which counts its codes in training
 
 
 def VAE40():

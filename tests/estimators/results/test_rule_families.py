@@ -14,6 +14,8 @@ KNOWN = {
     "rebar": "control variate", "double-cv": "control variate", "exact": "enumeration",
     "local-expectation": "enumeration", "measure-valued": "measure-valued", "pathwise": "pathwise", "dreg": "pathwise",
     "stick-the-landing": "pathwise", "beta-rloo": "score function", "biased-st": "biased relaxation",
+    "biased-reinmax": "biased relaxation", "biased-gumbel-rao": "biased relaxation",
+    "biased-code-st": "biased relaxation", "biased-code-rotation": "biased relaxation",
     "wake-sleep": "wake-sleep", "rws": "wake-sleep", "pyro-trace": "Pyro's own", "pyro-tracegraph": "Pyro's own",
     "prior-sampling": OTHER, "per-site": OTHER,
 }  # fmt: skip
