@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, relu
 
-from pplvm.networks.pixelcnn_layers import GatedLayer, gated
+from pplvm.networks.pixelcnn_layers import GatedLayer
 
 if TYPE_CHECKING:
     from pplvm.networks.pixelcnn import PixelCNN
@@ -114,7 +114,7 @@ def _start_row(cache: PixelCNNCache, layers: list[GatedLayer], i: int) -> None:
             biases = cache.context[n]
             of_above, of_beside = biases[:, :, min(i, biases.shape[2] - 1)].movedim(-1, 0).chunk(2, -1)
             above, across = above + of_above, across + of_beside
-        vertical = gated(above, -1)
+        vertical = _gated(above, -1) if n + 1 < len(layers) else None  # the last is read by none
         cache.across.append(across)
         cache.left.append([cache.like.new_zeros(len(cache.like), layer.weight.shape[1])] * layer.reach)
 
@@ -130,10 +130,17 @@ def _of_column(network: "PixelCNN", cache: PixelCNNCache, layers: list[GatedLaye
         seen = [*past, h] if layer.sees_itself else past
         found = torch.addmm(across[j], torch.cat(seen, 1) if len(seen) > 1 else seen[0], matrix)
         cache.column.append(h)
-        new = gated(found)
+        new = _gated(found, 1)
         h = torch.addmm(layer.out.bias, new, out) if layer.first else torch.addmm(layer.out.bias + h, new, out)
     hidden, last = cache.head
     return torch.addmm(network.last.bias, relu(torch.addmm(network.hidden.bias, relu(h), hidden)), last)
+
+
+def _gated(features: Tensor, dim: int) -> Tensor:
+    """As `gated`, with tanh(a) = 2 sigmoid(2 a) - 1, which takes a fifth of the time of tanh on a CPU."""
+    a, b = features.chunk(2, dim)
+    b = b.sigmoid()
+    return torch.addcmul(-b, (2 * a).sigmoid(), b, value=2)
 
 
 def _of_vertical(layer: GatedLayer) -> tuple[Tensor, Tensor, Tensor]:
