@@ -11,7 +11,12 @@ from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
+from .networks.classifier import ImageClassifier as ImageClassifier
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
+from .distributions.nearest_code import NearestCode as NearestCode
+from .distributions.code_categorical import CodeCategorical as CodeCategorical
+from .distributions.code_prior import CodePrior as CodePrior
+from .distributions.absorbing_codes import AbsorbingCodes as AbsorbingCodes
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
@@ -19,8 +24,22 @@ from .programs.vae import VAE as VAE
 from .programs.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
 from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .programs.delta_vae import DeltaVAE as DeltaVAE
+from .programs.diffusion_prior import DiffusionPrior as DiffusionPrior, diffusion_prior as diffusion_prior
+from .programs.latent_diffusion import LatentDiffusion as LatentDiffusion
 from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
+from .programs.vq_vae_2 import VQVAE2 as VQVAE2
+from .programs.vq_vae import VQVAE as VQVAE, vq_vae as vq_vae
+from .programs.code_priors import UniformCodePrior as UniformCodePrior
+from .programs.transformer_prior import (
+    TransformerPrior as TransformerPrior,
+    ClassConditionalTransformerPrior as ClassConditionalTransformerPrior,
+)
+from .programs.absorbing_prior import (
+    AbsorbingPrior as AbsorbingPrior,
+    ClassConditionalAbsorbingPrior as ClassConditionalAbsorbingPrior,
+)
+from .programs.sq_vae import SQVAE as SQVAE, sq_vae as sq_vae
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
@@ -85,6 +104,10 @@ from .evaluation.samples import (
     prior_samples as prior_samples,
     reconstructions as reconstructions,
     interpolations as interpolations,
+)
+from .evaluation.rejection import (
+    best_ranked_samples as best_ranked_samples,
+    rejection_samples as rejection_samples,
 )
 from .evaluation.traversals import traversals as traversals
 from .estimators.compare_gradients import compare_gradients as compare_gradients

@@ -45,9 +45,15 @@ PROGRAMS = {
     "iaf-vae": Entry("pplvm.programs.iaf_vae:iaf_vae", "VAE whose posterior is an inverse autoregressive flow"),
     "vamp-vae": Entry("pplvm.programs.vamp_vae:vamp_vae", "VAE whose prior is the mean of posteriors of pseudo-inputs"),
     "flow-prior-vae": Entry("pplvm.programs.flow_prior_vae:flow_prior_vae", "VAE whose prior is a RealNVP flow"),
+    "diffusion-prior": Entry(
+        "pplvm.programs.diffusion_prior:diffusion_prior", "VAE whose prior is a diffusion of its latents, T of them"
+    ),
     "vlae": Entry("pplvm.programs.vlae:vlae", "VAE whose prior is an autoregressive flow, dense decoder"),
     "vq-vae": Entry("pplvm.programs.vq_vae:vq_vae", "grid of discrete codes, the nearest to what the encoder gives"),
     "sq-vae": Entry("pplvm.programs.sq_vae:sq_vae", "grid of discrete codes, drawn by the distance of a noisy vector"),
+    "vq-vae-2": Entry(
+        "pplvm.programs.vq_vae_2:vq_vae_2", "codes of images on two grids, the finer given the coarse, by class or not"
+    ),
     "dequantized-flow": Entry(
         "pplvm.programs.dequantized_flow:dequantized_flow",
         "flow of grey values, dequantized by uniform or learned noise",

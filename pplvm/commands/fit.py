@@ -25,7 +25,9 @@ from pplvm.distributed.data_parallel import require_equal
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.distributed.progress import Bar, bar
 from pplvm.distributed.ranks import is_first, join, size
+from pplvm.evaluation.code_usage import perplexity, share_used
 from pplvm.evaluation.training_metrics import TrainingMetrics
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.objectives.objective import ObjectiveError
 from pplvm.objectives.sites_of_rule import pathwise_notice
 from pplvm.particles.contract import ProgramError
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         if found is not None and (reason := why_another_program(found.manifest, arguments)):
             raise ValueError(f"{found.path} cannot be resumed: {reason}")
         plan = build_plan(arguments, device, found)
-        manifest = with_stage(manifest_of(arguments, plan.loss, plan.epochs.data, size()), plan.stage)
+        manifest = with_stage(manifest_of(arguments, plan.named, plan.epochs.data, size()), plan.stage)
         if found is not None:
             restore(plan, found, manifest)
         if any_rank(request.received is not None):
@@ -122,10 +124,13 @@ class Training:
             is_last = step == options.steps
             if step % options.log_every == 0 or is_last:
                 self._record()
+            is_epoch_over = plan.epochs.position == plan.epochs.length
+            if is_epoch_over or is_last:
+                self._record_code_usage(is_epoch_over)
             is_looked_at = step % options.validate_every == 0 or is_last
             is_best = is_looked_at and self._validate()
             shown.at(step, self._told)
-            if plan.aggressive is not None and plan.epochs.position == plan.epochs.length:
+            if plan.aggressive is not None and is_epoch_over:
                 plan.aggressive.end_epoch(self._information)
             is_over = plan.stopping.is_over
             is_stopped = any_rank(request.received is not None)
@@ -207,6 +212,21 @@ class Training:
             }
         self._write_down(values)
         self._tell({name: values[name] for name in (self.value, "rate", "distortion") if name in values} | penalties)
+
+    def _record_code_usage(self, is_epoch_over: bool) -> None:
+        """Record how many codes the epoch has used, in all ranks' data; after it, codebooks count anew."""
+        modules = self.plan.loss.program.named_modules()
+        codebooks = {name: module for name, module in modules if isinstance(module, CountedCodes)}
+        values: dict[str, float] = {}
+        for name, codebook in codebooks.items():
+            shares, of = codebook.usage(), f"_{name}" if len(codebooks) > 1 else ""
+            if float(shares.sum()):  # of one that is trained
+                values[f"code_perplexity{of}"] = float(perplexity(shares))
+                values[f"codes_used{of}"] = float(share_used(shares))
+            if is_epoch_over:
+                codebook.start_epoch()
+        if values:
+            self._write_down(values)
 
     def _tell(self, figures: dict[str, float]) -> None:
         """Show figures in the progress bar, the most important first."""

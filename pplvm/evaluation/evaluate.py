@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from pplvm.distributed.ranks import my_rows, size
 from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
+from pplvm.evaluation.code_rates import code_figures
+from pplvm.evaluation.code_usage import code_usage
+from pplvm.evaluation.encoding import code_sites
 from pplvm.evaluation.evaluation import OBSERVED, VARIABLES, Evaluation, Rows
 from pplvm.evaluation.evidence import Evidence, has_discrete_data, has_latents, log_evidence
 from pplvm.evaluation.figures import Figure, mean_of
@@ -22,6 +26,7 @@ from pplvm.evaluation.information_sizes import information_sizes
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.likelihood_names import likelihood_names, observing
 from pplvm.evaluation.per_datum import Seed, datum_seeds, evaluation_mode
+from pplvm.evaluation.proposals import proposal_for
 from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.sharded_results import concatenate_results, gather_results, rank_slice
 from pplvm.graphs.compiled import Tier
@@ -121,6 +126,7 @@ class _Evaluator:
         with evaluation_mode(program, self.x) as pair:
             self.names = likelihood_names(pair, self.x, names)
             self.observing = None if self.names.every else observing(pair, self.x)  # (N,)
+            self.has_latents = has_latents(pair, self.x)
         self.sections: dict[str, list[Figure]] = {}
         self.per_datum: dict[str, Tensor] = {}
         self.left_out: list[str] = []
@@ -135,14 +141,15 @@ class _Evaluator:
         levels: int | None,
     ) -> Evaluation:
         self._likelihood(ks, levels)
-        if not self._has_latents():
-            self._rates()
-            self.left_out.append(NO_LATENTS)
-            return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
-        if annealed_data:
+        if annealed_data and self.has_latents:
             self._try("annealed importance sampling", lambda: self._annealed(annealed_data, chains, annealing_steps))
         self._rates()
-        self._try("information", lambda: self._information(information_data))
+        if self.has_latents:
+            usage = self._shared("codes used", lambda x, seeds: code_usage(self.program, x, seed=seeds))
+            self.sections |= {"code usage": usage.figures} if usage.counts else {}
+            self._try("information", lambda: self._information(information_data))
+        else:
+            self.left_out.append(NO_LATENTS)
         return Evaluation(self.sections, self.per_datum, tuple(self.left_out), self.names)
 
     def _try(self, what: str, ask: Callable[[], None]) -> None:
@@ -155,10 +162,10 @@ class _Evaluator:
     def _likelihood(self, ks: tuple[int, ...], levels: int | None) -> None:
         told = self._told(f"{self.names.log_p}, k = {ks[-1]}")
         rows, seeds = self._mine
-        mine = importance_sampled(self.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
-        sampled = self._named(gather_results(mine, self.N))
-        exact = self._exact()
-        figures = sampled.figures
+        proposal = proposal_for(self.program, self.x, ks, self.seed)
+        mine = importance_sampled(proposal.program, rows, ks=ks, seed=seeds, compile=self.compile, report=told)
+        sampled, exact = self._named(gather_results(replace(mine, of=proposal.of), self.N)), self._exact()
+        figures = [*sampled.figures, *proposal.figures]
         best = sampled.log_p[:, -1]
         if exact is not None:
             best = exact.log_p
@@ -190,7 +197,8 @@ class _Evaluator:
 
     def _exact(self) -> Evidence | None:
         try:
-            return self._named(log_evidence(self.program, self.x))
+            found = log_evidence(self.program, self._mine[0], partial(self.report, "log p(x), exact: joint states"))
+            return None if found is None else self._named(gather_results(found, self.N))
         except ProgramError as error:
             self.left_out.append(f"{self.names.log_p}, exact: {error}")
             return None
@@ -225,7 +233,9 @@ class _Evaluator:
         self.sections["rate and distortion"] = rates.figures
         self.per_datum |= {"rate": rates.rate, "distortion": rates.distortion}
         self.per_datum |= {f"rate_{name}": rate for name, rate in rates.rate_sites.items()}
-        if self.N > 1 and self._has_latents():
+        if sites := {} if rates.fault else code_sites(self.program, self.x):
+            self.sections["codes"] = code_figures(rates, sites, self.parts[0][0].numel(), self._is_discrete())
+        if self.N > 1 and self.has_latents:
             units = self._shared("active units", lambda x, seeds: active_units(self.program, x, seed=seeds))
             self.sections["rate and distortion"] += units.figures
             self.per_datum |= {f"posterior_mean_{name}": mean for name, mean in units.means.items()}
@@ -283,10 +293,6 @@ class _Evaluator:
             found.append(ask(without_conditions(batch_rows(mine, some)), seeds[some]))
             self.report(what, min(start + at_once, len(seeds)), len(seeds))
         return gather_results(concatenate_results(found), len(x[0]))
-
-    def _has_latents(self) -> bool:
-        with evaluation_mode(self.program, self.x) as pair:
-            return has_latents(pair, self.x)
 
     def _is_discrete(self) -> bool:
         with evaluation_mode(self.program, self.x) as pair:

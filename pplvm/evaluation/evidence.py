@@ -11,17 +11,22 @@ from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.evaluation.figures import Figure, mean_of
 from pplvm.evaluation.likelihood_names import LikelihoodNames, likelihood_names
 from pplvm.evaluation.per_datum import each_row, evaluation_mode
+from pplvm.evaluation.states_decoded_once import MOST_STATES, log_p_of_all
 from pplvm.particles.conditions import observed_conditions
 from pplvm.particles.contract import latents, sample_sites
 from pplvm.particles.enumeration import enumerate_model, latent_states
 from pplvm.particles.factors import unnormalised
 from pplvm.particles.pair import Pair
+from pplvm.particles.random_lower_bounds import require_exact_densities
 from pplvm.particles.vectorization_check import raise_program_error, why_states_interact
 
 __all__ = ["Evidence", "has_discrete_data", "has_latents", "log_evidence"]
 
-MOST_STATES = 2**14
-"""Joint states of one datum: some 50 MB of MNIST's pixels in float32."""
+MOST_OF_ONE = 2**14
+"""Joint states that are decoded for one datum: some 50 MB of MNIST's pixels in float32."""
+
+FEW_STATES = 2**10
+"""Joint states that each datum may have decoded for itself, as they take milliseconds."""
 
 BYTES = 2**25
 """Data handed at once to a program's own method."""
@@ -40,7 +45,9 @@ class Evidence:
         return [mean_of(f"{self.names.log_p}, exact", self.log_p, note=self.how)]
 
 
-def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
+def log_evidence(
+    program: nn.Module, x: Batch, report: Callable[[int, int], None] = lambda *progress: None
+) -> Evidence | None:
     """Exact log p(x), in evaluation mode and without gradient; None for a program without an exact method.
 
     A model with a factor, or another term that nothing normalises, has no log p(x) but the one that its own method
@@ -49,11 +56,14 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
     A program may have a third method beside model(x) and guide(x): `log_evidence(x)`, its log p(x), (B, *shape) to
     (B,) in nats, best computed in float64; of data with conditions `log_evidence(x, y)`, what its model gives them,
     log p(x | y) or log p(x, y). Without it, latents that are all discrete are summed out, if they have at
-    most 2^14 joint states, or there are none; one datum at a time, since float32 rounds differently in other company.
+    most 2^20 joint states, or there are none. Each state is decoded once for all data; a decoder that reads data, and
+    one of few states, runs on one datum at a time, since float32 rounds differently in other company, and then of at
+    most 2^14 states.
 
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         x: data (N, *shape), or data and their conditions, (x, y).
+        report: is told how many states of all data are done, and of how many.
 
     Raises:
         FloatingPointError: log p(x) of a datum is not a number.
@@ -69,13 +79,18 @@ def log_evidence(program: nn.Module, x: Batch) -> Evidence | None:
     parts = as_tuple(x)
     with evaluation_mode(program, x) as pair:
         first, names = batch_rows(parts, slice(1)), likelihood_names(pair, x)
+        require_exact_densities(pair, first, {}, "log p(x)")
         known = getattr(program, "log_evidence", None)
         if callable(known):
             how, log_p = "in closed form", _by_method(known, parts)
         elif (states := _states(pair, first)) is not None:
-            raise_program_error(why_states_interact(_model_alone(pair), first, {}))
             how = f"{states:,} states summed out" if has_latents(pair, x) else "the program has no latents"
-            log_p = torch.cat([_summed_out(pair, as_tuple(row)) for row in each_row(x)])
+            log_p = None if states <= FEW_STATES else log_p_of_all(pair, parts, states, report)
+            if log_p is None and states > MOST_OF_ONE:
+                return None
+            if log_p is None:
+                raise_program_error(why_states_interact(_model_alone(pair), first, {}))
+                log_p = torch.cat([_summed_out(pair, as_tuple(row)) for row in each_row(x)])
         else:
             return None
     for number in log_p.isnan().nonzero()[:1].flatten().tolist():

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pplvm.batch import Batch
+from pplvm.batch import Batch, as_tuple, batch_rows
 from pplvm.bounds import elbo as mean_log_weight
 from pplvm.bounds import iwae
 from pplvm.evaluation.evidence import has_latents
@@ -25,6 +25,7 @@ from pplvm.evaluation.proper_weighting import figure_name, why_never_tight, why_
 from pplvm.evaluation.weight_diagnostics import FEWEST, effective_size, khat_limit, pareto_khat
 from pplvm.graphs.compiled import Tier
 from pplvm.particles.pair import Particles
+from pplvm.particles.random_lower_bounds import require_exact_densities
 
 __all__ = ["ImportanceSampled", "bits_per_dim", "importance_sampled"]
 
@@ -53,6 +54,7 @@ class ImportanceSampled:
     exact: bool = False  # the program has no latents, so that every draw has the weight p(x)
     names: LikelihoodNames = LikelihoodNames()  # what log_p is of
     short: str = ""  # what keeps log_p below the truth however many draws there are
+    of: str = ""  # whose draws they are, " of the proposal" where not the program's own guide's
 
     @property
     def unreliable(self) -> float:
@@ -68,7 +70,9 @@ class ImportanceSampled:
         log_p = [mean_of(name, self.log_p[:, i], note=self._note(i)) for i, name in enumerate(names)]
         ess = mean_of(f"effective sample size, k = {K}", self.ess, "draws")
         share = Figure(f"k-hat above {self._limit:.2g}", 100 * self.unreliable, None, "% of the data")
-        elbo = [] if self.ks[0] == 1 else [mean_of(figure_name("elbo", self.fault), self.elbo, note=self.fault)]
+        elbo = (
+            [] if self.ks[0] == 1 else [mean_of(figure_name(f"elbo{self.of}", self.fault), self.elbo, note=self.fault)]
+        )
         return [*elbo, *log_p, ess, *([share] if K >= FEWEST else [])]
 
     @property
@@ -81,7 +85,7 @@ class ImportanceSampled:
 
     def _note(self, i: int) -> str:
         own, behind = self._draws_error(i), float(effective_size(2 * self.error[:, i].log()))
-        kind = self.fault or ("the elbo" if self.ks[i] == 1 else "lower bound on average")
+        kind = self.fault or (f"the elbo{self.of}" if self.ks[i] == 1 else "lower bound on average")
         notes = [f"{kind}, +- {own:.2g} by its draws"]
         if self.short:
             notes += [f"it stays below {self.names.log_p} however large k is: {self.short}"]
@@ -140,6 +144,7 @@ def importance_sampled(
     """
     ks = _rising(ks)
     with evaluation_mode(program, x, ks[-1]) as pair:
+        require_exact_densities(pair, batch_rows(as_tuple(x), slice(1)), {}, "importance sampling")
         fault, exact, names = why_no_bound_per_datum(pair, x), not has_latents(pair, x), likelihood_names(pair, x)
         short = "" if fault else why_never_tight(pair, x)
         terms, found = ParticleTerms(pair, x, 1 if exact else ks[-1], _weights, compile), []

@@ -58,7 +58,7 @@ class RateDistortion:
 
     @property
     def figures(self) -> list[Figure]:
-        drawn = f"{self.num_particles} draws"
+        drawn = f"{self.num_particles} draws" if self.num_particles > 1 else "one draw"
         notes = {name: "KL in closed form" if name in self.closed else drawn for name in self.rate_sites}
         rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
@@ -90,7 +90,7 @@ def rate_distortion(
     Arguments:
         program: with methods model(x) and guide(x), or model(x, y) and guide(x, y) of conditions.
         x: data (N, *shape), or data and their conditions, (x, y).
-        num_particles: K, draws of each datum.
+        num_particles: K, draws of each datum; one of a guide that always draws the same, as all its sites are points.
         seed: of the draws, or one for each datum (`datum_seeds`), where x is a part of the data.
         compile: "off" for the program's handlers, "graph" or "inductor" for one graph of it, "auto" for what pays.
         report: is told how many data are done, and of how many.
@@ -112,6 +112,7 @@ def rate_distortion(
         raise ValueError(f"rate_distortion: num_particles must be at least 1, got {num_particles}")
     with evaluation_mode(program, x, num_particles) as pair:
         fault, names = why_no_bound_per_datum(pair, x), likelihood_names(pair, x)
+        num_particles = 1 if _draws_the_same(pair, batch_rows(as_tuple(x), slice(1))) else num_particles
         carried = _carried(pair, batch_rows(as_tuple(x), slice(1)))
         terms, found = ParticleTerms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []
         for number, row in enumerate(each_datum(x, seed)):
@@ -119,6 +120,11 @@ def rate_distortion(
             report(number + 1, terms.num_data)
     rates, distortions, closed = zip(*found, strict=True)
     return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, names)
+
+
+def _draws_the_same(pair: Pair, row: tuple[Tensor, ...]) -> bool:
+    drawn = latents(pair.run_guide(1, row, {}))
+    return bool(drawn) and all(is_point(site["fn"]) for site in drawn.values())
 
 
 def _carried(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, str]:

@@ -111,7 +111,7 @@ class MovingAverageCodebook(CountedCodes):
         self.register_buffer("pending_sums", torch.zeros(num_codes, code_size))
 
     @property
-    def codes(self) -> Tensor:
+    def codes(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.sums / self.shares[:, None]
 
     @property

@@ -41,6 +41,7 @@ class CountedCodes(nn.Module, ABC):
     """
 
     rank_buffers = ("rows",)
+    codes: Tensor  # (K, D)
     epoch: Tensor
     pending: Tensor
     shares: Tensor

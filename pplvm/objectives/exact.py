@@ -9,6 +9,7 @@ from pplvm.objectives.estimate import Estimate, ObjectiveError
 from pplvm.objectives.independence import require_independent_data
 from pplvm.objectives.objective import Objective
 from pplvm.objectives.pathwise import pathless, require_paths
+from pplvm.objectives.refused_sites import refuse_random_lower_bounds
 from pplvm.objectives.targets import LOG_EVIDENCE, Tabulated
 from pplvm.particles.contract import latents, plate_scale, sample_sites
 from pplvm.particles.enumeration import enumerate_model, is_enumerable
@@ -41,6 +42,10 @@ class Exact(Objective):
     """
 
     @property
+    def is_elbo(self) -> bool:
+        return False  # states are summed out within a logarithm, whatever the target
+
+    @property
     def target(self) -> Bound | Tabulated:
         pair = self._pairs.last
         return LOG_EVIDENCE if pair is None or pair.guide is None else elbo
@@ -62,6 +67,7 @@ class Exact(Objective):
             raise ObjectiveError("Exact: the model has no discrete latent to sum out: use Pathwise or LeaveOneOut")
         rest = latents(model_trace).keys() - discrete
         pair = pair_up(model, guide if rest else None, args, kwargs, summed_out=frozenset(discrete))
+        refuse_random_lower_bounds("Exact", self.is_elbo, pair, args, kwargs)
         raise_program_error(why_states_interact(pair, args, kwargs, self.num_particles if rest else 1))
         require_independent_data(self, pair, args, kwargs, discrete)
         return pair

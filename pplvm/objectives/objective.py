@@ -21,13 +21,15 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pplvm.bounds import elbo
 from pplvm.objectives.estimate import Estimate, ObjectiveError, scale_beside_subsampling
 from pplvm.objectives.pyro_elbos import loss_per_datum, register_with_pyro, require_right
+from pplvm.objectives.refused_sites import refuse_random_lower_bounds, refuse_rules
 from pplvm.objectives.targets import Tabulated
 from pplvm.particles.autoguides import automatic_guides, same_rows
-from pplvm.particles.contract import Site, latents
+from pplvm.particles.contract import Site
 from pplvm.particles.nonfinite_sites import first_nonfinite, first_nonfinite_gradient
-from pplvm.particles.pair import Pair, Particles, cuda_devices, draw_from_pair, owners, pair_up
+from pplvm.particles.pair import Pair, Particles, draw_from_pair, owners, pair_up
 from pplvm.particles.parameter_roles import parameter_roles
 from pplvm.particles.side_effects import without_side_effects
 from pplvm.particles.state_cache import StateCache
@@ -79,6 +81,11 @@ class Objective(ELBO):
     @abstractmethod
     def target(self) -> Callable[[Tensor], Tensor] | Tabulated:
         """What the gradient is an estimate of: the expectation of a bound, or one of `pplvm.objectives.targets`."""
+
+    @property
+    def is_elbo(self) -> bool:
+        """Whether the value is linear in log-weights, so that log-densities may be random lower bounds."""
+        return self.target is elbo
 
     @abstractmethod
     def estimate(self, pair: Pair, *args: Any, **kwargs: Any) -> Estimate:
@@ -144,21 +151,14 @@ class Objective(ELBO):
 
     def _pair_up(self, model: Callable[..., Any], guide: Callable[..., Any] | None, args: tuple, kwargs: dict) -> Pair:
         pair = pair_up(model, guide, args, kwargs)
+        refuse_random_lower_bounds(type(self).__name__, self.is_elbo, pair, args, kwargs)
         if self.num_particles > 1:
             raise_program_error(why_particles_interact(pair, args, kwargs))
         return pair
 
     def _refuse_rules_by_site(self, pair: Pair, args: tuple, kwargs: dict) -> None:
-        if self.rules_by_site or pair.guide is None:
-            return
-        with torch.random.fork_rng(cuda_devices(args)):
-            drawn = latents(pair.run_guide(1, args, kwargs))
-        for name, site in drawn.items():
-            if (rule := (site["infer"] or {}).get("grad")) is not None:
-                raise ObjectiveError(
-                    f"guide site {name!r} names a gradient rule, {type(rule).__name__}, which {type(self).__name__} "
-                    "would ignore: use PerSite(), or another objective that goes site by site"
-                )
+        if not self.rules_by_site and pair.guide is not None:
+            refuse_rules(type(self).__name__, pair, args, kwargs)
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.latents_without_guide import why_latents_are_wrong
+from pplvm.objectives.refused_sites import why_pyro_refuses_random_lower_bounds
 from pplvm.particles.contract import latents
 from pplvm.particles.pair import inspect_pair
 from pplvm.particles.reparameterized_sites import is_reparameterized
@@ -48,8 +49,9 @@ def require_right(objective: ELBO, program: nn.Module, args: tuple) -> None:
     guide: Any = program.guide
     model_trace, guide_trace, _ = inspect_pair(model, guide, args, {})
     inner = getattr(objective, "objective", objective)  # of PyroObjective
-    if fault := why_latents_are_wrong(inner, model_trace, guide_trace):
-        raise ObjectiveError(fault)
+    for why in (why_latents_are_wrong, why_pyro_refuses_random_lower_bounds):
+        if fault := why(inner, model_trace, guide_trace):
+            raise ObjectiveError(fault)
     if not _is_pyros(objective) or guide_trace is None:
         return
     for name, site in latents(guide_trace).items():

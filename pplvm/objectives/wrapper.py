@@ -25,6 +25,10 @@ class Wrapper(Objective):
         super().__init__(objective.num_particles)
         self.inner, self.control = objective, objective.control
 
+    @property
+    def is_elbo(self) -> bool:
+        return self.inner.is_elbo
+
     def takes(self, site: Site) -> bool:
         return self.inner.takes(site)
 

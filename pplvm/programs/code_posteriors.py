@@ -1,8 +1,9 @@
 """Posteriors of one code given the encoder's vector: modules to be called with z (..., D) and codes (K, D).
 
 NearestCode      all mass at the nearest code
-StochasticCodes  by distance, at a temperature that is learned or fixed
-AnnealedCodes    by distance, at a temperature that falls from step to step
+StochasticCodes    by distance, at a temperature that is learned or fixed
+AnnealedCodes      by distance, at a temperature that falls from step to step
+codes_by_distance  by distance, at a temperature in the spacing of the codes
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.code_categorical import CodeCategorical
 
-__all__ = ["AnnealedCodes", "StochasticCodes"]
+__all__ = ["AnnealedCodes", "StochasticCodes", "codes_by_distance"]
 
 
 class StochasticCodes(nn.Module):
@@ -89,6 +90,24 @@ class AnnealedCodes(nn.Module):
 
     def forward(self, z: Tensor, codes: Tensor) -> dist.TorchDistribution:
         return CodeCategorical(z, codes, self.temperature.to(z))
+
+
+def codes_by_distance(z: Tensor, codes: Tensor, temperature: float) -> dist.TorchDistribution:
+    """q(k) proportional to exp(-|z - e_k|^2 / 2 T s), where s is the mean squared distance of codes to their nearest.
+
+    Arguments:
+        z: (..., D).
+        codes: e, (K, D).
+        temperature: T, above 0, in units of s: 0.1 takes the nearest code nearly always, 1 its neighbours too.
+
+    Example:
+        >>> codes_by_distance(torch.zeros(7, 3), torch.randn(5, 3), temperature=0.1).event_shape
+        torch.Size([5])
+    """
+    square = torch.cdist(codes, codes).square()
+    square = square.masked_fill(torch.eye(len(codes), dtype=torch.bool, device=codes.device), math.inf)
+    spacing = square.min(-1).values.mean().clamp(min=torch.finfo(codes.dtype).tiny ** 0.5)
+    return CodeCategorical(z, codes, temperature * spacing)
 
 
 def _require_positive(name: str, word: str, value: Any) -> float:

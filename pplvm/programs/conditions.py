@@ -20,7 +20,7 @@ def given(
     Arguments:
         program: its name in messages.
         part: a module or function; an option such as temperature=1.0 takes no condition.
-        named: further inputs, by name.
+        named: further inputs, by name; a part has them after the conditions.
 
     Raises:
         ValueError: it needs more conditions than the batch has.

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.code_categorical import CodeCategorical
+from pplvm.distributions.nearest_code import nearest
 from pplvm.networks.codebook import Codebook
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conditions import given, require_taken, shaped
@@ -62,7 +64,7 @@ class SQVAE(nn.Module):
     def __init__(
         self,
         encoder: Callable[..., Tensor],
-        codebook: nn.Module,
+        codebook: CountedCodes,
         decoder: Callable[..., Any],
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: Callable[..., dist.TorchDistribution],
@@ -93,6 +95,8 @@ class SQVAE(nn.Module):
             self._auxiliary()
             y = pyro.sample("vectors", self._around(z))  # (K, B, N, D)
             pyro.sample("codes", CodeCategorical(y, self.codebook.codes, self.log_variance.exp()).to_event(1))
+        if self.training and torch.is_grad_enabled():
+            self.codebook.observe(z.detach(), nearest(z, self.codebook.codes))
 
     def _around(self, vectors: Tensor) -> dist.TorchDistribution:
         return dist.Normal(vectors, (self.log_variance / 2).exp()).to_event(2)
@@ -110,7 +114,7 @@ def sq_vae(
     hidden_sizes: Sequence[int] = (200,),
     channels: Sequence[int] | None = None,
     likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
-    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing"] = "uniform",
+    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing", "absorbing-exact"] = "uniform",
     variance: float = 1.0,
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",

@@ -3,6 +3,7 @@
 p(v) = prior over (N, K) one-hots,   p(x | v) = likelihood(decoder(v E)),   q(v_n | x) = posterior(encoder(x)_n, E)
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from pplvm.distributions.nearest_code import NearestCode, nearest, rotation
-from pplvm.networks.codebook import Codebook
+from pplvm.networks.counted_codes import CountedCodes
 from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
-from pplvm.programs.code_posteriors import StochasticCodes
+from pplvm.programs.code_posteriors import StochasticCodes, codes_by_distance
 from pplvm.programs.code_priors import code_prior_named
+from pplvm.programs.codebooks import codebook_named, start_codes
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.likelihoods import likelihood_named
-from pplvm.programs.sizes import require_sizes
 
 __all__ = ["VQVAE", "vq_vae"]
 
@@ -28,6 +29,9 @@ POSTERIORS: dict[str, Callable[[float], Callable[[Tensor, Tensor], dist.TorchDis
     "rotation": lambda temperature: partial(NearestCode, path=rotation),
     "stochastic": StochasticCodes,
 }
+
+COMMITMENT = 0.25
+"""The weight of van den Oord et al., for each code."""
 
 
 class VQVAE(nn.Module):
@@ -41,14 +45,16 @@ class VQVAE(nn.Module):
     Arguments:
         encoder: x (B, *shape) to z (B, N, D); it runs once a datum.
         codebook: has `codes` (K, D), `embed` from one-hots (..., N, K) to vectors (..., N, D), `has_loss`, and
-            `observe(z, index)`, which is called in every training run of the guide, as
-            `pplvm.networks.codebook.Codebook`.
+            `observe(z, index)`, which is called in every training run of the guide: one of
+            `pplvm.networks.codebook`.
         decoder: vectors (..., N, D) to what `likelihood` takes, for any number of leading dimensions (`LeadingDims`).
         likelihood: the decoder's output to a distribution whose event is one datum.
         prior: called, gives a distribution with event (N, K), as those of `pplvm.programs.code_priors`. If it has a
             method `auxiliary()`, a dictionary of distributions by name, these are drawn before the codes in both roles
             and given to it by name.
         posterior: z (B, N, D) and codes (K, D) to the distribution of one code, with event (K,).
+        commitment: the default weight of that penalty, a mean over N beside a bound that sums over all of a datum:
+            0.25 N weighs each code by 0.25. Too low, and vectors run away from their codes.
 
     With conditions, as model(x, y) and guide(x, y), those of encoder(x, y), decoder(e, y) and prior(y) which take y are
     given it.
@@ -76,13 +82,15 @@ class VQVAE(nn.Module):
     def __init__(
         self,
         encoder: Callable[..., Tensor],
-        codebook: nn.Module,
+        codebook: CountedCodes,
         decoder: Callable[..., Any],
         likelihood: Callable[[Any], dist.TorchDistribution],
         prior: Callable[..., dist.TorchDistribution],
         posterior: Callable[[Tensor, Tensor], dist.TorchDistribution] = NearestCode,
+        commitment: float = 0.25,
     ) -> None:
         super().__init__()
+        self.commitment = commitment
         self.encoder, self.codebook, self.decoder = encoder, codebook, decoder
         self.likelihood, self.prior, self.posterior = likelihood, prior, posterior
         for name in ("encoder", "decoder", "likelihood", "prior", "posterior"):
@@ -99,12 +107,12 @@ class VQVAE(nn.Module):
         """The weights of penalties that `pplvm fit` takes unless told."""
         if not self._is_nearest:
             return {}
-        return {"commitment": 0.25} | ({"codebook": 1.0} if self.codebook.has_loss else {})
+        return {"commitment": self.commitment} | ({"codebook": 1.0} if self.codebook.has_loss else {})
 
     def model(self, x: Tensor, *conditions: Tensor) -> None:
         require_taken("VQVAE", conditions, (self.encoder, 1), (self.decoder, 1), (self.prior, 0))
         with pyro.plate("batch", len(x)):
-            v = pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self._auxiliary()))  # (K, B, N, K')
+            v = self.draw_codes(*conditions)  # (K, B, N, K')
             p_x = self.likelihood(given("VQVAE", self.decoder, (self.codebook.embed(v),), conditions))
             pyro.sample("x", p_x, obs=shaped("VQVAE", x, p_x.event_shape))
 
@@ -112,7 +120,7 @@ class VQVAE(nn.Module):
         z = given("VQVAE", self.encoder, (x,), conditions)  # (B, N, D)
         found = self.posterior(z, self.codebook.codes)
         with pyro.plate("batch", len(x)):
-            self._auxiliary()
+            self.draw_auxiliary()
             pyro.sample("codes", found.to_event(1))
             if isinstance(found, NearestCode):
                 self._declare_penalties(z, found.index)
@@ -120,8 +128,22 @@ class VQVAE(nn.Module):
             index = found.index if isinstance(found, NearestCode) else nearest(z, self.codebook.codes)
             self.codebook.observe(z.detach(), index)
 
-    def _auxiliary(self) -> dict[str, Tensor]:
-        """Draw what the prior needs beside the codes: an order, a time."""
+    def draw_codes(self, *conditions: Tensor) -> Tensor:
+        """Draw the codes from the prior, within the batch plate: the part of the model that stage two learns."""
+        return pyro.sample("codes", given("VQVAE", self.prior, (), conditions, **self.draw_auxiliary()))
+
+    def proposal(self, temperature: float) -> "VQVAE":
+        """The same program with a guide that gives every code a probability, by which `pplvm evaluate` draws.
+
+        Arguments:
+            temperature: T, of `codes_by_distance`.
+        """
+        found = copy.copy(self)
+        found.posterior = partial(codes_by_distance, temperature=temperature)
+        return found
+
+    def draw_auxiliary(self) -> dict[str, Tensor]:
+        """Draw what the prior needs beside the codes, within the batch plate: an order, a time."""
         needed = getattr(self.prior, "auxiliary", dict)()
         return {name: pyro.sample(name, fn) for name, fn in needed.items()}
 
@@ -146,60 +168,55 @@ def vq_vae(
     hidden_sizes: Sequence[int] = (200,),
     channels: Sequence[int] | None = None,
     likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
-    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing"] = "uniform",
+    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing", "absorbing-exact"] = "uniform",
     posterior: Literal["nearest", "rotation", "stochastic"] = "nearest",
     temperature: float = 0.5,
+    codebook: Literal["gradient", "moving-average"] = "gradient",
+    restart_below: float = 0.0,
+    initial_codes: Literal["normal", "data", "k-means"] | None = None,
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",
     levels: int | None = None,
     data_shape: Sequence[int] | None = None,
+    data_examples: Tensor | None = None,
     num_classes: int | None = None,
 ) -> VQVAE:
     """Make a vector-quantized autoencoder, dense, or convolutional if channels are given.
 
     Arguments:
-        data_size: D, the size of one flattened datum.
+        data_size, data_shape, levels, data_mean: of the data: D, (C, H, W), grey levels, the mean (D,).
         grid: (h, w), of N = h w codes; 2 x 2 unless given, and with `channels` the image halved once for each.
-        num_codes: K.
-        code_size: the length of a code's vector.
-        hidden_sizes: of the dense encoder; the dense decoder has them in reverse.
+        num_codes, code_size: K and the length of a code's vector.
+        hidden_sizes, activation: of the dense encoder; the dense decoder has them in reverse.
         channels: of a convolutional encoder and decoder, at each scale, each half as high and wide as the one before.
-        likelihood: by name, as for `likelihood_named`.
-        prior: by name, as for `code_prior_named`.
+        likelihood, prior: by name, as for `likelihood_named` and `code_prior_named`.
         posterior: "nearest" code, straight through; the same by the "rotation" trick; "stochastic", a categorical by
-            distance at a learned temperature.
-        temperature: of the stochastic posterior, at the start.
-        data_mean: (D,), the mean of the training data, from which the decoder's bias starts.
-        activation: of the dense hidden layers.
-        levels: of grey data.
-        data_shape: (C, H, W) of images; `channels` need it.
+            distance at a learned temperature, which starts at `temperature`.
+        codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
+        restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
+        initial_codes: vectors of the "data", where there are data_examples (n, D), or centres of their clusters
+            ("k-means"), or "normal" draws, of which few may come into use.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
-        ValueError: a size is below 1, or num_codes below 2; there is no likelihood, prior or posterior of that name;
-            channels are given, and the data are no images, or the grid is another than theirs.
+        ValueError: as its parts do, for a size, a name, or a shape that is none of theirs.
 
     Example:
         >>> program = vq_vae(64, grid=(2, 2), num_codes=16)
         >>> program.guide(torch.zeros(3, 8, 8))
-
-    References:
-        van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, 2017, arXiv:1711.00937
     """
     if posterior not in POSTERIORS:
         raise ValueError(f"vq_vae: posterior must be {' or '.join(map(repr, POSTERIORS))}, got {posterior!r}")
-    require_sizes("vq_vae", "code_size", [code_size])
-    named = likelihood_named(likelihood, data_size, levels)
+    gradient = "decoder" if posterior == "stochastic" else "loss"
+    codes = codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below)
+    named, shape = likelihood_named(likelihood, data_size, levels), data_shape if channels else (data_size,)
     if channels is None:
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
-    gradient = "decoder" if posterior == "stochastic" else "loss"
-    return VQVAE(
-        networks.encoder,
-        Codebook(num_codes, code_size, gradient),
-        networks.decoder,
-        networks.likelihood,
-        code_prior_named(prior, networks.grid, num_codes, num_classes),
-        POSTERIORS[posterior](temperature),
-    )
+    start = initial_codes or ("normal" if data_examples is None else "data")
+    start_codes(codes, networks.encoder, start, data_examples, shape)
+    prior_of_codes = code_prior_named(prior, networks.grid, num_codes, num_classes)
+    stated = POSTERIORS[posterior](temperature)
+    parts = networks.encoder, codes, networks.decoder, networks.likelihood
+    return VQVAE(*parts, prior_of_codes, stated, COMMITMENT * networks.grid[0] * networks.grid[1])

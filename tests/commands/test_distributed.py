@@ -11,7 +11,7 @@ import torch
 
 from pplvm.cli import main
 from pplvm.training.checkpoints import read_latest
-from tests.distributed.ranks.commands import JUDGED, STILL, WORDS
+from tests.distributed.ranks.commands import CODES, JUDGED, STILL, WORDS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,18 +34,18 @@ def folder(tmp_path_factory):
 
 
 def test_the_codes_are_those_of_one_process(folder):
-    """Both ranks: done, done, stopped by SIGTERM that one got, done, refused, three done, refused, a full disk."""
+    """Both ranks: done, done, stopped by SIGTERM that one got, done, refused, five done, refused, a full disk."""
     told = (folder / "told").read_text()
-    assert told.count("codes [0, 0, 143, 0, 2, 0, 0, 0, 2, 2]") == 2
+    assert told.count("codes [0, 0, 143, 0, 2, 0, 0, 0, 0, 0, 2, 2]") == 2
     assert told.count("whole exists: go on with it by --resume whole") == 1
     assert told.count("No space left") == 1 and "gloo" not in told
     assert "the batch size 51 is not divisible by 2 processes: use a multiple of them" in told
 
 
 def test_the_first_process_alone_tells_how_a_run_ended(folder):
-    """Six runs that wrote something, one of them stopped by a signal that only the second process got."""
+    """Eight runs that wrote something, one of them stopped by a signal that only the second process got."""
     printed = (folder / "printed").read_text()
-    assert printed.count("training bound ") == printed.count("next  ") == 6
+    assert printed.count("training bound ") == printed.count("next  ") == 8
     assert "next              pplvm fit --resume stopped\n" in printed
 
 
@@ -85,6 +85,19 @@ def test_two_validate_as_one(folder, monkeypatch, single_precision):
         [line["validation/bound"] for line in lines if "validation/bound" in line] for lines in (both, alone)
     )
     assert len(alone) == 2 and both == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_codebook_of_two_is_that_of_one(folder, monkeypatch, single_precision):
+    """A moving average, and the usage over the epoch, are of the whole batches; with restarts it goes another way."""
+    monkeypatch.chdir(folder)
+    assert main([*CODES, "--output=codes-alone"]) == 0
+    both, alone, restarts = (read_latest(folder / name).weights for name in ("codes", "codes-alone", "restarts"))
+    apart = {name: float((both[name] - value).abs().max()) for name, value in alone.items()}
+    assert "codebook.sums" in apart and max(apart.values()) < 1e-5, apart
+    assert float((restarts["codebook.sums"] - both["codebook.sums"]).abs().max()) > 1e-3
+    found = [map(json.loads, Path(name, "metrics.jsonl").read_text().splitlines()) for name in ("codes", "codes-alone")]
+    usage = [[line["code_perplexity"] for line in lines if "code_perplexity" in line] for lines in found]
+    assert len(usage[0]) == 3 and usage[0] == pytest.approx(usage[1], rel=1e-5)
 
 
 def test_two_judge_as_one(folder, monkeypatch, single_precision):

@@ -68,10 +68,10 @@ def test_a_programs_own_method_comes_first(monkeypatch):
 
 def test_none_of_continuous_latents_and_of_too_many_states():
     assert log_evidence(VAE(3, 2), two_data()) is None
-    assert log_evidence(SigmoidBeliefNet(3, (8, 7)), two_data()) is None
+    assert log_evidence(SigmoidBeliefNet(3, (12, 9)), two_data()) is None
 
 
-def test_as_many_states_as_allowed():
+def test_as_many_states_as_one_datum_may_have():
     net, x = SigmoidBeliefNet(3, (10, 4)), two_data()
     assert log_evidence(net, x).how == "16,384 states summed out"
 

@@ -5,15 +5,24 @@ import pytest
 import torch
 from torch.distributions import constraints, kl_divergence
 
+from pplvm.distributions.absorbing_codes import AbsorbingCodes, AbsorbingCodesStep
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
+from pplvm.distributions.code_categorical import CodeCategorical
+from pplvm.distributions.code_prior import CodePrior
 from pplvm.distributions.dequantized import Dequantized
+from pplvm.distributions.diffusion_steps import datum_variance, diffusion_steps
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
 from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
+from pplvm.distributions.gaussian_diffusion import ForwardDiffusion, ReverseDiffusion
 from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.low_discrepancy_integer import LowDiscrepancyInteger
+from pplvm.distributions.low_discrepancy_uniform import LowDiscrepancyUniform
 from pplvm.distributions.mixture_prior import MixturePrior
+from pplvm.distributions.nearest_code import NearestCode, rotation
+from pplvm.distributions.one_step_diffusion import OneStepDiffusion
 from pplvm.distributions.power_spherical import PowerSpherical
 from pplvm.distributions.residual_normal import ResidualNormal
 from pplvm.distributions.spherical_uniform import SphericalUniform
@@ -23,7 +32,10 @@ from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
+from pplvm.distributions.uniform_permutation import UniformPermutation
 from pplvm.distributions.von_mises_fisher import VonMisesFisher
+from pplvm.objectives.discrete import softened
+from pplvm.particles.enumeration import support
 
 
 def chain(a):
@@ -38,6 +50,32 @@ def chain(a):
         batch_shape=(2,),
         support=constraints.boolean,
     )
+
+
+def code_chain(a):
+    """Two codes of three each, of which the second leans to the first: a batch of two."""
+    moved = lambda before: a + before
+    return CodePrior(
+        lambda v: torch.stack([a.expand(v[..., 0, :].shape), moved(v[..., 0, :])], -2),
+        first=lambda shape: a.expand(*shape, 3).reshape(-1, 3),
+        step=lambda rows, before: (rows if before is None else rows + before, rows),
+        event_shape=(2, 3),
+        batch_shape=(2,),
+    )
+
+
+def revealed(a, step=False):
+    """Two codes of three each in two orders, each leaning to what is visible of the other."""
+    order = torch.tensor([[0, 1], [1, 0]], device=a.device)
+
+    def logits(v, visible, positions):
+        each = a[:, None, None] + (v * visible.unsqueeze(-1)).flip(-2)  # (..., M, 2, 3)
+        if positions is None:
+            return each
+        chosen = positions.unsqueeze(-1) == torch.arange(2, device=a.device)  # (..., M, 2)
+        return (each * chosen.unsqueeze(-1)).sum(-2)
+
+    return AbsorbingCodesStep(logits, order, a, 3, order[:, 0] + 1) if step else AbsorbingCodes(logits, order, a, 3)
 
 
 def flow(a, **options):
@@ -60,6 +98,10 @@ def colours(a):
     return DiscretizedLogisticMixtureRGB(a[..., None, None], 3 + of_channels, of_channels.exp(), of_channels.tanh(), 8)
 
 
+def four_codes(a):
+    return torch.linspace(-1, 1, 12, device=a.device, dtype=a.dtype).cos().reshape(4, 3)
+
+
 def coupled(a):
     """All transforms of vectors, of which the couplings read the first coordinate."""
     numbers = torch.linspace(-1, 1, 16, device=a.device, dtype=a.dtype)
@@ -73,7 +115,23 @@ def coupled(a):
     return dist.TransformedDistribution(Logistic(a, a.exp()).to_event(1), chain)
 
 
+def steps_of(a):
+    """Of a diffusion with three noisy latents."""
+    log_snr = 4 * a.sum() + torch.linspace(4, -4, 3, device=a.device, dtype=a.dtype)
+    return diffusion_steps(log_snr, datum_variance(log_snr))
+
+
+def denoise(u, log_snr):
+    return log_snr.sigmoid().unsqueeze(-1) * u.sin()
+
+
 DISTRIBUTIONS = {
+    "ForwardDiffusion": lambda a: ForwardDiffusion(a, steps_of(a).log_snr),
+    "ReverseDiffusion": lambda a: ReverseDiffusion(denoise, steps_of(a), 2),
+    "OneStepDiffusion": lambda a: OneStepDiffusion(
+        denoise, steps_of(a), a[:, 0].detach().sigmoid(), a.sin(), a[0], a[0].exp()
+    ),
+    "LowDiscrepancyUniform": lambda a: LowDiscrepancyUniform(a, a + a.exp()),
     "Logistic": lambda a: Logistic(a, a.exp()),
     "couplings": coupled,
     "Dequantized": lambda a: Dequantized(coupled(a), a.detach().sign().clamp(min=0), levels=2),
@@ -97,6 +155,9 @@ DISTRIBUTIONS = {
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
     "Autoregressive": chain,
+    "CodePrior": code_chain,
+    "AbsorbingCodes": revealed,
+    "AbsorbingCodesStep": lambda a: revealed(a, step=True),
     "AffineAutoregressive": lambda a: dist.TransformedDistribution(dist.Normal(a, 1.0).to_event(1), [flow(a)]),
     "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
@@ -110,6 +171,9 @@ DISTRIBUTIONS = {
     "DiscretizedLogisticMixtureRGB": colours,
     "PowerSpherical": lambda a: PowerSpherical(direction(a), a.exp().sum(-1)),
     "VonMisesFisher": lambda a: VonMisesFisher(direction(a), a.exp().sum(-1)),
+    "NearestCode": lambda a: NearestCode(a, four_codes(a)),
+    "NearestCode, rotated": lambda a: NearestCode(a, four_codes(a), rotation),
+    "CodeCategorical": lambda a: CodeCategorical(a, four_codes(a), a.exp().sum(-1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
     ),
@@ -117,7 +181,8 @@ DISTRIBUTIONS = {
 
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
 NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
-NO_MOMENTS += ("DiscretizedLogisticMixtureRGB",)
+NO_MOMENTS += ("DiscretizedLogisticMixtureRGB", "ForwardDiffusion", "ReverseDiffusion", "OneStepDiffusion")
+NO_MOMENTS += ("CodePrior", "AbsorbingCodes", "AbsorbingCodesStep")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -140,6 +205,29 @@ def test_draws_densities_and_slopes(accelerator, make):
     accelerator.same(on)
 
 
+def test_orders_and_times(accelerator):
+    def on(device):
+        found = []
+        for fn in (UniformPermutation(4, (2, 3), device=device), LowDiscrepancyInteger(5, (2, 3), device=device)):
+            value = fn.sample((6,))
+            found += [value, fn.log_prob(value), fn.entropy(), fn.enumerate_support(), kl_divergence(fn, fn)]
+            assert value.device.type == device.type
+        return found
+
+    accelerator.same(on)
+
+
+def test_soft_codes_and_their_states(accelerator):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        between = a.softmax(-1).unsqueeze(-2).expand(2, 2, 3)
+        log_prob = torch.stack([softened(make(a)).log_prob(between) for make in (code_chain, revealed)])
+        log_prob.sum().backward()
+        return log_prob, a.grad, *(support(make(a)) for make in (code_chain, revealed))
+
+    accelerator.same(on)
+
+
 @pytest.mark.parametrize(
     "name", ["Normal", "ResidualNormal", "Laplace", "Gamma", "Bernoulli", "Categorical", "MultivariateNormal"]
 )
@@ -158,6 +246,20 @@ def test_divergences_of_ours(accelerator, name):
         fn = DISTRIBUTIONS[name](a)
         other = dist.Normal(torch.ones_like(fn.mean), 0.7).to_event(len(fn.event_shape))
         return kl_divergence(other, fn) if name == "AutoregressiveGaussian" else kl_divergence(fn, other)
+
+    accelerator.same(on)
+
+
+@pytest.mark.parametrize("name", ["NearestCode", "CodeCategorical"])
+def test_divergences_of_codes(accelerator, name):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        fn = DISTRIBUTIONS[name](a)
+        of_codes = fn.index if name == "NearestCode" else fn.temperature
+        other = dist.OneHotCategorical(logits=torch.ones(4, device=device, requires_grad=True))
+        divergence = kl_divergence(fn, other)
+        divergence.sum().backward()
+        return divergence, of_codes, fn.codes, a.grad
 
     accelerator.same(on)
 

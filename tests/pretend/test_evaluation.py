@@ -12,6 +12,7 @@ from pplvm.evaluation.information import aggregate_posterior
 from pplvm.evaluation.information_bounds import barber_agakov, info_nce, info_nce_of_dreams
 from pplvm.evaluation.likelihood import bits_per_dim, importance_sampled
 from pplvm.evaluation.rate_distortion import rate_distortion
+from pplvm.evaluation.rejection import best_ranked_samples, rejection_samples
 from pplvm.evaluation.samples import interpolations, prior_samples, reconstructions
 from pplvm.evaluation.traversals import traversals
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -48,10 +49,16 @@ EVALUATORS = {
     "bidirectional": lambda program, x: bidirectional(program, x[:1], data=2, chains=2, steps=3),
     "samples": lambda program, x: prior_samples(program, x[:1], 3),
     "samples at a temperature": lambda program, x: prior_samples(program, x[:1], 3, temperature=0.5),
+    "accepted samples": lambda program, x: rejection_samples(program, x[:1], near_half, 3),
+    "best-ranked samples": lambda program, x: best_ranked_samples(program, x[:1], near_half, 3, share=0.5),
     "reconstructions": lambda program, x: reconstructions(program, x),
     "interpolations": lambda program, x: interpolations(program, x[:2], x[2:4], 3),
     "traversals": lambda program, x: traversals(program, x[:1], program_site(program), units=[0, 1]),
 }
+
+
+def near_half(x, *conditions):
+    return (1 - (x.flatten(1).mean(1) - 0.5).abs()).clamp(0, 1)
 
 
 def program_site(program):
@@ -88,6 +95,8 @@ GIVEN_LABELS = {
     "information": lambda program, *batch: aggregate_posterior(program, batch),
     "annealed": lambda program, x, y: annealed(program, (x[:2], y[:2]), chains=2, steps=3),
     "samples": lambda program, x, y: prior_samples(program, (x[:2], y[:2]), 2),
+    "accepted samples": lambda program, x, y: rejection_samples(program, (x[:2], y[:2]), near_half, 3),
+    "best-ranked samples": lambda program, x, y: best_ranked_samples(program, (x[:2], y[:2]), near_half, 3, share=0.5),
     "reconstructions": lambda program, *batch: reconstructions(program, batch),
 }
 

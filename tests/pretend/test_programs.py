@@ -10,12 +10,15 @@ from pplvm.networks.dense import MLP
 from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.diffusion_prior import diffusion_prior
 from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
@@ -28,10 +31,12 @@ from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.sq_vae import sq_vae
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
 from pplvm.programs.vq_vae import vq_vae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 from tests.pretend.accelerator import gradients
 from tests.programs.convolutional import convolutional, images
 
@@ -64,6 +69,12 @@ def under_pixelcnn(num_classes=None):
     return program
 
 
+def under(name, num_classes=None):
+    program = vq_vae(D, (1, 2), 3, 2, (5,))
+    program.prior = code_prior_named(name, (1, 2), 3, num_classes, width=4, num_layers=1, num_heads=2)
+    return program
+
+
 def pixel_vae():
     likelihood = PixelCNNLikelihood((2, 3), 3, 4, (3,), pixel_dropout=0.3)
     return VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3))))
@@ -93,10 +104,47 @@ PROGRAMS = {
         lambda: (torch.randint(5, (B, D)) / 4,),
         Pathwise(iwae, 2),
     ),
+    "vq-vae": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, stochastic": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), posterior="stochastic"),
+        binary,
+        LeaveOneOut(iwae, 2),
+    ),
+    "vq-vae of maps": (
+        lambda: vq_vae(64, channels=(4, 6), data_shape=(1, 8, 8), posterior="rotation", data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        BiasedPathwise(num_particles=2),
+    ),
+    "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
+    "vq-vae-2": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, data_mean=torch.rand(64)),
+        lambda: (images(B),),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, pixelcnn by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="pixelcnn", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae-2, transformer by class": (
+        lambda: vq_vae_2((1, 8, 8), num_codes=4, channels=8, prior="transformer", prior_width=4, num_classes=3),
+        lambda: (images(B), torch.arange(B) % 3),
+        Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0}),
+    ),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 3)),
     "flow-prior-vae": (
         lambda: flow_prior_vae(D, 2, (5,), data_mean=MEAN, num_couplings=2, flow_hidden_sizes=(4,)),
         binary,
+        Pathwise(iwae, 2),
+    ),
+    "diffusion-prior": (lambda: diffusion_prior(D, 2, (5,), data_mean=MEAN, num_steps=3), binary, Pathwise(elbo, 2)),
+    "diffusion-prior, chain": (
+        lambda: diffusion_prior(D, 2, (5,), "gaussian", MEAN, num_steps=3, estimate="chain"),
+        real,
         Pathwise(iwae, 2),
     ),
     "dequantized-flow": (
@@ -119,6 +167,17 @@ PROGRAMS = {
         lambda: under_pixelcnn(3),
         lambda: (*binary(), torch.arange(B) % 3),
         BiasedPathwise(iwae, 2),
+    ),
+    "vq-vae under a transformer, with labels": (
+        lambda: under("transformer", 3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(iwae, 2),
+    ),
+    "vq-vae under absorbing diffusion": (lambda: under("absorbing-exact"), binary, BiasedPathwise(iwae, 2)),
+    "vq-vae under one step of it, with labels": (
+        lambda: under("absorbing", 3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(elbo, 2),
     ),
     "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),
@@ -171,7 +230,10 @@ def test_one_made_on_the_device_lies_there(accelerator, case):
         pytest.param("vlae", marks=pytest.mark.slow),
         pytest.param("flow-prior-vae", marks=pytest.mark.slow),
         pytest.param("dequantized-flow", marks=pytest.mark.slow),
+        pytest.param("vq-vae", marks=pytest.mark.slow),
+        pytest.param("vq-vae of maps", marks=pytest.mark.slow),
         pytest.param("vq-vae under a PixelCNN", marks=pytest.mark.slow),
+        pytest.param("diffusion-prior", marks=pytest.mark.slow),
         pytest.param("convolutional, with labels", marks=pytest.mark.slow),
     ],
 )

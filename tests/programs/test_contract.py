@@ -8,14 +8,18 @@ from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.networks.dense import MLP
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
+from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
+from pplvm.programs.diffusion_prior import diffusion_prior
 from pplvm.programs.flow_prior_vae import flow_prior_vae
 from pplvm.programs.guides import FullCovariance, SemiAmortized
 from pplvm.programs.hierarchical_vae import hierarchical_vae
@@ -28,10 +32,12 @@ from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
 from pplvm.programs.pixelcnn_prior import PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
+from pplvm.programs.sq_vae import sq_vae
 from pplvm.programs.vae import VAE
 from pplvm.programs.vamp_vae import vamp_vae
 from pplvm.programs.vlae import vlae
 from pplvm.programs.vq_vae import vq_vae
+from pplvm.programs.vq_vae_2 import vq_vae_2
 
 B, D = 4, 6
 
@@ -72,9 +78,19 @@ def semi_amortized():
     return VAE(encoder=SemiAmortized(encoder, **parts, latent_size=2, num_steps=2), **parts)
 
 
+def vector_quantized():
+    return Penalized(BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0})
+
+
 def under_pixelcnn():
     program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
     program.prior = PixelCNNPrior(3, (2, 2), channels=4, kernel_sizes=(3, 3))
+    return moved(program)
+
+
+def under(name):
+    program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
+    program.prior = code_prior_named(name, (2, 2), 3, width=4, num_layers=2, num_heads=2)
     return moved(program)
 
 
@@ -136,12 +152,33 @@ PROGRAMS = {
         binary,
         Pathwise(iwae, 2),
     ),
+    "diffusion-prior": (lambda: moved(diffusion_prior(D, 2, (5,), num_steps=3)), binary, Pathwise(elbo, 2)),
+    "diffusion-prior, chain": (
+        lambda: moved(diffusion_prior(D, 2, (5,), "gaussian", num_steps=3, estimate="chain")),
+        real,
+        Pathwise(iwae, 2),
+    ),
     "dequantized-flow": (
         lambda: moved(dequantized_flow(D, 2, dequantizer="variational", num_couplings=2, num_components=2, channels=4)),
         binary,
         Pathwise(iwae, 2),
     ),
+    "vq-vae": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, stochastic": (
+        lambda: vq_vae(D, (1, 2), 4, 3, (5,), likelihood="gaussian", posterior="stochastic"),
+        real,
+        LeaveOneOut(iwae, 3),
+    ),
+    "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
+    "vq-vae-2": (lambda: moved(vq_vae_2((1, 2, 3), (1, 2), (1, 1), 3, 2, 4)), binary, vector_quantized()),
     "vq-vae under a PixelCNN": (under_pixelcnn, binary, LeaveOneOut(elbo, 4)),
+    "vq-vae under a transformer": (lambda: under("transformer"), binary, LeaveOneOut(elbo, 4)),
+    "vq-vae under absorbing diffusion": (lambda: under("absorbing-exact"), binary, LeaveOneOut(iwae, 4)),
+    "vq-vae under one step of it": (lambda: under("absorbing"), binary, LeaveOneOut(elbo, 4)),
     "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }

@@ -14,8 +14,9 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.commands.building.builders import build_program
 from pplvm.commands.building.data import build_data
 from pplvm.commands.building.default_data_hint import default_data_hint, with_default_data_hint
+from pplvm.commands.building.encoded_stage import encoded_stage
 from pplvm.commands.building.program_checks import check_data
-from pplvm.commands.building.stages import begin_stage, require_effect
+from pplvm.commands.building.stages import begin_stage, require_effect, with_initial_settings
 from pplvm.commands.building.training_builders import (
     build_averaged,
     build_optimizers,
@@ -63,6 +64,7 @@ class Plan:
     pair: Pair | None  # the program, checked; None where only an objective that needs no guide can use it
     fresh: Epochs | None  # of the guide's own steps, if training is aggressive
     stage: dict[str, Any]  # what the manifest tells of --initial and --train
+    whole: nn.Module  # the program that is named, of which the loss may run a part
 
     @property
     def judged(self) -> Loss:
@@ -72,6 +74,11 @@ class Plan:
     @property
     def program(self) -> nn.Module:
         return self.judged.program
+
+    @property
+    def named(self) -> Loss:
+        """The loss of the whole program, by which a manifest describes the run."""
+        return self.loss if self.loss.program is self.whole else Loss(self.loss.objective, self.whole)
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +134,8 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     Raises:
         ValueError, LookupError, OSError: bad input.
     """
+    if found is None:
+        arguments.set = with_initial_settings(arguments)
     data, valid = _data(arguments)
     weights = None if found is None else found.weights
     program = build_program(arguments.program, arguments.set, data, arguments.seed, weights).to(device)
@@ -141,6 +150,10 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
     with default_data_hint(arguments, arguments.program):
         check_data(program, data, x)
     stage = begin_stage(arguments, program, None if found is None else found.manifest)
+    whole, (program, data, valid) = program, encoded_stage(arguments, program, data, valid, x)
+    if program is not whole:
+        epochs = Epochs(data, batch_size, seed=arguments.seed, device=device, part=part)
+        x = _first_batch(epochs)
     loss, pair = _trained_loss(arguments, program, data, x)
     optimizers = build_optimizers(arguments, loss, x)
     _require_guide(arguments, optimizers)
@@ -161,7 +174,9 @@ def build_plan(arguments: argparse.Namespace, device: torch.device, found: Check
         parts |= {"aggressive": aggressive, "fresh": fresh}
     run = Run(stepper, epochs, aggressive or Stepper.__call__, parts)
     seed_all(seed_of_rank(arguments.seed))
-    return Plan(arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage)
+    return Plan(
+        arguments, loss, averaged, run, epochs, stopping, since, aggressive, valid, x, pair, fresh, stage, whole
+    )
 
 
 def _require_guide(arguments: argparse.Namespace, optimizers: dict[str, Optimizer]) -> None:

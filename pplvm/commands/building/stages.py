@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pplvm.commands.options.settings import split_settings
 from pplvm.commands.output.status_output import print_status
-from pplvm.commands.runs.config import run_of
+from pplvm.commands.runs.config import read_config, run_of
 from pplvm.commands.runs.manifest import run_of_manifest
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.objectives.objective import Loss
@@ -19,7 +20,35 @@ from pplvm.training.checkpoint_format import OTHER, WEIGHTS
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.stages import Initialized, checkpoint_of, initialize, train_only
 
-__all__ = ["begin_stage", "require_effect"]
+__all__ = ["begin_stage", "require_effect", "with_initial_settings"]
+
+
+def with_initial_settings(arguments: argparse.Namespace) -> list[str]:
+    """The settings of --set, and those of the run that --initial names which --set does not give, for the same program.
+
+    So stage two builds the program that stage one trained, but for what is typed.
+    """
+    there = _settings_there(arguments)
+    typed = split_settings(arguments.set)
+    taken = [word for word in there if word.partition("=")[0] not in typed]
+    if taken:
+        print_status(f"--initial {arguments.initial}: its settings hold here too, --set {' --set '.join(taken)}")
+    return [*taken, *arguments.set]
+
+
+def _settings_there(arguments: argparse.Namespace) -> list[str]:
+    """The settings of the run that --initial names, if it trained the program of this one; none elsewhere."""
+    if arguments.initial is None or (config := _config(arguments.initial)) is None:
+        return []
+    found = read_config(config)
+    settings = found.get("set") or []
+    return [str(word) for word in settings] if found.get("program") == arguments.program else []
+
+
+def _config(directory: str) -> Path | None:
+    """The config.yaml of a run, by its directory or that of one of its checkpoints."""
+    folders = (Path(directory), Path(directory).parent.parent)
+    return next((folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
 def begin_stage(
@@ -72,11 +101,8 @@ def _initial(directory: str) -> Checkpoint:
         found = checkpoint_of(directory)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"--initial: {error}") from error
-    for folder in (Path(directory), Path(directory).parent.parent):
-        if (folder / "config.yaml").is_file():
-            if reason := run_of_manifest(run_of(folder / "config.yaml"), found.manifest):
-                raise ValueError(f"--initial: {found.path} is another run's, {reason}: {OTHER}")
-            break
+    if (config := _config(directory)) is not None and (reason := run_of_manifest(run_of(config), found.manifest)):
+        raise ValueError(f"--initial: {found.path} is another run's, {reason}: {OTHER}")
     return found
 
 

@@ -15,12 +15,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pplvm.batch import Batch, as_tuple
 from pplvm.catalog import load
 from pplvm.commands.building.builders import build_loss, takes_particles
+from pplvm.commands.building.default_objective import objectives_for, penalized
 from pplvm.commands.options.settings import split_settings
 from pplvm.commands.output.status_output import print_status
 from pplvm.data.image_data import ImageData
 from pplvm.objectives.kl_balancing import KLBalancing
-from pplvm.objectives.objective import Loss, Objective, ObjectiveError
-from pplvm.objectives.penalized import Penalized
+from pplvm.objectives.objective import Loss, ObjectiveError
 from pplvm.objectives.tempered import Beta, FreeBits, Warmup
 from pplvm.particles.side_effects import without_side_effects
 from pplvm.training.optimizer_state import why_optimizer_cannot_step
@@ -59,8 +59,7 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
             "--balance-kl weighs KL terms while --warmup raises their weight: give --warmup STEPS too, or leave it out"
         )
     batch = as_tuple(x)
-    own = getattr(program, "default_objective", None)
-    names = [name] if (name := arguments.objective or own) else ["pathwise", "rloo"]
+    names = objectives_for(program, arguments.objective)
     if arguments.particles is not None and ":" in names[0] and not takes_particles(names[0]):
         print_status(
             f"--particles {arguments.particles} sets nothing: {names[0]} takes no num_particles, or has it set already"
@@ -68,9 +67,8 @@ def build_training_loss(arguments: argparse.Namespace, program: nn.Module, data:
     for name in names:
         plain = build_loss(name, arguments.particles if takes_particles(name) else None, program, data)
         try:
-            loss = Loss(_penalized(_weighed(plain.objective, arguments), arguments, program), program).to(
-                batch[0].device
-            )
+            objective = penalized(_weighed(plain.objective, arguments), program, arguments.penalty)
+            loss = Loss(objective, program).to(batch[0].device)
             with without_side_effects(loss.train(), batch):
                 loss(*batch)
             return loss
@@ -89,17 +87,6 @@ def _weighed(objective: ELBO, arguments: argparse.Namespace) -> ELBO:
     if arguments.warmup is not None:
         objective = Warmup(objective, arguments.warmup)
     return KLBalancing(objective) if arguments.balance_kl else objective
-
-
-def _penalized(objective: ELBO, arguments: argparse.Namespace, program: nn.Module) -> ELBO:
-    """An objective with the program's own penalties, if it runs the guide, and those of --penalty."""
-    penalties = dict(getattr(program, "default_penalties", {}))
-    if not arguments.penalty and not (isinstance(objective, Objective) and objective.uses_guide):
-        penalties = {}  # which are of the guide
-    for words in arguments.penalty:
-        name, _, weight = words.partition("=")
-        penalties[name] = float(weight)
-    return Penalized(objective, penalties) if penalties else objective
 
 
 def build_optimizers(arguments: argparse.Namespace, loss: Loss, x: Batch) -> dict[str, Optimizer]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.commands.building.builders import build_loss
+from pplvm.commands.building.default_objective import objectives_for, penalized
 from pplvm.commands.comparison.compare_runs import read_from_run, run_around
 from pplvm.commands.comparison.synchronized_rounds import Rounds
 from pplvm.data.epochs import Epochs
@@ -112,15 +113,18 @@ def each_checkpoint(
 
 
 def trainer(arguments: argparse.Namespace, program: nn.Module, data: ImageData, batch: Batch) -> Loss:
-    """Build the objective named by --objective, by default the pathwise elbo where it is legal, else leave-one-out.
+    """Build the objective named by --objective with the program's penalties.
+
+    By default it is the program's own, or the pathwise elbo where it is legal, else leave-one-out.
 
     Raises:
         ValueError: it is not legal for the program.
     """
-    names = [arguments.objective] if arguments.objective else ["pathwise", "rloo"]
+    names = objectives_for(program, arguments.objective)
     for name in names:
         K = arguments.particles if arguments.objective else max(arguments.particles, 2)  # which rloo cannot do without
-        loss = build_loss(name, K if name == "rloo" else None, program, data).to(as_tuple(batch)[0].device)
+        plain = build_loss(name, K if name == "rloo" else None, program, data)
+        loss = Loss(penalized(plain.objective, program), program).to(as_tuple(batch)[0].device)
         try:
             loss(*as_tuple(batch))
             return loss

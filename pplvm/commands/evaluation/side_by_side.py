@@ -10,6 +10,7 @@ from typing import Any
 
 from pplvm.commands.evaluation.seeds import SeedGroup, by_seed, spread, told, values_of
 from pplvm.commands.runs.trained_program import TrainedProgram
+from pplvm.evaluation.code_rates import own_bound
 from pplvm.evaluation.evaluation import Evaluation
 from pplvm.evaluation.figures import Figure
 from pplvm.plots.factor_scores import save_scores_by_beta
@@ -57,6 +58,7 @@ def compare_evaluations(
         points.append(_point(label, on_curve, rate, distortion))
         directory_told = str(trained.directory)[-29:]
         print(f"{directory_told:30}{shown:>{width}}{rate.value:10.2f}{distortion.value:12.2f}{beta:8g}")
+    _tell_codes(every, found)
     groups = by_seed(every, weights)
     if not differ and (len(groups) < len(every) or any(each.disentanglement for each in found)):
         points = _tell_seeds(every, found, groups, directory, points)
@@ -66,6 +68,21 @@ def compare_evaluations(
         print(f"left out of {TOGETHER}, as rate or distortion is not finite: {unknown}")
     if finite:
         print(f"rate against distortion: {save_rate_distortion(finite, directory / TOGETHER)}")
+
+
+def _tell_codes(every: Sequence[TrainedProgram], found: Sequence[Evaluation]) -> None:
+    """Print what codes and data given codes cost in each run that has codes."""
+    rows = [
+        (t, own_bound(each.sections["codes"])) for t, each in zip(every, found, strict=True) if "codes" in each.sections
+    ]
+    if not rows:
+        return
+    heads = list(dict.fromkeys(name for _, of in rows for name in of))
+    print(f"\n{'nats a datum':30}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
+    for trained, of in rows:
+        cells = [f"{of[head]:.4f}" if "bits" in head else f"{of[head]:.2f}" for head in heads if head in of]
+        shown = "".join(f"{cell:>{len(head) + 2}}" for cell, head in zip(cells, heads, strict=False))
+        print(f"{str(trained.directory)[-29:]:30}{shown}")
 
 
 def _tell_seeds(

@@ -25,6 +25,7 @@ from pplvm.particles.factors import unnormalised
 from pplvm.particles.masks import unmasked
 from pplvm.particles.pair import Pair, sum_sites
 from pplvm.particles.point_masses import is_point, point_in_words
+from pplvm.particles.random_lower_bounds import why_not_exact
 from pplvm.particles.supports import narrower, same_support
 
 __all__ = ["AnnealingPath", "Start", "require_normalised"]
@@ -194,12 +195,14 @@ def _still(pair: Pair, row: tuple[Tensor, ...]) -> dict[str, Distribution] | Non
 
 
 def require_normalised(pair: Pair, row: tuple[Tensor, ...], started: Trace, start: Start) -> None:
-    """Refuse a program without a log p(x), or with a guide whose density chains cannot start from.
+    """Refuse a program without a log p(x), or without all of its densities, or whose guide's chains cannot start from.
 
     Arguments:
         started: a trace of what `start` names.
     """
     model_trace = started if start == "prior" else pair.run_model(1, started, row, {})
+    if fault := why_not_exact(model_trace, started if start == "guide" else None, "annealing"):
+        raise ProgramError(fault)
     guide_sites = sample_sites(started) if start == "guide" else {}
     if term := unnormalised(sample_sites(model_trace), guide_sites):
         raise ProgramError(f"chains lead to log p(x), which the program does not have: {term}")

@@ -19,6 +19,9 @@ STILL = ["--learning-rate=1e-30", "--steps=4", "--validate-every=2", "--binarize
 LABELLED = ["fit", "--program=tests.seams.programs:SemiSupervised", "--condition=labels", "--known-labels=100"]
 LABELLED += ["--objective=rloo", "--batch-size=40", "--compile=off", "--steps=3"]
 """Of a rank's 20 labels one or two are known."""
+CODES = ["fit", "--program=vq-vae", "--set=codebook=moving-average", "--set=num_codes=8", "--set=hidden_sizes=(20,)"]
+CODES += ["--batch-size=400", "--log-every=3", "--compile=off", "--steps=7"]
+"""Without noise: the nearest code is no draw."""
 JUDGED = ["--limit=21", "--ks=1,10", "--annealed=1", "--chains=4", "--annealing-steps=10"]
 
 
@@ -51,6 +54,8 @@ def all_of_it() -> list[int]:
     codes.append(fit(*STILL, "--output=still"))
     codes.append(main([*LABELLED, "--output=labelled"]))
     codes.append(main([*LABELLED, "--output=second", "--initial=labelled", "--train=classifier"]))
+    codes.append(main([*CODES, "--output=codes"]))
+    codes.append(main([*CODES, "--set=restart_below=0.95", "--output=restarts"]))
     for number, failing in enumerate((lambda: fit("--output=whole"), on_a_full_disk), start=1):
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # each complains as a job by itself
         codes.append(failing())
