@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, relu
 
-from pplvm.networks.pixelcnn_layers import GatedLayer, gated
+from pplvm.networks.pixelcnn_layers import GatedLayer
 
 if TYPE_CHECKING:
     from pplvm.networks.pixelcnn import PixelCNN
@@ -26,7 +26,8 @@ class PixelCNNCache:
         matrices: of each layer's horizontal stack, (width in_channels, 2 C) and (C, C).
         head: of the last two layers, (C, C) and (C, O).
         done: values drawn.
-        above: of each layer the input rows of its vertical stack that lie above, padded, (W + k - 1, R, in_channels).
+        above: of each layer the input rows of its vertical stack that lie above, as many as
+            there are, padded, (W + k - 1, R, in_channels).
         across: of each layer what its horizontal stack gets in this row, (W, R, 2 C).
         row: inputs (R, S) of this row's positions.
         left: of each layer the columns (R, in_channels) at the left, as many as it sees.
@@ -58,11 +59,8 @@ def first_cache(network: "PixelCNN", num_rows: int, context: Tensor | None) -> P
         [_of_vertical(layer) for layer in layers],
         [(_as_matrix(layer.kernel), layer.out.matrix.t()) for layer in layers],
         (network.hidden.matrix.t(), network.last.matrix.t()),
+        above=[[] for _ in layers],
     )
-    for layer in layers:
-        _, in_channels, height, width = layer.vertical.weight.shape
-        nothing = like.new_zeros(network.grid[1] + width - 1, num_rows, in_channels)
-        cache.above.append([nothing] * (height if layer.first else height - 1))
     return cache
 
 
@@ -75,7 +73,7 @@ def next_outputs(network: "PixelCNN", cache: PixelCNNCache, before: Tensor | Non
     position, group = divmod(cache.done, G)
     i, j = divmod(position, W)
     if j == 0 and group == 0:
-        _start_row(cache, layers, i)
+        _start_row(cache, layers, i, W)
     outputs = _of_column(network, cache, layers, j)
     cache.done += 1
     size = outputs.shape[1] // G
@@ -95,7 +93,7 @@ def _take(cache: PixelCNNCache, before: Tensor, num_groups: int) -> None:
         past.pop(0)
 
 
-def _start_row(cache: PixelCNNCache, layers: list[GatedLayer], i: int) -> None:
+def _start_row(cache: PixelCNNCache, layers: list[GatedLayer], i: int, W: int) -> None:
     """Run the vertical stack over row i, given the inputs of the row above it."""
     vertical = torch.stack(cache.row) if cache.row else None  # (W, R, S)
     cache.across, cache.left, cache.column, cache.row = [], [], [], []
@@ -104,17 +102,18 @@ def _start_row(cache: PixelCNNCache, layers: list[GatedLayer], i: int) -> None:
         rows = cache.above[n]
         if vertical is not None:
             rows = [*rows, pad(vertical, (0, 0, 0, 0, layer.reach, layer.reach))]
-            cache.above[n] = rows[1:]
+            cache.above[n] = rows[max(0, len(rows) - layer.reach) :]
             rows = cache.above[n] if layer.first else rows
-        W = len(rows[0]) - 2 * layer.reach
-        seen = torch.cat([row[k : k + W] for row in rows for k in range(2 * layer.reach + 1)], -1)
-        above = seen @ matrix + bias  # (W, R, 2 C)
+        above = bias.expand(W, len(cache.like), -1)  # of no rows above
+        if rows:
+            seen = torch.cat([row[k : k + W] for row in rows for k in range(2 * layer.reach + 1)], -1)
+            above = seen @ matrix[-seen.shape[-1] :] + bias  # (W, R, 2 C)
         across = above @ to_horizontal + layer.bias
         if cache.context is not None:
             biases = cache.context[n]
             of_above, of_beside = biases[:, :, min(i, biases.shape[2] - 1)].movedim(-1, 0).chunk(2, -1)
             above, across = above + of_above, across + of_beside
-        vertical = gated(above, -1)
+        vertical = _gated(above, -1) if n + 1 < len(layers) else None  # the last is read by none
         cache.across.append(across)
         cache.left.append([cache.like.new_zeros(len(cache.like), layer.weight.shape[1])] * layer.reach)
 
@@ -130,10 +129,17 @@ def _of_column(network: "PixelCNN", cache: PixelCNNCache, layers: list[GatedLaye
         seen = [*past, h] if layer.sees_itself else past
         found = torch.addmm(across[j], torch.cat(seen, 1) if len(seen) > 1 else seen[0], matrix)
         cache.column.append(h)
-        new = gated(found)
+        new = _gated(found, 1)
         h = torch.addmm(layer.out.bias, new, out) if layer.first else torch.addmm(layer.out.bias + h, new, out)
     hidden, last = cache.head
     return torch.addmm(network.last.bias, relu(torch.addmm(network.hidden.bias, relu(h), hidden)), last)
+
+
+def _gated(features: Tensor, dim: int) -> Tensor:
+    """As `gated`, with tanh(a) = 2 sigmoid(2 a) - 1, which takes a fifth of the time of tanh on a CPU."""
+    a, b = features.chunk(2, dim)
+    b = b.sigmoid()
+    return torch.addcmul(-b, (2 * a).sigmoid(), b, value=2)
 
 
 def _of_vertical(layer: GatedLayer) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,12 +11,17 @@ from torch import nn
 from pplvm.bounds import elbo, iwae
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.graphs.compiled import compiled
-from pplvm.objectives.biased import BiasedPathwise
+from pplvm.objectives.antithetic import DisARM
+from pplvm.objectives.biased import BiasedPathwise, BiasedStraightThrough
+from pplvm.objectives.control_variates import REBAR
+from pplvm.objectives.local_expectation import LocalExpectation
 from pplvm.objectives.objective import Loss
+from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.programs.code_priors import NAMED, code_prior_named
 from pplvm.programs.transformer_prior import ClassConditionalTransformerPrior, TransformerPrior
 from pplvm.programs.vq_vae import vq_vae
+from tests.problems import exact_gradient, exact_mean
 
 SMALL = {
     "uniform": {},
@@ -171,6 +176,25 @@ def test_one_step_has_the_elbo_of_all_terms_as_its_mean():
     steps = torch.cat(drawn)
     error = (steps.var(0) / len(steps) + exact.var(0) / len(exact)).sqrt()
     assert ((steps.mean(0) - exact.mean(0)).abs() < 4.5 * error).all() and (steps.var(0) > exact.var(0)).all()
+
+
+@pytest.mark.parametrize("name", ["transformer", "absorbing-exact"])
+def test_gradients_on_codes_are_unbiased_under_it(name):
+    """Over all codes and orders; no rule asks anything of the order, which has no parameters."""
+    torch.manual_seed(1)
+    program, x = vq_vae(6, (1, 2), 3, 2, (5,), posterior="stochastic"), X[:1]
+    program.prior = code_prior_named(name, (1, 2), 3, **SMALL[name])
+    for parameter in program.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    exact, _ = exact_gradient(program, x, elbo, 1)
+    for objective in (LeaveOneOut(elbo, 2), LocalExpectation()):
+        Loss(objective, program)(X)  # is checked
+        torch.testing.assert_close(exact_mean(objective, program, x), exact, atol=1e-10, rtol=0)
+    of_iwae, _ = exact_gradient(program, x, iwae, 2)
+    torch.testing.assert_close(exact_mean(LeaveOneOut(iwae, 2), program, x), of_iwae, atol=1e-10, rtol=0)
+    assert (exact_mean(BiasedStraightThrough(), program, x) - exact).abs().max() > 1e-3
+    for objective in (DisARM(), REBAR()):
+        Loss(objective, program)(X).backward()
 
 
 def test_labels_that_are_missing_are_asked_for():
