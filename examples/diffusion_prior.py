@@ -13,9 +13,9 @@ Expected (2,000 steps a stage, Adam at 2e-3 falling to 0 along a cosine), 300 te
     prior                   -elbo    -log p(x), k = 1000    rate
     N(0, I)                 19.10       18.67 +- 0.22       4.47
     diffusion, stage two    19.01       18.56 +- 0.22       4.37
-    diffusion, jointly      19.22       18.53 +- 0.24       4.07
+    diffusion, jointly      19.17       18.40 +- 0.23       4.15
 
-(48 s of a core in all). Errors are over the data, which all three share; one seed.
+(52 s of a core in all). Errors are over the data, which all three share; one seed.
 """
 
 import argparse

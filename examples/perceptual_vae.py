@@ -71,9 +71,10 @@ def main(steps=1500, weight=10.0, tested=300, k=1000, picture="runs/perceptual_v
         learn(loss, binarize(digits("train"), "static"), steps)
         log_p, again = importance_sampled(program, x, ks=(k,)).log_p[:, 0], reconstructions(program, x)
         apart = float(distance(x.flatten(1), again.flatten(1)).mean())
-        found[name] = (-float(log_p.mean()), apart, accuracy(judge, again, labels))
+        kept = accuracy(judge, again, labels)
+        found[name] = (-float(log_p.mean()), apart, kept)
         error = float(log_p.std()) / len(x) ** 0.5
-        print(f"{name:20}{found[name][0]:13.2f} +- {error:.2f}{apart:12.3f}{found[name][2]:14.1%}", flush=True)
+        print(f"{name:20}{found[name][0]:13.2f} +- {error:.2f}{apart:12.3f}{kept:14.1%}", flush=True)
         rows[name] = again[:12].reshape(12, 8, 8)
     Path(picture).parent.mkdir(parents=True, exist_ok=True)
     save_grid(torch.stack(list(rows.values())), picture, list(rows))

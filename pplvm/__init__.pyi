@@ -12,6 +12,7 @@ from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
 from .networks.classifier import ImageClassifier as ImageClassifier
+from .networks.feature_distance import FeatureDistance as FeatureDistance
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
 from .distributions.nearest_code import NearestCode as NearestCode
 from .distributions.code_categorical import CodeCategorical as CodeCategorical
@@ -26,6 +27,7 @@ from .programs.hyperspherical_vae import HypersphericalVAE as HypersphericalVAE
 from .programs.delta_vae import DeltaVAE as DeltaVAE
 from .programs.diffusion_prior import DiffusionPrior as DiffusionPrior, diffusion_prior as diffusion_prior
 from .programs.latent_diffusion import LatentDiffusion as LatentDiffusion
+from .programs.perceptual import Perceptual as Perceptual
 from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
 from .programs.vq_vae_2 import VQVAE2 as VQVAE2

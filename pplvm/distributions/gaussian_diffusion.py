@@ -46,7 +46,7 @@ class ForwardDiffusion(dist.TorchDistribution):
         Ho, Jain and Abbeel, Denoising diffusion probabilistic models, 2020, arXiv:2006.11239
     """
 
-    arg_constraints = {"start": constraints.real_vector, "log_snr": constraints.real_vector}
+    arg_constraints: Any = {"start": constraints.real_vector, "log_snr": constraints.real_vector}
     support: Any = constraints.independent(constraints.real, 2)
     has_rsample = True
 
@@ -120,7 +120,7 @@ class ReverseDiffusion(dist.TorchDistribution):
         arXiv:2201.06503
     """
 
-    arg_constraints = {}
+    arg_constraints: Any = {}
     support: Any = constraints.independent(constraints.real, 2)
     has_rsample = True
 

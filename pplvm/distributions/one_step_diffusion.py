@@ -55,7 +55,7 @@ class OneStepDiffusion(dist.TorchDistribution):
         Ho, Jain and Abbeel, Denoising diffusion probabilistic models, 2020, arXiv:2006.11239
     """
 
-    arg_constraints = {"time": constraints.unit_interval, "noise": constraints.real_vector}
+    arg_constraints: Any = {"time": constraints.unit_interval, "noise": constraints.real_vector}
     support: Any = constraints.real_vector
     has_rsample = True
     is_random_lower_bound = True

@@ -1,6 +1,7 @@
 """A Gaussian diffusion of latents, as a prior: its chains, their end, and the bound of a single step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -64,7 +65,7 @@ class LatentDiffusion(nn.Module):
             raise ValueError(f"LatentDiffusion: log_snr_range must fall, as 6,-4, got {tuple(log_snr_range)}")
         self.latent_size = latent_size
         self.denoise = DenoisingMLP(latent_size) if denoise is None else denoise
-        self.standardization = RunningStandardization(latent_size) if standardization is None else standardization
+        self.standardization: Any = RunningStandardization(latent_size) if standardization is None else standardization
         ratios = torch.linspace(high, low, num_steps) if num_steps > 1 else torch.tensor([(high + low) / 2])
         self.register_buffer("log_snr", ratios)
         self.log_factors = nn.Parameter(torch.zeros(num_steps))
