@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TABLES = ("vae_step", "iwae_step", "belief_net_step", "replicates", "likelihood", "sampling")
+TABLES = ("vae_step", "iwae_step", "belief_net_step", "replicates", "likelihood", "sampling", "stage_two")
 ON_CPU = ("startup", "estimators")
 
 
