@@ -10,7 +10,12 @@ diffusions with all of their 20 latents. Samples go from noise through the rever
 
 Expected (2,000 steps a stage, Adam at 2e-3 falling to 0 along a cosine), 300 test digits, nats:
 
-    FIGURES
+    prior                   -elbo    -log p(x), k = 1000    rate
+    N(0, I)                 19.10       18.67 +- 0.22       4.47
+    diffusion, stage two    19.01       18.56 +- 0.22       4.37
+    diffusion, jointly      19.22       18.53 +- 0.24       4.07
+
+(48 s of a core in all). Errors are over the data, which all three share; one seed.
 """
 
 import argparse

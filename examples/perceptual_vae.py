@@ -10,7 +10,13 @@ program has met, tells how many test digits keep their class in reconstruction.
 
 Expected (1,500 steps, Adam at 2e-3 falling to 0 along a cosine), 300 test digits:
 
-    FIGURES
+    penalty             -log p(x), k = 1000    distance    kept classes
+    none                   18.55 +- 0.22         0.457        75.7 %
+    trained features       18.37 +- 0.22         0.339        83.0 %
+    random features        18.30 +- 0.22         0.372        84.0 %
+
+(38 s of a core; the classifier has 94.0 % of held-out digits right, the judge 93.7 %). One seed: either penalty keeps
+more classes, and random features do as well as trained ones, so that labels are not what helps here.
 """
 
 import argparse
@@ -41,10 +47,10 @@ from pplvm.training.fit import fit
 LATENT, HIDDEN, BATCH, RATE = 8, (200,), 100, 2e-3
 
 
-def main(steps=1500, weight=10.0, k=1000, picture="runs/perceptual_vae.png") -> dict[str, tuple]:
+def main(steps=1500, weight=10.0, tested=300, k=1000, picture="runs/perceptual_vae.png") -> dict[str, tuple]:
     """Of each penalty -log p(x), the distance of reconstructions, and the share of them that keep their class."""
     train, test = (binarize(digits(split), "static").conditioned("labels") for split in ("train", "test"))
-    x, labels = test.batch(torch.arange(len(test)))
+    x, labels = test.batch(torch.arange(min(tested, len(test))))
     torch.manual_seed(0)
     random, judge = (ImageClassifier((1, 8, 8), 10) for _ in range(2))
     classifier = ImageClassifier((1, 8, 8), 10)
@@ -86,6 +92,7 @@ def learn(loss: nn.Module, train: ImageData, steps: int) -> Tensor:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--tested", type=int, default=300, help="test images")
     parser.add_argument("--weight", type=float, default=10.0, help="of the penalty, nats per unit of distance")
     parser.add_argument("--picture", default="runs/perceptual_vae.png")
     main(**vars(parser.parse_args()))

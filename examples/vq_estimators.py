@@ -1,7 +1,7 @@
 """The gradient rules of VQ-VAEs beside each other: what each gets wrong, and how well each trains.
 
 One program: an encoder, N = 4 codes of K = 16, a decoder. Straight-through and rotation train it with the nearest code
-as posterior, penalties .25 (commitment) and 1 (codebook); all others with codes drawn by distance, at a learned
+as posterior, penalties .25 N (commitment) and 1 (codebook); all others with codes drawn by distance, at a learned
 temperature. All 65,536 tuples of codes are decoded once, so log p(x) is exact, the same question to every rule,
 whatever its own bound is. Adam at 3e-3, batches of 50; a run is judged at its best look at the validation split.
 
@@ -44,7 +44,7 @@ PIECE, LOOK = 25, 1000
 
 
 def nearest() -> ELBO:
-    return pplvm.Penalized(pplvm.BiasedPathwise(), {"commitment": 0.25, "codebook": 1.0})
+    return pplvm.Penalized(pplvm.BiasedPathwise(), {"commitment": 0.25 * GRID[0] * GRID[1], "codebook": 1.0})
 
 
 RULES: dict[str, tuple[str, Callable[[], ELBO]]] = {  # posterior, objective
@@ -112,7 +112,8 @@ def run(
     """Train until both budgets are spent, of steps and of seconds of the processor in training: a row for each."""
     posterior, make = RULES[rule]
     torch.manual_seed(seed)
-    program = vq_vae(valid.shape[1], GRID, K, CODE_SIZE, posterior=posterior, data_mean=train.mean())
+    known = {"data_mean": train.mean(), "data_examples": some(train, 500)[:500]}
+    program = vq_vae(valid.shape[1], GRID, K, CODE_SIZE, posterior=posterior, **known)
     loss = Loss(make(), program)
     step = pplvm.compiled(loss, "graph")
     optimizer, batches = Adam(loss.parameters(), lr=RATE, fused=True), Epochs(train, BATCH, seed=seed)

@@ -15,6 +15,8 @@ from .networks.classifier import ImageClassifier as ImageClassifier
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
 from .distributions.nearest_code import NearestCode as NearestCode
 from .distributions.code_categorical import CodeCategorical as CodeCategorical
+from .distributions.code_prior import CodePrior as CodePrior
+from .distributions.absorbing_codes import AbsorbingCodes as AbsorbingCodes
 from .programs.ppca import ProbabilisticPCA as ProbabilisticPCA
 from .programs.mixture import MixtureOfGaussians as MixtureOfGaussians
 from .programs.sigmoid_belief import SigmoidBeliefNet as SigmoidBeliefNet
@@ -28,6 +30,15 @@ from .programs.vamp_vae import vamp_vae as vamp_vae
 from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussiansPrior, VampPrior as VampPrior
 from .programs.vq_vae_2 import VQVAE2 as VQVAE2
 from .programs.vq_vae import VQVAE as VQVAE, vq_vae as vq_vae
+from .programs.code_priors import UniformCodePrior as UniformCodePrior
+from .programs.transformer_prior import (
+    TransformerPrior as TransformerPrior,
+    ClassConditionalTransformerPrior as ClassConditionalTransformerPrior,
+)
+from .programs.absorbing_prior import (
+    AbsorbingPrior as AbsorbingPrior,
+    ClassConditionalAbsorbingPrior as ClassConditionalAbsorbingPrior,
+)
 from .programs.sq_vae import SQVAE as SQVAE, sq_vae as sq_vae
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles

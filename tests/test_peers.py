@@ -18,6 +18,7 @@ from benchmarks.peers.problems import PROBLEMS, Problem, belief_net, exact_gradi
 from benchmarks.peers.results import markdown
 from benchmarks.peers.tables import Section, Target, measure
 from pplvm.programs.pixelcnn_prior import PixelCNNPrior
+from pplvm.programs.transformer_prior import TransformerPrior
 from pplvm.programs.vae import VAE
 
 LIBRARIES = ("pplvm", "pyro", "storchastic", "numpyro")
@@ -91,8 +92,8 @@ def tiny(build, K):
     return Problem(partial(seeded, build), images(6)[:, :12].contiguous(), K)
 
 
-def few_codes(prior):
-    return sampling.Problem(partial(prior, 5, (2, 3), channels=8), 10)
+def few_codes(prior, **sizes):
+    return sampling.Problem(partial(prior, 5, (2, 3), **sizes), 10)
 
 
 @cache
@@ -111,7 +112,8 @@ def tables():
         "replicates, score function": replicates.section("", replace(net, particles=1), methods["score function"]),
         "replicates, leave-one-out": replicates.section("", net, methods["leave-one-out"]),
         "likelihood": likelihood.section("", Problem(deep.build, images(60)[:, :12].contiguous(), 100)),
-        "sampling, PixelCNN": sampling.section("", few_codes(PixelCNNPrior)),
+        "sampling, PixelCNN": sampling.section("", few_codes(PixelCNNPrior, channels=8)),
+        "sampling, transformer": sampling.section("", few_codes(TransformerPrior, width=8)),
     }
 
 
@@ -192,7 +194,7 @@ def test_moments_and_likelihoods_that_are_wrong_are_seen():
 
 
 def test_draws_that_are_wrong_are_seen():
-    problem = few_codes(PixelCNNPrior)
+    problem = few_codes(PixelCNNPrior, channels=8)
     wrong = sampling.Draws(partial(problem.prior()().at_temperature(2.0).sample, (10,)))
     assert "% of codes the same" in (verdict := sampling.section("", problem).judge("", wrong)).text
     assert not verdict.agrees

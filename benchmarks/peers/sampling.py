@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.peers.agreement import Verdict
 from benchmarks.peers.tables import Section, Target, run
 from pplvm.programs.pixelcnn_prior import PixelCNNPrior
+from pplvm.programs.transformer_prior import TransformerPrior
 
 __all__ = ["NAIVE", "OURS", "Draws", "Problem", "section", "sections"]
 
@@ -60,6 +61,8 @@ class Draws:
 def sections(device: str) -> Iterator[Section]:
     pixelcnn = Problem(partial(PixelCNNPrior, 128, (8, 8), channels=64), 64, device)
     yield section("Gated PixelCNN, 64 channels x 6 layers", pixelcnn, [Target(OURS, 0.04, NAIVE)])
+    transformer = Problem(partial(TransformerPrior, 128, (8, 8), width=128, num_layers=4, num_heads=4), 64, device)
+    yield section("Causal transformer, 4 layers x 128, 4 heads", transformer, [Target(OURS, 0.07, NAIVE)])
 
 
 def section(

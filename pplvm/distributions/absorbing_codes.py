@@ -27,7 +27,6 @@ class _InOrder(TorchDistribution):
     """What the exact terms and their estimate share: draws in the order, hard and soft values."""
 
     arg_constraints: dict[str, Constraint] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
-    support = constraints.independent(constraints.one_hot, 1)  # pyright: ignore
 
     def __init__(
         self,
@@ -41,6 +40,10 @@ class _InOrder(TorchDistribution):
         self.logits, self.order, self.like, self.num_codes = logits, order, like, num_codes
         shape = torch.broadcast_shapes(order.shape[:-1], torch.Size(batch_shape))
         super().__init__(shape, torch.Size([order.shape[-1], num_codes]), validate_args=validate_args)
+
+    @property
+    def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return constraints.independent(constraints.one_hot, 1)
 
     @property
     def coordinate(self) -> TorchDistribution:

@@ -216,7 +216,7 @@ def nearest(z: Tensor, codes: Tensor) -> Tensor:
     return (found[0] if len(found) == 1 else torch.cat(found)).reshape(z.shape[:-1])
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """A context in which distances are computed in the precision of their inputs: in half of it codes are confused."""
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 

@@ -59,6 +59,9 @@ class OneStepDiffusion(dist.TorchDistribution):
     support: Any = constraints.real_vector
     has_rsample = True
     is_random_lower_bound = True
+    exact_instead = (
+        "all T noisy latents (diffusion_prior's estimate='chain')"
+    )
 
     def __init__(
         self,

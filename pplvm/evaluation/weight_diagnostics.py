@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pplvm.batch import Batch, as_tuple
 from pplvm.particles.pair import Pair, draw_from_pair, pair_up
+from pplvm.particles.random_lower_bounds import require_exact_densities
 from pplvm.particles.side_effects import without_side_effects
 from pplvm.particles.vectorization_check import why_particles_interact
 
@@ -111,6 +112,7 @@ def khat_limit(draws: int) -> float:
 def _log_weights(program: nn.Module, args: tuple[Tensor, ...], draws: int) -> Tensor:
     """(S, B), float64, on the CPU."""
     pair = pair_up(program.model, program.guide, args, {})
+    require_exact_densities(pair, args, {}, "importance sampling")
     at_once = 1 if why_particles_interact(pair, args, {}) else max(1, min(draws, AT_ONCE // args[0].numel()))
     counts = [at_once] * (draws // at_once) + [draws % at_once] * bool(draws % at_once)
     return torch.cat([_drawn(pair, args, count) for count in counts])

@@ -1,5 +1,7 @@
 """Running mean and deviation of vectors, by which they are brought to zero mean and unit variance."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,9 @@ class RunningStandardization(nn.Module):
         mean' = mean + w (batch mean - mean),   square' alike,   w = max(1 / batches, momentum)
         loc = mean,   scale^2 = square - mean^2
 
-    Its buffers are linear in the batches' averages, so that averaging them over ranks is exact. Batches count in
-    training mode with gradients enabled alone; the location and scale carry no gradient.
+    Batches count in training mode with gradients enabled alone, and move the averages in `after_step`, which
+    `pplvm.training.stepper.Stepper` calls, or a loop of your own: within a step, location and scale stay what they are.
+    All is linear in the batches' averages, so that averaging buffers over ranks is exact. Neither carries a gradient.
 
     Arguments:
         size: Z, of a vector.
@@ -25,6 +28,7 @@ class RunningStandardization(nn.Module):
     Example:
         >>> standardization = RunningStandardization(2)
         >>> standardization.observe(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
+        >>> standardization.after_step()
         >>> standardization.loc, standardization.scale
         (tensor([2., 2.]), tensor([1., 2.]))
     """
@@ -32,6 +36,7 @@ class RunningStandardization(nn.Module):
     mean: Tensor
     square: Tensor
     batches: Tensor
+    seen: Tensor
 
     def __init__(self, size: int, momentum: float = 0.01) -> None:
         super().__init__()
@@ -43,11 +48,12 @@ class RunningStandardization(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("square", torch.ones(size))
         self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(3, size), persistent=False)  # since the last step: sums, their number
 
     @property
     def loc(self) -> Tensor:
         """(Z,)."""
-        return self.mean.clone()  # of this moment, whatever is observed later
+        return self.mean
 
     @property
     def scale(self) -> Tensor:
@@ -55,15 +61,22 @@ class RunningStandardization(nn.Module):
         return (self.square - self.mean.square()).clamp(min=LEAST_VARIANCE).sqrt()
 
     def observe(self, value: Tensor) -> None:
-        """Take a batch (..., Z) into the averages."""
-        if not (self.training and torch.is_grad_enabled()):
-            return
-        with torch.no_grad():
-            rows = value.reshape(-1, value.shape[-1])
-            self.batches.add_(1)
-            weight = (1 / self.batches).clamp(min=self.momentum)
-            self.mean.add_(weight * (rows.mean(0) - self.mean))
-            self.square.add_(weight * (rows.square().mean(0) - self.square))
+        """Take a batch (..., Z) into the averages, as of the end of this step."""
+        if self.training and torch.is_grad_enabled():
+            with torch.no_grad():
+                rows = value.reshape(-1, value.shape[-1])
+                self.seen.add_(torch.stack([rows.mean(0), rows.square().mean(0), torch.ones_like(rows[0])]))
+
+    @torch.no_grad()
+    def after_step(self, all_rows: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Move the averages by the batches since the last step, of which all ranks have the same."""
+        count = self.seen[2]
+        new = (count > 0).to(count.dtype)
+        self.batches.add_(new[0])
+        weight = new * (1 / self.batches.clamp(min=1)).clamp(min=self.momentum)
+        self.mean.add_(weight * (self.seen[0] / count.clamp(min=1e-6) - self.mean))
+        self.square.add_(weight * (self.seen[1] / count.clamp(min=1e-6) - self.square))
+        self.seen.zero_()
 
 
 LEAST_VARIANCE = 1e-6

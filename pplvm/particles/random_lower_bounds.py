@@ -5,6 +5,7 @@ A distribution whose `log_prob` is a random lower bound on a log-density says so
 
     E[log_prob(z)] <= log p(z)
 
+What to use where it is refused may stand in another, `exact_instead`.
 Its mean over noise is right in the elbo, which is linear in log-weights. Inside the exponential of any other bound,
 E[exp(log_prob(z))] is no p(z) and may be above it, so that the value may lie above log p(x). In the guide, -log q
 would be too high everywhere.
@@ -55,7 +56,7 @@ def why_not_exact(model: Trace | None, guide: Trace | None, what: str = "") -> s
             return (
                 f"the log_prob of model site {name!r} ({type(fn).__name__}) is itself a random lower bound, which is "
                 f"right within the elbo alone, and under {what} may give more than log p(x): use an objective on the "
-                "elbo, or a program whose noise is a latent of both model and guide"
+                f"elbo, or {getattr(fn, 'exact_instead', 'a distribution whose density is known')}"
             )
     return None
 

@@ -19,7 +19,7 @@ from pplvm.programs.conditions import shaped
 from pplvm.programs.dense_networks import dense_decoder
 from pplvm.programs.latent_diffusion import LatentDiffusion
 from pplvm.programs.likelihoods import GaussianOutputs, likelihood_named
-from pplvm.programs.parts import diagonal_normal
+from pplvm.programs.parts import diagonal_normal, gaussian
 from pplvm.programs.sizes import require_dense_sizes, require_sizes
 
 __all__ = ["DiffusionPrior", "diffusion_prior"]
@@ -73,7 +73,9 @@ class DiffusionPrior(nn.Module):
             if not callable(part):
                 raise TypeError(f"DiffusionPrior: {name} must be a module or a function, got {part!r}")
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
-        self.likelihood: Any = likelihood
+        self.likelihood: Any = likelihood if not isinstance(likelihood, GaussianOutputs) else self._gaussian
+        if isinstance(likelihood, GaussianOutputs):
+            self.log_scale = likelihood.log_scale  # the name that it has in a VAE
         self.one_step, self.flatten = one_step, flatten
         self.register_buffer("zeros", torch.zeros(prior.latent_size), persistent=False)
 
@@ -97,6 +99,9 @@ class DiffusionPrior(nn.Module):
             else:
                 pyro.sample("chain", self.prior.forward_chain(z))
         self.prior.observe(z)
+
+    def _gaussian(self, mean: Tensor) -> dist.TorchDistribution:
+        return gaussian(mean, self.log_scale)
 
     @property
     def _runs_one_step(self) -> bool:
@@ -156,7 +161,7 @@ def diffusion_prior(
     if estimate not in ("one-step", "chain"):
         raise ValueError(f"diffusion_prior: estimate must be 'one-step' or 'chain', got {estimate!r}")
     outputs = likelihood_named(likelihood, data_size, levels)
-    program = DiffusionPrior(
+    return DiffusionPrior(
         MLP(data_size, 2 * latent_size, hidden_sizes, activation_named(activation)),
         dense_decoder(latent_size, outputs, hidden_sizes, activation, data_mean),
         outputs,
@@ -164,6 +169,3 @@ def diffusion_prior(
         one_step=estimate == "one-step",
         flatten=True,
     )
-    if isinstance(outputs, GaussianOutputs):
-        program.log_scale = outputs.log_scale  # the name that it has in a VAE
-    return program

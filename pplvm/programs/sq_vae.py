@@ -114,7 +114,7 @@ def sq_vae(
     hidden_sizes: Sequence[int] = (200,),
     channels: Sequence[int] | None = None,
     likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
-    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing"] = "uniform",
+    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing", "absorbing-exact"] = "uniform",
     variance: float = 1.0,
     data_mean: Tensor | None = None,
     activation: Literal["softplus", "tanh", "elu"] = "softplus",

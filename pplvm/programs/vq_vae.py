@@ -168,7 +168,7 @@ def vq_vae(
     hidden_sizes: Sequence[int] = (200,),
     channels: Sequence[int] | None = None,
     likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli",
-    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing"] = "uniform",
+    prior: Literal["uniform", "pixelcnn", "transformer", "absorbing", "absorbing-exact"] = "uniform",
     posterior: Literal["nearest", "rotation", "stochastic"] = "nearest",
     temperature: float = 0.5,
     codebook: Literal["gradient", "moving-average"] = "gradient",

@@ -35,8 +35,9 @@ class VQVAE2(nn.Module):
     on the coarse grid, reads their codes, and quantizes what it then has on the finer grid. Under the nearest code as
     posterior, log q is 0, and the elbo is log p(x | t, b) + log p(b | t) + log p(t).
 
-    The guide's penalties are those of `VQVAE`, each the sum over both levels: "commitment", and "codebook" where a
-    codebook learns by it. `default_objective` and `default_penalties` are what `pplvm fit` trains it by.
+    The guide's penalties are "commitment", |z - stop(e)|^2, and "codebook", |stop(z) - e|^2, where a codebook learns by
+    it: each one value a datum, summed over D, all positions and both levels, as the bound is over the data.
+    `default_objective` and `default_penalties` are what `pplvm fit` trains it by.
 
     Arguments:
         encoder: x (B, *shape) to features of any shape and vectors (B, N, D) of the coarse grid; it runs once a datum.
@@ -137,13 +138,13 @@ class VQVAE2(nn.Module):
         return found
 
     def _declare_penalties(self, *levels: tuple[Any, Tensor, Any]) -> None:
-        """One value a datum each: summed over D and the levels, averaged over positions."""
+        """One value a datum each: summed over D, the positions and the levels."""
         commitment, of_codes = [], []
         for codebook, z, found in levels:
             codes = codebook.codes[found.index]
-            commitment.append((z - codes.detach()).square().sum(-1).mean(-1))
+            commitment.append((z - codes.detach()).square().sum((-2, -1)))
             if codebook.has_loss:
-                of_codes.append((z.detach() - codes).square().sum(-1).mean(-1))
+                of_codes.append((z.detach() - codes).square().sum((-2, -1)))
         pyro.deterministic("commitment", sum(commitment))
         if of_codes:
             pyro.deterministic("codebook", sum(of_codes))
@@ -172,7 +173,7 @@ def vq_vae_2(
     temperature: float = 0.5,
     codebook: Literal["gradient", "moving-average"] = "gradient",
     restart_below: float = 0.0,
-    initial_codes: Literal["normal", "data", "k-means"] = "normal",
+    initial_codes: Literal["normal", "data", "k-means"] | None = None,
     num_blocks: int = 1,
     prior_width: int = 64,
     prior_layers: int = 4,
@@ -195,15 +196,11 @@ def vq_vae_2(
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
-        ValueError: a size is below 1, or num_codes below 2; the image cannot be halved to the grid, or that to the
-            coarse one; there is no likelihood, prior, posterior, codebook or start of that name.
+        ValueError: as its parts do, for a size, a name, or a grid that is no halving of the image.
 
     Example:
         >>> program = vq_vae_2((1, 28, 28), grid=(7, 7), top_grid=(4, 4), channels=16)
         >>> program.guide(torch.zeros(3, 1, 28, 28))
-
-    References:
-        Razavi, van den Oord and Vinyals, Generating diverse high-fidelity images with VQ-VAE-2, 2019, arXiv:1906.00446
     """
     _check(data_shape, grid, top_grid, posterior, code_size=code_size, channels=channels, num_blocks=num_blocks)
     of_images = image_likelihood_named(likelihood, data_shape, levels)
@@ -212,12 +209,13 @@ def vq_vae_2(
     decoder = TwoLevelDecoder(output_shape(of_images, data_shape), code_size=code_size, **sizes)
     start_map_at(decoder.bias, of_images, data_shape, data_mean)
     gradient = "decoder" if posterior == "stochastic" else "loss"
-    codes = [codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below) for _ in "ab"]
-    _start(*codes, encoder, refinement, initial_codes, data_examples, data_shape)
-    of_codes = two_level_prior_named(
-        prior, grid, top_grid, num_codes, num_classes, prior_width, prior_layers, prior_dropout
-    )
-    return VQVAE2(encoder, refinement, decoder, *codes, of_images, of_codes, POSTERIORS[posterior](temperature))
+    top, bottom = (codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below) for _ in "tb")
+    start = initial_codes or ("normal" if data_examples is None else "data")
+    _start(top, bottom, encoder, refinement, start, data_examples, data_shape)
+    networks = prior_width, prior_layers, prior_dropout
+    of_codes = two_level_prior_named(prior, grid, top_grid, num_codes, num_classes, *networks)
+    stated = POSTERIORS[posterior](temperature)
+    return VQVAE2(encoder, refinement, decoder, top, bottom, of_images, of_codes, stated)
 
 
 def _start(

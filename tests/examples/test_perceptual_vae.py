@@ -16,7 +16,7 @@ def single_precision(known_state):
 
 def test_penalties_change_the_reconstructions_and_the_likelihoods_are_the_programs_own(capsys, tmp_path):
     picture = tmp_path / "runs" / "reconstructions.png"
-    found = perceptual_vae.main(30, weight=100.0, k=10, picture=str(picture))
+    found = perceptual_vae.main(30, weight=100.0, tested=30, k=10, picture=str(picture))
     assert list(found) == ["accuracy", "none", "trained features", "random features"]
     assert all(share > 0.2 for share in found["accuracy"])
     for name in ("none", "trained features", "random features"):

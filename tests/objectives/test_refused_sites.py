@@ -15,6 +15,7 @@ from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.rate_distortion import rate_distortion
+from pplvm.evaluation.weight_diagnostics import weight_health
 from pplvm.objectives.estimate import ObjectiveError
 from pplvm.objectives.exact import Exact
 from pplvm.objectives.objective import Loss, Objective
@@ -168,6 +169,7 @@ def test_evaluation_of_log_evidence_refuses_it_and_the_elbo_is_evaluated(x):
     for evaluate in (
         lambda: importance_sampled(Program(), x, ks=(1, 2)),
         lambda: annealed(Program(), x, chains=2, steps=2),
+        lambda: weight_health(Program(), [x], draws=30),
         lambda: bidirectional(Program(), x, data=2, chains=2, steps=2),
     ):
         with pytest.raises(ProgramError, match="'z' .Noisy. is itself a random lower bound"):

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch.distributions import constraints, kl_divergence
 
+from pplvm.distributions.absorbing_codes import AbsorbingCodes, AbsorbingCodesStep
 from pplvm.distributions.autoregressive import Autoregressive
 from pplvm.distributions.autoregressive_gaussian import AutoregressiveGaussian
 from pplvm.distributions.code_categorical import CodeCategorical
+from pplvm.distributions.code_prior import CodePrior
 from pplvm.distributions.dequantized import Dequantized
 from pplvm.distributions.diffusion_steps import datum_variance, diffusion_steps
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
@@ -16,6 +18,7 @@ from pplvm.distributions.floor import Floor
 from pplvm.distributions.full_covariance_normal import FullCovarianceNormal
 from pplvm.distributions.gaussian_diffusion import ForwardDiffusion, ReverseDiffusion
 from pplvm.distributions.logistic import Logistic
+from pplvm.distributions.low_discrepancy_integer import LowDiscrepancyInteger
 from pplvm.distributions.low_discrepancy_uniform import LowDiscrepancyUniform
 from pplvm.distributions.mixture_prior import MixturePrior
 from pplvm.distributions.nearest_code import NearestCode, rotation
@@ -29,7 +32,10 @@ from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
+from pplvm.distributions.uniform_permutation import UniformPermutation
 from pplvm.distributions.von_mises_fisher import VonMisesFisher
+from pplvm.objectives.discrete import softened
+from pplvm.particles.enumeration import support
 
 
 def chain(a):
@@ -44,6 +50,32 @@ def chain(a):
         batch_shape=(2,),
         support=constraints.boolean,
     )
+
+
+def code_chain(a):
+    """Two codes of three each, of which the second leans to the first: a batch of two."""
+    moved = lambda before: a + before
+    return CodePrior(
+        lambda v: torch.stack([a.expand(v[..., 0, :].shape), moved(v[..., 0, :])], -2),
+        first=lambda shape: a.expand(*shape, 3).reshape(-1, 3),
+        step=lambda rows, before: (rows if before is None else rows + before, rows),
+        event_shape=(2, 3),
+        batch_shape=(2,),
+    )
+
+
+def revealed(a, step=False):
+    """Two codes of three each in two orders, each leaning to what is visible of the other."""
+    order = torch.tensor([[0, 1], [1, 0]], device=a.device)
+
+    def logits(v, visible, positions):
+        each = a[:, None, None] + (v * visible.unsqueeze(-1)).flip(-2)  # (..., M, 2, 3)
+        if positions is None:
+            return each
+        chosen = positions.unsqueeze(-1) == torch.arange(2, device=a.device)  # (..., M, 2)
+        return (each * chosen.unsqueeze(-1)).sum(-2)
+
+    return AbsorbingCodesStep(logits, order, a, 3, order[:, 0] + 1) if step else AbsorbingCodes(logits, order, a, 3)
 
 
 def flow(a, **options):
@@ -123,6 +155,9 @@ DISTRIBUTIONS = {
     "expanded": lambda a: dist.Normal(a[0, 0], 1.0).expand([2, 3]),
     "mixture": lambda a: dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0)),
     "Autoregressive": chain,
+    "CodePrior": code_chain,
+    "AbsorbingCodes": revealed,
+    "AbsorbingCodesStep": lambda a: revealed(a, step=True),
     "AffineAutoregressive": lambda a: dist.TransformedDistribution(dist.Normal(a, 1.0).to_event(1), [flow(a)]),
     "AffineAutoregressive, inverse": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0).to_event(1), [flow(a, affine=sigmoid_gate()).inv]
@@ -147,6 +182,7 @@ DISTRIBUTIONS = {
 NO_VARIANCE = ("DiscretizedLogistic", "DiscretizedLogisticMixture", "PowerSpherical", "VonMisesFisher")
 NO_MOMENTS = ("TransformedDistribution", "Dequantized", "Delta", "RelaxedOneHotCategorical", "Autoregressive")
 NO_MOMENTS += ("DiscretizedLogisticMixtureRGB", "ForwardDiffusion", "ReverseDiffusion", "OneStepDiffusion")
+NO_MOMENTS += ("CodePrior", "AbsorbingCodes", "AbsorbingCodesStep")
 
 
 @pytest.mark.parametrize("make", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -165,6 +201,29 @@ def test_draws_densities_and_slopes(accelerator, make):
             found["support"] = fn.enumerate_support()
         assert all(each.device.type == device.type for each in found.values())
         return value, log_prob, a.grad, found
+
+    accelerator.same(on)
+
+
+def test_orders_and_times(accelerator):
+    def on(device):
+        found = []
+        for fn in (UniformPermutation(4, (2, 3), device=device), LowDiscrepancyInteger(5, (2, 3), device=device)):
+            value = fn.sample((6,))
+            found += [value, fn.log_prob(value), fn.entropy(), fn.enumerate_support(), kl_divergence(fn, fn)]
+            assert value.device.type == device.type
+        return found
+
+    accelerator.same(on)
+
+
+def test_soft_codes_and_their_states(accelerator):
+    def on(device):
+        a = torch.linspace(-1, 1, 6).reshape(2, 3).to(device).requires_grad_()
+        between = a.softmax(-1).unsqueeze(-2).expand(2, 2, 3)
+        log_prob = torch.stack([softened(make(a)).log_prob(between) for make in (code_chain, revealed)])
+        log_prob.sum().backward()
+        return log_prob, a.grad, *(support(make(a)) for make in (code_chain, revealed))
 
     accelerator.same(on)
 

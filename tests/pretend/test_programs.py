@@ -13,6 +13,7 @@ from pplvm.objectives.pathwise import AnalyticKL, Pathwise
 from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
+from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.conv_vae import conv_vae
 from pplvm.programs.delta_vae import DeltaVAE
@@ -66,6 +67,12 @@ def under_pixelcnn(num_classes=None):
     program, sizes = vq_vae(D, (1, 2), 3, 2, (5,)), {"channels": 4, "kernel_sizes": (3, 3)}
     of_classes = lambda: ClassConditionalPixelCNNPrior(3, (1, 2), num_classes, **sizes)
     program.prior = of_classes() if num_classes else PixelCNNPrior(3, (1, 2), **sizes)
+    return program
+
+
+def under(name, num_classes=None):
+    program = vq_vae(D, (1, 2), 3, 2, (5,))
+    program.prior = code_prior_named(name, (1, 2), 3, num_classes, width=4, num_layers=1, num_heads=2)
     return program
 
 
@@ -166,6 +173,17 @@ PROGRAMS = {
         lambda: under_pixelcnn(3),
         lambda: (*binary(), torch.arange(B) % 3),
         BiasedPathwise(iwae, 2),
+    ),
+    "vq-vae under a transformer, with labels": (
+        lambda: under("transformer", 3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(iwae, 2),
+    ),
+    "vq-vae under absorbing diffusion": (lambda: under("absorbing-exact"), binary, BiasedPathwise(iwae, 2)),
+    "vq-vae under one step of it, with labels": (
+        lambda: under("absorbing", 3),
+        lambda: (*binary(), torch.arange(B) % 3),
+        BiasedPathwise(elbo, 2),
     ),
     "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "convolutional": (convolutional, lambda: (images(B),), Pathwise(iwae, 3)),

@@ -8,8 +8,15 @@ import torch
 from pyro import poutine
 from torch import nn
 
+from pplvm.bounds import elbo, iwae
+from pplvm.evaluation.likelihood import importance_sampled
+from pplvm.graphs.compiled import compiled
+from pplvm.objectives.biased import BiasedPathwise
+from pplvm.objectives.objective import Loss
+from pplvm.particles.draw import draw_particles
 from pplvm.programs.code_priors import NAMED, code_prior_named
 from pplvm.programs.transformer_prior import ClassConditionalTransformerPrior, TransformerPrior
+from pplvm.programs.vq_vae import vq_vae
 
 SMALL = {
     "uniform": {},
@@ -106,6 +113,71 @@ def test_it_learns_codes_that_hang_together(name):
     assert -float(held.log_prob(values).mean().detach()) == pytest.approx(math.log(3), abs=0.05)
     drawn = held.sample((50,)).argmax(-1)
     assert (drawn == drawn[:, :1]).all(1).double().mean() > 0.9
+
+
+LEARNED = [name for name in NAMED if name != "uniform"]
+
+
+def with_prior(name, num_classes=None, posterior="nearest"):
+    torch.manual_seed(0)
+    program = vq_vae(6, (2, 2), 3, 2, (5,), posterior=posterior)
+    program.prior = code_prior_named(name, (2, 2), 3, num_classes, **SMALL[name])
+    for parameter in program.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return program
+
+
+X = (torch.arange(24).reshape(4, 6) * 7 % 5 % 2).to(torch.float64)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_eager_and_one_graph_agree(name):
+    found = {}
+    for tier in ("off", "graph"):
+        loss = compiled(Loss(BiasedPathwise(elbo, 3), program := with_prior(name)), tier)
+        loss(X)
+        torch.manual_seed(5)
+        value = loss(X.flip(0))
+        value.backward()
+        assert loss.tier_now == tier
+        found[tier] = [value.detach(), *[p.grad for p in program.parameters() if p.grad is not None]]
+    torch.testing.assert_close(found["off"], found["graph"], rtol=1e-10, atol=1e-10)
+
+
+def test_one_step_trains_the_elbo_alone_and_evaluation_has_all_terms():
+    program = with_prior("absorbing")
+    with pytest.raises(ValueError, match="itself a random lower bound"):
+        Loss(BiasedPathwise(iwae, 3), program)(X)
+    exact = Loss(BiasedPathwise(iwae, 3), program.eval())(X)
+    assert exact.isfinite()
+    Loss(BiasedPathwise(iwae, 3), with_prior("absorbing-exact"))(X).backward()
+    every = importance_sampled(program, X, ks=(200,))
+    prior = program.prior
+    assert (
+        every.fault == ""
+        and set(prior.auxiliary()) == {"order"}
+        and set(prior.train().auxiliary())
+        == {
+            "order",
+            "time",
+        }
+    )
+
+
+def test_one_step_has_the_elbo_of_all_terms_as_its_mean():
+    program = with_prior("absorbing")
+    drawn = [draw_particles(program.model, program.guide, X, num_particles=1500).log_weights for _ in range(2)]
+    exact = draw_particles(program.eval().model, program.guide, X, num_particles=1500).log_weights
+    steps = torch.cat(drawn)
+    error = (steps.var(0) / len(steps) + exact.var(0) / len(exact)).sqrt()
+    assert ((steps.mean(0) - exact.mean(0)).abs() < 4.5 * error).all() and (steps.var(0) > exact.var(0)).all()
+
+
+def test_labels_that_are_missing_are_asked_for():
+    with pytest.raises(ValueError, match="needs 1 of the data's conditions.*--condition labels"):
+        program = with_prior("transformer", 3)
+        Loss(BiasedPathwise(elbo), program)(X)
+    Loss(BiasedPathwise(elbo), program)(X, torch.tensor([0, 2, 1, 1])).backward()
 
 
 def test_names_and_labels():

@@ -15,6 +15,7 @@ from pplvm.objectives.penalized import Penalized
 from pplvm.objectives.score_function import LeaveOneOut
 from pplvm.particles.draw import draw_particles
 from pplvm.particles.pair import inspect_pair
+from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conv_hierarchical_vae import conv_hierarchical_vae
 from pplvm.programs.delta_vae import DeltaVAE
 from pplvm.programs.dequantized_flow import dequantized_flow
@@ -84,6 +85,12 @@ def vector_quantized():
 def under_pixelcnn():
     program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
     program.prior = PixelCNNPrior(3, (2, 2), channels=4, kernel_sizes=(3, 3))
+    return moved(program)
+
+
+def under(name):
+    program = vq_vae(D, (2, 2), 3, 2, (5,), posterior="stochastic")
+    program.prior = code_prior_named(name, (2, 2), 3, width=4, num_layers=2, num_heads=2)
     return moved(program)
 
 
@@ -169,6 +176,9 @@ PROGRAMS = {
     "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),
     "vq-vae-2": (lambda: moved(vq_vae_2((1, 2, 3), (1, 2), (1, 1), 3, 2, 4)), binary, vector_quantized()),
     "vq-vae under a PixelCNN": (under_pixelcnn, binary, LeaveOneOut(elbo, 4)),
+    "vq-vae under a transformer": (lambda: under("transformer"), binary, LeaveOneOut(elbo, 4)),
+    "vq-vae under absorbing diffusion": (lambda: under("absorbing-exact"), binary, LeaveOneOut(iwae, 4)),
+    "vq-vae under one step of it": (lambda: under("absorbing"), binary, LeaveOneOut(elbo, 4)),
     "pixel-vae": (pixel_vae, binary, Pathwise(iwae, 2)),
     "mixture": (lambda: MixtureOfGaussians(D, 3), real, LeaveOneOut(elbo, 4)),
 }

@@ -142,7 +142,7 @@ def test_penalties_are_those_of_both_levels_and_learn_what_they_should():
     z_bottom = program.refinement(features, e_top)
     of_bottom = program.bottom_codebook.codes
     e_bottom = of_bottom[(z_bottom[..., None, :] - of_bottom).square().sum(-1).argmin(-1)]
-    by_hand = (z_top - e_top).square().sum(-1).mean(-1) + (z_bottom - e_bottom).square().sum(-1).mean(-1)
+    by_hand = (z_top - e_top).square().sum((1, 2)) + (z_bottom - e_bottom).square().sum((1, 2))
     for name in ("commitment", "codebook"):
         torch.testing.assert_close(trace.nodes[name]["value"], by_hand)
     assert program.default_penalties == {"commitment": 0.25, "codebook": 1.0}

@@ -16,6 +16,8 @@ from pplvm.commands.comparison.compare_checkpoints import (
     trainer,
 )
 from pplvm.commands.comparison.compare_estimators import Choice, choose_estimators, sweep_particles
+from pplvm.commands.comparison.random_guide import random_variant
+from pplvm.commands.output.status_output import print_status
 from pplvm.commands.runs.program_weights import mismatch, without_wrapper_prefixes
 from pplvm.data.batches import fixed_batch
 from pplvm.data.image_data import ImageData
@@ -81,6 +83,9 @@ def _subject(
     with default_data_hint(arguments, name):
         check_data(program, data, minibatches[0])
     first = minibatches[0]
+    if (setting := random_variant(arguments, name, program, first)) is not None:
+        print_status(f"pplvm compare: {name}'s guide draws nothing at random by default, so it gets --set {setting}")
+        program = build_program(name, [*arguments.set, setting], data, arguments.seed).to(device)
     if not latents(pair_up(program.model, program.guide, first, {}).run_guide(1, first, {})):
         raise ValueError(f"program {name} has no latents, so all estimators have one gradient: nothing to compare")
     choice = choose_estimators(arguments, program, data, first)

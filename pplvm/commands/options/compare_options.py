@@ -140,7 +140,10 @@ def _add_checkpoints(group: argparse._ActionsContainer) -> None:
         "may repeat",
     )
     add_trust(group)
-    group.add_argument("--objective", help="objective to train with; default: pathwise where legal, else rloo")
+    group.add_argument(
+        "--objective",
+        help="objective to train with; default: the program's own, else pathwise where legal, else rloo",
+    )
     group.add_argument(
         "--learning-rate", type=positive, default=3e-3, metavar="RATE", help="learning rate of Adam [%(default)s]"
     )
