@@ -11,7 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-TABLES = ("vae_step", "iwae_step", "belief_net_step", "replicates", "likelihood", "sampling", "quantization")
+TABLES = (
+    "vae_step",
+    "iwae_step",
+    "belief_net_step",
+    "replicates",
+    "likelihood",
+    "sampling",
+    "quantization",
+    "stage_two",
+)
 ON_CPU = ("startup", "estimators")
 
 

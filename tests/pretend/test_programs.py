@@ -29,6 +29,7 @@ from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
+from pplvm.programs.over_codes import OverCodes
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.sq_vae import sq_vae
@@ -117,6 +118,11 @@ PROGRAMS = {
     "vq-vae of maps": (
         lambda: vq_vae(64, channels=(4, 6), data_shape=(1, 8, 8), posterior="rotation", data_mean=torch.rand(64)),
         lambda: (images(B),),
+        BiasedPathwise(num_particles=2),
+    ),
+    "vq-vae, over codes": (
+        lambda: OverCodes(vq_vae(D, (1, 2), 4, 3, (5,), prior="transformer"), {"codes": (2, 4)}, ()),
+        lambda: (torch.arange(2 * B).reshape(B, 2) % 4, -torch.rand(B, 1)),
         BiasedPathwise(num_particles=2),
     ),
     "sq-vae": (lambda: sq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN), binary, LeaveOneOut(elbo, 3)),

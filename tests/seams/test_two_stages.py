@@ -5,10 +5,16 @@ import copy
 import pytest
 import torch
 
+from pplvm.evaluation.encoding import encode
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.likelihood import importance_sampled
+from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL
+from pplvm.objectives.penalized import Penalized
+from pplvm.programs.over_codes import OverCodes
+from pplvm.programs.pixelcnn_prior import PixelCNNPrior
+from pplvm.programs.vq_vae import VQVAE, vq_vae
 from pplvm.training.fit import fit
 from pplvm.training.stages import train_only
 from tests.seams.programs import TwoStages
@@ -78,3 +84,27 @@ def test_the_second_stage_approaches_the_aggregate_posterior_and_its_likelihood_
 def test_a_part_that_is_not_there_is_told(part):
     with pytest.raises((ValueError, LookupError), match="prior"):
         train_only(TwoStages(4, learned_prior=True), part)
+
+
+@pytest.mark.parametrize("tier", ["off", "graph"])
+def test_a_prior_learns_the_same_on_codes_that_are_computed_once(tier):
+    torch.manual_seed(3)
+    x = torch.bernoulli(torch.full((60, 1, 4, 4), 0.3))
+    first = vq_vae(16, (2, 2), 4, 3, (5,))
+    weights = []
+    for is_encoded in (False, True):
+        torch.manual_seed(4)
+        prior = PixelCNNPrior(4, (2, 2), channels=4, kernel_sizes=(3, 3))
+        whole = VQVAE(first.encoder, first.codebook, first.decoder, first.likelihood, prior)
+        train_only(whole, "prior")
+        codes = encode(whole, iter(x.split(25)))
+        program = OverCodes(whole, codes.sites, codes.penalties) if is_encoded else whole
+        data = (codes.index, codes.terms) if is_encoded else x
+        loss = Loss(Penalized(BiasedPathwise(), {"commitment": 0.25}), program)
+        optimizer = torch.optim.Adam(prior.parameters(), lr=0.01, fused=True)
+        torch.manual_seed(5)
+        losses = fit(loss, data, optimizer, epochs=3, batch_size=20, compile=tier).run()
+        weights.append([losses, *(p.detach() for p in prior.parameters())])
+    assert losses[-1] < losses[0]
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
