@@ -8,7 +8,15 @@ classifiers is that on a third, which neither they nor the program have seen.
 
     python examples/vq_vae_2.py
 
-Expected (see below):
+Expected (300 steps of each part: 41 s of processor time), 100 samples, ten of each class:
+
+    right by the classifier that chooses    92.3 %    of 300 test images
+    right by the judge                      89.7 %    of the same
+    acceptance                               .70      from .48 (eights) to .91 (fours)
+
+    of their class to the judge: as drawn    62 %
+                                 accepted    92 %
+                                 best fifth  99 %
 
 References:
     Razavi, van den Oord and Vinyals, Generating diverse high-fidelity images with VQ-VAE-2, 2019, arXiv:1906.00446
@@ -37,7 +45,7 @@ from pplvm.training.stages import initialize, train_only
 SHAPE, CLASSES, BATCH = (1, 8, 8), 10, 100
 
 
-def main(steps: int = 600, count: int = 200, picture: str = "runs/vq_vae_2.png") -> dict[str, float]:
+def main(steps: int = 300, count: int = 100, picture: str = "runs/vq_vae_2.png") -> dict[str, float]:
     """Shares of samples that the judge reads as their class: as drawn, accepted, and best-ranked."""
     (x, y), (test, of_test) = (labelled(split) for split in ("train", "test"))
     ours, judges = slice(0, 2 * len(x) // 3), slice(2 * len(x) // 3, None)
@@ -102,7 +110,7 @@ def learn(loss: nn.Module, *data: Tensor, steps: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--picture", default="runs/vq_vae_2.png")
     main(**vars(parser.parse_args()))
