@@ -11,6 +11,7 @@ from .data.binarization import binarize as binarize
 from .data.batches import batches as batches
 from .data.epochs import Epochs as Epochs
 from .networks.leading_dims import LeadingDims as LeadingDims
+from .networks.codebook import Codebook as Codebook, MovingAverageCodebook as MovingAverageCodebook
 from .networks.classifier import ImageClassifier as ImageClassifier
 from .networks.feature_distance import FeatureDistance as FeatureDistance
 from .distributions.residual_normal import ResidualNormal as ResidualNormal
@@ -98,6 +99,7 @@ from .evaluation.evidence import log_evidence as log_evidence
 from .evaluation.likelihood import importance_sampled as importance_sampled, bits_per_dim as bits_per_dim
 from .evaluation.rate_distortion import rate_distortion as rate_distortion
 from .evaluation.active_units import active_units as active_units
+from .evaluation.code_usage import code_usage as code_usage
 from .evaluation.annealing.annealed import annealed as annealed
 from .evaluation.annealing.bidirectional import bidirectional as bidirectional
 from .evaluation.information import aggregate_posterior as aggregate_posterior
