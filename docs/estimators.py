@@ -39,7 +39,8 @@ Bernoullis, or on a Gaussian latent, at K = 2 particles where K can be set. *Mea
 `pplvm verify NAME` finds over all tiny programs that it runs on; a bias is that of the worst, against the limit of many
 particles for what only tends to it (`rws`, `thermodynamic`, `prior-sampling`). *Undecided*: no gradient to compare with
 (`wake-sleep`, `free-bits-rloo`), or too few draws by default.
-*Refused everywhere*: the tiny programs have two latents, and `beta-tcvae` splits the KL of one.
+*Refused everywhere*: most tiny programs have two latents, and `beta-tcvae` splits the KL of one; none draws straight
+through, as `biased-pathwise` needs it.
 """
 
 

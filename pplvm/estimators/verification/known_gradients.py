@@ -113,6 +113,34 @@ class _Mixed(nn.Module):
             pyro.sample("b", dist.Bernoulli(logits=self.c[0] + self.c[1] * y + self.c[2] * x))
 
 
+class _ByDistance(dist.OneHotCategorical):
+    """A code drawn by its distance to a vector, which rules for codes know by its attributes."""
+
+    def __init__(self, z: Tensor, codes: Tensor) -> None:
+        self.z, self.codes = z, codes
+        super().__init__(logits=z @ codes.T - codes.square().sum(-1) / 2)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_ByDistance":
+        return _ByDistance(self.z.expand(*batch_shape, -1), self.codes)
+
+
+class _Codes(nn.Module):
+    """A code of three, over one real number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes, self.up, self.down = (nn.Parameter(torch.zeros(n, 2)) for n in (3, 2, 1))
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            v = pyro.sample("v", dist.OneHotCategorical(logits=x.new_zeros(3)))
+            pyro.sample("x", dist.Normal(2 * ((v @ self.codes) @ self.down[0]).sin(), 0.8), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("v", _ByDistance(self.up[0] + x[..., None] * self.up[1], self.codes))
+
+
 def _scattered(build: Callable[[], nn.Module], seed: int) -> Callable[[], nn.Module]:
     """Random parameters, wide enough to break all symmetries."""
 
@@ -131,6 +159,7 @@ KNOWN = (
     Known("two layers of 2 Bernoullis", _scattered(lambda: _BeliefNet(2, 2), 1), torch.tensor([[0.0, 1.0, 1.0]])),
     Known("categorical, Gaussian, Bernoulli", _scattered(_Mixed, 2), torch.tensor([0.7])),
     Known("two Gaussian layers", _scattered(_Gaussians, 3), torch.tensor([0.7])),
+    Known("a code of three by distance", _scattered(_Codes, 4), torch.tensor([0.7])),
 )
 
 NODES = 20
