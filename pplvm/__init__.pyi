@@ -34,6 +34,10 @@ from .programs.mixture_priors import MixtureOfGaussiansPrior as MixtureOfGaussia
 from .programs.vq_vae_2 import VQVAE2 as VQVAE2
 from .programs.vq_vae import VQVAE as VQVAE, vq_vae as vq_vae
 from .programs.code_priors import UniformCodePrior as UniformCodePrior
+from .programs.pixelcnn_prior import (
+    PixelCNNPrior as PixelCNNPrior,
+    ClassConditionalPixelCNNPrior as ClassConditionalPixelCNNPrior,
+)
 from .programs.transformer_prior import (
     TransformerPrior as TransformerPrior,
     ClassConditionalTransformerPrior as ClassConditionalTransformerPrior,
@@ -43,6 +47,7 @@ from .programs.absorbing_prior import (
     ClassConditionalAbsorbingPrior as ClassConditionalAbsorbingPrior,
 )
 from .programs.sq_vae import SQVAE as SQVAE, sq_vae as sq_vae
+from .programs.pixelcnn_likelihood import PixelCNNLikelihood as PixelCNNLikelihood
 from .programs.guides import FullCovariance as FullCovariance, SemiAmortized as SemiAmortized
 from .particles.draw import draw_particles as draw_particles
 from .bounds import elbo as elbo, iwae as iwae, renyi as renyi, tvo as tvo, jackknife as jackknife
