@@ -26,10 +26,10 @@ from pplvm.programs.hyperspherical_vae import HypersphericalVAE
 from pplvm.programs.iaf_vae import iaf_vae
 from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
+from pplvm.programs.over_codes import OverCodes
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
 from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
-from pplvm.programs.over_codes import OverCodes
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.sq_vae import sq_vae
