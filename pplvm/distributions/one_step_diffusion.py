@@ -59,9 +59,7 @@ class OneStepDiffusion(dist.TorchDistribution):
     support: Any = constraints.real_vector
     has_rsample = True
     is_random_lower_bound = True
-    exact_instead = (
-        "all T noisy latents (diffusion_prior's estimate='chain')"
-    )
+    exact_instead = "all T noisy latents (diffusion_prior's estimate='chain')"
 
     def __init__(
         self,
