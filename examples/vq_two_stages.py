@@ -14,8 +14,8 @@ Test data, 300 images, seed 0, 2,000 steps a stage:
     transformer    13.08   10.89       23.96    0.5402
     absorbing      10.36   10.89       21.25    0.4789
 
-Nothing stops a prior early here: on 1,297 images the transformer ends by learning them by heart, and costs more than the
-uniform prior. `pplvm fit --early-stop` has the validation split to stop by.
+Nothing stops a prior early here: on 1,297 images the transformer ends by learning them by heart, and costs more than
+the uniform prior. `pplvm fit --early-stop` has the validation split to stop by.
 
 The same on the command line, where the settings of stage one hold in stage two:
 
