@@ -6,6 +6,17 @@ all, and the bits of the codes are the prior's own.
 
     python examples/vq_two_stages.py
 
+Test data, 300 images, seed 0, 2,000 steps a stage:
+
+                   codes    data  both, nats  bits/dim
+    uniform        11.09   10.89       21.98    0.4954
+    pixelcnn       10.92   10.89       21.80    0.4915
+    transformer    13.08   10.89       23.96    0.5402
+    absorbing      10.36   10.89       21.25    0.4789
+
+Nothing stops a prior early here: on 1,297 images the transformer ends by learning them by heart, and costs more than
+the uniform prior. `pplvm fit --early-stop` has the validation split to stop by.
+
 The same on the command line, where the settings of stage one hold in stage two:
 
     pplvm fit --program vq-vae --output runs/vq

@@ -216,7 +216,7 @@ class Training:
     def _record_code_usage(self, is_epoch_over: bool) -> None:
         """Record how many codes the epoch has used, in all ranks' data; after it, codebooks count anew."""
         modules = self.plan.loss.program.named_modules()
-        codebooks = {name: module for name, module in modules if isinstance(module, CountedCodes)}
+        codebooks = {name: part for name, part in modules if isinstance(part, CountedCodes) and part.training}
         values: dict[str, float] = {}
         for name, codebook in codebooks.items():
             shares, of = codebook.usage(), f"_{name}" if len(codebooks) > 1 else ""

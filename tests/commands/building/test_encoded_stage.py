@@ -107,6 +107,7 @@ def test_the_rest_is_that_of_stage_one_and_its_settings_hold(second):
     kept = [name for name in here if not name.startswith("prior")]
     assert "codebook.sums" in kept and all(torch.equal(here[name], there[name]) for name in kept)
     assert len(here["codebook.shares"]) == 5
+    assert not any("code_perplexity" in record for record in records("second"))  # that of stage one says nothing new
     assert yaml.safe_load((second / "config.yaml").read_text())["set"] == ["num_codes=5", "prior=pixelcnn"]
     assert "--initial first: its settings hold here too, --set num_codes=5\n" in Path("told.txt").read_text()
 
