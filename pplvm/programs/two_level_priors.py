@@ -192,7 +192,7 @@ def two_level_prior_named(
         require_sizes("vq_vae_2", word, [size])
     settings = NAMED[name].settings(width, num_layers, dropout)
     top = code_prior_named(name, top_grid, num_codes, num_classes, **settings)
-    below = NAMED[name].below(num_codes, grid, CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS), settings)
+    below = NAMED[name].below(num_codes, grid, top_grid, settings)
     if num_classes is not None:
         below = ClassConditionalBelow(below, num_classes, MAP_CHANNELS)
     return TwoLevelPrior(top, below)
@@ -202,14 +202,18 @@ class _Named(NamedTuple):
     """A family of priors: what its networks are called with, and the distribution of the finer codes."""
 
     settings: Callable[[int, int, float], dict[str, Any]]
-    below: Callable[[int, Sequence[int], CodesAbove, dict[str, Any]], nn.Module]
+    below: Callable[[int, Sequence[int], Sequence[int], dict[str, Any]], nn.Module]
 
 
-def _pixelcnn(num_codes: int, grid: Sequence[int], above: CodesAbove, settings: dict[str, Any]) -> PixelCNNBelow:
+def _pixelcnn(num_codes: int, grid: Sequence[int], top_grid: Sequence[int], settings: dict[str, Any]) -> PixelCNNBelow:
+    above = CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS)
     return PixelCNNBelow(PixelCNN(num_codes, num_codes, grid, context_channels=MAP_CHANNELS, **settings), above)
 
 
-def _transformer(num_codes: int, grid: Sequence[int], above: CodesAbove, settings: dict[str, Any]) -> TransformerBelow:
+def _transformer(
+    num_codes: int, grid: Sequence[int], top_grid: Sequence[int], settings: dict[str, Any]
+) -> TransformerBelow:
+    above = CodesAbove(num_codes, grid, top_grid, MAP_CHANNELS)
     network = CausalTransformer(num_codes, prod(grid), context_size=MAP_CHANNELS, **settings)
     return TransformerBelow(network, above)
 

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from scipy.stats import chisquare
 
+from pplvm.commands.building.parameter_limits import limit_parameters_to
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.evaluation.samples import prior_samples
@@ -271,6 +272,14 @@ def test_labels_that_are_missing_or_not_taken_are_told():
 def test_bad_arguments_are_told_before_training(arguments, words):
     with pytest.raises(ValueError, match=words):
         vq_vae_2(**TINY | arguments)
+
+
+@pytest.mark.parametrize("prior", ["uniform", *PRIORS])
+def test_no_more_parameters_are_made_than_it_has(prior):
+    """A run's program is not built where its settings ask for more than its weights hold."""
+    weights = tiny(prior).state_dict()
+    with torch.device("meta"), limit_parameters_to(weights):
+        vq_vae_2(**TINY | PRIOR, prior=prior)
 
 
 def test_parts_are_callable():
