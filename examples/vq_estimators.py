@@ -12,7 +12,7 @@ whatever its own bound is. Adam at 3e-3, batches of 50; a run is judged at its b
 A run, one rule and one seed, ends after the steps and the seconds of both budgets; then its row is appended to
 runs/vq_estimators.jsonl, and it is not run again. The bias, the variance and the time of one gradient are a command:
 
-    pplvm compare --program vq-vae --set posterior=stochastic --set num_codes=8
+    pplvm compare --program vq-vae --set posterior=stochastic --set initial_codes=normal --set num_codes=8
 """
 
 import argparse
