@@ -20,6 +20,8 @@ __all__ = ["CodeCategorical"]
 class CodeCategorical(OneHotCategorical):
     """A one-hot categorical whose logits are -|z - e_k|^2 / 2T.
 
+        q(k) = exp(-|z - e_k|^2 / 2T) / sum_j exp(-|z - e_j|^2 / 2T)
+
     It is the posterior of the code under equal shares of N(e_k, T I). As any OneHotCategorical it has no path:
     its gradient is that of every objective for categorical latents.
 

@@ -78,6 +78,7 @@ class ForwardDiffusion(dist.TorchDistribution):
             self._validate_sample(value)
         alpha = torch.sigmoid(self.log_snr).sqrt()
         before = torch.cat([torch.ones_like(alpha[:1]), alpha[:-1]])
+        value = value.expand(*torch.broadcast_shapes(value.shape[:-2], self.batch_shape), *self.event_shape)
         start = self.start.unsqueeze(-2).expand(*value.shape[:-2], 1, -1)
         mean = (alpha / before).unsqueeze(-1) * torch.cat([start, value[..., :-1, :]], -2)
         scale = alpha * self._increments().sqrt()
@@ -162,7 +163,7 @@ class ReverseDiffusion(dist.TorchDistribution):
         if len(steps.alpha) > 1:
             mean = self._mean(value[..., 1:, :], slice(1, None))
             log_p = log_p + _normal(value[..., :-1, :] - mean, steps.variance[1:, None].sqrt()).sum(-1)
-        return log_p
+        return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
 
     def _mean(self, u: Tensor, step: int | slice) -> Tensor:
         """The mean of u_{i-1} given u_i (..., Z), or (..., T', Z) of several steps."""

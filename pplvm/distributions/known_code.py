@@ -30,6 +30,9 @@ class KnownCode(TorchDistribution):
         >>> KnownCode(torch.tensor([2, 0]), num_codes=3).sample()
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
+
+    References:
+        van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, 2017, arXiv:1711.00937
     """
 
     arg_constraints: dict[str, Constraint] = {  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -24,6 +24,9 @@ class KnownDensity(TorchDistribution):
         >>> fn = KnownDensity(torch.tensor([-3.0, -4.0]))
         >>> fn.log_prob(torch.zeros(2))
         tensor([-3., -4.])
+
+    References:
+        van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, 2017, arXiv:1711.00937
     """
 
     arg_constraints: dict[str, Constraint] = {"log_density": constraints.real}  # pyright: ignore[reportIncompatibleMethodOverride]

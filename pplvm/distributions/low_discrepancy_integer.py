@@ -39,6 +39,7 @@ class LowDiscrepancyInteger(TorchDistribution):
     """
 
     arg_constraints: dict[str, Constraint] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
+    is_drawn_alike = True
     has_enumerate_support = True
 
     def __init__(
@@ -57,6 +58,14 @@ class LowDiscrepancyInteger(TorchDistribution):
     @property
     def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
         return constraints.integer_interval(1, self.high)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._zero.new_full(self.batch_shape, (self.high + 1) / 2, dtype=torch.get_default_dtype())
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.full_like(self.mean, (self.high**2 - 1) / 12)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         values = torch.arange(1, self.high + 1, device=self._zero.device)

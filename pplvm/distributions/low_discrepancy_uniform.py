@@ -33,6 +33,8 @@ class LowDiscrepancyUniform(dist.Uniform):
         Kingma, Salimans, Poole and Ho, Variational diffusion models, 2021, arXiv:2107.00630, appendix I.1
     """
 
+    is_drawn_alike = True
+
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         if not self.batch_shape:

@@ -152,8 +152,9 @@ class NearestCode(TorchDistribution):
             return self._one_hot.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        moving = self.path(self.z, self.codes[self.index].detach())  # (..., D), zeros
-        drawn = self._one_hot + moving @ _inverse(self.codes)
+        with without_autocast(self.z.device):
+            moving = self.path(self.z, self.codes[self.index].detach()).to(self._dtype)  # (..., D), zeros
+            drawn = self._one_hot + moving @ _inverse(self.codes).to(self._dtype)
         return drawn.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ class UniformPermutation(TorchDistribution):
     """
 
     arg_constraints: dict[str, Constraint] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
+    is_drawn_alike = True
     support = _Permutation()  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(
@@ -77,6 +78,16 @@ class UniformPermutation(TorchDistribution):
     @property
     def has_enumerate_support(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.size <= MOST_ENUMERATED
+
+    @property
+    def mean(self) -> Tensor:
+        return self._zero.new_full(
+            self.batch_shape + self.event_shape, (self.size - 1) / 2, dtype=torch.get_default_dtype()
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.full_like(self.mean, (self.size**2 - 1) / 12)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All N! orders, (N!, batch..., N); of at most 7 positions."""

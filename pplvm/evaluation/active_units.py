@@ -13,6 +13,7 @@ from pplvm.batch import Batch, as_tuple
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.per_datum import MOST_AT_ONCE, Seed, chunks, each_datum, evaluation_mode
 from pplvm.particles.contract import Site, latents
+from pplvm.particles.drawn_alike import is_drawn_alike
 from pplvm.particles.enumeration import coordinates
 from pplvm.particles.pair import Pair
 
@@ -113,7 +114,7 @@ def _posterior_means(pair: Pair, row: tuple[Tensor, ...], draws: int, number: in
     totals: dict[str, Tensor] = {}
     for size in chunks(draws, MOST_AT_ONCE):
         for name, site in latents(pair.run_guide(size, row, {})).items():
-            if not site["infer"].get("is_auxiliary"):
+            if not site["infer"].get("is_auxiliary") and not is_drawn_alike(site["fn"]):
                 mean = _means(site).double().reshape(size, -1).sum(0).cpu() / draws
                 totals[name] = totals[name] + mean if name in totals else mean
     for name, mean in totals.items():

@@ -24,6 +24,7 @@ from pplvm.graphs.compiled import Tier
 from pplvm.objectives.pathwise import closed_forms
 from pplvm.particles.contract import latents
 from pplvm.particles.dependencies import dependents
+from pplvm.particles.drawn_alike import is_drawn_alike
 from pplvm.particles.pair import Pair, Particles
 from pplvm.particles.point_masses import is_point
 from pplvm.particles.tempering import latent_terms
@@ -43,6 +44,7 @@ class RateDistortion:
     num_particles: int
     fault: str = ""  # what keeps the elbo from a bound on log p(x)
     names: LikelihoodNames = LikelihoodNames()  # what the elbo bounds the log density of
+    alike: tuple[str, ...] = ()  # latent sites that both roles draw alike, which have no figure of their own
 
     @property
     def rate(self) -> Tensor:
@@ -60,7 +62,11 @@ class RateDistortion:
     def figures(self) -> list[Figure]:
         drawn = f"{self.num_particles} draws" if self.num_particles > 1 else "one draw"
         notes = {name: "KL in closed form" if name in self.closed else drawn for name in self.rate_sites}
-        rates = [mean_of(f"rate of {name}", r, note=notes[name]) for name, r in self.rate_sites.items()]
+        rates = [
+            mean_of(f"rate of {name}", r, note=notes[name])
+            for name, r in self.rate_sites.items()
+            if name not in self.alike
+        ]
         distortions = [mean_of(f"distortion of {name}", d, note=drawn) for name, d in self.distortion_sites.items()]
         note = "; ".join(filter(None, [drawn, self.fault or self.names.bounded]))
         return [
@@ -114,12 +120,14 @@ def rate_distortion(
         fault, names = why_no_bound_per_datum(pair, x), likelihood_names(pair, x)
         num_particles = 1 if _draws_the_same(pair, batch_rows(as_tuple(x), slice(1))) else num_particles
         carried = _carried(pair, batch_rows(as_tuple(x), slice(1)))
+        drawn = latents(pair.run_guide(1, batch_rows(as_tuple(x), slice(1)), {}))
+        alike = tuple(name for name, site in drawn.items() if is_drawn_alike(site["fn"]))
         terms, found = ParticleTerms(pair, x, num_particles, lambda drawn: _terms(pair, drawn, carried), compile), []
         for number, row in enumerate(each_datum(x, seed)):
             found.append(_of_one(terms(row), number))
             report(number + 1, terms.num_data)
     rates, distortions, closed = zip(*found, strict=True)
-    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, names)
+    return RateDistortion(_columns(rates), _columns(distortions), closed[0], num_particles, fault, names, alike)
 
 
 def _draws_the_same(pair: Pair, row: tuple[Tensor, ...]) -> bool:

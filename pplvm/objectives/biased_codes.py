@@ -66,7 +66,7 @@ class BiasedCodeRotation(Sitewise):
         >>> objective = BiasedCodeRotation(num_particles=4)
 
     References:
-        Fifty, Junkins, Duan, Iger, Liu, Amid, Thrun and Re, Restructuring vector quantization with the rotation
+        Fifty, Junkins, Duan, Iyengar, Liu, Amid, Thrun and Re, Restructuring vector quantization with the rotation
         trick, 2024, arXiv:2410.06424
     """
 

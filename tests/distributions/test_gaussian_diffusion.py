@@ -131,3 +131,11 @@ def test_bad_input():
         reverse(size=0)
     with pytest.raises(ValueError, match="within the support"):
         ForwardDiffusion(torch.zeros(2), LOG_SNR, validate_args=True).log_prob(torch.full((7, 2), torch.nan))
+
+
+def test_one_chain_has_a_density_for_each_datum_of_a_batch():
+    log_snr, start, u = torch.linspace(4, -4, 3), torch.randn(5, 2), torch.randn(3, 2)
+    forward = ForwardDiffusion(start, log_snr)
+    torch.testing.assert_close(forward.log_prob(u), forward.log_prob(u.expand(5, 3, 2)), rtol=0, atol=0)
+    reverse = ReverseDiffusion(lambda u, log_snr: u, diffusion_steps(log_snr, datum_variance(log_snr)), size=2)
+    assert reverse.expand((5,)).log_prob(u).shape == (5,)

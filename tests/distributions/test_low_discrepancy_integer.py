@@ -47,3 +47,10 @@ def test_vmap():
     fn = LowDiscrepancyInteger(4, (3,), validate_args=False)
     drawn = torch.func.vmap(lambda _: fn.sample(), randomness="different")(torch.zeros(6))
     assert drawn.shape == (6, 3) and torch.func.vmap(fn.log_prob)(drawn).shape == (6, 3)
+
+
+def test_the_moments_are_those_of_all_numbers():
+    fn = LowDiscrepancyInteger(5, (2,))
+    every = fn.enumerate_support().double()
+    torch.testing.assert_close(fn.mean, every.mean(0))
+    torch.testing.assert_close(fn.variance, every.var(0, correction=0))

@@ -163,3 +163,16 @@ def test_what_is_no_codebook(z, codes, fault):
 def test_a_value_that_is_no_one_hot():
     with pytest.raises(ValueError, match="within the support"):
         NearestCode(torch.zeros(3, 2), torch.randn(4, 2), validate_args=True).log_prob(torch.full((3, 4), 0.25))
+
+
+@pytest.mark.parametrize("path", [straight_through, rotation])
+@pytest.mark.parametrize("of_z, of_codes", [("float32", "float64"), ("float64", "float32"), ("bfloat16", "float32")])
+def test_vectors_and_codes_of_two_precisions(path, of_z, of_codes):
+    z, codes = torch.randn(6, 4), torch.randn(9, 4).to(getattr(torch, of_codes))
+    z = z.to(getattr(torch, of_z)).requires_grad_()
+    drawn = NearestCode(z, codes, path).rsample()
+    assert drawn.dtype is torch.promote_types(z.dtype, codes.dtype)
+    assert torch.equal(drawn, nn.functional.one_hot(nearest(z, codes), 9).to(drawn.dtype))
+    (found,) = torch.autograd.grad((drawn @ codes.to(drawn.dtype)).sum(), z)
+    (as_vectors,) = torch.autograd.grad(NearestCode(z, codes, path).vectors.sum(), z)
+    torch.testing.assert_close(found, as_vectors, rtol=1e-2 if z.dtype is torch.bfloat16 else 1e-4, atol=2e-2)

@@ -55,3 +55,10 @@ def test_vmap():
     assert torch.equal(torch.func.vmap(plain.log_prob)(draws), fn.log_prob(draws))
     drawn = torch.func.vmap(lambda _: plain.sample((5,)), randomness="different")(torch.zeros(6))
     assert drawn.shape == (6, 5, 3) and fn.support.check(drawn).all()
+
+
+def test_the_moments_are_those_of_all_orders():
+    fn = UniformPermutation(4, (2,))
+    every = fn.enumerate_support().double()
+    torch.testing.assert_close(fn.mean, every.mean(0))
+    torch.testing.assert_close(fn.variance, every.var(0, correction=0))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pyro.distributions as dist
 import pytest
@@ -12,6 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from pplvm.bounds import elbo, iwae
 from pplvm.distributions.nearest_code import NearestCode, rotation
+from pplvm.evaluation.active_units import active_units
+from pplvm.evaluation.rate_distortion import rate_distortion
 from pplvm.graphs.compiled import compiled
 from pplvm.networks.codebook import Codebook
 from pplvm.networks.dense import MLP
@@ -391,3 +394,26 @@ def test_parts_that_do_not_fit():
         draw_particles(other.model, other.guide, x)
     with pytest.raises(ValueError, match=r"VQVAE: the likelihood is one of data of shape \(6,\)"):
         program.model(torch.zeros(3, 7))
+
+
+def test_where_codes_start():
+    """At data where the nearest is taken; apart from each other where a temperature must tell them from each other."""
+    x = (torch.rand(60, 16) > 0.5).to(torch.get_default_dtype())
+    preset = partial(vq_vae, 16, hidden_sizes=(12,), code_size=3, num_codes=6, data_examples=x)
+    for posterior in ("nearest", "rotation"):
+        program = preset(posterior=posterior)
+        assert torch.cdist(program.codebook.codes, program.encoder(x).reshape(-1, 3)).min(-1).values.max() < 1e-6
+    program = preset(posterior="stochastic")
+    assert torch.pdist(program.codebook.codes).mean() > 1
+    told = preset(posterior="stochastic", initial_codes="data")
+    assert torch.cdist(told.codebook.codes, told.encoder(x).reshape(-1, 3)).min(-1).values.max() < 1e-6
+
+
+def test_an_order_that_both_roles_draw_alike_has_no_figure_of_its_own():
+    x = (torch.rand(8, 16) > 0.5).to(torch.get_default_dtype())
+    program = vq_vae(16, hidden_sizes=(12,), code_size=3, num_codes=3, prior="absorbing-exact")
+    names = [figure.name for figure in rate_distortion(program, x, num_particles=2).figures]
+    assert "rate" in names and not any("order" in name for name in names)
+    found = active_units(program, x, num_particles=2)
+    assert found.first.keys() == {"codes"}
+    assert [figure.name for figure in found.figures] == ["active units of codes"]
