@@ -163,3 +163,16 @@ def test_what_is_no_codebook(z, codes, fault):
 def test_a_value_that_is_no_one_hot():
     with pytest.raises(ValueError, match="within the support"):
         NearestCode(torch.zeros(3, 2), torch.randn(4, 2), validate_args=True).log_prob(torch.full((3, 4), 0.25))
+
+
+def test_a_density_is_that_of_the_place_of_the_one():
+    """In any shape: particles before, a batch that the value lacks, a batch that the distribution lacks."""
+    fn = NearestCode(torch.randn(3, 2), torch.randn(5, 2))
+    for shape in ((), (3,), (7, 3), (7, 1)):
+        v = torch.eye(5)[torch.randint(5, shape)]
+        expected = torch.where(v.argmax(-1) == fn.index, 0.0, -torch.inf)
+        assert torch.equal(fn.log_prob(v), expected) and fn.log_prob(v).shape == (expected.shape or (3,))
+    single = NearestCode(torch.randn(2), torch.randn(5, 2))
+    assert single.log_prob(torch.eye(5)).isfinite().sum() == 1
+    v = fn.sample((4,))
+    assert torch.equal(torch.func.vmap(fn.log_prob)(v), torch.zeros(4, 3))
