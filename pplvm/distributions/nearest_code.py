@@ -160,8 +160,9 @@ class NearestCode(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        there = value.argmax(-1) == self.index
-        return torch.where(there, 0.0, -torch.inf).to(self._dtype)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        there = value.expand(shape + self.event_shape).gather(-1, self.index.expand(shape)[..., None]).squeeze(-1)
+        return torch.where(there > 0.5, 0.0, -torch.inf).to(self._dtype)  # one number of K is read
 
     def entropy(self) -> Tensor:
         return self.z.new_zeros(self.batch_shape, dtype=self._dtype)

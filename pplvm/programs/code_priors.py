@@ -16,6 +16,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pplvm.distributions.uniform_code import UniformCode
 from pplvm.programs.absorbing_prior import AbsorbingPrior, ClassConditionalAbsorbingPrior
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.sizes import require_sizes
@@ -50,7 +51,7 @@ class UniformCodePrior(nn.Module):
 
     def forward(self) -> dist.TorchDistribution:
         logits = self.zero.expand(self.num_positions, self.num_codes)
-        return dist.OneHotCategorical(logits=logits).to_event(1)
+        return UniformCode(logits=logits).to_event(1)
 
 
 NAMED: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module] | None]] = {

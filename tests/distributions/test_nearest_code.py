@@ -176,3 +176,14 @@ def test_vectors_and_codes_of_two_precisions(path, of_z, of_codes):
     (found,) = torch.autograd.grad((drawn @ codes.to(drawn.dtype)).sum(), z)
     (as_vectors,) = torch.autograd.grad(NearestCode(z, codes, path).vectors.sum(), z)
     torch.testing.assert_close(found, as_vectors, rtol=1e-2 if z.dtype is torch.bfloat16 else 1e-4, atol=2e-2)
+def test_a_density_is_that_of_the_place_of_the_one():
+    """In any shape: particles before, a batch that the value lacks, a batch that the distribution lacks."""
+    fn = NearestCode(torch.randn(3, 2), torch.randn(5, 2))
+    for shape in ((), (3,), (7, 3), (7, 1)):
+        v = torch.eye(5)[torch.randint(5, shape)]
+        expected = torch.where(v.argmax(-1) == fn.index, 0.0, -torch.inf)
+        assert torch.equal(fn.log_prob(v), expected) and fn.log_prob(v).shape == (expected.shape or (3,))
+    single = NearestCode(torch.randn(2), torch.randn(5, 2))
+    assert single.log_prob(torch.eye(5)).isfinite().sum() == 1
+    v = fn.sample((4,))
+    assert torch.equal(torch.func.vmap(fn.log_prob)(v), torch.zeros(4, 3))

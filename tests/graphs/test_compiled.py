@@ -1,6 +1,5 @@
 """What is not one graph runs eagerly and says why, once; what changes is seen; the face is that of the loss."""
 
-import copy
 import os
 import signal
 import threading
@@ -260,26 +259,3 @@ def test_labels_and_masks_are_inputs_of_one_graph_as_data_are():
     assert len(step._runs) == 1 and step.tier_now == "graph"
     step.backward(X, y.int(), seen)
     assert len(step._runs) == 2  # labels of another type
-
-
-@pytest.mark.parametrize("tier", ["off", "graph"])
-def test_gradients_of_convolutions_lie_as_their_parameters_do(tier):
-    """A fused optimizer pairs numbers by address, and takes those of another layout for other weights."""
-    torch.manual_seed(0)
-    loss = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 3), nn.Flatten(0), Mean()).float()
-    x = torch.randn(5, 3, 8, 8, dtype=torch.float32).to(memory_format=torch.channels_last)
-    expected, other = copy.deepcopy(loss), compiled(loss, tier)
-    for module, run in ((expected, lambda: expected(x).backward()), (loss, lambda: other.backward(x))):
-        optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
-        for _ in range(2):
-            optimizer.zero_grad()
-            run()
-            optimizer.step()
-    for one, same in zip(loss.parameters(), expected.parameters(), strict=True):
-        assert one.grad.stride() == one.stride()
-        torch.testing.assert_close(one, same, rtol=1e-4, atol=1e-4)
-
-
-class Mean(nn.Module):
-    def forward(self, x):
-        return x.square().mean()

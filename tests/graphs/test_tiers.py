@@ -131,22 +131,27 @@ def test_replay_in_single_precision_and_under_autocast(cast):
     assert max(ours.differs_from(eager)) == 0
 
 
-def test_weights_of_convolutions_are_moved_by_their_own_gradients():
+@pytest.mark.parametrize("where", ["in the loss", "in the data"])
+@pytest.mark.parametrize("tier", ["graph", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_weights_of_convolutions_are_moved_by_their_own_gradients(tier, where):
     """Read with channels last, a convolution gives gradients in that order, and a fused optimizer does not look."""
 
     class Convolution(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layer, self.out = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+            self.layer, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
 
         def forward(self, x):
-            return self.out(self.layer(x.mT.unflatten(-1, (6, 6))).flatten(-2).mT).square().mean()
+            return self.out(self.layer(x if x.dim() == 4 else x.mT.unflatten(-1, (6, 6))).tanh()).square().mean()
 
     def images(number):
-        return torch.randn(5, 36, 3, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
+        x = torch.randn(5, 36, 3, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
+        return x.mT.unflatten(-1, (6, 6)) if where == "in the data" else x
 
-    eager, graph = (trained(Convolution, tier, images) for tier in ("off", "graph"))
-    assert max(graph.differs_from(eager)) < 1e-10
+    eager, ours = (trained(Convolution, each, images) for each in ("off", tier))
+    assert ours.step.tier_now == tier
+    assert max(ours.differs_from(eager)) < 1e-10
+    assert all(p.grad.stride() == p.stride() for p in ours.step.parameters())
 
 
 def test_a_graph_that_uses_one_noise_twice_fails():

@@ -32,6 +32,7 @@ from pplvm.distributions.transforms.affine_coupling import AffineCoupling
 from pplvm.distributions.transforms.mixture_coupling import MixtureCoupling
 from pplvm.distributions.transforms.permutation import Permutation
 from pplvm.distributions.transforms.scaled_sigmoid import ScaledSigmoid
+from pplvm.distributions.uniform_code import UniformCode
 from pplvm.distributions.uniform_permutation import UniformPermutation
 from pplvm.distributions.von_mises_fisher import VonMisesFisher
 from pplvm.objectives.discrete import softened
@@ -173,6 +174,7 @@ DISTRIBUTIONS = {
     "VonMisesFisher": lambda a: VonMisesFisher(direction(a), a.exp().sum(-1)),
     "NearestCode": lambda a: NearestCode(a, four_codes(a)),
     "NearestCode, rotated": lambda a: NearestCode(a, four_codes(a), rotation),
+    "UniformCode": lambda a: UniformCode(logits=a.mean(-1, keepdim=True).expand(a.shape)),
     "CodeCategorical": lambda a: CodeCategorical(a, four_codes(a), a.exp().sum(-1)),
     "transformed": lambda a: dist.TransformedDistribution(
         dist.Normal(a, 1.0), [dist.transforms.AffineTransform(a, a.exp()), dist.transforms.SigmoidTransform()]
