@@ -78,6 +78,6 @@ def _different_rows(z: Tensor, num_codes: int) -> Tensor:
     if len(rows) < num_codes:
         raise ValueError(
             f"{num_codes} codes cannot start at the data, which give {len(rows)} different vectors: take fewer codes, "
-            "more examples, or another start"
+            "more examples, or codes that start as normal draws (initial_codes=normal)"
         )
     return rows

@@ -105,6 +105,8 @@ def convolutional_code_networks(
 
 
 def _require_grid(grid: Sequence[int]) -> tuple[int, int]:
+    if isinstance(grid, int):  # as a setting gives one number
+        raise ValueError(f"vq_vae: grid is (height, width) of the codes, such as 2,2, got {grid!r}")
     require_sizes("vq_vae", "grid", grid, "height and width of the grid of codes", "2,2")
     if len(grid) != 2:
         raise ValueError(f"vq_vae: grid is (height, width) of the codes, such as 2,2, got {tuple(grid)!r}")

@@ -188,6 +188,9 @@ def two_level_prior_named(
     """
     if name not in NAMED:
         raise ValueError(f"prior must be {' or '.join(map(repr, NAMED))}, got {name!r}")
+    if num_classes is not None and name == "uniform":
+        others = " or ".join(repr(other) for other in NAMED if other != name)
+        raise ValueError(f"the {name!r} prior takes no labels: leave them out, or let prior be {others}")
     for word, size in (("prior_width", width), ("prior_layers", num_layers)):
         require_sizes("vq_vae_2", word, [size])
     settings = NAMED[name].settings(width, num_layers, dropout)

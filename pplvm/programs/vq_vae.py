@@ -139,6 +139,7 @@ class VQVAE(nn.Module):
             temperature: T, of `codes_by_distance`.
         """
         found = copy.copy(self)
+        found._modules = {name: part for name, part in self._modules.items() if name != "posterior"}
         found.posterior = partial(codes_by_distance, temperature=temperature)
         return found
 

@@ -134,6 +134,7 @@ class VQVAE2(nn.Module):
             temperature: T, of `codes_by_distance`.
         """
         found = copy.copy(self)
+        found._modules = {name: part for name, part in self._modules.items() if name != "posterior"}
         found.posterior = partial(codes_by_distance, temperature=temperature)
         return found
 
@@ -249,6 +250,8 @@ def _check(
     if len(data_shape) != 3:
         raise ValueError(f"vq_vae_2: data_shape must be that of images (C, H, W), got {tuple(data_shape)}")
     for name, sizes in (("grid", grid), ("top_grid", top_grid)):
+        if isinstance(sizes, int):  # as a setting gives one number
+            raise ValueError(f"vq_vae_2: {name} is (height, width) of the codes, such as 2,2, got {sizes!r}")
         require_sizes("vq_vae_2", name, sizes, "height and width of a grid of codes", "2,2")
         if len(sizes) != 2:
             raise ValueError(f"vq_vae_2: {name} is (height, width) of the codes, such as 2,2, got {tuple(sizes)!r}")

@@ -176,6 +176,8 @@ def test_vectors_and_codes_of_two_precisions(path, of_z, of_codes):
     (found,) = torch.autograd.grad((drawn @ codes.to(drawn.dtype)).sum(), z)
     (as_vectors,) = torch.autograd.grad(NearestCode(z, codes, path).vectors.sum(), z)
     torch.testing.assert_close(found, as_vectors, rtol=1e-2 if z.dtype is torch.bfloat16 else 1e-4, atol=2e-2)
+
+
 def test_a_density_is_that_of_the_place_of_the_one():
     """In any shape: particles before, a batch that the value lacks, a batch that the distribution lacks."""
     fn = NearestCode(torch.randn(3, 2), torch.randn(5, 2))

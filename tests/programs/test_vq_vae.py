@@ -363,6 +363,7 @@ def test_an_annealed_posterior_cools_once_a_step():
         ({"num_codes": 1}, "num_codes must be an integer of at least 2, got 1"),
         ({"code_size": 0}, "code_size must be an integer of at least 1, got 0"),
         ({"grid": (0, 2)}, r"grid must name height and width of the grid of codes, .* got \(0, 2\)"),
+        ({"grid": 2}, "grid .* such as 2,2, got 2"),
         ({"grid": (2, 2, 2)}, r"grid .* such as 2,2, got \(2, 2, 2\)"),
         ({"posterior": "gumbel"}, "posterior must be 'nearest' or 'rotation' or 'stochastic', got 'gumbel'"),
         ({"posterior": "stochastic", "temperature": 0.0}, "temperature must be a number above 0, got 0.0"),
@@ -417,3 +418,15 @@ def test_an_order_that_both_roles_draw_alike_has_no_figure_of_its_own():
     found = active_units(program, x, num_particles=2)
     assert found.first.keys() == {"codes"}
     assert [figure.name for figure in found.figures] == ["active units of codes"]
+def test_a_posterior_that_is_a_module_has_a_proposal_too():
+    class Nearest(nn.Module):
+        def forward(self, z, codes):
+            return NearestCode(z, codes)
+
+    named = made()
+    parts = named.encoder, named.codebook, named.decoder, named.likelihood, named.prior
+    program = VQVAE(*parts, Nearest())
+    other = program.proposal(0.5)
+    drawn = draw_particles(other.model, other.guide, data(), num_particles=3)
+    assert drawn.log_weights.shape == (3, B)
+    assert isinstance(program.posterior, Nearest) and not isinstance(other.posterior, Nearest)

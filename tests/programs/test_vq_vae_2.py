@@ -259,6 +259,11 @@ def test_labels_that_are_missing_or_not_taken_are_told():
         ({"code_size": 0}, "code_size must be an integer of at least 1, got 0"),
         ({"grid": (3, 3)}, "grid: an image of 4x4 is halved to one of the grids 2x2, 1x1, and 3x3 is not among them"),
         ({"top_grid": (2, 2)}, "top_grid: the grid of 2x2 is halved to one of the grids 1x1, and 2x2 is not"),
+        ({"grid": 2}, "grid is .height, width. of the codes, such as 2,2, got 2"),
+        (
+            {"prior": "uniform", "num_classes": 3},
+            "takes no labels: leave them out, or let prior be 'pixelcnn' or 'transformer'$",
+        ),
         ({"grid": (2,)}, "grid is .height, width. of the codes, such as 2,2, got"),
         ({"data_shape": (16,)}, "data_shape must be that of images"),
         ({"channels": 0}, "channels must be an integer of at least 1, got 0"),
