@@ -2,8 +2,9 @@
 
 One program: an encoder, N = 4 codes of K = 16, a decoder. Straight-through and rotation train it with the nearest code
 as posterior, codes that start at data, penalties .25 N (commitment) and 1 (codebook); all others with codes drawn by
-distance, from a standard normal, at a learned temperature: codes that start at data are too close for it to tell. All 65,536 tuples of codes are decoded once, so log p(x) is exact, the same question to every rule,
-whatever its own bound is. Adam at 3e-3, batches of 50; a run is judged at its best look at the validation split.
+distance, from a normal, at a learned temperature, since codes that start at data are too close for it to tell apart.
+All 65,536 tuples of codes are decoded once, so log p(x) is exact, the same question to every rule, whatever its own
+bound is. Adam at 3e-3, batches of 50; a run is judged at its best look at the validation split.
 
     python examples/vq_estimators.py                          digits
     python examples/vq_estimators.py --data-root FOLDER       static binarized MNIST, binarized_mnist.npz or .amat files
@@ -12,7 +13,7 @@ whatever its own bound is. Adam at 3e-3, batches of 50; a run is judged at its b
 A run, one rule and one seed, ends after the steps and the seconds of both budgets; then its row is appended to
 runs/vq_estimators.jsonl, and it is not run again. The bias, the variance and the time of one gradient are a command:
 
-    pplvm compare --program vq-vae --set posterior=stochastic --set num_codes=8
+    pplvm compare --program vq-vae --set posterior=stochastic --set initial_codes=normal --set num_codes=8
 """
 
 import argparse

@@ -116,6 +116,12 @@ WORTH_SEEING = {
     "pplvm fit --aggressive --optimizer sgd@momentum=0.9 --learning-rate 0.1 --clip 5 --steps 100": learned(3),
     "pplvm fit --resume runs/mine --steps 1000": learned(5.5, "runs/mine"),
     "pplvm fit --config runs/mine/config.yaml --program my_story:Digits --output runs/again": learned(4, "runs/again"),
+    "pplvm fit --program vq-vae --learning-rate 0.003 --steps 500 --output runs/vq": learned(1.5, "runs/vq"),
+    "pplvm fit --program vq-vae --set prior=pixelcnn --initial runs/vq --train prior --steps 300 --output "
+    "runs/vq-pixelcnn": both(learned(2, "runs/vq-pixelcnn"), said("codes and distortions .* computed once")),
+    "pplvm evaluate runs/vq runs/vq-pixelcnn --ks 1,100 --output runs/rates": said(
+        "65,536 states summed out", "codes and data, own bound", "runs/vq-pixelcnn"
+    ),
     "pplvm evaluate runs/mine --split valid --ks 1,10,100 --weights best --output runs/valid": both(
         likelihood_below_baseline("runs/valid"), wrote("runs/valid/*.html")
     ),

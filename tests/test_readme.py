@@ -85,7 +85,7 @@ def run_python(snippets):
     return names
 
 
-SLOW = ("compare", "--aggressive", "beta-2", "--schedule", "--split valid")
+SLOW = ("compare", "--aggressive", "beta-2", "--schedule", "--split valid", "runs/vq-pixelcnn")
 """Parts of commands that take seconds, of which the default tests have others of the kind."""
 
 

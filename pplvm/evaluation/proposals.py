@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from pplvm.batch import Batch, as_tuple, batch_rows
+from pplvm.batch import Batch, as_tuple, batch_rows, without_conditions
 from pplvm.evaluation.figures import Figure
 from pplvm.evaluation.likelihood import importance_sampled
 from pplvm.evaluation.per_datum import evaluation_mode
@@ -57,8 +57,7 @@ def proposal_for(program: nn.Module, x: Batch, ks: Sequence[int], seed: int) -> 
     with evaluation_mode(program, x) as pair:
         if why_no_bound_per_datum(pair, x) or not why_never_tight(pair, x):
             return Proposal(program)
-    few, k = batch_rows(as_tuple(x), slice(DATA)), min(ks[-1], DRAWS)
-    few = few if len(few) > 1 else few[0]
+    few, k = without_conditions(batch_rows(as_tuple(x), slice(DATA))), min(ks[-1], DRAWS)
     found = {
         T: float(importance_sampled(make(T), few, ks=(k,), seed=seed + 1, compile="off").log_p.mean())
         for T in TEMPERATURES
@@ -66,6 +65,6 @@ def proposal_for(program: nn.Module, x: Batch, ks: Sequence[int], seed: int) -> 
     best = max(found, key=lambda T: found[T])
     told = (
         f"of {', '.join(f'{T:g}' for T in TEMPERATURES)} squared distances of neighbouring codes the one with the "
-        f"highest log p, k = {k}, of {len(as_tuple(few)[0])} data"
+        f"highest log p, k = {k}, of {min(DATA, len(as_tuple(x)[0]))} data"
     )
     return Proposal(make(best), " of the proposal", (Figure("temperature of the proposal", best, None, "", told),))
