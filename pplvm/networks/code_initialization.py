@@ -23,7 +23,7 @@ def codes_from_rows(z: Tensor, num_codes: int, generator: torch.Generator | None
         >>> codebook.place(codes_from_rows(torch.randn(100, 2), num_codes=4))
     """
     rows = _different_rows(z, num_codes)
-    return rows[torch.randperm(len(rows), generator=generator)[:num_codes].to(rows.device)]
+    return rows[torch.randperm(len(rows), generator=generator, device="cpu")[:num_codes].to(rows.device)]
 
 
 @torch.no_grad()
@@ -62,11 +62,11 @@ def k_means_codes(z: Tensor, num_codes: int, generator: torch.Generator | None =
 
 def _apart(rows: Tensor, num_codes: int, generator: torch.Generator | None) -> Tensor:
     """Rows drawn one by one with probability proportional to the squared distance from those drawn before, (K, D)."""
-    kept = [rows[int(torch.randint(len(rows), (), generator=generator))]]
+    kept = [rows[int(torch.randint(len(rows), (), generator=generator, device="cpu"))]]
     distance = (rows - kept[0]).square().sum(-1)
     while len(kept) < num_codes:  # of different rows there is always one at a distance
         below = distance.double().cpu().cumsum(0)
-        u = torch.rand((), generator=generator, dtype=torch.double) * below[-1]
+        u = torch.rand((), generator=generator, dtype=torch.double, device="cpu") * below[-1]
         place = int(torch.searchsorted(below, u, right=True).clamp(max=len(rows) - 1))
         kept.append(rows[place])
         distance = torch.minimum(distance, (rows - rows[place]).square().sum(-1))

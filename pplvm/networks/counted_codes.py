@@ -108,7 +108,7 @@ class CountedCodes(nn.Module, ABC):
         if self.restart_below:
             generator = torch.Generator().manual_seed(SEED + int(self.steps))
             found = all_rows(self.rows)
-            chosen = torch.randperm(len(found), generator=generator)[: self.num_codes].to(found.device)
+            chosen = torch.randperm(len(found), generator=generator, device="cpu")[: self.num_codes].to(found.device)
             self.place(found[chosen], self.num_codes * self.shares < self.restart_below)
             self.steps.add_(1)
 

@@ -1,12 +1,15 @@
 """`pplvm fit` of a VQ-VAE: its own objective and penalties, those typed beside them, resumed bit by bit."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from pplvm.cli import main
 from pplvm.training.checkpoints import read_latest
+from tests.commands.test_continuous_programs import interrupted
+from tests.commands.test_fit import differing
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,32 @@ def test_one_that_is_resumed_is_the_same_to_the_bit(tmp_path):
     main(["fit", "--resume", str(tmp_path / "parts"), "--steps", "6"])
     whole, parts = (read_latest(tmp_path / name).weights for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+LEVELS = ["--program=vq-vae-2", "--set=num_codes=4", "--set=code_size=3", "--set=channels=4"]
+LEVELS += ["--set=codebook=moving-average", "--set=restart_below=0.95", "--batch-size=400", "--compile=off"]
+"""Restarts from the sixth step on, as .99^6 < .95."""
+FIRST = ["--steps=9", "--average=0.9", "--output=first"]
+SECOND = ["--steps=5", "--average=0.9", "--output=second", "--initial=first", "--train=prior", "--set=prior=pixelcnn"]
+SECOND += ["--set=prior_width=4", "--set=prior_layers=2", "--set=prior_dropout=0.2"]
+
+
+def test_either_stage_of_two_levels_is_resumed_to_the_bit(tmp_path, monkeypatch):
+    """Moving averages that restart at both levels, then a prior with dropout on them, each stopped within an epoch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pplvm.commands.output.pictures.Pictures.draw", lambda *unused: None)
+    for stage, step in ((FIRST, 7), (SECOND, 2)):
+        assert main(["fit", *LEVELS, *stage]) == 0
+        with interrupted(step):
+            assert main(["fit", *LEVELS, *stage, "--output=stopped", "--overwrite"]) == 130
+        assert main(["fit", "--resume=stopped"]) == 0
+        whole = next(word for word in stage if word.startswith("--output")).partition("=")[2]
+        assert differing(whole, "stopped") == []
+    first, second = (read_latest(Path(name)).weights for name in ("first", "second"))
+    held = read_latest(Path("first")).state["parts"]["stepper"]["loss"]
+    shares = [held[f"program.{level}_codebook.shares"] for level in ("top", "bottom")]
+    assert all(of_level.sum() > 1.01 for of_level in shares)  # 1 but for restarts, which raise a dead code to 1 / 4
+    assert all(torch.equal(second[name], value) for name, value in first.items())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import torch
 from pplvm.evaluation.active_units import active_units
 from pplvm.evaluation.annealing.annealed import annealed
 from pplvm.evaluation.annealing.bidirectional import bidirectional
+from pplvm.evaluation.code_usage import code_usage
+from pplvm.evaluation.encoding import encode
 from pplvm.evaluation.evaluate import evaluate
 from pplvm.evaluation.evidence import log_evidence
 from pplvm.evaluation.information import aggregate_posterior
@@ -18,6 +20,7 @@ from pplvm.evaluation.traversals import traversals
 from pplvm.programs.ppca import ProbabilisticPCA
 from pplvm.programs.sigmoid_belief import SigmoidBeliefNet
 from pplvm.programs.vae import VAE
+from pplvm.programs.vq_vae import vq_vae
 from tests.programs.convolutional import convolutional, images
 
 B, D = 4, 6
@@ -99,6 +102,26 @@ GIVEN_LABELS = {
     "best-ranked samples": lambda program, x, y: best_ranked_samples(program, (x[:2], y[:2]), near_half, 3, share=0.5),
     "reconstructions": lambda program, *batch: reconstructions(program, batch),
 }
+
+
+OF_CODES = {
+    "encoding": lambda program, x: encode(program, iter(x.split(2))),
+    "usage": lambda program, x: code_usage(program, x),
+    "log evidence": lambda program, x: log_evidence(program, x),
+    "importance sampled": lambda program, x: importance_sampled(program, x, ks=(1, 4), compile="off"),
+    "rates": lambda program, x: rate_distortion(program, x, num_particles=2, compile="off"),
+    "samples at a temperature": lambda program, x: prior_samples(program, x[:1], 2, temperature=0.5),
+}
+
+
+@pytest.mark.parametrize("evaluator", OF_CODES)
+def test_an_evaluator_of_codes(accelerator, evaluator):
+    def on(device):
+        x = torch.bernoulli(torch.full((B, 6), 0.5))
+        program = vq_vae(6, (1, 2), 3, 2, (5,), prior="transformer")
+        return OF_CODES[evaluator](program.to(device), x.to(device))
+
+    accelerator.same(on)
 
 
 @pytest.mark.parametrize("evaluator", GIVEN_LABELS)

@@ -6,7 +6,9 @@ from torch import nn
 
 from pplvm.bounds import elbo, iwae
 from pplvm.graphs.compiled import compiled
+from pplvm.networks.classifier import ImageClassifier
 from pplvm.networks.dense import MLP
+from pplvm.networks.feature_distance import FeatureDistance
 from pplvm.objectives.biased import BiasedPathwise
 from pplvm.objectives.objective import Loss
 from pplvm.objectives.pathwise import AnalyticKL, Pathwise
@@ -28,6 +30,7 @@ from pplvm.programs.mixture import MixtureOfGaussians
 from pplvm.programs.mixture_priors import MixtureOfGaussiansPrior
 from pplvm.programs.over_codes import OverCodes
 from pplvm.programs.parts import GaussianLikelihood, StandardNormal, bernoulli
+from pplvm.programs.perceptual import Perceptual
 from pplvm.programs.pixelcnn_likelihood import PixelCNNLikelihood
 from pplvm.programs.pixelcnn_prior import ClassConditionalPixelCNNPrior, PixelCNNPrior
 from pplvm.programs.ppca import ProbabilisticPCA
@@ -81,6 +84,11 @@ def pixel_vae():
     return VAE(D, 2, (5,), likelihood, decoder=nn.Sequential(MLP(2, 18), nn.Unflatten(-1, (3, 2, 3))))
 
 
+def perceptual():
+    distance = FeatureDistance(ImageClassifier((1, 4, 4), 3, channels=(3, 4), hidden_size=5).features)
+    return Perceptual(vq_vae(16, (1, 2), 4, 3, (5,)), distance)
+
+
 PROGRAMS = {
     "belief net": (lambda: SigmoidBeliefNet(D, (2, 3), (5,), MEAN), binary, LeaveOneOut(iwae, 2)),
     "ppca": (lambda: ProbabilisticPCA(D, 2, MEAN), real, Pathwise(iwae, 2)),
@@ -109,6 +117,18 @@ PROGRAMS = {
         lambda: vq_vae(D, (1, 2), 4, 3, (5,), data_mean=MEAN),
         binary,
         Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25, "codebook": 1.0}),
+    ),
+    "vq-vae, moving average from k-means": (
+        lambda: vq_vae(
+            D, (1, 2), 4, 3, (5,), codebook="moving-average", initial_codes="k-means", data_examples=torch.rand(30, D)
+        ),
+        binary,
+        Penalized(BiasedPathwise(num_particles=2), {"commitment": 0.25}),
+    ),
+    "vq-vae, perceptual": (
+        perceptual,
+        lambda: (torch.bernoulli(torch.full((B, 1, 4, 4), 0.5)),),
+        Penalized(BiasedPathwise(num_particles=2), {"perceptual": 0.3, "commitment": 0.25}),
     ),
     "vq-vae, stochastic": (
         lambda: vq_vae(D, (1, 2), 4, 3, (5,), posterior="stochastic"),

@@ -10,6 +10,7 @@ from pplvm.data.epochs import Epochs
 from pplvm.data.image_data import ImageData
 from pplvm.data.spec import DataSpec, check_site
 from pplvm.estimators.compare_gradients import compare_gradients
+from pplvm.networks.codebook import Codebook, MovingAverageCodebook
 from pplvm.objectives.baselines import LearnedBaseline, MovingAverage
 from pplvm.objectives.kl_balancing import KLBalancing
 from pplvm.objectives.objective import Loss
@@ -26,6 +27,7 @@ from pplvm.training.plain_state import PLAIN
 from pplvm.training.run import Run
 from pplvm.training.stages import initialize, train_only
 from pplvm.training.stepper import Stepper
+from tests.networks.test_codebook import Quantized
 from tests.pretend_device import PretendTensor
 from tests.programs.convolutional import convolutional, images
 from tests.seams.programs import TwoStages
@@ -227,3 +229,18 @@ def test_gradients_compared_with_the_exact_one(accelerator):
         return compared({"rloo": Loss(LeaveOneOut(num_particles=2), net)}, device, "off")
 
     assert accelerator.same(on)
+
+
+@pytest.mark.parametrize("kind", [Codebook, MovingAverageCodebook])
+def test_codebooks_take_up_their_codes_and_restart(accelerator, kind):
+    def on(device):
+        loss, x = Quantized(kind(6, 2, restart_below=0.5)).to(device), torch.randn(4, 12, 3).to(device)
+        loss.codebook.shares[0] = 1e-3
+        stepper = Stepper(loss, torch.optim.SGD(loss.parameters(), lr=0.01))
+        for batch in x:
+            stepper(batch)
+            stepper.end_step()
+        assert {each.device.type for each in loss.state_dict().values()} == {device.type}
+        return loss.state_dict(), loss.codebook.usage(), loss.codebook.codes
+
+    accelerator.same(on)

@@ -160,7 +160,7 @@ def test_penalties_are_those_of_both_levels_and_learn_what_they_should():
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("tier", ["graph"])
+@pytest.mark.parametrize("tier", ["graph", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_one_graph_gives_the_eager_values(prior, tier):
     found = []
     for each in ("off", tier):
