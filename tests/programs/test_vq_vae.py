@@ -418,6 +418,8 @@ def test_an_order_that_both_roles_draw_alike_has_no_figure_of_its_own():
     found = active_units(program, x, num_particles=2)
     assert found.first.keys() == {"codes"}
     assert [figure.name for figure in found.figures] == ["active units of codes"]
+
+
 def test_a_posterior_that_is_a_module_has_a_proposal_too():
     class Nearest(nn.Module):
         def forward(self, z, codes):
