@@ -195,7 +195,7 @@ def vq_vae(
         codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
         restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
         initial_codes: "data" (vectors of data_examples (n, D)), "k-means" (centres of clusters), or "normal". Unless
-            told, "data", but "normal" for a stochastic posterior: vectors of data are too close to each other for T = 0.5.
+            told, "data", but "normal" for a stochastic posterior: vectors of data are too close for T = 0.5.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
