@@ -55,6 +55,7 @@ SECOND = ["--steps=5", "--average=0.9", "--output=second", "--initial=first", "-
 SECOND += ["--set=prior_width=4", "--set=prior_layers=2", "--set=prior_dropout=0.2"]
 
 
+@pytest.mark.slow
 def test_either_stage_of_two_levels_is_resumed_to_the_bit(tmp_path, monkeypatch):
     """Moving averages that restart at both levels, then a prior with dropout on them, each stopped within an epoch."""
     monkeypatch.chdir(tmp_path)
