@@ -195,10 +195,8 @@ def vq_vae(
             distance at a learned temperature, which starts at `temperature`.
         codebook: learned by "gradient", or as a "moving-average" of the vectors that are nearest to each code.
         restart_below: codes used less than this fraction of the mean use are moved onto vectors of the data.
-        initial_codes: vectors of the "data", where there are data_examples (n, D), or centres of their clusters
-            ("k-means"), or "normal" draws, of which few may come into use. Unless told, "data" for the nearest code and
-            "normal" for a stochastic one: vectors of a fresh encoder are so close to each other that at a temperature
-            of 0.5 all codes are equally likely, and the posterior hardly learns.
+        initial_codes: "data" (vectors of data_examples (n, D)), "k-means" (centres of clusters), or "normal". Unless
+            told, "data", but "normal" for a stochastic posterior: vectors of data are too close for T = 0.5.
         num_classes: of labels that the prior takes, as model(x, y).
 
     Raises:
@@ -217,8 +215,7 @@ def vq_vae(
         networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
-    as_drawn = data_examples is None or posterior == "stochastic"
-    start = initial_codes or ("normal" if as_drawn else "data")
+    start = initial_codes or ("normal" if data_examples is None or posterior == "stochastic" else "data")
     start_codes(codes, networks.encoder, start, data_examples, shape)
     prior_of_codes = code_prior_named(prior, networks.grid, num_codes, num_classes)
     stated = POSTERIORS[posterior](temperature)

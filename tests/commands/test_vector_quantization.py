@@ -48,13 +48,14 @@ def test_one_that_is_resumed_is_the_same_to_the_bit(tmp_path):
 
 
 LEVELS = ["--program=vq-vae-2", "--set=num_codes=4", "--set=code_size=3", "--set=channels=4"]
-LEVELS += ["--set=codebook=moving-average", "--set=restart_below=0.95", "--batch-size=400", "--compile=off"]
-"""Restarts from the sixth step on, as .99^6 < .95."""
+LEVELS += ["--set=codebook=moving-average", "--set=restart_below=0.999", "--batch-size=400", "--compile=off"]
+"""Restarts in nearly every step, of all codes used less than the average."""
 FIRST = ["--steps=9", "--average=0.9", "--output=first"]
 SECOND = ["--steps=5", "--average=0.9", "--output=second", "--initial=first", "--train=prior", "--set=prior=pixelcnn"]
 SECOND += ["--set=prior_width=4", "--set=prior_layers=2", "--set=prior_dropout=0.2"]
 
 
+@pytest.mark.slow
 def test_either_stage_of_two_levels_is_resumed_to_the_bit(tmp_path, monkeypatch):
     """Moving averages that restart at both levels, then a prior with dropout on them, each stopped within an epoch."""
     monkeypatch.chdir(tmp_path)
@@ -69,7 +70,7 @@ def test_either_stage_of_two_levels_is_resumed_to_the_bit(tmp_path, monkeypatch)
     first, second = (read_latest(Path(name)).weights for name in ("first", "second"))
     held = read_latest(Path("first")).state["parts"]["stepper"]["loss"]
     shares = [held[f"program.{level}_codebook.shares"] for level in ("top", "bottom")]
-    assert all(of_level.sum() > 1.01 for of_level in shares)  # 1 but for restarts, which raise a dead code to 1 / 4
+    assert all(of_level.sum() > 1.0001 for of_level in shares)  # 1 but for restarts, which raise a dead code to 1 / 4
     assert all(torch.equal(second[name], value) for name, value in first.items())
 
 
