@@ -57,7 +57,7 @@ SAMPLES = 64
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate each run by itself, then compare them where there are several."""
-    ks = _ks(arguments.ks)
+    typed = None if arguments.ks is None else _ks(arguments.ks)
     if len(arguments.run) > 1 and arguments.output is None:
         arguments.output = f"runs/evaluation-{datetime.now():%Y%m%d-%H%M%S}"
     usable_device(arguments.device)
@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             every = [with_labels_hidden(trained) for trained in every] if arguments.hide_labels else every
             if len(every) > 1:
                 _refuse_confusion(every, arguments)
+            ks = typed or _default_ks(every)
             factors = [factors_for(trained, arguments.factors, arguments.limit, arguments.every) for trained in every]
             directories = [_directory(trained, arguments) for trained in every]
         found = [_evaluate_run(*each, ks, arguments) for each in zip(every, factors, directories, strict=True)]
@@ -85,6 +86,12 @@ def _ks(words: str) -> tuple[int, ...]:
     if any(a >= b for a, b in zip((0, *ks), ks, strict=False)):
         raise ValueError(f"--ks must rise from at least 1, as 1,10,100, got {words!r}")
     return ks
+
+
+def _default_ks(every: list[TrainedProgram]) -> tuple[int, ...]:
+    """Fewer draws for programs of codes, whose learned priors run a network for each of them."""
+    of_codes = any(callable(getattr(trained.program, "proposal", None)) for trained in every)
+    return (1, 10, 100) if of_codes else (1, 10, 100, 1000, 5000)
 
 
 def _refuse_confusion(every: list[TrainedProgram], arguments: argparse.Namespace) -> None:

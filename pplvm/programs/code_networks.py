@@ -12,7 +12,10 @@ from pplvm.programs.dense_networks import dense_decoder, dense_encoder
 from pplvm.programs.likelihoods import Likelihood
 from pplvm.programs.sizes import require_dense_sizes, require_sizes
 
-__all__ = ["CodeNetworks", "convolutional_code_networks", "dense_code_networks"]
+__all__ = ["DENSE_GRID", "CodeNetworks", "convolutional_code_networks", "dense_code_networks"]
+
+DENSE_GRID = (2, 2)
+"""Of dense programs, whose grid follows from no image."""
 
 
 class CodeNetworks(NamedTuple):

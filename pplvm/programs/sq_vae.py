@@ -17,7 +17,7 @@ from pplvm.distributions.code_categorical import CodeCategorical
 from pplvm.distributions.nearest_code import nearest
 from pplvm.networks.codebook import Codebook
 from pplvm.networks.counted_codes import CountedCodes
-from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
+from pplvm.programs.code_networks import DENSE_GRID, convolutional_code_networks, dense_code_networks
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.conditions import given, require_taken, shaped
 from pplvm.programs.likelihoods import likelihood_named
@@ -143,7 +143,7 @@ def sq_vae(
     require_sizes("sq_vae", "code_size", [code_size])
     named = likelihood_named(likelihood, data_size, levels)
     if channels is None:
-        networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
+        networks = dense_code_networks(named, grid or DENSE_GRID, code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
     return SQVAE(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pplvm.distributions.nearest_code import NearestCode, nearest, rotation
 from pplvm.networks.counted_codes import CountedCodes
-from pplvm.programs.code_networks import convolutional_code_networks, dense_code_networks
+from pplvm.programs.code_networks import DENSE_GRID, convolutional_code_networks, dense_code_networks
 from pplvm.programs.code_posteriors import StochasticCodes, codes_by_distance
 from pplvm.programs.code_priors import code_prior_named
 from pplvm.programs.codebooks import codebook_named, start_codes
@@ -212,7 +212,7 @@ def vq_vae(
     codes = codebook_named(codebook, num_codes, code_size, gradient, restart_below=restart_below)
     named, shape = likelihood_named(likelihood, data_size, levels), data_shape if channels else (data_size,)
     if channels is None:
-        networks = dense_code_networks(named, grid or (2, 2), code_size, hidden_sizes, activation, data_mean)
+        networks = dense_code_networks(named, grid or DENSE_GRID, code_size, hidden_sizes, activation, data_mean)
     else:
         networks = convolutional_code_networks(named, data_shape, code_size, channels, grid, data_mean)
     start = initial_codes or ("normal" if data_examples is None or posterior == "stochastic" else "data")

@@ -47,6 +47,21 @@ def test_one_that_is_resumed_is_the_same_to_the_bit(tmp_path):
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_prior_for_another_grid_of_as_many_codes_is_refused(tmp_path, capsys):
+    fit(tmp_path / "first", "--steps", "1", "--set", "prior=pixelcnn")
+    second = ("--initial", str(tmp_path / "first"), "--train", "prior", "--steps", "1")
+    assert fit(tmp_path / "second", *second, "--set", "grid=1,4") == 2
+    assert "codes lie on a grid of 2,2, and --set grid=1,4 is another" in capsys.readouterr().err
+    assert fit(tmp_path / "second", *second, "--set", "grid=2,2") in (0, None)
+
+
+def test_codes_are_evaluated_with_fewer_draws_unless_told(tmp_path, capsys):
+    fit(tmp_path / "run", "--steps", "1", "--set", "num_codes=3")
+    assert main(["evaluate", str(tmp_path / "run"), "--limit", "5", "--information", "0"]) == 0
+    told = capsys.readouterr().out
+    assert "log p(x), k = 100" in told and "k = 1000" not in told
+
+
 LEVELS = ["--program=vq-vae-2", "--set=num_codes=4", "--set=code_size=3", "--set=channels=4"]
 LEVELS += ["--set=codebook=moving-average", "--set=restart_below=0.999", "--batch-size=400", "--compile=off"]
 """Restarts in nearly every step, of all codes used less than the average."""

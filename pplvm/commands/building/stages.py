@@ -17,6 +17,9 @@ from pplvm.data.image_data import ImageData
 from pplvm.distributed.object_collectives import errors_on_all_ranks
 from pplvm.objectives.objective import Loss
 from pplvm.particles.side_effects import without_side_effects
+from pplvm.programs.code_networks import DENSE_GRID
+from pplvm.programs.sq_vae import SQVAE
+from pplvm.programs.vq_vae import VQVAE
 from pplvm.training.checkpoint_format import OTHER, WEIGHTS
 from pplvm.training.checkpoints import Checkpoint
 from pplvm.training.stages import Initialized, checkpoint_of, initialize, train_only
@@ -93,10 +96,16 @@ def begin_stage(
 
 
 def _initialized(program: nn.Module, found: Checkpoint, arguments: argparse.Namespace) -> Initialized:
+    there, here = split_settings(_settings_there(arguments)), split_settings(arguments.set)
+    of_there, of_here = _grid(program, there), _grid(program, here)
+    if of_there and of_here and of_there != of_here:
+        raise ValueError(
+            f"--initial {arguments.initial}: its codes lie on a grid of {_told(of_there)}, and --set grid="
+            f"{_told(of_here)} is another, whose prior reads them in another order: leave grid out"
+        )
     try:
         return initialize(program, found.weights)
     except ValueError as error:
-        there, here = split_settings(_settings_there(arguments)), split_settings(arguments.set)
         differ = [
             f"{name} is {_setting(there, name)} there and {_setting(here, name)} here"
             for name in dict.fromkeys([*there, *here])
@@ -106,8 +115,17 @@ def _initialized(program: nn.Module, found: Checkpoint, arguments: argparse.Name
         raise ValueError(f"--initial {arguments.initial}: {error}{settings}") from error
 
 
+def _grid(program: nn.Module, settings: Mapping[str, Any]) -> Any:
+    """The grid of a program of codes, as its settings say; None where it follows from the image."""
+    is_dense = isinstance(program, VQVAE | SQVAE) and "channels" not in settings
+    return settings.get("grid", DENSE_GRID) if is_dense else None
+
+
 def _setting(settings: Mapping[str, Any], name: str) -> str:
-    value = settings.get(name, "not given")
+    return _told(settings.get(name, "not given"))
+
+
+def _told(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

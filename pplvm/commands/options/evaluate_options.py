@@ -48,7 +48,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="score disentanglement against the array of known factors beside the data, (N, F) integers [factors]",
     )  # fmt: skip
     group = evaluate.add_argument_group("likelihood")
-    group.add_argument("--ks", default="1,10,100,1000,5000", help="particles of log p(x) [%(default)s]")
+    group.add_argument("--ks", help="particles of log p(x) [1,10,100,1000,5000; of programs of codes 1,10,100]")
     group.add_argument(
         "--annealed", type=at_least(0), default=0, metavar="N",
         help="data for annealed importance sampling and its bounds; 20, say, take minutes [%(default)s]",
