@@ -59,7 +59,7 @@ class DiscretizedLogistic(TorchDistribution):
     def __init__(self, loc: Tensor, scale: Tensor, levels: int, *, validate_args: bool | None = None) -> None:
         self.levels = require_levels(levels, type(self).__name__)
         self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+        super().__init__(torch.Size(self.loc.shape), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Constraint:

@@ -53,7 +53,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
     ) -> None:
         self.levels = require_levels(levels, type(self).__name__)
         self.logits, self.loc, self.scale = torch.broadcast_tensors(logits, loc, scale)
-        super().__init__(self.logits.shape[:-1], validate_args=validate_args)
+        super().__init__(torch.Size(self.logits.shape[:-1]), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Constraint:
@@ -148,7 +148,7 @@ class DiscretizedLogisticMixtureRGB(TorchDistribution):
             part.expand(*shape[:-3], 3, *shape[-2:]) for part in (loc, scale, coefficients)
         )
         self.logits = logits.expand(shape[:-3] + shape[-2:])
-        super().__init__(self.loc.shape[:-4], self.loc.shape[-3:], validate_args=validate_args)
+        super().__init__(torch.Size(self.loc.shape[:-4]), torch.Size(self.loc.shape[-3:]), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=3)
     def support(self) -> Constraint:

@@ -34,7 +34,7 @@ class KnownDensity(TorchDistribution):
 
     def __init__(self, log_density: Tensor, validate_args: bool | None = None) -> None:
         self.log_density = log_density
-        super().__init__(log_density.shape, validate_args=validate_args)
+        super().__init__(torch.Size(log_density.shape), validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "KnownDensity":
         new: Any = self._get_checked_instance(KnownDensity, _instance)

@@ -118,7 +118,7 @@ class NearestCode(TorchDistribution):
         require_codes(type(self).__name__, z, codes)
         self.z, self.codes, self.path = z, codes, path
         self.index = nearest(z, codes)
-        super().__init__(z.shape[:-1], codes.shape[:1], validate_args=validate_args)
+        super().__init__(torch.Size(z.shape[:-1]), torch.Size(codes.shape[:1]), validate_args=validate_args)
 
     @property
     def vectors(self) -> Tensor:

@@ -78,7 +78,7 @@ class OneStepDiffusion(dist.TorchDistribution):
             )
         self.denoise, self.steps = denoise, steps
         self.time, self.noise, self.loc, self.scale = time, noise, loc, scale
-        super().__init__(time.shape, noise.shape[-1:], validate_args=validate_args)
+        super().__init__(torch.Size(time.shape), torch.Size(noise.shape[-1:]), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "OneStepDiffusion":
         new: Any = self._get_checked_instance(OneStepDiffusion, _instance)

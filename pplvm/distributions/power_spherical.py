@@ -60,7 +60,9 @@ class PowerSpherical(TorchDistribution):
     def __init__(self, loc: Tensor, concentration: Tensor, *, validate_args: bool | None = None) -> None:
         require_dimension(loc.shape[-1], type(self).__name__)
         self.loc, self.concentration = on_common_batch(loc, concentration)
-        super().__init__(self.concentration.shape, self.loc.shape[-1:], validate_args=validate_args)
+        super().__init__(
+            torch.Size(self.concentration.shape), torch.Size(self.loc.shape[-1:]), validate_args=validate_args
+        )
 
     @property
     def mode(self) -> Tensor:

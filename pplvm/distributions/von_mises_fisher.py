@@ -57,7 +57,9 @@ class VonMisesFisher(TorchDistribution):
                 f"{loc.shape[-1]}: use PowerSpherical in other dimensions"
             )
         self.loc, self.concentration = on_common_batch(loc, concentration)
-        super().__init__(self.concentration.shape, self.loc.shape[-1:], validate_args=validate_args)
+        super().__init__(
+            torch.Size(self.concentration.shape), torch.Size(self.loc.shape[-1:]), validate_args=validate_args
+        )
 
     @property
     def mode(self) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import pyro
 import pytest
 import torch
+from pyro.ops.provenance import track_provenance
 
 from pplvm.distributions.discretized_logistic import DiscretizedLogistic
 from pplvm.distributions.discretized_logistic_mixture import DiscretizedLogisticMixture, DiscretizedLogisticMixtureRGB
@@ -160,3 +161,13 @@ def test_what_it_refuses():
         DiscretizedLogisticMixtureRGB(torch.zeros(4, 8, 8), two, two, two, 8)
     with pytest.raises(NotImplementedError):
         _ = rgb(8).mean
+
+
+@pytest.mark.parametrize("made", [grey, lambda: rgb(4, batch=(2,))])
+def test_shapes_are_sizes_under_pyros_provenance(made):
+    """It makes plain tuples of a tensor's shape, which programs count the numbers of."""
+    fn = made()
+    tracked = (track_provenance(each, frozenset({0})) for each in (fn.logits, fn.loc, fn.scale))
+    rest = (fn.coefficients, fn.levels) if isinstance(fn, DiscretizedLogisticMixtureRGB) else (fn.levels,)
+    found = type(fn)(*tracked, *rest)
+    assert isinstance(found.batch_shape, torch.Size) and isinstance(found.event_shape, torch.Size)
