@@ -55,7 +55,7 @@ def rotation(z: Tensor, codes: Tensor) -> Tensor:
     Example:
         >>> z = torch.tensor([1.0, 0.0], requires_grad=True)
         >>> rotation(z, torch.tensor([0.0, 2.0])).sum().backward()
-        >>> z.grad
+        >>> z.grad.round()
         tensor([ 2., -2.])
 
     References:

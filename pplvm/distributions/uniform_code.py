@@ -13,6 +13,8 @@ __all__ = ["UniformCode"]
 class UniformCode(dist.OneHotCategorical):
     """A one-hot categorical of equal logits, whose log-density reads no value.
 
+        p(v) = 1 / K
+
     Any OneHotCategorical finds the place of the one in all values first: K numbers read for each code, in every step.
 
     Arguments:
@@ -21,6 +23,9 @@ class UniformCode(dist.OneHotCategorical):
     Example:
         >>> UniformCode(logits=torch.zeros(4)).log_prob(torch.eye(4)[:2])
         tensor([-1.3863, -1.3863])
+
+    References:
+        van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, 2017, arXiv:1711.00937
     """
 
     def log_prob(self, value: Tensor) -> Tensor:

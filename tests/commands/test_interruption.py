@@ -151,7 +151,7 @@ def test_verify_says_how_far_it_came(tmp_path, number, code):
         process.send_signal(number)
         out, said = process.communicate(timeout=60)
     assert process.returncode == code and said == ""
-    assert out.splitlines()[-1] == "mine:rule: interrupted after 1 of 4 programs: no verdict"
+    assert out.splitlines()[-1] == "mine:rule: interrupted after 1 of 5 programs: no verdict"
 
 
 def test_signals_are_as_before_where_a_notebook_calls_main(capsys):

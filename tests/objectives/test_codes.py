@@ -121,7 +121,7 @@ def tanh_sinh(nodes: int, width: float = 3.2) -> tuple[torch.Tensor, torch.Tenso
 def test_rebar_by_quadrature(coefficient, monkeypatch):
     """One code of three: the draw by enumeration, the three Gumbels given it by quadrature."""
     net = program((1, 1), 3)
-    u, weight = tanh_sinh(48)
+    u, weight = tanh_sinh(64)
     noise, mass = torch.cartesian_prod(u, u, u), torch.cartesian_prod(weight, weight, weight).prod(-1)
     q = shares(net)[0]
     z = torch.eye(3).repeat_interleave(len(mass), 0).unsqueeze(1)
