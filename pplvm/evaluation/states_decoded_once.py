@@ -28,8 +28,8 @@ __all__ = ["MOST_STATES", "log_p_of_all"]
 MOST_STATES = 2**20
 """Joint states that are decoded, a minute of a small decoder on a CPU."""
 
-MOST_DECODED = 2**24
-"""States that are decoded for all sets of equal conditions."""
+MOST_DECODED = 2**20
+"""States that are decoded for all sets of equal conditions together."""
 
 MOST_NUMBERS = 2**24
 """In a table of densities of coordinates, 64 MB in float32."""
